@@ -1,0 +1,52 @@
+# Two commands: `make demo` and `make test`. Each sets up all that it needs.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.stamp
+DATA ?= data
+PARAMS ?= cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all retrain lint format lock clean
+
+help: ## list all targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with the locked dependencies
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## the main job on sample photographs: data, training, gate, enhancement of a bucket
+	$(BIN)/python -m flows.demo
+
+retrain: setup ## the retrain flow on a LoL folder: make retrain DATA=path [PARAMS=cpu]
+	$(BIN)/python -m flows.retrain --data $(DATA) --params $(PARAMS)
+
+test: setup ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-all: setup ## the tests with those that take minutes
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## resolve the newest versions that pyproject.toml admits into requirements.lock
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
+	.venv-lock/bin/python -m pip install --quiet -e ".[demo,dev]" setuptools
+	.venv-lock/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock
+
+clean: ## remove the environment and what runs left behind
+	rm -rf .venv .demo .mirnet reports model .pytest_cache .mypy_cache .ruff_cache

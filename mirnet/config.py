@@ -1,0 +1,274 @@
+"""Params change the numbers, settings change the place.
+
+Params come from a YAML file or a preset, one section a stage; settings from ``MIRNET_*``
+variables. Both are loaded once at the edge and passed down.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mirnet.errors import UsageError
+
+
+class Section(BaseModel):
+    """Base of all params sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ValidateParams(Section):
+    """Thresholds of the data gate and the split of the training pairs."""
+
+    seed: int = Field(0, ge=0, description="seed of the validation split")
+    val_fraction: float = Field(
+        0.1, gt=0, lt=0.9, description="share of the training pairs, by scene, kept for validation"
+    )
+    min_side: int = Field(128, ge=8, description="pixels; a smaller image blocks")
+
+
+class ModelParams(Section):
+    """Which network; ``None`` keeps what the named architecture has."""
+
+    name: Literal["mirnet", "mirnet-s", "mirnet-xs", "mirnet-v2"] = Field(
+        "mirnet-xs", description="architecture by name"
+    )
+    n_feat: int | None = Field(None, ge=8, le=256, multiple_of=8, description="channels")
+    num_rrg: int | None = Field(None, ge=1, le=8, description="recursive residual groups")
+    num_msrb: int | None = Field(None, ge=1, le=8, description="multi-scale blocks a group")
+
+
+class TrainParams(Section):
+    """The recipe. Batch size is global: the number of workers never changes the recipe."""
+
+    seed: int = Field(0, ge=0, description="seed of weights, crops and flips")
+    num_epochs: int = Field(40, ge=1, le=10_000, description="epochs")
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="optimiser steps an epoch; none: one pass over the training pairs"
+    )
+    batch_size: int = Field(8, ge=1, le=4096, description="global batch, over all workers")
+    patch_size: int = Field(128, ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")
+    lr: float = Field(2e-4, gt=0, le=1, description="initial learning rate")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="weight decay")
+    schedule: Literal["plateau", "cosine", "constant"] = Field(
+        "plateau", description="ReduceLROnPlateau on validation PSNR, or cosine, or constant"
+    )
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="ReduceLROnPlateau: factor")
+    plateau_patience: int = Field(5, ge=0, description="ReduceLROnPlateau: epochs")
+    min_lr: float = Field(1e-6, ge=0, description="floor of the schedule")
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    charbonnier_eps: float = Field(1e-3, gt=0, description="epsilon of the Charbonnier loss")
+    grad_clip: float | None = Field(None, gt=0, description="clip the gradient norm at this value")
+    precision: Literal["float32", "bf16", "auto"] = Field(
+        "float32", description="autocast; auto: bf16 where the hardware has it"
+    )
+    compile: bool = Field(False, description="torch.compile the repeated blocks")
+
+
+class EvaluateParams(Section):
+    """What is scored."""
+
+    split: Literal["eval15", "val"] = Field(
+        "eval15", description="the evaluation pairs; val stands in where eval15 is missing"
+    )
+    baselines: tuple[str, ...] = Field(
+        ("input", "autocontrast"), description="methods scored beside the model"
+    )
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000, description="resamples of intervals")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+
+class PromoteParams(Section):
+    """Rules and margins of the promotion gate."""
+
+    name: str = Field("mirnet", min_length=1, description="registered model name")
+    min_gain_db: float = Field(
+        0.5, description="lower bound of the paired PSNR gain over autocontrast, dB"
+    )
+    max_loss_db: float = Field(
+        0.0, ge=0, description="PSNR that a candidate may lose to the champion, dB"
+    )
+
+
+class EnhanceParams(Section):
+    """How a batch of images is enhanced."""
+
+    strength: float = Field(1.0, ge=0, le=1, description="0 gives the input, 1 the enhanced image")
+    precision: Literal["float32", "bf16", "auto"] = Field("auto", description="arithmetic")
+    max_pixels: int = Field(200_000_000, ge=1, description="larger images are quarantined")
+    max_bad_share: float = Field(
+        0.5, ge=0, le=1, description="share of quarantined images above which the run fails"
+    )
+
+
+class Params(Section):
+    """All numbers of a run."""
+
+    preset: str = Field("cpu", description="where these numbers started from")
+    validation: ValidateParams = Field(default_factory=ValidateParams, alias="validate")
+    model: ModelParams = Field(default_factory=ModelParams)
+    train: TrainParams = Field(default_factory=TrainParams)
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
+    promote: PromoteParams = Field(default_factory=PromoteParams)
+    enhance: EnhanceParams = Field(default_factory=EnhanceParams)
+
+    def flat(self) -> dict[str, Any]:
+        """``section.key`` -> value, as logged to MLflow."""
+        flat: dict[str, Any] = {"preset": self.preset}
+        for section, values in self.model_dump(by_alias=True, mode="json").items():
+            if isinstance(values, dict):
+                flat |= {f"{section}.{key}": value for key, value in values.items()}
+        return flat
+
+
+def preset_names() -> list[str]:
+    """Names that ``--params`` takes besides a file."""
+    folder = resources.files("mirnet.presets")
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] = ()) -> Params:
+    """Read params from a preset name or a YAML file, then apply ``section.key=value``.
+
+    Without a source: ``params.yaml`` in the working directory, else the ``cpu`` preset.
+
+    Raises:
+        UsageError: no such preset or file, unknown key, or a value out of bounds; names the key.
+    """
+    values, origin = _read_params(source)
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {_first_problem(error)}") from error
+
+
+def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
+    if source is None:
+        source = Path("params.yaml") if Path("params.yaml").is_file() else "cpu"
+    if str(source) in preset_names():
+        text = (resources.files("mirnet.presets") / f"{source}.yaml").read_text(encoding="utf-8")
+        origin = f"preset {source}"
+    elif Path(source).is_file():
+        text, origin = Path(source).read_text(encoding="utf-8"), str(source)
+    else:
+        raise UsageError(
+            f"--params {source}: no such file, and no such preset ({', '.join(preset_names())})"
+        )
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{origin}: expected sections with keys, such as train: {{lr: 0.001}}")
+    return values, origin
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    section, dot, key = path.partition(".")
+    if not (equals and dot and section and key):
+        raise UsageError(f"--set {override}: write it as section.key=value, e.g. train.lr=0.001")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override}: the value is not YAML") from error
+    if isinstance(value, str):
+        value = _number_or_text(value)
+    branch = values.setdefault(section, {})
+    if not isinstance(branch, dict):
+        raise UsageError(f"--set {override}: {section} is not a section")
+    branch[key] = value
+
+
+def _number_or_text(text: str) -> float | str:
+    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown parameter {where}"
+    return f"{where}: {problem['msg']} (got {problem['input']!r})"
+
+
+class Settings(BaseSettings):
+    """Places, from ``MIRNET_*`` variables. Defaults need nothing but this machine.
+
+    Credentials of S3 come from the standard AWS variables or profile and are not held here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MIRNET_", frozen=True, extra="ignore")
+
+    workspace: Path = Field(
+        Path(".mirnet"), description="local databases, checkpoints, caches of this machine"
+    )
+    reports_dir: Path = Field(Path("reports"), description="JSON results, tables, pages")
+    tracking_uri: str | None = Field(
+        None, description="MLflow tracking and registry; none: SQLite in the workspace"
+    )
+    artifact_uri: str | None = Field(
+        None, description="root of MLflow artifacts of new experiments; none: the workspace"
+    )
+    ray_address: str | None = Field(
+        None, description="http://head:8265 of a Ray cluster; none: a Ray of our own; "
+        "'in-process': no Ray at all"
+    )
+    num_workers: str = Field("2", pattern=r"^\d+(-\d+)?$", description="training workers: 2 or 1-8")
+    storage_uri: str | None = Field(
+        None, description="checkpoints: a path or s3://bucket/prefix that all nodes share"
+    )
+    s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
+    cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")
+
+    @model_validator(mode="after")
+    def _workers_in_order(self) -> Settings:
+        low, _, high = self.num_workers.partition("-")
+        if high and int(high) < int(low):
+            raise ValueError(f"num_workers {self.num_workers}: the second number is the larger")
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Least and most training workers."""
+        low, _, high = self.num_workers.partition("-")
+        return int(low), int(high or low)
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The tracking URI in force; SQLite in the workspace unless set."""
+        if self.tracking_uri:
+            return self.tracking_uri
+        return f"sqlite:///{(self.workspace / 'mlflow.db').resolve()}"
+
+    @property
+    def checkpoints(self) -> str:
+        """Where training keeps its checkpoints."""
+        return self.storage_uri or str((self.workspace / "training").resolve())
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read ``MIRNET_*``.
+
+    Raises:
+        UsageError: a variable has a bad value; names the variable.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = "MIRNET_" + ".".join(str(part) for part in problem["loc"]).upper()
+        raise UsageError(f"{name}: {problem['msg']} (got {problem['input']!r})") from error

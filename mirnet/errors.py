@@ -1,0 +1,55 @@
+"""What can go wrong, as types. The command line turns each into one line and an exit code.
+
+Messages name the file, key, field or address, and say what to do.
+"""
+
+from __future__ import annotations
+
+
+class MirnetError(Exception):
+    """Base of every error that a user is meant to read. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(MirnetError, ValueError):
+    """A parameter, option or argument is wrong. Exit code 2."""
+
+    exit_code = 2
+
+
+class DataError(MirnetError, ValueError):
+    """A data set, pair or file is wrong or missing."""
+
+
+class ImageError(DataError):
+    """Bytes that are not an image that we accept; ``reason`` is a short stable code.
+
+    Codes: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``unsupported``, ``animated``.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class WeightsError(MirnetError, ValueError):
+    """A checkpoint is not one of ours, not published MIRNet, or incomplete."""
+
+
+class TrainingError(MirnetError):
+    """Training cannot start or go on."""
+
+
+class ServiceError(MirnetError, ConnectionError):
+    """Ray, MLflow, Prefect or S3 cannot be reached or refuses us; names the address."""
+
+
+class StorageError(ServiceError):
+    """An object store refuses, or an object or bucket is missing."""
+
+
+class GateRefused(MirnetError):
+    """Validation blocked the data, or the promotion gate refused the model. Exit code 3."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""Named sets of params, one YAML file each."""

@@ -1,0 +1,171 @@
+"""What stages return: small frozen models, written as JSON to the reports folder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mirnet.errors import UsageError
+
+
+class Result(BaseModel):
+    """Base of all results. Frozen, and refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def save(self, path: Path) -> Path:
+        """Write as JSON, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(self.model_dump_json(indent=2) + "\n")
+        Path(name).replace(path)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UsageError: the file is missing or is not this result; names the stage to run.
+        """
+        if not path.is_file():
+            raise UsageError(f"{path} is missing: run `mirnet {path.stem}` first")
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UsageError(
+                f"{path} is not a result of `mirnet {path.stem}`: {str(error).splitlines()[0]}"
+            ) from error
+
+
+class DataVersion(Result):
+    """Which bytes a data set holds, as DVC sees them."""
+
+    path: str
+    digest: str = Field(description="DVC's md5 of the folder, with .dir: 36 characters")
+    num_files: int
+    size: int = Field(description="bytes")
+    status: Literal["clean", "modified", "untracked"]
+    changed: tuple[str, ...] = Field(default=(), description="files that differ from the pin")
+    git_commit: str | None = None
+
+
+class Finding(Result):
+    """One thing that validation found."""
+
+    check: str
+    severity: Literal["critical", "warning"]
+    pair: str = Field(description="split/name, or the path of a file that is no pair")
+    value: float | str | None = None
+    message: str
+
+
+class ValidationResult(Result):
+    """What `mirnet validate` says of a data set."""
+
+    version: DataVersion
+    num_pairs: dict[str, int] = Field(description="pairs by split folder")
+    findings: tuple[Finding, ...] = ()
+    passed: bool = Field(description="no critical finding")
+    splits: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="pair ids (our485/1.png) by role: train, val, eval",
+    )
+    manifest_path: str | None = None
+    docs_path: str | None = None
+    seconds: float = 0.0
+
+
+class EpochMetrics(Result):
+    """One epoch of training, as the workers agreed on it."""
+
+    epoch: int
+    step: int
+    lr: float
+    train_loss: float
+    train_psnr: float
+    val_loss: float | None = None
+    val_psnr: float | None = None
+    val_ssim: float | None = None
+    grad_norm: float | None = None
+    patches_per_s: float | None = None
+    wait_share: float | None = Field(default=None, description="share of time waiting for data")
+    seconds: float = 0.0
+
+
+class TrainResult(Result):
+    """What `mirnet train` leaves behind."""
+
+    run_id: str | None = Field(default=None, description="MLflow run")
+    model_dir: str = Field(description="best weights in the project's format")
+    checkpoint_uri: str | None = None
+    model_name: str
+    num_parameters: int
+    digest: str
+    best_epoch: int
+    best_val_psnr: float
+    history: tuple[EpochMetrics, ...]
+    num_workers: int
+    seconds: float
+
+
+class MethodScore(Result):
+    """Means over the images of one split for one method, with 95 % bootstrap intervals."""
+
+    method: str = Field(description="input, autocontrast, mirnet, ...")
+    num_images: int
+    psnr: float
+    psnr_interval: tuple[float, float]
+    ssim: float
+    ssim_interval: tuple[float, float]
+    extra: dict[str, float] = Field(default_factory=dict)
+    run_id: str | None = None
+
+
+class EvaluationResult(Result):
+    """What `mirnet evaluate` measured."""
+
+    run_id: str | None = None
+    model: str
+    digest: str
+    split: str
+    methods: dict[str, MethodScore]
+    scores_path: str = Field(description="Parquet, a row an image and method")
+    report_path: str | None = None
+    seconds: float
+
+
+class PromotionResult(Result):
+    """The gate's decision and what it did to the registry."""
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    name: str
+    version: str
+    alias: str | None
+    previous_version: str | None = None
+    run_id: str | None = None
+
+
+class EnhanceResult(Result):
+    """What happened to every image of a batch. planned = the sum of the rest."""
+
+    run_id: str
+    source: str
+    target: str
+    model: str
+    model_version: str | None = None
+    planned: int
+    enhanced: int
+    passed_through: int = 0
+    skipped: int = 0
+    quarantined: int = 0
+    failed: int = 0
+    manifest_uri: str | None = None
+    summary_uri: str | None = None
+    seconds: float
