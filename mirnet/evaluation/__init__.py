@@ -1,0 +1,1 @@
+"""Metrics, baselines, scoring, the report and the promotion gate. Knows nothing of MLflow."""

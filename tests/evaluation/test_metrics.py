@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from mirnet.evaluation import metrics
+
+
+def noise_pair(seed: int, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], ...]:
+    rng = np.random.default_rng(seed)
+    smooth = np.cumsum(np.cumsum(rng.normal(size=shape), axis=0), axis=1)
+    reference = (smooth - smooth.min()) / np.ptp(smooth) * 255
+    output = reference + rng.normal(0, 12, size=shape)
+    return tuple(np.clip(a, 0, 255).astype(np.uint8) for a in (output, reference))
+
+
+@pytest.mark.parametrize("shape", [(11, 40, 3), (64, 48, 3), (97, 31, 3)])
+def test_equals_scikit_image(shape: tuple[int, int, int]) -> None:
+    output, reference = noise_pair(1, shape)
+    assert metrics.psnr(output, reference) == pytest.approx(
+        peak_signal_noise_ratio(reference, output, data_range=255), abs=1e-6
+    )
+    if min(shape[:2]) > 11:
+        expected = structural_similarity(
+            reference,
+            output,
+            data_range=255,
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        assert metrics.ssim(output, reference) == pytest.approx(expected, abs=1e-6)
+
+
+def test_psnr_by_hand() -> None:
+    reference = np.zeros((16, 16, 3), np.uint8)
+    output = np.full((16, 16, 3), 10, np.uint8)
+    assert metrics.psnr(output, reference) == pytest.approx(20 * math.log10(25.5))
+    assert metrics.psnr(reference, reference) == 100
+
+
+def test_ssim_of_flat_images_by_hand() -> None:
+    a, b, c1 = 100.0, 150.0, (0.01 * 255) ** 2
+    first, second = (np.full((20, 20, 3), v, np.uint8) for v in (a, b))
+    assert metrics.ssim(first, second) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1))
+
+
+def test_range_is_never_inferred() -> None:
+    """The '65 dB' mistake: images in [0, 1] scored with peak 255 gain 48.13 dB."""
+    output, reference = (a / 255.0 for a in noise_pair(2, (32, 32, 3)))
+    honest = metrics.psnr(output, reference, data_range=1.0)
+    assert metrics.psnr(output, reference, data_range=255.0) - honest == pytest.approx(
+        48.13, abs=0.01
+    )
+
+
+def test_batch_is_per_image() -> None:
+    pairs = [noise_pair(seed, (24, 24, 3)) for seed in range(3)]
+    output, reference = (
+        torch.stack([torch.from_numpy(p[i]).permute(2, 0, 1) for p in pairs]) for i in (0, 1)
+    )
+    for function, single in (
+        (metrics.psnr_per_image, metrics.psnr),
+        (metrics.ssim_per_image, metrics.ssim),
+    ):
+        expected = [single(*pair) for pair in pairs]
+        assert function(output, reference, data_range=255).tolist() == pytest.approx(expected)
+        only = function(output[:1], reference[:1], data_range=255)
+        assert only.tolist() == pytest.approx(expected[:1])
+
+
+def test_to_uint8_clamps_and_rounds() -> None:
+    values = torch.tensor([-0.5, 0.0, 0.5 / 255 + 1e-6, 0.999, 1.7])
+    assert metrics.to_uint8(values).tolist() == [0, 0, 1, 255, 255]
+
+
+def test_gt_mean_restores_a_scaled_image() -> None:
+    _, reference = noise_pair(3, (32, 32, 3))
+    halved = reference / 2.0
+    assert np.allclose(metrics.gt_mean(halved, reference), reference)
+
+
+def test_refuses_different_sizes() -> None:
+    with pytest.raises(ValueError, match="different size"):
+        metrics.psnr(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(ValueError, match="11 pixels"):
+        metrics.ssim(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
