@@ -6,6 +6,7 @@ variables. Both are loaded once at the edge and passed down.
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -224,8 +225,9 @@ class Settings(BaseSettings):
         None, description="root of MLflow artifacts of new experiments; none: the workspace"
     )
     ray_address: str | None = Field(
-        None, description="http://head:8265 of a Ray cluster; none: a Ray of our own; "
-        "'in-process': no Ray at all"
+        None,
+        description="http://head:8265 of a Ray cluster; none: a Ray of our own; "
+        "'in-process': no Ray at all",
     )
     num_workers: str = Field("2", pattern=r"^\d+(-\d+)?$", description="training workers: 2 or 1-8")
     storage_uri: str | None = Field(
@@ -272,3 +274,21 @@ def load_settings(**overrides: Any) -> Settings:
         problem = error.errors()[0]
         name = "MIRNET_" + ".".join(str(part) for part in problem["loc"]).upper()
         raise UsageError(f"{name}: {problem['msg']} (got {problem['input']!r})") from error
+
+
+# No engine phones home, and none of them asks questions on a terminal.
+_ENGINE_DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def apply_engine_defaults(**more: str) -> None:
+    """Set variables that the engines read, unless they are set already. For edges only."""
+    for name, value in (_ENGINE_DEFAULTS | more).items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,155 @@
+"""The ``mirnet`` command: the stages by name, and the rooms' own commands as groups.
+
+Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirnet.errors import GateRefused, MirnetError
+
+app = typer.Typer(
+    name="mirnet",
+    help="Low-light image enhancement with MIRNet: validate, train, evaluate, promote, enhance.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder in the LoL layout: our485/{low,high}, eval15/...")
+]
+ParamsOption = Annotated[
+    str | None,
+    typer.Option("--params", help="Preset (demo, cpu, paper, ...) or YAML file [params.yaml]"),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one parameter; repeatable"),
+]
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+@app.command()
+def validate(
+    data: DataOption = Path("data"),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Check a data set: every finding by pair and measured value. Exit code 3 when it blocks."""
+    from mirnet import stages
+    from mirnet.cli.show import show_validation
+
+    result = stages.validate(data, stages.open_run(params, set_))
+    show_validation(result)
+    if not result.passed:
+        raise GateRefused(stages.blocking_message(result))
+
+
+@app.command()
+def train(
+    data: DataOption = Path("data"),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the best weights")] = Path("model"),
+    run_name: Annotated[
+        str | None,
+        typer.Option("--run-name", help="Name of the run; the name of a stopped run resumes it"),
+    ] = None,
+    allow_modified: Annotated[
+        bool, typer.Option("--allow-modified", help="Train on data that differ from their pin")
+    ] = False,
+) -> None:
+    """Train MIRNet on the training pairs; the best weights by validation PSNR are kept."""
+    from mirnet import stages
+    from mirnet.cli.show import show_training
+
+    run = stages.open_run(params, set_)
+    version = stages.check_version(data, allow_modified=allow_modified)
+    show_training(stages.train(data, run, version=version, model_dir=out, run_name=run_name))
+
+
+@app.command()
+def evaluate(
+    data: DataOption = Path("data"),
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Folder, models:/NAME@ALIAS or baseline:NAME [the last trained]"
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="eval15 or val [from the params]")
+    ] = None,
+) -> None:
+    """Score a model and the baselines on held-out pairs: PSNR and SSIM with intervals."""
+    from mirnet import stages
+    from mirnet.cli.show import show_evaluation
+
+    overrides = [*(set_ or []), *([f"evaluate.split={split}"] if split else [])]
+    show_evaluation(stages.evaluate(data, stages.open_run(params, overrides), model=model))
+
+
+@app.command()
+def promote(
+    params: ParamsOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Register the evaluated model; make it champion if the gate agrees. Exit code 3 if not."""
+    from mirnet import stages
+    from mirnet.cli.show import show_promotion
+
+    result = stages.promote(stages.open_run(params, set_))
+    show_promotion(result)
+    if not result.promoted:
+        raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
+
+
+@app.command()
+def enhance(
+    source: Annotated[str, typer.Argument(help="Image, folder or s3://bucket/prefix")],
+    target: Annotated[str, typer.Argument(help="Image, folder or s3://bucket/prefix")],
+    params: ParamsOption = None,
+    set_: SetOption = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Folder or models:/NAME@ALIAS [the champion]")
+    ] = None,
+) -> None:
+    """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
+    from mirnet import stages
+    from mirnet.cli.show import show_enhancement
+
+    show_enhancement(stages.enhance(source, target, stages.open_run(params, set_), model=model))
+
+
+def main() -> None:
+    """Run the command; one line and an exit code for every error that a user can meet."""
+    from mirnet.config import apply_engine_defaults
+
+    apply_engine_defaults()
+    try:
+        app()
+    except MirnetError as error:
+        message = " ".join(str(error).split())
+        print(f"mirnet: {message}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("mirnet: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,5 @@
+"""``python -m mirnet.cli``."""
+
+from mirnet.cli import main
+
+main()

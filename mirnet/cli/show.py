@@ -1,0 +1,86 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from mirnet.results import (
+    EnhanceResult,
+    EvaluationResult,
+    PromotionResult,
+    TrainResult,
+    ValidationResult,
+)
+
+console = Console()
+
+
+def show_validation(result: ValidationResult) -> None:
+    """Findings by pair, then the verdict."""
+    if result.findings:
+        table = Table("severity", "check", "pair", "value", "finding")
+        for finding in result.findings:
+            value = "" if finding.value is None else _short(finding.value)
+            table.add_row(finding.severity, finding.check, finding.pair, value, finding.message)
+        console.print(table)
+    pairs = ", ".join(f"{split} {count}" for split, count in result.num_pairs.items())
+    verdict = "[green]passed" if result.passed else "[red]blocked"
+    console.print(f"{verdict}[/]: {pairs} pairs, version {result.version.digest}")
+
+
+def show_training(result: TrainResult) -> None:
+    """The best epoch and where the weights are."""
+    console.print(
+        f"{result.model_name} ({result.num_parameters:,} parameters): "
+        f"best validation PSNR {result.best_val_psnr:.2f} dB in epoch {result.best_epoch}, "
+        f"{result.seconds:.0f} s with {result.num_workers} workers -> {result.model_dir}"
+    )
+
+
+def evaluation_table(result: EvaluationResult) -> Table:
+    """A row a method."""
+    table = Table("method", "PSNR dB", "95 %", "SSIM", "95 %", title=f"{result.split} pairs")
+    for score in result.methods.values():
+        table.add_row(
+            score.method,
+            f"{score.psnr:.2f}",
+            "{:.2f} to {:.2f}".format(*score.psnr_interval),
+            f"{score.ssim:.4f}",
+            "{:.4f} to {:.4f}".format(*score.ssim_interval),
+        )
+    return table
+
+
+def show_evaluation(result: EvaluationResult) -> None:
+    """Scores with intervals and where the pictures are."""
+    console.print(evaluation_table(result))
+    if result.report_path:
+        console.print(f"pictures: {result.report_path}")
+
+
+def show_promotion(result: PromotionResult) -> None:
+    """The decision with its reasons."""
+    verdict = f"[green]{result.alias}" if result.promoted else "[red]refused"
+    console.print(f"{result.name} version {result.version}: {verdict}")
+    for reason in result.reasons:
+        console.print(f"  - {reason}")
+
+
+def enhancement_table(result: EnhanceResult) -> Table:
+    """A row a fate."""
+    table = Table("images", "", title=f"{result.source} -> {result.target}")
+    for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
+        table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
+    return table
+
+
+def show_enhancement(result: EnhanceResult) -> None:
+    """Counts and where the record is."""
+    console.print(enhancement_table(result))
+    if result.manifest_uri:
+        console.print(f"manifest: {result.manifest_uri}")
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value
