@@ -169,3 +169,12 @@ class EnhanceResult(Result):
     manifest_uri: str | None = None
     summary_uri: str | None = None
     seconds: float
+
+
+class RetrainResult(Result):
+    """All that one retrain flow decided."""
+
+    validation: ValidationResult
+    train: TrainResult
+    evaluation: EvaluationResult
+    promotion: PromotionResult

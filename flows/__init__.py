@@ -1,0 +1,6 @@
+"""Prefect flows: order and policy, never arithmetic."""
+
+from mirnet.config import apply_engine_defaults
+
+# before Prefect is imported: it reads its settings then
+apply_engine_defaults()

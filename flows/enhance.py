@@ -1,0 +1,73 @@
+"""The nightly flow: the champion enhances what arrived in a bucket.
+
+``python -m flows.enhance SRC DST`` runs it here; deployments run the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+
+from flows.policy import exit_code_of, is_transient
+from mirnet import stages
+from mirnet.results import EnhanceResult
+from mirnet.stages import Run
+
+
+@task(name="enhance", retries=3, retry_delay_seconds=[5, 30, 60], retry_condition_fn=is_transient)
+def enhance_batch(source: str, target: str, run: Run, model: str | None) -> EnhanceResult:
+    """Plan, enhance, commit. A retry skips what is done."""
+    return stages.enhance(source, target, run, model=model)
+
+
+@flow(name="enhance", description=__doc__)
+def enhance(
+    source: str,
+    target: str,
+    model: str | None = None,
+    params: str = "cpu",
+    overrides: list[str] | None = None,
+) -> EnhanceResult:
+    """Enhance every dark image under a source that is not done yet.
+
+    Args:
+        source: s3://bucket/prefix or a folder.
+        target: s3://bucket/prefix or a folder; outputs, manifest and quarantine go there.
+        model: models:/NAME@ALIAS or a folder; the champion when empty.
+        params: Preset name or path of a YAML file.
+        overrides: Parameters to change, as section.key=value.
+    """
+    run = stages.open_run(params, overrides)
+    result = enhance_batch(source, target, run, model)
+    create_table_artifact(
+        key="enhance",
+        table=[result.model_dump(exclude={"source", "target"})],
+        description=f"{source} -> {target}",
+    )
+    return result
+
+
+def _main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.enhance", description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("--model")
+    parser.add_argument("--params", default="cpu", help="preset or YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        from mirnet.cli.show import show_enhancement
+
+        show_enhancement(
+            enhance(options.source, options.target, options.model, options.params, options.set)
+        )
+
+    return exit_code_of(run)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,156 @@
+"""The retrain flow: version -> validate -> train -> evaluate -> promote.
+
+``python -m flows.retrain --data DIR --params PRESET`` runs it here; deployments run the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from flows.policy import exit_code_of, is_transient
+from mirnet import stages
+from mirnet.errors import GateRefused
+from mirnet.results import (
+    DataVersion,
+    EvaluationResult,
+    PromotionResult,
+    RetrainResult,
+    TrainResult,
+    ValidationResult,
+)
+from mirnet.stages import Run
+
+_IO = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": is_transient}
+
+
+@task(name="check services", **_IO)
+def check_services(run: Run) -> None:
+    """Fail before any compute is spent when MLflow is away."""
+    stages.check_services(run)
+
+
+@task(name="check version", **_IO)
+def check_version(data: str, *, allow_modified: bool) -> DataVersion:
+    """The digest of the data; modified data stop the flow unless allowed."""
+    version = stages.check_version(Path(data), allow_modified=allow_modified)
+    get_run_logger().info("data %s: %s, %d files", version.digest, version.status, version.num_files)
+    return version
+
+
+@task(name="validate")
+def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
+    """Great Expectations over the manifest; critical findings stop the flow by name."""
+    result = stages.validate(Path(data), run, version=version)
+    rows = [finding.model_dump() for finding in result.findings]
+    if rows:
+        create_table_artifact(
+            key="validation", table=rows, description=f"Findings on {version.digest}"
+        )
+    if not result.passed:
+        raise GateRefused(stages.blocking_message(result))
+    return result
+
+
+@task(name="train", **_IO)
+def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> TrainResult:
+    """Ray Train. A retry resumes from the last checkpoint, since the run name stays."""
+    return stages.train(
+        Path(data),
+        run,
+        version=validation.version,
+        validation=validation,
+        model_dir=run.settings.workspace / "models" / run_name,
+        run_name=run_name,
+    )
+
+
+@task(name="evaluate", **_IO)
+def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
+    """The best weights beside the baselines, tracked in MLflow."""
+    result = stages.evaluate(Path(data), run, trained=trained)
+    create_table_artifact(
+        key="evaluation",
+        table=[
+            {"method": s.method, "psnr": round(s.psnr, 3), "ssim": round(s.ssim, 4)}
+            for s in result.methods.values()
+        ],
+        description=f"{result.split} of {result.digest}. Pictures: {result.report_path}",
+    )
+    return result
+
+
+@task(name="promote", **_IO)
+def promote(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
+    """Register, ask the gate, and move the alias if it agrees."""
+    result = stages.promote(run, trained=trained, evaluation=evaluation)
+    reasons = "\n".join(f"- {reason}" for reason in result.reasons)
+    verdict = f"**{result.alias}**" if result.promoted else "**refused**"
+    create_markdown_artifact(
+        key="promotion", markdown=f"{result.name} version {result.version}: {verdict}\n\n{reasons}"
+    )
+    return result
+
+
+@flow(name="retrain", description=__doc__)
+def retrain(
+    data: str = "data",
+    params: str = "cpu",
+    overrides: list[str] | None = None,
+    allow_modified: bool = False,
+    resume: str | None = None,
+) -> RetrainResult:
+    """Train on one data version and promote the model if it is better.
+
+    Args:
+        data: Folder in the LoL layout.
+        params: Preset name or path of a YAML file.
+        overrides: Parameters to change, as section.key=value.
+        allow_modified: Go on with data that differ from their pin.
+        resume: Name of a stopped run to go on with.
+
+    Raises:
+        GateRefused: validation blocked the data, or the gate refused the model.
+    """
+    run = stages.open_run(params, overrides, flow_run_id=flow_run.get_id())
+    check_services(run)
+    version = check_version(data, allow_modified=allow_modified)
+    validation = validate(data, run, version)
+    trained = train(data, run, validation, resume or f"retrain-{str(flow_run.get_id())[:13]}")
+    evaluation = evaluate(data, run, trained)
+    promotion = promote(run, trained, evaluation)
+    return RetrainResult(
+        validation=validation, train=trained, evaluation=evaluation, promotion=promotion
+    )
+
+
+def _main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
+    parser.add_argument("--data", default="data")
+    parser.add_argument("--params", default="cpu", help="preset or YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--allow-modified", action="store_true")
+    parser.add_argument("--resume", metavar="NAME", help="a stopped run to go on with")
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        from mirnet.cli.show import show_evaluation, show_promotion
+
+        result = retrain(
+            options.data, options.params, options.set, options.allow_modified, options.resume
+        )
+        show_evaluation(result.evaluation)
+        show_promotion(result.promotion)
+        if not result.promotion.promoted:
+            raise GateRefused("; ".join(result.promotion.reasons))
+
+    return exit_code_of(run)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
