@@ -12,10 +12,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from mirnet.errors import MirnetError, ServiceError
 
 
-async def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Retry what a service did (connection, throttling), never what the data or the code did."""
-    error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, ServiceError)
+    error = state.data
+    return isinstance(error, ServiceError) and error.transient
 
 
 def exit_code_of(run: Callable[[], object]) -> int:

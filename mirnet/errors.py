@@ -42,7 +42,14 @@ class TrainingError(MirnetError):
 
 
 class ServiceError(MirnetError, ConnectionError):
-    """Ray, MLflow, Prefect or S3 cannot be reached or refuses us; names the address."""
+    """Ray, MLflow, Prefect or S3 cannot be reached or refuses us; names the address.
+
+    ``transient`` says whether the same call may work later; flows retry only those.
+    """
+
+    def __init__(self, message: str, *, transient: bool = True) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class StorageError(ServiceError):
