@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirnet.errors import UsageError
@@ -236,12 +236,13 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
     cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")
 
-    @model_validator(mode="after")
-    def _workers_in_order(self) -> Settings:
-        low, _, high = self.num_workers.partition("-")
+    @field_validator("num_workers")
+    @classmethod
+    def _workers_in_order(cls, value: str) -> str:
+        low, _, high = value.partition("-")
         if high and int(high) < int(low):
-            raise ValueError(f"num_workers {self.num_workers}: the second number is the larger")
-        return self
+            raise ValueError("the second number is the larger, as in 1-8")
+        return value
 
     @property
     def worker_range(self) -> tuple[int, int]:

@@ -1,0 +1,111 @@
+"""The house rules that imports can break: docs/architecture.md."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BASE = {"config", "errors", "results"}
+MAY_IMPORT = {
+    "config": {"errors", "presets"},
+    "errors": set(),
+    "results": {"errors"},
+    "presets": set(),
+    "images": BASE,
+    "models": BASE,
+    "data": BASE | {"images"},
+    "inference": BASE | {"models", "images"},
+    "evaluation": BASE | {"images", "data", "inference"},
+    "training": BASE | {"models", "data", "evaluation"},
+    "batch": BASE | {"images", "inference"},
+    "tracking": BASE | {"models"},
+    "stack": BASE,
+    "doctor": BASE | {"stack"},
+}
+COMPOSERS = {"stages", "cli", "__init__"}
+VENDORS = {
+    "prefect": ("flows/",),
+    "ray": ("mirnet/training/ray", "mirnet/batch/ray"),
+    "mlflow": ("mirnet/tracking/",),
+    "boto3": ("mirnet/batch/s3.py",),
+    "botocore": ("mirnet/batch/s3.py",),
+    "great_expectations": ("mirnet/data/validation.py",),
+    "dvc": ("mirnet/data/versioning.py",),
+    "dvc_data": ("mirnet/data/versioning.py",),
+}
+SOURCES = sorted([*ROOT.glob("mirnet/**/*.py"), *ROOT.glob("flows/**/*.py")])
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_vendors_stay_in_their_rooms(path: Path) -> None:
+    for module in imported_modules(path):
+        homes = VENDORS.get(module.split(".")[0])
+        assert homes is None or name_of(path).startswith(homes), f"{module} in {name_of(path)}"
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if name_of(p).startswith("mirnet")], ids=name_of
+)
+def test_imports_go_downwards(path: Path) -> None:
+    room = path.relative_to(ROOT / "mirnet").parts[0].removesuffix(".py")
+    if room in COMPOSERS:
+        return
+    for module in imported_modules(path):
+        package, _, rest = module.partition(".")
+        target = rest.split(".")[0]
+        if package != "mirnet" or not target or target == room:
+            continue
+        known = (ROOT / "mirnet" / target).is_dir() or (ROOT / "mirnet" / f"{target}.py").is_file()
+        assert not known or target in MAY_IMPORT[room], f"{name_of(path)} imports {module}"
+
+
+def test_the_library_knows_nothing_of_the_flows() -> None:
+    for path in SOURCES:
+        if name_of(path).startswith("mirnet"):
+            assert not {m for m in imported_modules(path) if m.split(".")[0] == "flows"}, path
+
+
+def test_help_loads_no_engine() -> None:
+    code = (
+        "import sys, mirnet.cli\n"
+        "heavy = {'torch','ray','mlflow','prefect','dvc','great_expectations','boto3','pandas',"
+        "'numpy','matplotlib','PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_prefect_server_imports_with_the_pinned_fastapi() -> None:
+    """Newer fastapi raises TypeError in prefect 3.8; neither resolver nor `pip check` sees it."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import flows, prefect.server.api.server"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_file_is_too_long() -> None:
+    long = {name_of(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400}
+    assert not long

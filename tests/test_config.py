@@ -1,0 +1,74 @@
+"""Params and settings: what a user can get wrong is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mirnet.config import load_params, load_settings, preset_names
+from mirnet.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_loads_and_names_itself(name: str) -> None:
+    assert load_params(name).preset == name
+
+
+def test_params_yaml_is_the_cpu_preset() -> None:
+    assert load_params(ROOT / "params.yaml") == load_params("cpu")
+
+
+def test_override_reads_numbers_as_people_write_them() -> None:
+    params = load_params("cpu", overrides=("train.lr=1e-3", "train.grad_clip=null"))
+    assert params.train.lr == 0.001
+    assert params.train.grad_clip is None
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.learning_rate=1", "unknown parameter train.learning_rate"),
+        ("trian.lr=1", "unknown parameter trian"),
+        ("train.lr=7", "train.lr"),
+        ("train.lr=fast", "train.lr"),
+        ("train.lr", "section.key=value"),
+        ("lr=1", "section.key=value"),
+        ("model.name=unet", "model.name"),
+        ("validate.val_fraction=1.5", "validate.val_fraction"),
+        ("train.lr=[1", "not YAML"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words.replace(".", r"\.")):
+        load_params("cpu", overrides=(override,))
+
+
+def test_a_missing_file_lists_the_presets() -> None:
+    with pytest.raises(UsageError, match=r"no such preset \(.*cpu.*demo.*\)"):
+        load_params("nowhere.yaml")
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("train: [")
+    with pytest.raises(UsageError, match=r"p\.yaml: not YAML"):
+        load_params(path)
+
+
+def test_flat_names_are_those_of_the_file() -> None:
+    flat = load_params("cpu").flat()
+    sections = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert flat["train.lr"] == sections["train"]["lr"]
+    assert "validate.val_fraction" in flat
+
+
+def test_a_wrong_setting_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRNET_NUM_WORKERS", "8-2")
+    with pytest.raises(UsageError, match="MIRNET_NUM_WORKERS"):
+        load_settings()
+    monkeypatch.setenv("MIRNET_NUM_WORKERS", "1-8")
+    assert load_settings().worker_range == (1, 8)
