@@ -1,0 +1,139 @@
+"""Attention and fusion blocks of MIRNet and MIRNet-v2.
+
+All take and give (N, C, H, W). Sums are written as plain additions and 1x1 convolutions of
+concatenations as sums of two 1x1 convolutions: equal results, no copies of whole maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pool(x: Tensor) -> Tensor:
+    """Global average over height and width: (N, C, H, W) -> (N, C, 1, 1)."""
+    return x.mean(dim=(2, 3), keepdim=True)
+
+
+class SelectiveKernelFusion(nn.Module):
+    """SKFF: softmax-weighted sum of streams, a weight a channel (MIRNet section 3.1, eq. 1-2).
+
+    MIRNet uses a PReLU, MIRNet-v2 a LeakyReLU of slope 0.2.
+    """
+
+    def __init__(self, channels: int, *, num_streams: int, activation: nn.Module) -> None:
+        super().__init__()
+        hidden = max(channels // 8, 4)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.activation = activation
+        self.expand = nn.ModuleList(
+            nn.Conv2d(hidden, channels, 1, bias=False) for _ in range(num_streams)
+        )
+
+    def weights(self, pooled: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Weights a stream, each (N, C, 1, 1), from the pooled streams.
+
+        The mean of the sum is the sum of the means, so the sum itself is never formed.
+        """
+        total = pooled[0]
+        for other in pooled[1:]:
+            total = total + other
+        hidden = self.activation(self.squeeze(total))
+        return torch.stack([expand(hidden) for expand in self.expand]).softmax(dim=0).unbind()
+
+    def forward(self, streams: Sequence[Tensor]) -> Tensor:
+        first, *others = self.weights([pool(stream) for stream in streams])
+        fused = streams[0] * first
+        for stream, weight in zip(streams[1:], others, strict=True):
+            fused = fused + stream * weight
+        return fused
+
+
+class SpatialAttention(nn.Module):
+    """A gate a pixel from the maximum and mean over channels (MIRNet section 3.2)."""
+
+    def __init__(self, kernel_size: int = 5) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 1, H, W) in (0, 1)."""
+        return self.conv(torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)).sigmoid()
+
+
+class ChannelAttention(nn.Module):
+    """A gate a channel from the global average (MIRNet section 3.2; Hu et al., CVPR 2018)."""
+
+    def __init__(self, channels: int, *, reduction: int = 8) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // reduction, 1, bias=False)
+        self.expand = nn.Conv2d(channels // reduction, channels, 1, bias=False)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(N, C, 1, 1) of global averages -> (N, C, 1, 1) in (0, 1)."""
+        gate: Tensor = self.expand(F.relu(self.squeeze(pooled))).sigmoid()
+        return gate
+
+
+class DualAttention(nn.Module):
+    """DAU: two 3x3 convolutions, then spatial and channel attention side by side.
+
+    MIRNet section 3.2. The published network shares one PReLU among all of its DAUs, so the
+    activation is passed in.
+    """
+
+    def __init__(self, channels: int, *, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.activation = activation
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.spatial = SpatialAttention()
+        self.channel = ChannelAttention(channels)
+        self.fuse = nn.Conv2d(2 * channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r = self.conv2(self.activation(self.conv1(x)))
+        by_pixel, by_channel = self.fuse.weight.chunk(2, dim=1)
+        # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number a pixel
+        gated = self.spatial(r) * F.conv2d(r, by_pixel)
+        return x + gated + F.conv2d(r * self.channel(pool(r)), by_channel)
+
+
+class ContextBlock(nn.Module):
+    """Global context added to every pixel (MIRNet-v2 section 3.3; Cao et al., GCNet 2019)."""
+
+    def __init__(self, channels: int, *, slope: float) -> None:
+        super().__init__()
+        # none of these is grouped, unlike the 3x3 convolutions around
+        self.mask = nn.Conv2d(channels, 1, 1, bias=False)
+        self.squeeze = nn.Conv2d(channels, channels, 1, bias=False)
+        self.expand = nn.Conv2d(channels, channels, 1, bias=False)
+        self.slope = slope
+
+    def context(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, 1, 1): pixels averaged with a softmax over all of them."""
+        n, c = x.shape[:2]
+        mask = self.mask(x).reshape(n, -1, 1).softmax(dim=1)
+        return (x.reshape(n, c, -1) @ mask.to(x.dtype)).reshape(n, c, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift: Tensor = self.expand(F.leaky_relu(self.squeeze(self.context(x)), self.slope))
+        return x + shift
+
+
+class ResidualContext(nn.Module):
+    """RCB: two 3x3 convolutions, context, plus the input (MIRNet-v2 section 3.3)."""
+
+    def __init__(self, channels: int, *, groups: int, slope: float = 0.2) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False)
+        self.context = ContextBlock(channels, slope=slope)
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        r = self.context(self.conv2(F.leaky_relu(self.conv1(x), self.slope)))
+        return x + F.leaky_relu(r, self.slope)

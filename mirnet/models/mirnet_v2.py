@@ -1,0 +1,82 @@
+"""MIRNet-v2: Zamir et al., Learning Enriched Features for Fast Image Restoration, TPAMI 2022."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mirnet.models.attention import ResidualContext, SelectiveKernelFusion
+from mirnet.models.resize import AverageDown, BilinearUp
+
+SLOPE = 0.2
+GROUPS = (1, 2, 4, 4)
+
+
+class MultiScaleBlockV2(nn.Module):
+    """MRB: rows at scales 1, 1/2, 1/4, fused upwards twice (section 3.1, fig. 2).
+
+    (N, C, H, W) -> (N, C, H, W); H and W multiples of 4.
+    """
+
+    def __init__(self, channels: int, *, groups: int) -> None:
+        super().__init__()
+        top, mid, bot = channels, channels * 3 // 2, channels * 9 // 4
+        self.down_mid = AverageDown(top, mid)
+        self.down_bot = nn.Sequential(AverageDown(top, mid), AverageDown(mid, bot))
+        self.context_top = ResidualContext(top, groups=groups, slope=SLOPE)
+        self.context_mid = ResidualContext(mid, groups=groups, slope=SLOPE)
+        self.context_bot = ResidualContext(bot, groups=groups, slope=SLOPE)
+        self.fusion_mid = SelectiveKernelFusion(mid, num_streams=2, activation=nn.LeakyReLU(SLOPE))
+        self.fusion_top = SelectiveKernelFusion(top, num_streams=2, activation=nn.LeakyReLU(SLOPE))
+        self.up_mid = nn.ModuleList(BilinearUp(bot, mid) for _ in range(2))
+        self.up_top = nn.ModuleList(BilinearUp(mid, top) for _ in range(2))
+        self.conv = nn.Conv2d(top, top, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, mid, bot = x, self.down_mid(x), self.down_bot(x)
+        for up_mid, up_top in zip(self.up_mid, self.up_top, strict=True):
+            top, mid, bot = self.context_top(top), self.context_mid(mid), self.context_bot(bot)
+            mid = self.fusion_mid((mid, up_mid(bot)))
+            top = self.fusion_top((top, up_top(mid)))
+        out: Tensor = x + self.conv(top)
+        return out
+
+
+class ResidualGroupV2(nn.Module):
+    """RRG: multi-scale blocks and a convolution, plus the input (section 3)."""
+
+    def __init__(self, channels: int, *, num_blocks: int, groups: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(MultiScaleBlockV2(channels, groups=groups) for _ in range(num_blocks))
+        )
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv(self.blocks(x))
+        return out
+
+
+class MIRNetV2(nn.Module):
+    """The network: (N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped.
+
+    H and W are multiples of ``size_multiple``, at least ``min_size``. No bias and no
+    normalisation anywhere. 5,858,560 parameters in the paper's configuration.
+    """
+
+    size_multiple = 4
+    min_size = 4
+
+    def __init__(self, *, n_feat: int = 80, num_rrg: int = 4, num_msrb: int = 2) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(3, n_feat, 3, padding=1, bias=False)
+        self.groups = nn.Sequential(
+            *(
+                ResidualGroupV2(n_feat, num_blocks=num_msrb, groups=GROUPS[min(i, len(GROUPS) - 1)])
+                for i in range(num_rrg)
+            )
+        )
+        self.conv_out = nn.Conv2d(n_feat, 3, 3, padding=1, bias=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = image + self.conv_out(self.groups(self.conv_in(image)))
+        return out
