@@ -7,6 +7,8 @@ variables. Both are loaded once at the edge and passed down.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -293,3 +295,18 @@ def apply_engine_defaults(**more: str) -> None:
     """Set variables that the engines read, unless they are set already. For edges only."""
     for name, value in (_ENGINE_DEFAULTS | more).items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Variables for the time of a block, then as before. For edges only, such as the demo."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
