@@ -16,13 +16,14 @@ from mirnet.config import apply_engine_defaults, environment
 WORKSPACE = Path(".demo")
 REPORTS = Path("reports")
 MIN_GAIN_DB = 2.0
-PLACES = {
+PLACES: dict[str, str | None] = {
     "MIRNET_WORKSPACE": str(WORKSPACE / "workspace"),
     "MIRNET_REPORTS_DIR": str(WORKSPACE / "reports"),
     "PREFECT_HOME": str((WORKSPACE / "prefect").resolve()),
     "PREFECT_LOGGING_LEVEL": "WARNING",
     # an outer server or proxy must not take part in the demo
-    "PREFECT_API_URL": "",
+    "PREFECT_API_URL": None,
+    "PREFECT_API_KEY": None,
     "NO_PROXY": "127.0.0.1,localhost",
 }
 

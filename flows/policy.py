@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +19,26 @@ def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> boo
     return isinstance(error, ServiceError) and error.transient
 
 
+class _OneLine(logging.Filter):
+    """Expected errors carry their whole message; their traceback helps nobody."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], MirnetError):
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def quiet_expected_errors() -> None:
+    """Let Prefect log errors that a user is meant to read as one line."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(present, _OneLine) for present in logger.filters):
+            logger.addFilter(_OneLine())
+
+
 def exit_code_of(run: Callable[[], object]) -> int:
     """Run a flow from the command line: one line and the exit code for expected errors."""
+    quiet_expected_errors()
     try:
         run()
     except MirnetError as error:

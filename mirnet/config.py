@@ -7,7 +7,7 @@ variables. Both are loaded once at the edge and passed down.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -298,15 +298,19 @@ def apply_engine_defaults(**more: str) -> None:
 
 
 @contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Variables for the time of a block, then as before. For edges only, such as the demo."""
+def environment(**variables: str | None) -> Iterator[None]:
+    """Variables for the time of a block (none: unset), then as before. For edges only."""
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _set_variables(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_variables(before)
+
+
+def _set_variables(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
