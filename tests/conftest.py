@@ -1,0 +1,58 @@
+"""Fixtures of all tests: a clean environment, small places, a real S3 server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirnet.config import Settings, apply_engine_defaults
+
+# before any engine is imported by a test module
+apply_engine_defaults()
+
+_OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer's shell has set must not reach a test."""
+    for name in os.environ:
+        if name.startswith(_OUTSIDE):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Everything in a folder of the test's own."""
+    return Settings(workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Reference vectors, where the checkout has them beside it."""
+    folder = Path(__file__).parents[2] / "shared" / "golden"
+    if not folder.is_dir():
+        pytest.skip("no reference vectors beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lol_dir() -> Path:
+    """Real LoL pairs, where the checkout has them beside it."""
+    folder = Path(__file__).parents[2] / "shared" / "lol"
+    if not folder.is_dir():
+        pytest.skip("no LoL pairs beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The demo's sample pairs. Read only: copy before you change them."""
+    from mirnet.data.samples import make_sample_data
+
+    folder = tmp_path_factory.mktemp("samples") / "data"
+    make_sample_data(folder, seed=0)
+    yield folder
