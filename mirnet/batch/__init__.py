@@ -1,0 +1,1 @@
+"""Batches of images over object storage and folders: plan, enhance, commit."""

@@ -1,0 +1,307 @@
+"""S3 through boto3, the only module that knows it. Holds no secret: boto3's chain finds them."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.response import StreamingBody
+
+from mirnet.batch.storage import (
+    Blob,
+    Head,
+    KeyRefused,
+    ObjectInfo,
+    ObjectMissing,
+    Store,
+    TransientStorageError,
+)
+from mirnet.config import Settings
+from mirnet.errors import StorageError, UsageError
+
+_T = TypeVar("_T")
+_ATTEMPTS = 6
+_CHUNK = 1 << 18
+_STREAM_GRACE_S = 30.0
+_STREAM_MIN_BYTES_PER_S = 50_000
+_SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
+_ADVICE = {
+    "NoSuchBucket": "no such bucket; create it or correct its name",
+    "InvalidBucketName": "not a valid bucket name",
+    "InvalidAccessKeyId": f"unknown access key; {_SECRET}",
+    "SignatureDoesNotMatch": f"wrong secret key; {_SECRET}",
+    "ExpiredToken": "the credentials have expired; renew them",
+    "ExpiredTokenException": "the credentials have expired; renew them",
+    "InvalidToken": f"the session token is not valid; {_SECRET}",
+    "RequestTimeTooSkewed": "this machine's clock is off; set it",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
+    "AccessDenied": "access denied; these credentials need s3:ListBucket, s3:GetObject on the "
+    "source and s3:PutObject on the target",
+}
+_BY_STATUS = {301: "PermanentRedirect", 403: "AccessDenied"}
+_RETRIED = {
+    "ConditionalRequestConflict",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+
+
+class S3Store(Store):
+    """A bucket, or a prefix in it. One client a process; never carry it across a fork."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str, endpoint: str) -> None:
+        self._client = client
+        self.bucket = bucket
+        self.prefix = prefix
+        self.endpoint = endpoint
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+
+    @classmethod
+    def from_uri(cls, uri: str, settings: Settings) -> S3Store:
+        """Make a client for ``s3://bucket/prefix``; no request yet.
+
+        Raises:
+            UsageError: no bucket in the URI.
+            StorageError: boto3 refuses the endpoint or the profile.
+        """
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise UsageError(f"{uri}: write it as s3://bucket/prefix")
+        prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=5,
+            read_timeout=20,
+            max_pool_connections=32,
+        )
+        try:
+            session = boto3.session.Session()
+            client = session.client(
+                "s3",
+                endpoint_url=settings.s3_endpoint_url,
+                region_name=session.region_name or "us-east-1",
+                config=config,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StorageError(f"{uri}: {error}", transient=False) from error
+        return cls(client, bucket, prefix, client.meta.endpoint_url)
+
+    def check(self) -> None:
+        """List one key: shows endpoint, credentials, bucket and permission."""
+        with self._explained(""):
+            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+
+    def address(self, key: str) -> str:
+        """``s3://bucket/prefix/key``."""
+        return f"s3://{self.bucket}/{self.prefix}{key}"
+
+    def child(self, name: str) -> S3Store:
+        """The prefix ``name`` below this one; shares the client."""
+        return S3Store(self._client, self.bucket, f"{self.prefix}{name}/", self.endpoint)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """One request per thousand keys."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix + prefix
+        )
+        with self._explained(""):
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield ObjectInfo(
+                        entry["Key"][len(self.prefix) :],
+                        entry["Size"],
+                        _etag(entry),
+                        entry["LastModified"].timestamp(),
+                    )
+
+    def head(self, key: str) -> Head | None:
+        """One request. The age is the answer's Date less Last-Modified: the server's clock only."""
+        try:
+            answer = self._again(key, lambda: self._client.head_object(**self._named(key)))
+        except ObjectMissing:
+            return None
+        date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        age = (date - answer["LastModified"]).total_seconds()
+        return Head(answer["ContentLength"], _etag(answer), answer.get("Metadata", {}), age)
+
+    def get(self, key: str) -> Blob:
+        """Download, again from the start when the stream breaks or crawls."""
+
+        def once() -> Blob:
+            answer = self._client.get_object(**self._named(key))
+            data = _read(answer["Body"], answer["ContentLength"])
+            return Blob(data, _etag(answer), answer.get("Metadata", {}))
+
+        return self._again(key, once)
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+        replaces: str | None = None,
+        absent: bool = False,
+    ) -> str | None:
+        """One request, atomic on the server."""
+        condition = {"IfNoneMatch": "*"} if absent else {}
+        if replaces is not None:
+            condition = {"IfMatch": f'"{replaces}"'}
+
+        def once() -> str | None:
+            answer = self._client.put_object(
+                **self._named(key),
+                **condition,
+                Body=data,
+                ContentType=content_type,
+                Metadata=dict(metadata or {}),
+            )
+            return _etag(answer)
+
+        try:
+            return self._again(key, once)
+        except _ConditionFailed:
+            return None
+
+    def delete(self, key: str) -> None:
+        """One request."""
+        self._again(key, lambda: self._client.delete_object(**self._named(key)))
+
+    def copy_from(
+        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+    ) -> None:
+        """On the server where both are on it, else through memory."""
+        if not isinstance(source, S3Store) or source.endpoint != self.endpoint:
+            self.put(target_key, source.get(key).data, metadata=metadata)
+            return
+        origin = source._named(key)
+        self._again(
+            target_key,
+            lambda: self._client.copy_object(
+                **self._named(target_key),
+                CopySource=origin,
+                Metadata=dict(metadata),
+                MetadataDirective="REPLACE",
+            ),
+        )
+
+    def _named(self, key: str) -> dict[str, str]:
+        full = self.prefix + key
+        if not key or len(full.encode("utf-8", "replace")) > 1024:
+            raise KeyRefused(f"s3://{self.bucket}/{full}: S3 keys have 1 to 1024 bytes")
+        return {"Bucket": self.bucket, "Key": full}
+
+    def _again(self, key: str, once: Callable[[], _T]) -> _T:
+        """What boto3 does not retry: broken streams, lost races, its own last attempt."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._explained(key):
+                    return once()
+            except TransientStorageError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, min(10.0, 0.2 * 2**attempt)))
+        raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        place = f"s3://{self.bucket}/{self.prefix}{key} at {self.endpoint}"
+        try:
+            yield
+        except ClientError as error:
+            raise _explain(error, place) from error
+        except EndpointConnectionError as error:
+            raise TransientStorageError(
+                f"{place}: cannot connect; is the server up, and is MIRNET_S3_ENDPOINT_URL or "
+                "AWS_ENDPOINT_URL right?"
+            ) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StorageError(f"{place}: no credentials; {_SECRET}", transient=False) from error
+        except (HTTPClientError, IncompleteReadError, _SlowStream) as error:
+            raise TransientStorageError(f"{place}: {type(error).__name__}: {error}") from error
+        except BotoCoreError as error:
+            raise StorageError(f"{place}: {error}", transient=False) from error
+
+
+class _ConditionFailed(StorageError):
+    """412: somebody else was first."""
+
+
+class _SlowStream(Exception):
+    """Fewer bytes a second than a picture may take."""
+
+
+def _explain(error: ClientError, place: str) -> StorageError:
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if status == 412 or code == "PreconditionFailed":
+        return _ConditionFailed(f"{place}: somebody else wrote it first")
+    if code not in _ADVICE:
+        code = _BY_STATUS.get(status, code)
+    if code in _ADVICE:
+        return StorageError(f"{place}: {_ADVICE[code]} ({code})", transient=False)
+    if status == 404:
+        return ObjectMissing(f"{place}: no such object")
+    if code in _RETRIED or status in (409, 429) or status >= 500:
+        return TransientStorageError(f"{place}: {code} ({status})")
+    message = error.response.get("Error", {}).get("Message") or code
+    return StorageError(f"{place}: {message}", transient=False)
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+def _read(body: StreamingBody, size: int) -> bytes:
+    """Read to the end, with a deadline that grows with the size."""
+    deadline = time.monotonic() + _STREAM_GRACE_S + size / _STREAM_MIN_BYTES_PER_S
+    with contextlib.closing(body):
+        parts = []
+        while chunk := body.read(_CHUNK):
+            parts.append(chunk)
+            if time.monotonic() > deadline:
+                raise _SlowStream(f"less than {_STREAM_MIN_BYTES_PER_S} bytes a second")
+    return b"".join(parts)
+
+
+def list_buckets(endpoint_url: str, access_key: str, secret_key: str) -> list[str]:
+    """Names of the buckets of a server that we started ourselves.
+
+    Raises:
+        StorageError: it does not answer, or not yet.
+    """
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=config,
+    )
+    try:
+        return [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+    except (BotoCoreError, ClientError) as error:
+        raise StorageError(f"{endpoint_url}: {error}") from error

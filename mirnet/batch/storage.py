@@ -1,0 +1,194 @@
+"""One protocol over object stores and local folders: list, get, conditional put, copy.
+
+A store has a base (``s3://bucket/prefix`` or a folder); keys are relative to it, with ``/``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirnet.config import Settings
+from mirnet.errors import StorageError, UsageError
+
+
+class TransientStorageError(StorageError):
+    """The store did not answer well in spite of retries; another object may still work."""
+
+
+class ObjectMissing(StorageError):
+    """There is no object with this key (any more)."""
+
+
+class KeyRefused(StorageError):
+    """This store cannot hold an object with this name; others are not affected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One entry of a listing.
+
+    ``version`` changes whenever the object's bytes are written again: the ETag on S3, size and
+    modification time (ns) of a local file. ``modified`` is in seconds since the epoch, by the
+    clock of the store. ``problem`` is set where the object can be named but not read.
+    """
+
+    key: str
+    size: int
+    version: str
+    modified: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """An object's bytes with the version that they belong to."""
+
+    data: bytes
+    version: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a store knows of an object without sending it. ``age_s`` by the store's own clock."""
+
+    size: int
+    version: str
+    metadata: Mapping[str, str]
+    age_s: float
+
+
+class Store(ABC):
+    """What the batch protocol needs of a place. All methods are safe to call from threads.
+
+    Raises:
+        ObjectMissing, KeyRefused, TransientStorageError: about one object.
+        StorageError: anything else: credentials, permission, bucket, disk. Names the place.
+    """
+
+    uri: str
+
+    @abstractmethod
+    def check(self) -> None:
+        """Find out now, with one request, whether this place can be listed."""
+
+    @abstractmethod
+    def address(self, key: str) -> str:
+        """The full name of an object, for people and manifests."""
+
+    @abstractmethod
+    def child(self, name: str) -> Store:
+        """The store below ``name``."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects whose key starts with ``prefix``, page by page; in no promised order."""
+
+    @abstractmethod
+    def head(self, key: str) -> Head | None:
+        """Version and metadata, or none where there is no such object."""
+
+    @abstractmethod
+    def get(self, key: str) -> Blob:
+        """The whole object."""
+
+    @abstractmethod
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+        replaces: str | None = None,
+        absent: bool = False,
+    ) -> str | None:
+        """Write an object whole and give its version.
+
+        With ``absent`` only where there is none, with ``replaces`` only over that version;
+        none is returned when the condition does not hold and nothing was written.
+        """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; no error where there is none."""
+
+    @abstractmethod
+    def copy_from(
+        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+    ) -> None:
+        """Copy an object of another store without holding it in memory."""
+
+    def put_if_absent(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Write an object whole, unless there is one already; whether it was written."""
+        version = self.put(key, data, content_type=content_type, metadata=metadata, absent=True)
+        return version is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A source or target as people write it: a store, and the one key if it names one object."""
+
+    store: Store
+    only_key: str | None = None
+
+
+def is_s3(uri: str) -> bool:
+    """Whether this names an S3 bucket."""
+    return uri.startswith("s3://")
+
+
+def open_store(uri: str, settings: Settings) -> Store:
+    """The store of a bucket, prefix or folder. Makes no request and no folder.
+
+    Raises:
+        UsageError: not a form that we know.
+    """
+    if is_s3(uri):
+        from mirnet.batch.s3 import S3Store
+
+        return S3Store.from_uri(uri, settings)
+    if "://" in uri:
+        raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
+    from mirnet.batch.local import LocalStore
+
+    return LocalStore(Path(uri).absolute())
+
+
+def open_source(uri: str, settings: Settings) -> Place:
+    """The place to read from: a folder, a prefix, one file or one object.
+
+    Raises:
+        StorageError: it does not exist or cannot be listed.
+    """
+    if is_s3(uri):
+        return _open_s3_source(uri, settings)
+    path = Path(uri).absolute()
+    if path.is_file():
+        return Place(open_store(str(path.parent), settings), path.name)
+    store = open_store(uri, settings)
+    store.check()
+    return Place(store)
+
+
+def _open_s3_source(uri: str, settings: Settings) -> Place:
+    parent, _, name = uri.rpartition("/")
+    looks_like_object = parent != "s3:/" and "." in name
+    if looks_like_object:
+        folder = open_store(parent, settings)
+        folder.check()
+        if folder.head(name) is not None:
+            return Place(folder, name)
+    store = open_store(uri, settings)
+    store.check()
+    return Place(store)
