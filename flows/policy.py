@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from prefect import Task
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import get_current_settings
 
 from mirnet.errors import MirnetError, ServiceError
 
@@ -36,10 +38,29 @@ def quiet_expected_errors() -> None:
             logger.addFilter(_OneLine())
 
 
+def check_prefect() -> None:
+    """Ask a configured Prefect server whether it is there; without one Prefect starts its own.
+
+    Raises:
+        ServiceError: the server does not answer; names its address.
+    """
+    url = get_current_settings().api.url
+    if not url:
+        return
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise ServiceError(
+            f"Prefect at {url} does not answer ({problem}): "
+            "start it or unset PREFECT_API_URL to run without a server"
+        )
+
+
 def exit_code_of(run: Callable[[], object]) -> int:
     """Run a flow from the command line: one line and the exit code for expected errors."""
     quiet_expected_errors()
     try:
+        check_prefect()
         run()
     except MirnetError as error:
         print(f"mirnet: {' '.join(str(error).split())}", file=sys.stderr)
