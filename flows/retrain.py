@@ -39,7 +39,9 @@ def check_services(run: Run) -> None:
 def check_version(data: str, *, allow_modified: bool) -> DataVersion:
     """The digest of the data; modified data stop the flow unless allowed."""
     version = stages.check_version(Path(data), allow_modified=allow_modified)
-    get_run_logger().info("data %s: %s, %d files", version.digest, version.status, version.num_files)
+    get_run_logger().info(
+        "data %s: %s, %d files", version.digest, version.status, version.num_files
+    )
     return version
 
 
