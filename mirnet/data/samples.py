@@ -1,0 +1,137 @@
+"""Sample pairs from the real photographs that three packages carry in their wheels."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+
+from mirnet.data.degradation import DegradationRanges
+from mirnet.data.layout import EVAL_SPLIT, TRAIN_SPLIT, Pair, find_pairs
+from mirnet.data.synthesis import Shot, synthesize
+from mirnet.errors import DataError
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """Where a photograph comes from, and what one may do with it."""
+
+    name: str
+    package: str
+    resource: str
+    distribution: str
+    author: str
+    licence: str
+    split: str
+
+
+PHOTOGRAPHS = (
+    Photograph(
+        "astronaut", "skimage", "data/astronaut.png", "scikit-image",
+        "NASA (Eileen Collins)", "public domain", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "coffee", "skimage", "data/coffee.png", "scikit-image",
+        "Rachel Michetti", "CC0", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "motorcycle", "skimage", "data/motorcycle_left.png", "scikit-image",
+        "Middlebury stereo benchmark 2014 (Scharstein et al.)", "none stated", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "rocket", "skimage", "data/rocket.jpg", "scikit-image",
+        "SpaceX", "public domain", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "china", "sklearn", "datasets/images/china.jpg", "scikit-learn",
+        "danielbuechele, flickr.com/photos/danielbuechele/6061409035", "CC BY 2.0", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "flower", "sklearn", "datasets/images/flower.jpg", "scikit-learn",
+        "vultilion, flickr.com/photos/vultilion/6056698931", "CC BY 2.0", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "chelsea", "skimage", "data/chelsea.png", "scikit-image",
+        "Stefan van der Walt", "CC0", EVAL_SPLIT,
+    ),
+    Photograph(
+        "hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "matplotlib",
+        "James S. Davis, U.S. Navy (Grace Hopper)", "public domain", EVAL_SPLIT,
+    ),
+)  # fmt: skip
+"""Train and evaluation never share a photograph."""
+
+
+def make_sample_data(
+    dst: Path, *, seed: int = 0, num_train: int = 60, num_eval: int = 12, size: int = 288
+) -> list[Pair]:
+    """Write a small data set in the LoL layout to ``dst``, whole or not at all.
+
+    Args:
+        dst: Folder to make; an existing one is replaced only if it is a sample set.
+        seed: Same seed, same bytes.
+        num_train: Pairs in ``our485``.
+        num_eval: Pairs in ``eval15``, of photographs that ``our485`` does not have.
+        size: Side in pixels of all images.
+
+    Raises:
+        DataError: a package of the ``demo`` extra is missing, or ``dst`` holds something else.
+    """
+    shots = [
+        shot
+        for split, count in ((TRAIN_SPLIT, num_train), (EVAL_SPLIT, num_eval))
+        for shot in _shots(split, count, size)
+    ]
+    if dst.exists() and any(dst.iterdir()) and not (dst / "SOURCES.md").is_file():
+        raise DataError(f"{dst}: holds something that is no sample set; give another folder")
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f".{dst.name}.") as scratch:
+        made = Path(scratch) / dst.name
+        synthesize(shots, made, seed=seed, ranges=DegradationRanges())
+        (made / "SOURCES.md").write_text(sources_table(), encoding="utf-8")
+        if dst.exists():
+            shutil.rmtree(dst)
+        made.replace(dst)
+    return find_pairs(dst)
+
+
+def sources_table() -> str:
+    """Authors and licences of the photographs, as Markdown."""
+    lines = [
+        "# Sources of the sample pairs",
+        "",
+        "Real photographs, darkened by a model of a camera; `pairs.csv` has the parameters.",
+        "",
+        "| photograph | from the package | author | licence | used in |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {p.name} | {p.distribution} | {p.author} | {p.licence} | {p.split} |"
+        for p in PHOTOGRAPHS
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def photograph_path(photo: Photograph) -> Path:
+    """The file inside the installed package.
+
+    Raises:
+        DataError: the package is not installed, or no longer has the file; names both.
+    """
+    if find_spec(photo.package) is None:
+        raise DataError(f"the sample data need {photo.distribution}: pip install '.[demo]'")
+    path = Path(str(resources.files(photo.package) / photo.resource))
+    if not path.is_file():
+        raise DataError(f"{photo.distribution} no longer carries {photo.resource}: {path}")
+    return path
+
+
+def _shots(split: str, count: int, size: int) -> list[Shot]:
+    photos = [p for p in PHOTOGRAPHS if p.split == split]
+    return [
+        Shot(f"{split}/{photo.name}-{turn + 1:02d}.png", photo.name, photograph_path(photo), size)
+        for turn, photo in ((i // len(photos), photos[i % len(photos)]) for i in range(count))
+    ]

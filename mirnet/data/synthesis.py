@@ -1,0 +1,109 @@
+"""Dark pairs from well-lit photographs, the same for a seed in any number of processes."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mirnet.data.degradation import Degradation, DegradationRanges, Pixels, darken, draw
+from mirnet.data.layout import PAIRS_TABLE
+from mirnet.data.loading import pair_paths
+from mirnet.images import read_rgb
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One pair to make."""
+
+    pair_id: str
+    source: str
+    """Name of the photograph: pairs with the same source never straddle a split."""
+    source_path: Path
+    size: int | None
+    """Pixels, square crop; none: the whole photograph."""
+
+
+def synthesize(
+    shots: Sequence[Shot],
+    dst: Path,
+    *,
+    seed: int,
+    ranges: DegradationRanges,
+    num_processes: int = 1,
+    on_pair: Callable[[str], None] | None = None,
+) -> Path:
+    """Write low and high of every shot below ``dst``, and the table of how each was made.
+
+    Returns:
+        Path of the table: pair, source, crop and all parameters of the degradation.
+
+    Raises:
+        ImageError: a photograph cannot be read; names it.
+    """
+    make = partial(_make, dst=dst, seed=seed, ranges=ranges)
+    rows: list[dict[str, object]] = []
+    if num_processes <= 1:
+        for shot in shots:
+            rows.append(make(shot))
+            if on_pair:
+                on_pair(shot.pair_id)
+    else:
+        # spawn: the caller may hold threads of torch or MLflow, which a fork would break
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+            for row in pool.map(make, shots, chunksize=4):
+                rows.append(row)
+                if on_pair:
+                    on_pair(str(row["pair"]))
+    return _write_table(rows, dst / PAIRS_TABLE)
+
+
+def _make(shot: Shot, *, dst: Path, seed: int, ranges: DegradationRanges) -> dict[str, object]:
+    # from the name, not from the order: adding a photograph changes no other pair
+    rng = np.random.default_rng([seed, zlib.crc32(shot.pair_id.encode())])
+    how = draw(ranges, rng)
+    high, box = _crop(read_rgb(shot.source_path), shot.size, rng)
+    low = darken(high, how, rng)
+    for path, pixels in zip(pair_paths(dst, shot.pair_id), (low, high), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, "PNG", compress_level=4)
+    return {"pair": shot.pair_id, "source": shot.source, "crop": box, **_rounded(how)}
+
+
+def _crop(photo: Pixels, size: int | None, rng: np.random.Generator) -> tuple[Pixels, str]:
+    """A random square, brought to ``size``; never enlarged beyond its pixels."""
+    height, width = photo.shape[:2]
+    if size is None:
+        return photo, f"0+0+{width}x{height}"
+    smaller = min(height, width)
+    side = int(rng.integers(min(size, smaller), smaller, endpoint=True))
+    top = int(rng.integers(0, height - side, endpoint=True))
+    left = int(rng.integers(0, width - side, endpoint=True))
+    patch = photo[top : top + side, left : left + side]
+    if side != size:
+        patch = np.asarray(Image.fromarray(patch).resize((size, size), Image.Resampling.LANCZOS))
+    return patch, f"{left}+{top}+{side}x{side}"
+
+
+def _rounded(how: Degradation) -> dict[str, object]:
+    return {
+        key: f"{value:.6g}" if isinstance(value, float) else value
+        for key, value in how.model_dump().items()
+    }
+
+
+def _write_table(rows: list[dict[str, object]], path: Path) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

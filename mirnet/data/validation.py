@@ -1,0 +1,173 @@
+"""The gate: a Great Expectations suite over the manifest. The only module that knows the engine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import great_expectations as gx
+import great_expectations.expectations as gxe
+import pandas as pd
+from great_expectations.checkpoint import UpdateDataDocsAction
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
+
+from mirnet.config import Settings, ValidateParams
+from mirnet.data.checks import Check, add_verdict_columns, checks
+from mirnet.data.manifest import build_manifest
+from mirnet.data.splits import split_pairs
+from mirnet.data.versioning import data_version, take_snapshot
+from mirnet.errors import DataError
+from mirnet.results import DataVersion, Finding, ValidationResult
+
+log = logging.getLogger(__name__)
+
+SITE = "docs"
+
+
+def validate_data(
+    root: Path,
+    params: ValidateParams,
+    *,
+    reports_dir: Path,
+    settings: Settings,
+    version: DataVersion | None = None,
+) -> ValidationResult:
+    """Judge a data set. Bad data are findings, not exceptions.
+
+    Writes ``manifest.parquet`` and the Data Docs below ``reports_dir``.
+
+    Raises:
+        DataError: no such folder, or nothing in the LoL layout in it.
+    """
+    started = time.monotonic()
+    snapshot = take_snapshot(root)
+    cache_dir = (settings.cache_dir or settings.workspace) / "manifest"
+    manifest = build_manifest(root, cache_dir=cache_dir, snapshot=snapshot)
+    reports_dir.mkdir(parents=True, exist_ok=True)
+    manifest_path = reports_dir / "manifest.parquet"
+    manifest.to_parquet(manifest_path, index=False)
+    docs_dir = reports_dir / "data_docs"
+    findings = judge(manifest, params, docs_dir=docs_dir)
+    passed = all(finding.severity != "critical" for finding in findings)
+    splits: dict[str, tuple[str, ...]] = {}
+    if passed:
+        try:
+            splits = split_pairs(manifest, params)
+        except DataError as error:
+            findings += (
+                Finding(check="splits", severity="critical", pair=str(root), message=str(error)),
+            )
+            passed = False
+    pairs = manifest[manifest["kind"] == "pair"]
+    return ValidationResult(
+        version=version or data_version(root, snapshot=snapshot),
+        num_pairs={str(k): int(v) for k, v in pairs["split"].value_counts().sort_index().items()},
+        findings=findings,
+        passed=passed,
+        splits=splits,
+        manifest_path=str(manifest_path),
+        docs_path=str(docs_dir / "index.html"),
+        seconds=time.monotonic() - started,
+    )
+
+
+def judge(
+    manifest: pd.DataFrame, params: ValidateParams, *, docs_dir: Path
+) -> tuple[Finding, ...]:
+    """Findings over a manifest, critical ones first; the Data Docs go to ``docs_dir``."""
+    table = add_verdict_columns(manifest)
+    suite = checks(params)
+    results = _run_suite(table, suite, docs_dir)
+    rows = table.set_index("pair", drop=False)
+    findings = [
+        _finding(check, rows.loc[bad["pair"]], bad[check.column])
+        for check, unexpected in zip(suite, results, strict=True)
+        for bad in unexpected
+    ]
+    return tuple(sorted(findings, key=lambda f: (f.severity, f.pair, f.check)))
+
+
+def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
+    plain = value if isinstance(value, str) else float(value)
+    message = check.message.format(**(row.to_dict() | {"value": plain}))
+    pair = str(row["pair"])
+    return Finding(
+        check=check.name,
+        severity=check.severity,
+        pair=pair,
+        value=plain,
+        message=f"{pair}: {message}",
+    )
+
+
+def _run_suite(
+    table: pd.DataFrame, suite: list[Check], docs_dir: Path
+) -> list[list[dict[str, Any]]]:
+    """The rows that each check refuses, as column and pair."""
+    shutil.rmtree(docs_dir, ignore_errors=True)
+    context = _context(docs_dir)
+    batch = (
+        context.data_sources.add_pandas("files")
+        .add_dataframe_asset("manifest")
+        .add_batch_definition_whole_dataframe("all")
+    )
+    expectations = context.suites.add(
+        gx.ExpectationSuite("pairs", expectations=[_expectation(check) for check in suite])
+    )
+    validation = context.validation_definitions.add(
+        gx.ValidationDefinition(name="gate", data=batch, suite=expectations)
+    )
+    checkpoint = gx.Checkpoint(
+        name="validate",
+        validation_definitions=[validation],
+        actions=[UpdateDataDocsAction(name="docs")],
+        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["pair"]},
+    )
+    outcome = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
+    (result,) = outcome.run_results.values()
+    by_name = {one.expectation_config.meta["check"]: one for one in result.results}
+    return [_unexpected(check, by_name[check.name]) for check in suite]
+
+
+def _unexpected(check: Check, result: Any) -> list[dict[str, Any]]:
+    if result.exception_info and result.exception_info.get("raised_exception"):
+        message = result.exception_info.get("exception_message")
+        raise AssertionError(f"check {check.name} could not run: {message}")
+    return list(result.result.get("unexpected_index_list") or [])
+
+
+def _expectation(check: Check) -> Any:
+    common = {"column": check.column, "severity": check.severity, "meta": {"check": check.name}}
+    if check.allowed is not None:
+        return gxe.ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
+    if check.minimum is not None or check.maximum is not None:
+        return gxe.ExpectColumnValuesToBeBetween(
+            min_value=check.minimum, max_value=check.maximum, **common
+        )
+    return gxe.ExpectColumnValuesToBeNull(**common)
+
+
+def _context(docs_dir: Path) -> Any:
+    """An engine that keeps nothing but the pages, says nothing and calls nobody."""
+    site = {
+        "class_name": "SiteBuilder",
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        "store_backend": {
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(docs_dir.resolve()),
+        },
+    }
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        data_docs_sites={SITE: site},
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
