@@ -109,6 +109,31 @@ class EnhanceParams(Section):
     max_bad_share: float = Field(
         0.5, ge=0, le=1, description="share of quarantined images above which the run fails"
     )
+    pass_luminance: float | None = Field(
+        None, gt=0, le=1, description="mean luma from which an image is passed through unchanged"
+    )
+    layout: Literal["stable", "versioned"] = Field(
+        "stable", description="output keys: as the input's, or below MODEL-VERSION/"
+    )
+    on_new_model: Literal["keep", "redo"] = Field(
+        "keep", description="whether what another model version has done is done"
+    )
+    suffixes: tuple[str, ...] = Field(
+        (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
+        description="names to take, in any case; empty: all",
+    )
+    include: tuple[str, ...] = Field((), description="globs over the key; none: all")
+    exclude: tuple[str, ...] = Field((), description="globs over the key")
+    min_age_s: float = Field(0.0, ge=0, description="leave younger objects for the next run")
+    max_bytes: int = Field(
+        1_000_000_000, ge=1, description="larger objects are quarantined without a download"
+    )
+    quarantine_prefix: str = Field(
+        "_mirnet/quarantine", min_length=1, description="below the target"
+    )
+    manifest_format: Literal["parquet", "jsonl"] = Field(
+        "parquet", description="how the run's manifest is written"
+    )
 
 
 class Params(Section):
@@ -236,6 +261,14 @@ class Settings(BaseSettings):
         None, description="checkpoints: a path or s3://bucket/prefix that all nodes share"
     )
     s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
+    batch_engine: Literal["local", "ray"] = Field(
+        "local", description="enhance in this process, or over Ray Data with an actor a GPU"
+    )
+    io_threads: int = Field(4, ge=1, le=256, description="transfers and codecs beside the model")
+    lease_s: float = Field(
+        60.0, ge=1, description="seconds without a sign of life after which a job counts as dead"
+    )
+    flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
     cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")
 
     @field_validator("num_workers")

@@ -166,8 +166,11 @@ class EnhanceResult(Result):
     skipped: int = 0
     quarantined: int = 0
     failed: int = 0
-    manifest_uri: str | None = None
+    manifest_uri: str | None = Field(default=None, description="a file, or a folder of shards")
     summary_uri: str | None = None
+    held_by: str | None = Field(
+        default=None, description="the job that is at work on this target; this one did nothing"
+    )
     seconds: float
 
 
