@@ -347,3 +347,15 @@ def _set_variables(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+_ENGINE_PREFIXES = ("AWS_", "MIRNET_", "MLFLOW_", "PREFECT_", "RAY_", "WEED_")
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """The environment of a server that we start: ours without what is meant for other engines.
+
+    So a server sees the credentials that it was given and no others.
+    """
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(_ENGINE_PREFIXES)}
+    return kept | _ENGINE_DEFAULTS | variables
