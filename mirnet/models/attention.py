@@ -42,7 +42,8 @@ class SelectiveKernelFusion(nn.Module):
         for other in pooled[1:]:
             total = total + other
         hidden = self.activation(self.squeeze(total))
-        return torch.stack([expand(hidden) for expand in self.expand]).softmax(dim=0).unbind()
+        scores = torch.stack([expand(hidden) for expand in self.expand])
+        return tuple(scores.softmax(dim=0).unbind())
 
     def forward(self, streams: Sequence[Tensor]) -> Tensor:
         first, *others = self.weights([pool(stream) for stream in streams])
@@ -61,7 +62,9 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W) in (0, 1)."""
-        return self.conv(torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)).sigmoid()
+        summary = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        gate: Tensor = self.conv(summary).sigmoid()
+        return gate
 
 
 class ChannelAttention(nn.Module):

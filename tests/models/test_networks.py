@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from mirnet.config import ModelParams
+from mirnet.errors import UsageError
+from mirnet.models import build, names, num_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("mirnet", 31_787_419),
+        ("mirnet-v2", 5_858_560),
+        ("mirnet-s", 2_659_871),
+        ("mirnet-xs", 333_392),
+    ],
+)
+def test_parameter_counts(name: str, count: int) -> None:
+    with torch.device("meta"):
+        assert num_parameters(build(ModelParams(name=name))) == count
+    assert set(names()) == {"mirnet", "mirnet-v2", "mirnet-s", "mirnet-xs"}
+
+
+def test_params_override_the_named_sizes() -> None:
+    model = build(ModelParams(name="mirnet-xs", n_feat=8, num_rrg=2))
+    assert model.conv_in.out_channels == 8
+    assert len(model.groups) == 2
+
+
+def test_v2_refuses_channels_that_its_groups_do_not_divide() -> None:
+    with pytest.raises(UsageError, match=r"model.n_feat: mirnet-v2 needs a multiple of 16"):
+        build(ModelParams(name="mirnet-v2", n_feat=24))
+
+
+@pytest.mark.parametrize("name", ["mirnet-xs", "mirnet-v2"])
+def test_trains_under_bf16_autocast(name: str) -> None:
+    torch.manual_seed(0)
+    model = build(ModelParams(name=name, n_feat=16, num_rrg=1, num_msrb=1))
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    low = torch.rand(2, 3, 32, 40)
+    losses = []
+    for _ in range(8):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = (model(low).float() - low.sqrt()).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
