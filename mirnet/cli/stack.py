@@ -1,0 +1,160 @@
+"""``mirnet stack``: the servers of the pipeline on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mirnet.stack.plan import Home
+    from mirnet.stack.state import StackState
+
+app = typer.Typer(
+    help="The whole stack on this machine: PostgreSQL, S3, MLflow, Prefect, Ray.",
+    no_args_is_help=True,
+)
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="Folder of the stack [stack in MIRNET_WORKSPACE]")
+]
+
+
+def _home(folder: Path | None) -> Home:
+    from mirnet.config import load_settings
+    from mirnet.stack.plan import Home
+
+    return Home((folder or load_settings().workspace / "stack").resolve())
+
+
+@app.command()
+def up(
+    home: HomeOption = None,
+    project: Annotated[
+        Path, typer.Option("--project", help="Folder with the flows and the data")
+    ] = Path(),
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait")] = 420,
+    sqlite: Annotated[
+        bool, typer.Option("--sqlite", help="A new stack uses SQLite even with PostgreSQL here")
+    ] = False,
+) -> None:
+    """Start the stack and wait until every service does its work. May be repeated."""
+    from mirnet.stack import control
+
+    place = _home(home)
+    seen: dict[str, str] = {}
+
+    def progress(state: StackState) -> None:
+        for name, service in state.services.items():
+            if seen.get(name) != service.phase:
+                seen[name] = service.phase
+                typer.echo(f"{name:15} {service.phase:11} {service.message}".rstrip())
+
+    state = control.up(
+        place,
+        project=project,
+        timeout_s=timeout,
+        progress=progress,
+        database="sqlite" if sqlite else None,
+    )
+    typer.echo(f"\nPrefect  {state.services['prefect-server'].address}  (user admin)")
+    typer.echo(f"MLflow   {state.services['mlflow'].address}  (user admin)")
+    typer.echo(f"Ray      {state.services['ray-head'].address}")
+    typer.echo(f"passwords: {place.secrets}")
+    typer.echo('a shell that reaches them: eval "$(mirnet stack env)"')
+
+
+@app.command()
+def down(
+    home: HomeOption = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove databases, buckets, secrets and logs too")
+    ] = False,
+) -> None:
+    """End every process of the stack. Data stay unless purged."""
+    from mirnet.stack import control
+
+    control.down(_home(home), purge=purge)
+
+
+@app.command()
+def status(
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """Each service: healthy or not, restarts, address. Exit code 1 unless all are healthy."""
+    from mirnet.stack import control
+
+    state = control.status(_home(home))
+    if as_json:
+        typer.echo(state.model_dump_json(indent=2))
+    elif not state.services:
+        typer.echo("no stack has been started here")
+    else:
+        _show(state)
+    if not state.healthy:
+        raise typer.Exit(1)
+
+
+def _show(state: StackState) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("service", "state", "for", "pid", "restarts", "address", "message")
+    for name, service in state.services.items():
+        table.add_row(
+            name,
+            service.phase,
+            f"{time.time() - service.since:.0f} s" if service.since else "",
+            str(service.pid or ""),
+            str(service.restarts),
+            service.address,
+            service.message,
+        )
+    Console().print(table)
+
+
+@app.command()
+def logs(
+    service: Annotated[str, typer.Argument(help="A service, or supervisor")] = "supervisor",
+    home: HomeOption = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until Ctrl-C")] = False,
+) -> None:
+    """The end of a service's log."""
+    from mirnet.stack import control
+
+    path = control.log_path(_home(home), service)
+    for line in control.last_lines(path, lines):
+        typer.echo(line)
+    if not follow:
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        file.seek(0, 2)
+        while True:
+            line = file.readline()
+            if line:
+                typer.echo(line, nl=False)
+            else:
+                time.sleep(0.5)
+
+
+@app.command()
+def env(
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """Variables under which a shell reaches the stack. Prints secrets: use it in eval."""
+    from mirnet.stack import control
+    from mirnet.stack.plan import load_plan
+    from mirnet.stack.services import client_environment
+
+    place = _home(home)
+    if as_json:
+        typer.echo(json.dumps(client_environment(place, *load_plan(place)), indent=2))
+        return
+    for line in control.shell_lines(place):
+        typer.echo(line)

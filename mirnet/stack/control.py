@@ -1,0 +1,179 @@
+"""``up``, ``down``, ``status`` and ``logs`` of the stack on this machine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from mirnet.config import child_environment
+from mirnet.errors import ServiceError, UsageError
+from mirnet.stack import postgres
+from mirnet.stack.plan import Home, load_plan, make_plan, remove_run_dir
+from mirnet.stack.processes import MARKER, end, of_stack
+from mirnet.stack.services import client_environment
+from mirnet.stack.state import StackState, held, read_state, supervisor_runs
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[StackState], None]
+
+
+def up(
+    home: Home,
+    *,
+    project: Path,
+    timeout_s: float,
+    progress: Progress,
+    database: Literal["postgres", "sqlite"] | None = None,
+) -> StackState:
+    """Start what is not running and wait until every service does its work. Idempotent.
+
+    Raises:
+        ServiceError: a service is not healthy in time; what was started is ended again.
+    """
+    with held(home.lock, wait=True):
+        started = not supervisor_runs(home)
+        if started:
+            _start(home, project, database)
+        try:
+            return _wait_until_healthy(home, timeout_s, progress)
+        except (ServiceError, KeyboardInterrupt):
+            if started:
+                _stop(home)
+            raise
+
+
+def down(home: Home, *, purge: bool = False) -> None:
+    """End every process of the stack, supervised or not. ``purge`` removes its data too.
+
+    Raises:
+        UsageError: the folder is not that of a stack.
+    """
+    if not home.plan.is_file():
+        return
+    with held(home.lock, wait=True):
+        _stop(home)
+        if purge:
+            shutil.rmtree(home.root)
+
+
+def status(home: Home) -> StackState:
+    """What the supervisor last saw; all stopped when there is no supervisor."""
+    state = read_state(home)
+    if supervisor_runs(home):
+        return state
+    stopped = {
+        name: service.model_copy(update={"phase": "stopped", "pid": None})
+        for name, service in state.services.items()
+    }
+    return StackState(supervisor=None, services=stopped)
+
+
+def log_path(home: Home, service: str) -> Path:
+    """The log of a service.
+
+    Raises:
+        UsageError: no such service, or it has not started yet; names those that have.
+    """
+    path = home.logs / f"{service}.log"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in home.logs.glob("*.log"))) or "none yet"
+        raise UsageError(f"no log of {service!r} in {home.logs}; there are: {known}")
+    return path
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The end of a text file, read from the end."""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - 400 * count))
+        return file.read().decode(errors="replace").splitlines()[-count:]
+
+
+def _start(home: Home, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
+    if home.plan.is_file():
+        _sweep(home)  # what a killed supervisor left behind
+    plan = make_plan(home, project=project, database=database or _best_database(home))
+    home.state.unlink(missing_ok=True)
+    with (home.logs / "supervisor.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "mirnet.stack.supervisor", str(home.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=home.root,
+            env=child_environment() | {MARKER: plan.stack_id},
+            start_new_session=True,
+        )
+
+
+def _best_database(home: Home) -> Literal["postgres", "sqlite"]:
+    if postgres.find_programs() is None:
+        logger.warning("PostgreSQL is not installed: Prefect and MLflow share this stack on SQLite")
+        return "sqlite"
+    try:
+        postgres.owner_for(home.folder("postgres"))
+    except ServiceError as error:
+        logger.warning("%s: Prefect and MLflow run on SQLite", error)
+        return "sqlite"
+    return "postgres"
+
+
+def _wait_until_healthy(home: Home, timeout_s: float, progress: Progress) -> StackState:
+    deadline = time.monotonic() + timeout_s
+    started = time.monotonic()
+    while time.monotonic() < deadline:
+        state = status(home)
+        progress(state)
+        if state.healthy:
+            return state
+        if not supervisor_runs(home) and time.monotonic() - started > 15:
+            lines = last_lines(log_path(home, "supervisor"), 1)
+            raise ServiceError(f"the supervisor ended: {lines[-1] if lines else 'no log'}")
+        time.sleep(0.5)
+    state = status(home)
+    late = {name: s for name, s in state.services.items() if s.phase != "healthy"}
+    name, service = next(iter(late.items()))
+    raise ServiceError(
+        f"{name} is {service.phase} after {timeout_s:.0f} s: {service.message}; "
+        f"see {home.logs / f'{name}.log'}"
+    )
+
+
+def _stop(home: Home) -> None:
+    state = read_state(home)
+    if supervisor_runs(home) and state.supervisor is not None:
+        try:
+            supervisor = psutil.Process(state.supervisor)
+            supervisor.terminate()
+            supervisor.wait(timeout=120)
+        except (psutil.NoSuchProcess, psutil.TimeoutExpired) as error:
+            logger.warning("supervisor %s: %s", state.supervisor, error)
+    _sweep(home)
+    remove_run_dir(load_plan(home)[0])
+
+
+def _sweep(home: Home) -> None:
+    plan, _ = load_plan(home)
+    sessions = [s.pid for s in read_state(home).services.values() if s.pid is not None]
+    left = of_stack(plan.stack_id, sessions)
+    if left:
+        logger.warning("ending %d processes without a supervisor", len(left))
+        end(left, grace_s=15)
+
+
+def shell_lines(home: Home) -> list[str]:
+    """``export NAME=value`` lines under which a shell reaches the stack. They hold secrets."""
+    import shlex
+
+    plan, secrets = load_plan(home)
+    variables = client_environment(home, plan, secrets)
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]

@@ -1,0 +1,79 @@
+"""Buckets and identities of the stack's S3 server, made through SeaweedFS's own shell."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirnet.config import child_environment
+from mirnet.errors import ServiceError, StorageError
+from mirnet.stack.plan import Plan
+
+_ACTIONS = "Read,Write,List,Tagging"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A key pair, and the buckets that it may use."""
+
+    name: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    buckets: tuple[str, ...] = ()
+
+
+def set_up(
+    program: str,
+    plan: Plan,
+    folder: Path,
+    buckets: tuple[str, ...],
+    identities: tuple[Identity, ...],
+) -> None:
+    """Make the buckets, and identities that reach their own buckets only. May be repeated.
+
+    The commands go through standard input, so that no secret is in a command line.
+
+    Raises:
+        ServiceError: the shell fails or a bucket is missing afterwards.
+    """
+    commands = [f"s3.bucket.create -name={bucket}" for bucket in buckets]
+    commands += [
+        f"s3.configure -user={who.name} -access_key={who.access_key} -secret_key={who.secret_key} "
+        f"-buckets={','.join(who.buckets)} -actions={_ACTIONS} -apply"
+        for who in identities
+    ]
+    ports = plan.ports
+    try:
+        done = subprocess.run(
+            [
+                program,
+                "shell",
+                f"-master=127.0.0.1:{ports['master']}.{ports['master-grpc']}",
+                f"-filer=127.0.0.1:{ports['filer']}.{ports['filer-grpc']}",
+            ],
+            input="\n".join([*commands, "s3.bucket.list", ""]),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            cwd=folder,
+            env=child_environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServiceError("the S3 server's shell does not answer") from error
+    listed = {line.split()[0] for line in done.stdout.splitlines() if "size:" in line}
+    missing = sorted(set(buckets) - listed)
+    if done.returncode or missing:
+        raise ServiceError(f"the S3 server has no bucket {', '.join(missing)} yet")
+
+
+def problem(endpoint_url: str, admin: Identity) -> str | None:
+    """None when a signed request is answered, else what is wrong."""
+    from mirnet.batch.s3 import list_buckets
+
+    try:
+        list_buckets(endpoint_url, admin.access_key, admin.secret_key)
+    except StorageError as error:
+        return str(error)
+    return None

@@ -1,0 +1,179 @@
+"""PostgreSQL of the stack: found, initialised and given a role and a database a client."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import sql
+
+from mirnet.errors import ServiceError
+from mirnet.stack.plan import write_private
+
+SUPERUSER = "mirnet"
+_OWNER = "postgres"  # initdb and postgres refuse to run as root
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One database cluster on loopback."""
+
+    programs: Path
+    data: Path
+    port: int
+    owner: str | None
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The server: TCP on loopback with passwords, and no socket file beside it."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": 100,
+            "shared_buffers": "64MB",
+            "log_statement": "none",
+        }
+        chosen = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        return (str(self.programs / "postgres"), "-D", str(self.data), *chosen)
+
+    def initialise(self, password: str) -> None:
+        """Make the files, once.
+
+        Raises:
+            ServiceError: initdb fails; carries its last line.
+        """
+        if (self.data / "PG_VERSION").is_file():
+            return
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.data.mkdir(parents=True, mode=0o700)
+        password_file = self.data.parent / f".{self.data.name}.password"
+        write_private(password_file, password)
+        try:
+            for path in (self.data, password_file):
+                if self.owner is not None:
+                    shutil.chown(path, user=self.owner, group=self.owner)
+            made = subprocess.run(
+                [
+                    str(self.programs / "initdb"),
+                    f"--pgdata={self.data}",
+                    f"--username={SUPERUSER}",
+                    "--auth=scram-sha-256",
+                    f"--pwfile={password_file}",
+                    "--encoding=UTF8",
+                    "--no-locale",
+                ],
+                user=self.owner,
+                group=self.owner,
+                extra_groups=[] if self.owner else None,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd="/",
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        if made.returncode:
+            lines = (made.stderr or made.stdout).strip().splitlines()
+            raise ServiceError(f"initdb of {self.data}: {lines[-1] if lines else 'failed'}")
+
+    def create_databases(self, password: str, owners: dict[str, str]) -> None:
+        """A role and a database of the same name for each client. May be repeated.
+
+        Raises:
+            ServiceError: the server refuses.
+        """
+        try:
+            with self._connect(password) as connection, connection.cursor() as cursor:
+                for name, secret in owners.items():
+                    role = sql.Identifier(name)
+                    cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))
+                    verb = "ALTER" if cursor.fetchone() else "CREATE"
+                    cursor.execute(
+                        sql.SQL(f"{verb} ROLE {{}} LOGIN PASSWORD {{}}").format(
+                            role, sql.Literal(secret)
+                        )
+                    )
+                    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+                    if not cursor.fetchone():
+                        cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(role, role))
+                    # by default every role may connect to every database
+                    cursor.execute(
+                        sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(role)
+                    )
+        except psycopg2.Error as error:
+            raise ServiceError(f"PostgreSQL at 127.0.0.1:{self.port}: {_line(error)}") from error
+
+    def problem(self, password: str) -> str | None:
+        """None when a query is answered, else what is wrong."""
+        try:
+            with self._connect(password) as connection, connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error as error:
+            return f"127.0.0.1:{self.port}: {_line(error)}"
+        return None
+
+    def _connect(self, password: str) -> _Session:
+        return _Session(
+            host="127.0.0.1",
+            port=self.port,
+            user=SUPERUSER,
+            password=password,
+            dbname="postgres",
+            connect_timeout=5,
+        )
+
+
+class _Session:
+    """A connection that commits each statement and is closed on the way out."""
+
+    def __init__(self, **address: object) -> None:
+        self._connection = psycopg2.connect(**address)
+        self._connection.autocommit = True
+
+    def __enter__(self) -> psycopg2.extensions.connection:
+        return self._connection
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+def find_programs() -> Path | None:
+    """The folder with ``initdb`` and ``postgres``; Debian keeps them off the path."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    versions = Path("/usr/lib/postgresql")
+    if versions.is_dir():
+        folders += sorted(versions.glob("*/bin"), key=lambda p: -float(p.parent.name))
+    for folder in folders:
+        if all((folder / name).is_file() for name in ("initdb", "postgres")):
+            return folder
+    return None
+
+
+def owner_for(folder: Path) -> str | None:
+    """The account that the server must run under: its own when we are root, else ours.
+
+    Raises:
+        ServiceError: we are root and that account is missing or cannot reach the folder.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        pwd.getpwnam(_OWNER)
+    except KeyError as error:
+        raise ServiceError(f"PostgreSQL as root needs the account {_OWNER}") from error
+    closed = [p for p in folder.absolute().parents if p.exists() and not p.stat().st_mode & 0o001]
+    if closed:
+        raise ServiceError(f"the account {_OWNER} cannot reach {closed[-1]}")
+    return _OWNER
+
+
+def _line(error: psycopg2.Error) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,90 @@
+"""Finding and ending the processes of a stack, also those that nobody supervises any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+
+import psutil
+
+# In the environment of every process of a stack, so that a flow run which moved to a session of
+# its own, or a server whose supervisor was killed, is still found.
+MARKER = "MIRNET_STACK_PROCESS"
+
+
+def of_session(leader: int) -> list[psutil.Process]:
+    """A service and its children: all that share the session which it leads."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return found
+
+
+def of_stack(stack_id: str, sessions: Iterable[int] = ()) -> list[psutil.Process]:
+    """Every process that carries the marker of this stack or belongs to a known session.
+
+    Sessions count only while one of their processes carries the marker: numbers are used again.
+    """
+    marked = [p for p in psutil.process_iter() if _marker(p) == stack_id]
+    known = set(sessions)
+    confirmed = {leader for p in marked if (leader := _session(p)) in known and leader}
+    pids = {p.pid for p in marked}
+    more = [p for leader in confirmed for p in of_session(leader) if p.pid not in pids]
+    return [p for p in (*marked, *more) if p.pid != os.getpid()]
+
+
+def end(processes: list[psutil.Process], *, grace_s: float) -> None:
+    """Ask with SIGTERM, wait, then SIGKILL."""
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    _, alive = psutil.wait_procs(processes, timeout=grace_s)
+    for process in alive:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=10)
+
+
+def end_session(leader: int, first: signal.Signals, *, grace_s: float) -> None:
+    """End a service: its leader by its own signal, then whatever is left of the session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(leader, first)
+    deadline = time.monotonic() + grace_s
+    while of_session(leader) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    kill_session(leader)
+
+
+def kill_session(leader: int) -> None:
+    """SIGKILL to what is left of a session."""
+    left = of_session(leader)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=10)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def _marker(process: psutil.Process) -> str | None:
+    try:
+        found: str | None = process.environ().get(MARKER)
+    except (psutil.Error, OSError):
+        return None
+    return found
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError):
+        return None

@@ -1,0 +1,358 @@
+"""What runs in a stack: commands, environments, health checks, and who waits for whom."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirnet.config import child_environment
+from mirnet.errors import ServiceError
+from mirnet.stack import objects, postgres
+from mirnet.stack.plan import BUCKETS, Home, Plan, Secrets
+from mirnet.stack.probes import Probe, basic, bearer, http_probe, request
+
+WORK_POOL = "mirnet"
+# Every node of the Ray cluster has a loopback address of its own, as hosts would have.
+RAY_HEAD = "127.0.0.2"
+LOOPBACK = "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4,localhost"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One supervised process and its children."""
+
+    name: str
+    argv: tuple[str, ...]
+    probe: Probe
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+    after: tuple[str, ...] = ()
+    prepare: Callable[[], None] | None = None
+    setup: Callable[[], None] | None = None
+    owner: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    address: str = ""
+
+
+def services(home: Home, plan: Plan, secrets: Secrets) -> list[Service]:
+    """All services of a plan, in the order in which they can start."""
+    database = [_postgres(home, plan, secrets)] if plan.database == "postgres" else []
+    nodes = [_ray_node(plan, secrets, number) for number in range(1, plan.num_nodes + 1)]
+    return [
+        *database,
+        _s3(home, plan, secrets),
+        _mlflow(home, plan, secrets),
+        _prefect_server(home, plan, secrets),
+        _ray_head(plan, secrets),
+        *nodes,
+        _prefect_worker(home, plan, secrets),
+    ]
+
+
+def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, str]:
+    """Under which a person, the worker and its flows reach the stack. Holds secrets."""
+    return {
+        "AWS_ACCESS_KEY_ID": secrets.s3_pipeline_key,
+        "AWS_SECRET_ACCESS_KEY": secrets.s3_pipeline_secret,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": plan.url("s3"),
+        "MIRNET_S3_ENDPOINT_URL": plan.url("s3"),
+        "MIRNET_TRACKING_URI": plan.url("mlflow"),
+        "MIRNET_RAY_ADDRESS": f"{RAY_HEAD}:{plan.ports['ray-gcs']}",
+        "MIRNET_NUM_WORKERS": f"1-{plan.num_nodes}",
+        "MIRNET_STORAGE_URI": "s3://training/checkpoints",
+        "MIRNET_WORKSPACE": str(home.folder("workspace")),
+        "MIRNET_REPORTS_DIR": str(home.folder("reports")),
+        "MLFLOW_TRACKING_USERNAME": "pipeline",
+        "MLFLOW_TRACKING_PASSWORD": secrets.mlflow_pipeline,
+        "NO_PROXY": LOOPBACK,
+        "PREFECT_API_URL": f"{plan.url('prefect')}/api",
+        "PREFECT_API_AUTH_STRING": secrets.prefect_auth,
+        # long enough for a server to be started again: 1 + 2 + ... + 64 s
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.ray,
+    }
+
+
+def _python(*module_and_arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", *module_and_arguments)
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    if not beside.is_file():
+        raise ServiceError(
+            f"{beside} is missing: install the locked environment, or mirnet-pipeline[stack]",
+            transient=False,
+        )
+    return str(beside)
+
+
+def _postgres(home: Home, plan: Plan, secrets: Secrets) -> Service:
+    programs = postgres.find_programs()
+    if programs is None:
+        raise ServiceError(
+            "this stack was made on PostgreSQL, which is not installed any more", transient=False
+        )
+    data = home.folder("postgres")
+    cluster = postgres.Cluster(programs, data, plan.ports["postgres"], postgres.owner_for(data))
+    owners = {"prefect": secrets.postgres_prefect, "mlflow": secrets.postgres_mlflow}
+    return Service(
+        name="postgres",
+        argv=cluster.argv,
+        env=child_environment(),
+        probe=lambda: cluster.problem(secrets.postgres),
+        prepare=lambda: cluster.initialise(secrets.postgres),
+        setup=lambda: cluster.create_databases(secrets.postgres, owners),
+        owner=cluster.owner,
+        stop_signal=signal.SIGINT,  # "fast": ends sessions, then writes a checkpoint
+        address=f"127.0.0.1:{cluster.port}",
+    )
+
+
+def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
+    ports = {
+        "s3.port": "s3",
+        "s3.port.grpc": "s3-grpc",
+        "metricsPort": "s3-metrics",
+        "master.port": "master",
+        "master.port.grpc": "master-grpc",
+        "volume.port": "volume",
+        "volume.port.grpc": "volume-grpc",
+        "filer.port": "filer",
+        "filer.port.grpc": "filer-grpc",
+        "admin.port": "admin",
+        "admin.port.grpc": "admin-grpc",
+    }
+    folder = home.folder("s3")
+    program = _program("weed")
+    admin = objects.Identity("admin", secrets.s3_admin_key, secrets.s3_admin_secret)
+    identities = (
+        objects.Identity("mlflow", secrets.s3_mlflow_key, secrets.s3_mlflow_secret, ("mlflow",)),
+        objects.Identity(
+            "pipeline",
+            secrets.s3_pipeline_key,
+            secrets.s3_pipeline_secret,
+            tuple(bucket for bucket in BUCKETS if bucket != "mlflow"),
+        ),
+    )
+    return Service(
+        name="s3",
+        argv=(
+            program,
+            "mini",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            *(f"-{flag}={plan.ports[name]}" for flag, name in ports.items()),
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            f"-s3.localSocket={folder}/s3.sock",
+            f"-filer.localSocket={folder}/filer.sock",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+        ),
+        env=child_environment(
+            AWS_ACCESS_KEY_ID=admin.access_key,
+            AWS_SECRET_ACCESS_KEY=admin.secret_key,
+            # else the file and volume servers behind S3 hand out objects to anybody
+            WEED_JWT_FILER_SIGNING_KEY=secrets.s3_internal,
+            WEED_JWT_FILER_SIGNING_READ_KEY=secrets.s3_internal,
+            WEED_JWT_SIGNING_KEY=secrets.s3_internal,
+            WEED_JWT_SIGNING_READ_KEY=secrets.s3_internal,
+        ),
+        probe=lambda: objects.problem(plan.url("s3"), admin),
+        prepare=lambda: folder.mkdir(exist_ok=True, mode=0o700),
+        setup=lambda: objects.set_up(program, plan, folder, BUCKETS, identities),
+        address=plan.url("s3"),
+    )
+
+
+def _mlflow(home: Home, plan: Plan, secrets: Secrets) -> Service:
+    folder = home.folder("mlflow")
+    if plan.database == "postgres":
+        login = f"mlflow:{secrets.postgres_mlflow}@127.0.0.1:{plan.ports['postgres']}"
+        database = f"postgresql+psycopg2://{login}/mlflow"
+    else:
+        database = f"sqlite:///{folder}/mlflow.db"
+    port = plan.ports["mlflow"]
+    admin = basic(f"admin:{secrets.mlflow_admin}")
+    api = f"{plan.url('mlflow')}/api/2.0/mlflow"
+
+    def prepare() -> None:
+        folder.mkdir(exist_ok=True, mode=0o700)
+        (folder / "auth.ini").write_text(
+            "[mlflow]\n"
+            "default_permission = READ\n"
+            f"database_uri = sqlite:///{folder}/auth.db\n"
+            "admin_username = admin\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            "auth_cache_ttl_seconds = 60\n",
+            encoding="utf-8",
+        )
+
+    def create_user() -> None:
+        user = {"username": "pipeline", "password": secrets.mlflow_pipeline}
+        status, answer = request(f"{api}/users/create", headers=admin, body=user)
+        if status != 200 and b"RESOURCE_ALREADY_EXISTS" not in answer:
+            raise ServiceError(f"{api}/users/create: HTTP {status}")
+
+    return Service(
+        name="mlflow",
+        argv=(
+            *_python("mlflow", "server"),
+            "--app-name=basic-auth",
+            "--artifacts-destination=s3://mlflow/artifacts",
+            "--host=127.0.0.1",
+            f"--port={port}",
+            f"--allowed-hosts=127.0.0.1:{port},localhost:{port}",
+            "--workers=1",
+        ),
+        env=child_environment(
+            AWS_ACCESS_KEY_ID=secrets.s3_mlflow_key,
+            AWS_SECRET_ACCESS_KEY=secrets.s3_mlflow_secret,
+            AWS_REGION="us-east-1",
+            MLFLOW_AUTH_ADMIN_PASSWORD=secrets.mlflow_admin,
+            MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
+            # in the environment, since everybody can read a command line
+            MLFLOW_BACKEND_STORE_URI=database,
+            MLFLOW_FLASK_SERVER_SECRET_KEY=secrets.mlflow_session,
+            MLFLOW_S3_ENDPOINT_URL=plan.url("s3"),
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+            NO_PROXY=LOOPBACK,
+        ),
+        probe=http_probe(f"{api}/experiments/search", headers=admin, body={"max_results": 1}),
+        after=("postgres", "s3") if plan.database == "postgres" else ("s3",),
+        prepare=prepare,
+        setup=create_user,
+        address=plan.url("mlflow"),
+    )
+
+
+def _prefect_server(home: Home, plan: Plan, secrets: Secrets) -> Service:
+    folder = home.folder("prefect")
+    if plan.database == "postgres":
+        login = f"prefect:{secrets.postgres_prefect}@127.0.0.1:{plan.ports['postgres']}"
+        database = f"postgresql+asyncpg://{login}/prefect"
+    else:
+        database = f"sqlite+aiosqlite:///{folder}/prefect.db"
+    return Service(
+        name="prefect-server",
+        argv=(
+            *_python("prefect", "server", "start"),
+            "--host=127.0.0.1",
+            f"--port={plan.ports['prefect']}",
+        ),
+        env=child_environment(
+            NO_PROXY=LOOPBACK,
+            PREFECT_HOME=str(folder),
+            PREFECT_API_DATABASE_CONNECTION_URL=database,
+            PREFECT_SERVER_API_AUTH_STRING=secrets.prefect_auth,
+            PREFECT_UI_API_URL=f"{plan.url('prefect')}/api",
+        ),
+        probe=http_probe(
+            f"{plan.url('prefect')}/api/flows/count", headers=basic(secrets.prefect_auth), body={}
+        ),
+        after=("postgres",) if plan.database == "postgres" else (),
+        prepare=lambda: folder.mkdir(exist_ok=True, mode=0o700),
+        address=plan.url("prefect"),
+    )
+
+
+def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
+    url = f"{plan.url('prefect')}/api/work_pools/{WORK_POOL}/workers/filter"
+    return Service(
+        name="prefect-worker",
+        argv=(
+            *_python("prefect", "worker", "start"),
+            f"--pool={WORK_POOL}",
+            "--type=process",
+            "--name=stack",
+            "--limit=2",
+        ),
+        env=child_environment(
+            **client_environment(home, plan, secrets),
+            PREFECT_HOME=str(home.folder("prefect")),
+            PREFECT_WORKER_QUERY_SECONDS="3",
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",
+        ),
+        probe=http_probe(
+            url,
+            headers=basic(secrets.prefect_auth),
+            body={},
+            accept=lambda found: any(worker["status"] == "ONLINE" for worker in found),
+        ),
+        after=("prefect-server", "mlflow", "s3"),
+        address=f"pool {WORK_POOL}",
+    )
+
+
+def _ray_environment(secrets: Secrets) -> dict[str, str]:
+    return child_environment(
+        GLOO_SOCKET_IFNAME="lo",
+        NO_PROXY=LOOPBACK,
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=secrets.ray,
+    )
+
+
+def _ray_argv(plan: Plan, host: str, agent: str, num_cpus: int) -> tuple[str, ...]:
+    return (
+        _program("ray"),
+        "start",
+        "--block",
+        "--disable-usage-stats",
+        f"--node-ip-address={host}",
+        f"--num-cpus={num_cpus}",
+        "--object-store-memory=200000000",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+        f"--dashboard-agent-listen-port={plan.ports[agent]}",
+    )
+
+
+def _ray_head(plan: Plan, secrets: Secrets) -> Service:
+    return Service(
+        name="ray-head",
+        argv=(
+            *_ray_argv(plan, RAY_HEAD, "ray-agent-head", 0),
+            "--head",
+            f"--port={plan.ports['ray-gcs']}",
+            f"--ray-client-server-port={plan.ports['ray-client']}",
+            "--include-dashboard=true",
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={plan.ports['ray-dashboard']}",
+            f"--temp-dir={plan.run_dir}",
+        ),
+        env=_ray_environment(secrets),
+        probe=http_probe(f"{plan.url('ray-dashboard')}/api/version", headers=bearer(secrets.ray)),
+        prepare=lambda: plan.run_dir.mkdir(exist_ok=True, mode=0o700),
+        address=plan.url("ray-dashboard"),
+    )
+
+
+def _ray_node(plan: Plan, secrets: Secrets, number: int) -> Service:
+    host = f"127.0.0.{number + 2}"
+
+    def alive(answer: dict[str, dict[str, dict[str, list[dict[str, str]]]]]) -> bool:
+        nodes = answer["data"]["result"]["result"]
+        return any(node["node_ip"] == host and node["state"] == "ALIVE" for node in nodes)
+
+    return Service(
+        name=f"ray-node-{number}",
+        argv=(
+            *_ray_argv(plan, host, f"ray-agent-{number}", 1),
+            f"--address={RAY_HEAD}:{plan.ports['ray-gcs']}",
+        ),
+        env=_ray_environment(secrets),
+        probe=http_probe(
+            f"{plan.url('ray-dashboard')}/api/v0/nodes", headers=bearer(secrets.ray), accept=alive
+        ),
+        after=("ray-head",),
+        address=host,
+    )
