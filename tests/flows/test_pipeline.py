@@ -1,0 +1,153 @@
+"""Both flows in small, with the real engines: SQLite MLflow, Ray workers, an S3 server, DVC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.demo import fill_bucket
+from flows.enhance import enhance
+from flows.retrain import retrain
+from mirnet import stages
+from mirnet.batch.s3server import S3Server
+from mirnet.batch.storage import open_store
+from mirnet.config import load_settings
+from mirnet.data.versioning import add, init_workspace
+from mirnet.errors import DataError, GateRefused
+from mirnet.results import RetrainResult
+
+TINY = [
+    "model.n_feat=8",
+    "train.num_epochs=2",
+    "train.steps_per_epoch=3",
+    "train.batch_size=2",
+    "train.patch_size=32",
+    "evaluate.bootstrap_samples=100",
+]
+ANY_GAIN = "promote.min_gain_db=-100"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@dataclass(frozen=True)
+class Site:
+    """A laptop with data under DVC."""
+
+    data: Path
+    workspace: Path
+    reports: Path
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MIRNET_WORKSPACE", str(self.workspace))
+        monkeypatch.setenv("MIRNET_REPORTS_DIR", str(self.reports))
+
+
+@pytest.fixture(scope="module")
+def site(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    root = tmp_path_factory.mktemp("site")
+    init_workspace(root)
+    shutil.copytree(sample_dir, root / "data")
+    add(root / "data")
+    return Site(root / "data", root / "workspace", root / "reports")
+
+
+@pytest.fixture(scope="module")
+def retrained(site: Site) -> RetrainResult:
+    """One whole retrain flow on two real Ray workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        site.use(patch)
+        return retrain(str(site.data), "demo", [*TINY, ANY_GAIN])
+
+
+def test_retrain_goes_from_data_to_champion(retrained: RetrainResult, site: Site) -> None:
+    assert retrained.validation.passed
+    assert retrained.validation.version.status == "clean"
+    assert retrained.train.num_workers == 2
+    assert len(retrained.train.history) == 2
+    assert set(retrained.evaluation.methods) == {"input", "autocontrast", "mirnet"}
+    assert retrained.promotion.promoted
+    assert retrained.promotion.alias == "champion"
+    digests = {
+        retrained.validation.version.digest,
+        retrained.train.digest,
+        retrained.evaluation.digest,
+    }
+    assert len(digests) == 1
+    for stage in ("validate", "train", "evaluate", "promote"):
+        assert json.loads((site.reports / f"{stage}.json").read_text())
+    page = Path(retrained.evaluation.report_path or "").read_text(encoding="utf-8")
+    assert "data:image/" in page
+
+
+def test_evaluation_pairs_never_train(retrained: RetrainResult) -> None:
+    splits = retrained.validation.splits
+    assert not set(splits["train"]) & set(splits["val"])
+    assert all(pair.startswith("eval15/") for pair in splits["eval"])
+    assert not any(pair.startswith("eval15/") for pair in (*splits["train"], *splits["val"]))
+
+
+def test_nightly_flow_accounts_for_every_image(
+    retrained: RetrainResult, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.use(monkeypatch)
+    with S3Server(tmp_path / "s3", buckets=("dark", "bright")) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        count = fill_bucket(site.data, "s3://dark/tonight")
+        first = enhance("s3://dark/tonight", "s3://bright/tonight", params="demo")
+        again = enhance("s3://dark/tonight", "s3://bright/tonight", params="demo")
+        keys = [o.key for o in open_store("s3://bright/tonight", load_settings()).list()]
+    assert first.planned == count
+    assert first.enhanced + first.passed_through == count - 1
+    assert first.quarantined == 1
+    assert first.failed == 0
+    assert first.model_version == retrained.promotion.version
+    assert again.enhanced == 0
+    assert any("truncated.png" in key for key in keys)
+
+
+def test_a_refused_candidate_leaves_the_champion(
+    retrained: RetrainResult, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.use(monkeypatch)
+    monkeypatch.setenv("MIRNET_RAY_ADDRESS", "in-process")
+    with pytest.raises(GateRefused, match="autocontrast"):
+        retrain(str(site.data), "demo", [*TINY, "promote.min_gain_db=60"])
+    run = stages.open_run("demo")
+    assert stages.champion(run).version == retrained.promotion.version
+
+
+def test_a_broken_pair_stops_the_flow_by_name(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.use(monkeypatch)
+    data = tmp_path / "data"
+    shutil.copytree(site.data, data)
+    victim = sorted((data / "our485" / "low").iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:2000])
+    with pytest.raises(GateRefused, match=f"our485/{victim.name}"):
+        retrain(str(data), "demo", TINY)
+
+
+def test_modified_data_stop_unless_allowed(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.use(monkeypatch)
+    init_workspace(tmp_path)
+    data = tmp_path / "data"
+    shutil.copytree(site.data, data)
+    add(data)
+    extra = sorted((data / "our485" / "low").iterdir())[0]
+    extra.unlink()
+    with pytest.raises(DataError, match=extra.name):
+        retrain(str(data), "demo", TINY)
