@@ -38,9 +38,7 @@ def checks(params: ValidateParams) -> list[Check]:
     return [
         *_completeness(),
         *(check for side in ("low", "high") for check in _file_checks(side, params)),
-        Check(
-            "size-mismatch", "critical", "size_mismatch", "low and high differ in size: {value}"
-        ),
+        Check("size-mismatch", "critical", "size_mismatch", "low and high differ in size: {value}"),
         Check("identical", "critical", "identical", "low and high are the same file"),
         Check(
             "swapped",

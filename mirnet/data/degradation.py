@@ -1,8 +1,8 @@
 """A well-lit photograph as a dark, noisy one: the physics of a camera, back and forth.
 
-Unprocess to linear light, darken, add shot and read noise, develop again (Brooks et al., "Unprocessing
-images for learned raw denoising", CVPR 2019, section 3; Cui et al., "Multitask AET with orthogonal
-tangent regularity for dark object detection", ICCV 2021, section 3.2).
+Unprocess to linear light, darken, add shot and read noise, develop again (Brooks et al.,
+"Unprocessing images for learned raw denoising", CVPR 2019, section 3; Cui et al., "Multitask AET
+with orthogonal tangent regularity for dark object detection", ICCV 2021, section 3.2).
 """
 
 from __future__ import annotations

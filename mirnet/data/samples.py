@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,10 +33,6 @@ PHOTOGRAPHS = (
         "NASA (Eileen Collins)", "public domain", TRAIN_SPLIT,
     ),
     Photograph(
-        "coffee", "skimage", "data/coffee.png", "scikit-image",
-        "Rachel Michetti", "CC0", TRAIN_SPLIT,
-    ),
-    Photograph(
         "motorcycle", "skimage", "data/motorcycle_left.png", "scikit-image",
         "Middlebury stereo benchmark 2014 (Scharstein et al.)", "none stated", TRAIN_SPLIT,
     ),
@@ -55,7 +50,11 @@ PHOTOGRAPHS = (
     ),
     Photograph(
         "chelsea", "skimage", "data/chelsea.png", "scikit-image",
-        "Stefan van der Walt", "CC0", EVAL_SPLIT,
+        "Stefan van der Walt", "CC0", TRAIN_SPLIT,
+    ),
+    Photograph(
+        "coffee", "skimage", "data/coffee.png", "scikit-image",
+        "Rachel Michetti", "CC0", EVAL_SPLIT,
     ),
     Photograph(
         "hopper", "matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "matplotlib",
@@ -121,9 +120,10 @@ def photograph_path(photo: Photograph) -> Path:
     Raises:
         DataError: the package is not installed, or no longer has the file; names both.
     """
-    if find_spec(photo.package) is None:
+    spec = find_spec(photo.package)  # finds the folder without the cost of importing it
+    if spec is None or not spec.submodule_search_locations:
         raise DataError(f"the sample data need {photo.distribution}: pip install '.[demo]'")
-    path = Path(str(resources.files(photo.package) / photo.resource))
+    path = Path(spec.submodule_search_locations[0]) / photo.resource
     if not path.is_file():
         raise DataError(f"{photo.distribution} no longer carries {photo.resource}: {path}")
     return path

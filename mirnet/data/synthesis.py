@@ -75,7 +75,7 @@ def _make(shot: Shot, *, dst: Path, seed: int, ranges: DegradationRanges) -> dic
     low = darken(high, how, rng)
     for path, pixels in zip(pair_paths(dst, shot.pair_id), (low, high), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, "PNG", compress_level=4)
+        Image.fromarray(pixels).save(path, "PNG", compress_level=1)
     return {"pair": shot.pair_id, "source": shot.source, "crop": box, **_rounded(how)}
 
 

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import great_expectations as gx
-import great_expectations.expectations as gxe
 import pandas as pd
-from great_expectations.checkpoint import UpdateDataDocsAction
+from great_expectations.checkpoint.actions import UpdateDataDocsAction
 from great_expectations.data_context.types.base import (
     DataContextConfig,
     InMemoryStoreBackendDefaults,
     ProgressBarsConfig,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_between import (
+    ExpectColumnValuesToBeBetween,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_in_set import (
+    ExpectColumnValuesToBeInSet,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_null import (
+    ExpectColumnValuesToBeNull,
 )
 
 from mirnet.config import Settings, ValidateParams
@@ -78,9 +86,7 @@ def validate_data(
     )
 
 
-def judge(
-    manifest: pd.DataFrame, params: ValidateParams, *, docs_dir: Path
-) -> tuple[Finding, ...]:
+def judge(manifest: pd.DataFrame, params: ValidateParams, *, docs_dir: Path) -> tuple[Finding, ...]:
     """Findings over a manifest, critical ones first; the Data Docs go to ``docs_dir``."""
     table = add_verdict_columns(manifest)
     suite = checks(params)
@@ -96,7 +102,8 @@ def judge(
 
 def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
     plain = value if isinstance(value, str) else float(value)
-    message = check.message.format(**(row.to_dict() | {"value": plain}))
+    fields: dict[str, Any] = {**{str(k): v for k, v in row.items()}, "value": plain}
+    message = check.message.format(**fields)
     pair = str(row["pair"])
     return Finding(
         check=check.name,
@@ -144,14 +151,18 @@ def _unexpected(check: Check, result: Any) -> list[dict[str, Any]]:
 
 
 def _expectation(check: Check) -> Any:
-    common = {"column": check.column, "severity": check.severity, "meta": {"check": check.name}}
+    common: dict[str, Any] = {
+        "column": check.column,
+        "severity": check.severity,
+        "meta": {"check": check.name},
+    }
     if check.allowed is not None:
-        return gxe.ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
+        return ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
     if check.minimum is not None or check.maximum is not None:
-        return gxe.ExpectColumnValuesToBeBetween(
+        return ExpectColumnValuesToBeBetween(
             min_value=check.minimum, max_value=check.maximum, **common
         )
-    return gxe.ExpectColumnValuesToBeNull(**common)
+    return ExpectColumnValuesToBeNull(**common)
 
 
 def _context(docs_dir: Path) -> Any:

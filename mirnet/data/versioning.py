@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import yaml
 from dvc.exceptions import DvcException, NotDvcRepoError
@@ -20,8 +20,10 @@ from dvc.repo import Repo
 from dvc.scm import SCM, NoSCM, SCMError
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
-from dvc_objects.fs import MemoryFileSystem
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import LocalFileSystem
+from dvc_objects.fs.memory import MemoryFileSystem
 
 from mirnet.errors import DataError
 from mirnet.results import DataVersion
@@ -78,24 +80,22 @@ def take_snapshot(root: Path) -> Snapshot:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
     folder = root.resolve()
-    filesystem = LocalFileSystem()
+    local: Any = LocalFileSystem
+    memory: Any = MemoryFileSystem
     # a store in memory: dry_run keeps only names and hashes
-    store = HashFileDB(MemoryFileSystem(), f"/mirnet{folder}")
+    store = HashFileDB(memory(), f"/mirnet{folder}")
     try:
-        _, meta, tree = build(
-            store, str(folder), filesystem, "md5", dry_run=True, ignore=_ignore(folder, filesystem)
+        _, meta, built = build(
+            store, str(folder), local(), "md5", dry_run=True, ignore=_ignore(folder)
         )
     except DvcException as error:
         raise DataError(f"{root}: {error}") from error
     if not meta.nfiles:
         raise DataError(f"{root}: no files in it")
-    files = tuple(
-        sorted(
-            (TrackedFile("/".join(key), info.value, meta.size) for key, meta, info in tree),
-            key=lambda file: file.path,
-        )
-    )
-    return Snapshot(root, tree.hash_info.value, files)
+    tree = cast("Tree", built)
+    files = [TrackedFile("/".join(key), hashed.value, size.size) for key, size, hashed in tree]
+    files.sort(key=lambda file: file.path)
+    return Snapshot(root, str(tree.oid), tuple(files))
 
 
 def read_pin(root: Path) -> Pin | None:
@@ -122,21 +122,16 @@ def data_version(root: Path, *, snapshot: Snapshot | None = None) -> DataVersion
     """
     now = snapshot or take_snapshot(root)
     pin = read_pin(root.resolve())
-    changed: tuple[str, ...] = ()
-    if pin is None:
-        status = "untracked"
-    elif pin.digest == now.digest:
-        status = "clean"
-    else:
-        status = "modified"
-        changed = _changed_files(now, pin)
+    status: Literal["clean", "modified", "untracked"] = "untracked"
+    if pin is not None:
+        status = "clean" if pin.digest == now.digest else "modified"
     return DataVersion(
         path=str(root),
         digest=now.digest,
         num_files=len(now.files),
         size=now.size,
         status=status,
-        changed=changed,
+        changed=_changed_files(now, pin) if pin and status == "modified" else (),
         git_commit=git_commit(Path.cwd()),
     )
 
@@ -201,13 +196,14 @@ def git_commit(folder: Path) -> str | None:
         scm.close()
 
 
-def _ignore(folder: Path, filesystem: LocalFileSystem) -> DvcIgnoreFilter:
+def _ignore(folder: Path) -> Any:
     """The .dvcignore in force: that of the workspace, else only DVC's own rules."""
     try:
         root = Repo.find_root(str(folder.parent))
     except NotDvcRepoError:
         root = str(folder.parent)
-    return DvcIgnoreFilter(filesystem, root)
+    local: Any = LocalFileSystem
+    return DvcIgnoreFilter(local(), root)
 
 
 def _changed_files(now: Snapshot, pin: Pin) -> tuple[str, ...]:
@@ -220,9 +216,6 @@ def _changed_files(now: Snapshot, pin: Pin) -> tuple[str, ...]:
 
 def _pinned_files(pin: Pin) -> dict[str, str] | None:
     """Names and hashes of the pinned version, if DVC's cache here has its listing."""
-    from dvc_data.hashfile.hash_info import HashInfo
-    from dvc_data.hashfile.tree import Tree
-
     try:
         with open_repo(pin.path) as repo:
             tree = Tree.load(repo.cache.local, HashInfo("md5", pin.digest))
