@@ -13,6 +13,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -20,21 +21,21 @@ from mirnet.batch.storage import Blob, Head, KeyRefused, ObjectInfo, ObjectMissi
 from mirnet.errors import StorageError
 
 _PART = ".mirnet-part-"
-_META = Path("_mirnet") / "meta"
+_BOOKKEEPING = "_mirnet"
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ}
 
 
 class LocalStore(Store):
     """Objects are regular files below ``root``; symlinked folders and special files are not.
 
-    A file has no room for metadata, so it lies in a small JSON file below ``_mirnet/meta`` of
-    the topmost folder, written before the file itself and tied to its version.
+    A file has no room for metadata, so it lies in a small JSON file below ``bookkeeping``
+    (``_mirnet`` in the folder), written before the file itself and tied to its version.
     """
 
-    def __init__(self, root: Path, *, top: Path | None = None) -> None:
+    def __init__(self, root: Path, *, bookkeeping: Path | None = None) -> None:
         self.root = root
         self.uri = str(root)
-        self._top = top or root
+        self._bookkeeping = bookkeeping or root / _BOOKKEEPING
 
     def check(self) -> None:
         """A source must be a folder that can be read."""
@@ -51,7 +52,7 @@ class LocalStore(Store):
 
     def child(self, name: str) -> LocalStore:
         """The folder ``name`` below this one."""
-        return LocalStore(self.root / name, top=self._top)
+        return LocalStore(self.root / name, bookkeeping=self._bookkeeping)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Regular files, folder by folder, in order of name."""
@@ -123,7 +124,7 @@ class LocalStore(Store):
                 part.flush()
                 os.fsync(part.fileno())
                 version = _version(os.fstat(part.fileno()))
-                with self._lock():
+                with self._lock() if absent or replaces or metadata else nullcontext():
                     if not _condition_holds(path, replaces=replaces, absent=absent):
                         return None
                     if metadata:
@@ -162,16 +163,16 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        folder = self._top / _META.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a") as file:
+        self._bookkeeping.mkdir(parents=True, exist_ok=True)
+        with (self._bookkeeping / "lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _metadata_path(self, path: Path) -> Path:
         # hashed: a key and the folder of another key may not have the same name
-        name = hashlib.sha256(str(path.relative_to(self._top)).encode()).hexdigest()
-        return self._top / _META / name[:2] / f"{name[2:]}.json"
+        place = os.path.relpath(path, self._bookkeeping)
+        name = hashlib.sha256(place.encode()).hexdigest()
+        return self._bookkeeping / "meta" / name[:2] / f"{name[2:]}.json"
 
     def _write_metadata(self, path: Path, version: str, metadata: Mapping[str, str]) -> None:
         """Keep the entry of the file that is there until it has been replaced."""

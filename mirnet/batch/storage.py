@@ -148,8 +148,11 @@ def is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def open_store(uri: str, settings: Settings) -> Store:
+def open_store(uri: str, settings: Settings, *, bookkeeping: str | None = None) -> Store:
     """The store of a bucket, prefix or folder. Makes no request and no folder.
+
+    Args:
+        bookkeeping: where the metadata of local files go, if not into the folder itself.
 
     Raises:
         UsageError: not a form that we know.
@@ -162,7 +165,9 @@ def open_store(uri: str, settings: Settings) -> Store:
         raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
     from mirnet.batch.local import LocalStore
 
-    return LocalStore(Path(uri).absolute())
+    return LocalStore(
+        Path(uri).absolute(), bookkeeping=Path(bookkeeping).absolute() if bookkeeping else None
+    )
 
 
 def open_source(uri: str, settings: Settings) -> Place:

@@ -1,0 +1,153 @@
+"""One job a target: a lease object that its holder renews, and that a dead holder loses.
+
+No clock is trusted: a lease is stale by the store's own clock (answer's Date less
+Last-Modified), the holder counts on its monotonic clock, and terms only grow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from mirnet.batch.storage import Store
+from mirnet.errors import MirnetError, StorageError
+
+logger = logging.getLogger(__name__)
+
+_NAME = "lease.json"
+_RENEWALS_A_LEASE = 4
+
+
+class LeaseHeld(MirnetError):
+    """Another job is at work on this target; ``holder`` says which."""
+
+    def __init__(self, message: str, *, holder: str, run_id: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+        self.run_id = run_id
+
+
+class LeaseLost(StorageError):
+    """Our lease was taken over or could not be renewed in time: stop, another may be at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEntry:
+    """What the lease object holds. ``term`` grows by one with every holder."""
+
+    term: int
+    run_id: str
+    holder: str
+    lease_s: float
+    released: bool = False
+
+    def dump(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+
+class Lease:
+    """``with Lease(records, lease_s=60) as lease:``; a thread renews it until the end.
+
+    Raises:
+        LeaseHeld: another job holds it and has shown a sign of life within its ``lease_s``.
+        StorageError: the store refuses.
+    """
+
+    def __init__(self, records: Store, *, lease_s: float) -> None:
+        self._store = records
+        self._lease_s = lease_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_stopped, daemon=True)
+        self._lost: str | None = None
+
+    def __enter__(self) -> Self:
+        self.entry, self._version = self._acquire()
+        self._renewed = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._lost is None:
+            released = LeaseEntry(**asdict(self.entry) | {"released": True})
+            self._store.put(_NAME, released.dump(), replaces=self._version)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run; in the order of terms, whatever the clocks say."""
+        return self.entry.run_id
+
+    def check(self) -> None:
+        """Call before each commit.
+
+        Raises:
+            LeaseLost: another job may be at work.
+        """
+        if self._lost is None and time.monotonic() - self._renewed > self._lease_s:
+            self._lost = f"not renewed for {self._lease_s:g} s"
+        if self._lost is not None:
+            raise LeaseLost(f"{self._store.address(_NAME)}: lease lost: {self._lost}")
+
+    def _acquire(self) -> tuple[LeaseEntry, str]:
+        while True:
+            head = self._store.head(_NAME)
+            if head is None:
+                entry = self._entry(term=1)
+                version = self._store.put(_NAME, entry.dump(), absent=True)
+            else:
+                blob = self._store.get(_NAME)
+                found = LeaseEntry(**json.loads(blob.data))
+                if blob.version != head.version:
+                    continue
+                self._refuse_if_alive(found, head.age_s)
+                entry = self._entry(term=found.term + 1)
+                version = self._store.put(_NAME, entry.dump(), replaces=head.version)
+            if version is not None:
+                return entry, version
+
+    def _refuse_if_alive(self, found: LeaseEntry, age_s: float) -> None:
+        if found.released:
+            return
+        if age_s > found.lease_s:
+            logger.warning("taking over the lease of %s, silent for %.0f s", found.holder, age_s)
+            return
+        raise LeaseHeld(
+            f"{found.holder} is at work on {self._store.uri} (run {found.run_id}, last sign of "
+            f"life {max(age_s, 0):.0f} s ago); nothing to do here",
+            holder=found.holder,
+            run_id=found.run_id,
+        )
+
+    def _entry(self, *, term: int) -> LeaseEntry:
+        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        run_id = f"{term:08d}-{now}-{secrets.token_hex(3)}"
+        holder = f"{socket.gethostname()} pid {os.getpid()}"
+        return LeaseEntry(term=term, run_id=run_id, holder=holder, lease_s=self._lease_s)
+
+    def _renew_until_stopped(self) -> None:
+        while not self._stop.wait(self._lease_s / _RENEWALS_A_LEASE):
+            begun = time.monotonic()
+            try:
+                version = self._store.put(_NAME, self.entry.dump(), replaces=self._version)
+                version = version or self._own_version()
+            except StorageError as error:
+                logger.warning("lease not renewed: %s", error)
+                continue
+            if version is None:
+                self._lost = "another job has taken it over"
+                return
+            self._version, self._renewed = version, begun
+
+    def _own_version(self) -> str | None:
+        """A renewal whose answer got lost was made all the same."""
+        blob = self._store.get(_NAME)
+        return blob.version if blob.data == self.entry.dump() else None

@@ -1,0 +1,191 @@
+"""Plan: what is there, what is done, what is to do. Memory does not grow with the keys: the
+index is a temporary SQLite file, and no order of listings is assumed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from mirnet.batch.records import RECORDS, Digests, ModelIdentity, Row
+from mirnet.batch.storage import ObjectInfo
+from mirnet.config import EnhanceParams
+
+_PAGE = 1000
+_TABLES = """
+CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, model TEXT, settings TEXT, status TEXT,
+                  output TEXT) WITHOUT ROWID;
+CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
+CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
+                  modified REAL, problem TEXT, output TEXT, existing TEXT);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One input to enhance. ``existing``: version of what lies at the output key already."""
+
+    info: ObjectInfo
+    output_key: str
+    existing: str | None = None
+
+
+@dataclass
+class PlanCounts:
+    """What the listing held. ``ignored``: by suffix, glob or age."""
+
+    planned: int = 0
+    skipped: int = 0
+    ignored: int = 0
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The decisions of a plan: pure, one object at a time."""
+
+    model: ModelIdentity
+    params: EnhanceParams
+    digests: Digests
+    own_prefix: str | None = None
+    single_output: str | None = None
+
+    def wants(self, info: ObjectInfo) -> bool:
+        """Whether the filters let this object in."""
+        key, params = info.key, self.params
+        if params.suffixes and not key.lower().endswith(params.suffixes):
+            return False
+        if params.include and not any(fnmatch.fnmatchcase(key, glob) for glob in params.include):
+            return False
+        if any(fnmatch.fnmatchcase(key, glob) for glob in params.exclude):
+            return False
+        return not params.min_age_s or time.time() - info.modified >= params.min_age_s
+
+    def is_own(self, key: str) -> bool:
+        """Folder markers, records of runs, and a target that lies inside the source."""
+        if key.endswith("/") or key.startswith(f"{RECORDS}/"):
+            return True
+        return self.own_prefix is not None and key.startswith(self.own_prefix)
+
+    def output_key(self, key: str) -> str:
+        """Where the output of an input goes, below the target."""
+        if self.single_output:
+            return self.single_output
+        return f"{self.model.label}/{key}" if self.params.layout == "versioned" else key
+
+    def is_done(self, info: ObjectInfo, row: sqlite3.Row | None, *, output_exists: bool) -> bool:
+        """Done for this input version, these settings and (if so configured) this model."""
+        if row is None or row["version"] != info.version:
+            return False
+        if row["status"] == "quarantined":
+            return bool(row["settings"] == self.digests.quarantine)
+        if row["status"] == "failed" or not output_exists:
+            return False
+        if row["settings"] != self.digests.output:
+            return False
+        return self.params.on_new_model == "keep" or row["model"] == self.model.label
+
+
+class Plan:
+    """A plan on disk, removed when closed."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mirnet-plan-")
+        self._db = sqlite3.connect(Path(self._folder.name) / "plan.sqlite")
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _TABLES)
+        self.counts = PlanCounts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        self._folder.cleanup()
+
+    def add_done(self, rows: Iterable[Row]) -> None:
+        """What earlier runs did; of two rows of a key the later one counts."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    row.input_key,
+                    row.input_version,
+                    ModelIdentity(row.model_name, row.model_version, row.model_run_id).label,
+                    row.settings_digest,
+                    row.status,
+                    row.output_key,
+                )
+                for row in rows
+            ),
+        )
+
+    def add_outputs(self, listing: Iterable[ObjectInfo]) -> None:
+        """What lies in the target."""
+        self._db.executemany(
+            "INSERT OR REPLACE INTO outputs VALUES (?, ?)",
+            (
+                (info.key, info.version)
+                for info in listing
+                if not info.key.startswith(f"{RECORDS}/")
+            ),
+        )
+
+    def add_inputs(
+        self, listing: Iterable[ObjectInfo], planner: Planner, *, limit: int | None = None
+    ) -> None:
+        """Decide for each object; with a limit, stop listing when there is enough to do."""
+        wanted = self._wanted(listing, planner)
+        while page := list(itertools.islice(wanted, _PAGE)):
+            for info in page:
+                if limit is not None and self.num_todo >= limit:
+                    return
+                self._decide(info, planner)
+
+    def _wanted(self, listing: Iterable[ObjectInfo], planner: Planner) -> Iterator[ObjectInfo]:
+        for info in listing:
+            if planner.is_own(info.key):
+                continue
+            if planner.wants(info):
+                yield info
+            else:
+                self.counts.ignored += 1
+
+    def _decide(self, info: ObjectInfo, planner: Planner) -> None:
+        self.counts.planned += 1
+        row = self._db.execute("SELECT * FROM done WHERE key = ?", (info.key,)).fetchone()
+        output_key = planner.output_key(info.key)
+        recorded = row["output"] if row else None
+        if planner.is_done(info, row, output_exists=self._output(recorded) is not None):
+            self.counts.skipped += 1
+            return
+        self._db.execute(
+            "INSERT INTO todo(key, version, size, modified, problem, output, existing)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(info.key, info.version, info.size, info.modified, info.problem),
+                *(output_key, self._output(output_key)),
+            ),
+        )
+
+    def _output(self, key: str | None) -> str | None:
+        found = self._db.execute("SELECT version FROM outputs WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found["version"])
+
+    @property
+    def num_todo(self) -> int:
+        """Images to enhance."""
+        return self.counts.planned - self.counts.skipped
+
+    def __iter__(self) -> Iterator[WorkItem]:
+        for row in self._db.execute("SELECT * FROM todo ORDER BY number"):
+            info = ObjectInfo(
+                row["key"], row["size"], row["version"], row["modified"], row["problem"]
+            )
+            yield WorkItem(info, row["output"], row["existing"])

@@ -1,0 +1,276 @@
+"""The fate of one image: fetch, enhance, commit. Safe to repeat at any point."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mirnet.batch.measures import Measures, measure
+from mirnet.batch.plan import WorkItem
+from mirnet.batch.records import Digests, ModelIdentity, Row, Status
+from mirnet.batch.storage import Head, KeyRefused, ObjectMissing, Store, TransientStorageError
+from mirnet.config import EnhanceParams
+from mirnet.errors import ImageError, UsageError
+from mirnet.images import Image, decode, encode
+
+_CONTENT_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+}
+FORMAT_BY_SUFFIX = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+_PREFIX = "mirnet-"
+_ABOUT_ONE = (KeyRefused, ObjectMissing, TransientStorageError)
+
+EnhanceImage = Callable[[Image], Image]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Decoded and measured, ready for the model."""
+
+    item: WorkItem
+    image: Image
+    before: Measures
+    version: str
+    replaces: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Enhanced:
+    """Ready to be encoded and written. ``data`` is set where the input goes out as it came."""
+
+    fetched: Fetched
+    image: Image
+    seconds: float
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What all images of a run share.
+
+    ``guard`` raises when the run may no longer write. ``format``: of the outputs, where it is
+    not that of the input.
+    """
+
+    source: Store
+    target: Store
+    quarantine: Store
+    model: ModelIdentity
+    params: EnhanceParams
+    digests: Digests
+    run_id: str
+    enhance: EnhanceImage
+    guard: Callable[[], None]
+    format: str | None = None
+
+    def fetch(self, item: WorkItem) -> Fetched | Enhanced | Row:
+        """Download, decode, measure; a row where that is already the end of it."""
+        begun = time.perf_counter()
+        try:
+            return self._fetch(item, begun)
+        except _ABOUT_ONE as error:
+            return self._row(item, "failed", begun, reason=f"storage: {error}")
+
+    def _fetch(self, item: WorkItem, begun: float) -> Fetched | Enhanced | Row:
+        info = item.info
+        if info.problem:
+            return self._row(item, "failed", begun, reason=info.problem)
+        if info.size > self.params.max_bytes:
+            return self._quarantine(item, "too-large", info.version, begun)
+        replaces = None
+        if item.existing is not None:
+            head = self.target.head(item.output_key)
+            if head is not None:
+                known = self._settle(item, head, info.version, begun)
+                if known is not None:
+                    return known
+                replaces = head.version
+        blob = self.source.get(info.key)
+        try:
+            image = decode(blob.data, name=info.key, max_pixels=self.params.max_pixels)
+        except ImageError as error:
+            return self._quarantine(item, error.reason, blob.version, begun)
+        before = measure(image.pixels)
+        seconds = time.perf_counter() - begun
+        fetched = Fetched(item, image, before, blob.version, replaces, seconds)
+        bright = self.params.pass_luminance
+        if bright is not None and before.luminance >= bright:
+            return Enhanced(fetched, image, seconds, data=blob.data)
+        return fetched
+
+    def apply(self, fetched: Fetched) -> Enhanced | Row:
+        """Run the model."""
+        begun = time.perf_counter()
+        try:
+            image = self.enhance(fetched.image)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            reason = f"model: {' '.join(str(error).split())[:300] or type(error).__name__}"
+            return self._row(fetched.item, "failed", begun, reason=reason)
+        return Enhanced(fetched, image, fetched.seconds + time.perf_counter() - begun)
+
+    def commit(self, enhanced: Enhanced) -> Row:
+        """Encode and write, whole or not at all, never over what is not ours."""
+        begun = time.perf_counter() - enhanced.seconds
+        item = enhanced.fetched.item
+        try:
+            return self._commit(enhanced, begun)
+        except UsageError:
+            return self._quarantine(item, "unsupported", enhanced.fetched.version, begun)
+        except _ABOUT_ONE as error:
+            return self._row(item, "failed", begun, reason=f"storage: {error}")
+
+    def _commit(self, enhanced: Enhanced, begun: float) -> Row:
+        fetched, image = enhanced.fetched, enhanced.image
+        item = fetched.item
+        data = enhanced.data
+        if data is None or self.format not in (None, image.format):
+            data = encode(image, format=self.format)
+        after = fetched.before if enhanced.data is not None else measure(image.pixels)
+        row = replace(
+            self._row(item, "passed_through" if enhanced.data is not None else "enhanced", begun),
+            input_version=fetched.version,
+            output_key=item.output_key,
+            luminance_before=round(fetched.before.luminance, 5),
+            luminance_after=round(after.luminance, 5),
+            height=image.pixels.shape[0],
+            width=image.pixels.shape[1],
+            dark_share=round(fetched.before.dark_share, 5),
+            bright_share=round(fetched.before.bright_share, 5),
+            noise=round(fetched.before.noise, 6),
+            saturation=round(fetched.before.saturation, 5),
+        )
+        self.guard()
+        written = self.target.put(
+            item.output_key,
+            data,
+            content_type=_CONTENT_TYPES[self.format or image.format],
+            metadata=_to_metadata(row),
+            replaces=fetched.replaces,
+            absent=fetched.replaces is None,
+        )
+        if written is not None:
+            return row
+        # somebody was first: a killed run, a job whose lease we took over, or a stranger
+        head = self.target.head(item.output_key)
+        known = head and self._settle(item, head, fetched.version, begun)
+        return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
+
+    def _settle(self, item: WorkItem, head: Head, version: str, begun: float) -> Row | None:
+        """What an existing output means: done, not ours, or (none) ours and to be replaced."""
+        past = _from_metadata(head.metadata)
+        if past is None or past["input_key"] != item.info.key:
+            return self._row(
+                item,
+                "failed",
+                begun,
+                reason=f"conflict: {self.target.address(item.output_key)} is not an output of "
+                "this input; move it away or choose another target",
+            )
+        same_model = past["model"] == self.model.label
+        if past["input_version"] != version or past["settings_digest"] != self.digests.output:
+            return None
+        if not same_model and self.params.on_new_model == "redo":
+            return None
+        return _adopted(self._row(item, "enhanced", begun), past)
+
+    def _quarantine(self, item: WorkItem, reason: str, version: str, begun: float) -> Row:
+        key = item.info.key
+        row = replace(
+            self._row(item, "quarantined", begun, reason=reason),
+            input_version=version,
+            settings_digest=self.digests.quarantine,
+        )
+        metadata = {f"{_PREFIX}reason": reason, f"{_PREFIX}input": quote(key)}
+        try:
+            self.guard()
+            self.quarantine.copy_from(self.source, key, key, metadata=metadata)
+            self.quarantine.put(f"{key}.reason.txt", f"{reason}\n".encode())
+        except _ABOUT_ONE as error:
+            return self._row(item, "failed", begun, reason=f"{reason}; quarantine: {error}")
+        return row
+
+    def _row(
+        self, item: WorkItem, status: Status, begun: float, *, reason: str | None = None
+    ) -> Row:
+        return Row(
+            input_key=item.info.key,
+            input_version=item.info.version,
+            input_size=item.info.size,
+            status=status,
+            run_id=self.run_id,
+            settings_digest=self.digests.output,
+            model_name=self.model.name,
+            model_version=self.model.version,
+            model_run_id=self.model.run_id,
+            data_digest=self.model.data_digest,
+            git_commit=self.model.git_commit,
+            reason=reason,
+            seconds=round(time.perf_counter() - begun, 4),
+        )
+
+
+_CARRIED = (
+    *("input_version", "status", "settings_digest", "model_name", "model_version", "model_run_id"),
+    *("data_digest", "git_commit", "luminance_before", "luminance_after", "width", "height"),
+    *("dark_share", "bright_share", "noise", "saturation"),
+)
+_NUMBERS = {"luminance_before", "luminance_after", "dark_share", "bright_share", "noise"}
+_NUMBERS |= {"saturation", "width", "height"}
+
+
+def _to_metadata(row: Row) -> dict[str, str]:
+    """The row rides on the output, so that it outlives a crash before the manifest is written."""
+    values = {name: getattr(row, name) for name in (*_CARRIED, "run_id")}
+    metadata = {
+        _PREFIX + name.replace("_", "-"): quote(str(value))
+        for name, value in values.items()
+        if value is not None
+    }
+    key = quote(row.input_key)
+    # S3 allows 2 KiB of metadata
+    metadata[f"{_PREFIX}input"] = key if len(key) < 800 else _short(row.input_key)
+    return metadata
+
+
+def _short(key: str) -> str:
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    if f"{_PREFIX}input" not in metadata or f"{_PREFIX}settings-digest" not in metadata:
+        return None
+    values: dict[str, Any] = {}
+    for name in _CARRIED:
+        text = metadata.get(_PREFIX + name.replace("_", "-"))
+        if text is None:
+            values[name] = None
+        elif name in _NUMBERS:
+            values[name] = int(text) if name in ("width", "height") else float(text)
+        else:
+            values[name] = unquote(text)
+    values["input_key"] = unquote(metadata[f"{_PREFIX}input"])
+    values["model"] = ModelIdentity(
+        values["model_name"], values["model_version"], values["model_run_id"]
+    ).label
+    return values
+
+
+def _adopted(row: Row, past: Mapping[str, Any]) -> Row:
+    return replace(row, **{name: past[name] for name in _CARRIED})

@@ -1,0 +1,201 @@
+"""What a run leaves behind: a row an input, in parts while it runs, then a manifest, then a
+summary as its last object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mirnet.batch.storage import Store
+from mirnet.config import EnhanceParams
+
+Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
+Format = Literal["parquet", "jsonl"]
+RECORDS = "_mirnet"
+RUNS = "runs"
+SUMMARY = "summary.json"
+ROWS_PER_SHARD = 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model, from which run, data and code."""
+
+    name: str
+    version: str | None = None
+    run_id: str | None = None
+    data_digest: str | None = None
+    git_commit: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Short and fit for a key: ``mirnet-7``."""
+        return f"{self.name}-{self.version or self.run_id or 'unversioned'}".replace("/", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One input and its fate. Luminances are mean luma of 0 to 1 (Rec. 709, as coded)."""
+
+    input_key: str
+    input_version: str
+    input_size: int
+    status: Status
+    run_id: str
+    settings_digest: str
+    model_name: str
+    output_key: str | None = None
+    model_version: str | None = None
+    model_run_id: str | None = None
+    data_digest: str | None = None
+    git_commit: str | None = None
+    reason: str | None = None
+    seconds: float = 0.0
+    luminance_before: float | None = None
+    luminance_after: float | None = None
+    width: int | None = None
+    height: int | None = None
+    dark_share: float | None = None
+    bright_share: float | None = None
+    noise: float | None = None
+    saturation: float | None = None
+
+
+def _arrow_type(annotation: str) -> pa.DataType:
+    kinds = {"int": pa.int64(), "float": pa.float64()}
+    return kinds.get(annotation.split(" ")[0], pa.string())
+
+
+SCHEMA = pa.schema([(each.name, _arrow_type(str(each.type))) for each in fields(Row)])
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Digests of the params that decide over the bytes of an output, and over a quarantine."""
+
+    output: str
+    quarantine: str
+
+    @classmethod
+    def of(cls, params: EnhanceParams) -> Self:
+        """Changing one of these params has the images that it concerns done again."""
+        return cls(
+            output=_digest(params, {"strength", "precision", "pass_luminance"}),
+            quarantine=_digest(params, {"max_pixels", "max_bytes"}),
+        )
+
+
+def _digest(params: EnhanceParams, names: set[str]) -> str:
+    chosen = params.model_dump(include=names)
+    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def dump_rows(rows: list[Row], format: Format) -> bytes:
+    """Rows as one file."""
+    if format == "jsonl":
+        return "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode()
+    buffer = io.BytesIO()
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def load_rows(data: bytes, format: Format) -> Iterator[Row]:
+    """What :func:`dump_rows` wrote, by this or an older version of Mirnet."""
+    for values in _load_dicts(data, format):
+        yield Row(**{name: value for name, value in values.items() if name in SCHEMA.names})
+
+
+def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
+    if format == "jsonl":
+        yield from (json.loads(line) for line in data.splitlines() if line)
+        return
+    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(10_000):
+        yield from batch.to_pylist()
+
+
+class RunRecord:
+    """Writes what one run did. Memory: the rows since the last part."""
+
+    def __init__(self, records: Store, run_id: str, *, format: Format) -> None:
+        self._store = records.child(RUNS).child(run_id)
+        self._format = format
+        self._pending: list[Row] = []
+        self._parts: list[str] = []
+
+    @property
+    def uri(self) -> str:
+        """The folder of this run."""
+        return self._store.uri
+
+    def add(self, row: Row) -> None:
+        """Remember a row until the next flush."""
+        self._pending.append(row)
+
+    def flush(self) -> None:
+        """Write what is pending as a part."""
+        if not self._pending:
+            return
+        name = f"part-{len(self._parts):06d}.{self._format}"
+        self._store.put(name, dump_rows(self._pending, self._format))
+        self._parts.append(name)
+        self._pending = []
+
+    def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
+        """Join the parts to the manifest, then write the summary; the addresses of both."""
+        self.flush()
+        shards = list(self._write_shards())
+        address = self._store.address(shards[0]) if len(shards) == 1 else self._store.uri
+        summary = summary | {"manifest": shards}
+        self._store.put(
+            SUMMARY,
+            (json.dumps(summary, indent=2) + "\n").encode(),
+            content_type="application/json",
+        )
+        for part in self._parts:
+            self._store.delete(part)
+        return address, self._store.address(SUMMARY)
+
+    def _write_shards(self) -> Iterator[str]:
+        rows: list[Row] = []
+        number = 0
+        for part in self._parts:
+            rows.extend(load_rows(self._store.get(part).data, self._format))
+            if len(rows) >= ROWS_PER_SHARD:
+                number += 1
+                yield self._write_shard(f"manifest-{number:05d}", rows)
+                rows = []
+        if rows or not number:
+            yield self._write_shard(f"manifest-{number + 1:05d}" if number else "manifest", rows)
+
+    def _write_shard(self, stem: str, rows: list[Row]) -> str:
+        name = f"{stem}.{self._format}"
+        self._store.put(name, dump_rows(rows, self._format))
+        return name
+
+
+def past_rows(records: Store) -> Iterator[Row]:
+    """Rows of all runs, in the order of their leases; of dead runs, the parts they left."""
+    runs = records.child(RUNS)
+    by_run: dict[str, list[str]] = {}
+    for info in runs.list():
+        run_id, _, name = info.key.partition("/")
+        by_run.setdefault(run_id, []).append(name)
+    for run_id in sorted(by_run):
+        names = by_run[run_id]
+        wanted = "manifest" if SUMMARY in names else "part-"
+        yield from _rows_of(runs.child(run_id), [n for n in names if n.startswith(wanted)])
+
+
+def _rows_of(run: Store, names: Iterable[str]) -> Iterator[Row]:
+    for name in sorted(names):
+        format: Format = "jsonl" if name.endswith(".jsonl") else "parquet"
+        yield from load_rows(run.get(name).data, format)
