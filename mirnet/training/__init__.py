@@ -1,0 +1,62 @@
+"""Training: losses, schedules, the loop, checkpoints, and what launches it.
+
+Only :mod:`mirnet.training.ray_launcher` and its neighbours ``ray_*`` know Ray; the loop sees a
+:class:`~mirnet.training.context.Context`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mirnet.config import Params, Settings
+from mirnet.results import EpochMetrics, TrainResult
+
+IN_PROCESS = "in-process"
+
+
+def train_model(
+    *,
+    root: Path,
+    train_ids: Sequence[str],
+    val_ids: Sequence[str],
+    params: Params,
+    settings: Settings,
+    digest: str,
+    run_name: str,
+    model_dir: Path,
+    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    mlflow_run_id: str | None = None,
+) -> TrainResult:
+    """Train on pairs of ``root`` and write the best model by validation PSNR to ``model_dir``.
+
+    The same ``run_name`` on the same checkpoint store goes on where an earlier call ended.
+    ``settings.ray_address`` chooses where: this process, a Ray of our own, or a cluster.
+
+    Args:
+        root: data set in the LoL layout.
+        train_ids, val_ids: pair ids such as ``our485/1.png``; they must not overlap.
+        digest: version of the data, kept in the result and in the checkpoints.
+        on_epoch: called once an epoch, in the process that controls training; must pickle.
+        mlflow_run_id: copied to the result.
+
+    Raises:
+        UsageError: settings that cannot work, such as a batch that the workers cannot share.
+        DataError: a pair is missing or smaller than a patch; names the pair.
+        TrainingError: training failed, or the run name belongs to another recipe.
+        ServiceError: Ray or the checkpoint store cannot be reached; names the address.
+    """
+    from mirnet.training.launch import launch
+
+    return launch(
+        root=root,
+        train_ids=train_ids,
+        val_ids=val_ids,
+        params=params,
+        settings=settings,
+        digest=digest,
+        run_name=run_name,
+        model_dir=model_dir,
+        on_epoch=on_epoch,
+        mlflow_run_id=mlflow_run_id,
+    )

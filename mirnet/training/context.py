@@ -1,0 +1,68 @@
+"""What the loop needs of the place where it runs; and the plainest such place, this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mirnet.results import EpochMetrics
+from mirnet.training.store import CheckpointStore
+
+
+class Context(Protocol):
+    """One worker's view of a run."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over the workers."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Elementwise sum over the workers, in place."""
+
+    def restored(self) -> AbstractContextManager[Path | None]:
+        """The folder of the last checkpoint of this run, if there is one."""
+
+    def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
+        """Publish an epoch and keep a checkpoint; a barrier.
+
+        Rank 0 gives the checkpoint folder, which then belongs to the context.
+        """
+
+
+class InProcess:
+    """One worker, no Ray."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(
+        self, store: CheckpointStore, on_epoch: Callable[[EpochMetrics], None] | None = None
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._store = store
+        self._on_epoch = on_epoch
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        return model
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values
+
+    @contextmanager
+    def restored(self) -> Iterator[Path | None]:
+        with self._store.latest() as folder:
+            yield folder
+
+    def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
+        if checkpoint is not None:
+            self._store.put(checkpoint)
+        if metrics is not None and self._on_epoch is not None:
+            self._on_epoch(metrics)

@@ -1,0 +1,208 @@
+"""The loop on Ray Train: workers, checkpoints, restarts, and epochs back to the caller."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from pyarrow import fs
+from ray.train.torch import TorchTrainer, get_device
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mirnet.config import Settings
+from mirnet.errors import MirnetError, TrainingError
+from mirnet.results import EpochMetrics
+from mirnet.training.loop import Job, fit
+from mirnet.training.pairs import PackedPairs
+from mirnet.training.ray_session import ray_session
+from mirnet.training.store import open_filesystem
+
+logger = logging.getLogger(__name__)
+
+MAX_FAILURES = 3
+_EMPTY = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run."""
+
+    num_workers: int
+    checkpoint_uri: str
+    _checkpoint: ray.train.Checkpoint
+
+    def checkpoint(self) -> AbstractContextManager[Path]:
+        """A local folder with the last checkpoint."""
+        return _local_folder(self._checkpoint)
+
+
+def launch_training(
+    job: Job,
+    *,
+    settings: Settings,
+    run_name: str,
+    on_epoch: Callable[[EpochMetrics], None] | None,
+) -> Outcome:
+    """Run the loop on ``settings.num_workers`` Ray workers.
+
+    Raises:
+        ServiceError: Ray or the checkpoint store does not answer; names the address.
+        TrainingError: the workers failed, more often than restarts are allowed.
+    """
+    least, most = settings.worker_range
+    num_bytes = job.train.pixels.nbytes + job.val.pixels.nbytes
+    filesystem, path = open_filesystem(settings)
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    num_cpus = max(os.cpu_count() or 1, most)
+    with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"job": _SharedJob.of(job)},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=most if least == most else (least, most),
+                use_gpu=ray.cluster_resources().get("GPU", 0) >= least,
+            ),
+            run_config=ray.train.RunConfig(
+                name=run_name,
+                storage_path=path,
+                storage_filesystem=None if local else filesystem,
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                callbacks=[EpochCallback(on_epoch)] if on_epoch else [],
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise TrainingError(_first_reason(error)) from error
+    answer = result.return_value or {}
+    if "error" in answer:
+        raise TrainingError(answer["error"])
+    if result.checkpoint is None:
+        raise TrainingError(f"run {run_name} ended without a checkpoint")
+    scheme = "" if local else "s3://"
+    return Outcome(answer.get("num_workers", most), f"{scheme}{path}/{run_name}", result.checkpoint)
+
+
+@dataclass(frozen=True)
+class _SharedJob:
+    """A job whose pixels lie once in each node's object store."""
+
+    job: Job
+    train: ray.ObjectRef
+    val: ray.ObjectRef
+
+    @classmethod
+    def of(cls, job: Job) -> _SharedJob:
+        light = replace(job, train=_without_pixels(job.train), val=_without_pixels(job.val))
+        return cls(light, ray.put(job.train.pixels), ray.put(job.val.pixels))
+
+    def open(self) -> Job:
+        """The job with its pixels as read-only views of shared memory."""
+        train, val = ray.get([self.train, self.val])
+        return replace(
+            self.job,
+            train=replace(self.job.train, pixels=train),
+            val=replace(self.job.val, pixels=val),
+        )
+
+
+def _without_pixels(pairs: PackedPairs) -> PackedPairs:
+    return replace(pairs, pixels=_EMPTY)
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    """What each worker runs. Errors that a restart cannot heal are returned, not raised."""
+    context = RayContext()
+    context.share_cores()
+    try:
+        fit(context, config["job"].open())
+    except MirnetError as error:
+        return {"error": str(error), "num_workers": context.world_size}
+    return {"num_workers": context.world_size}
+
+
+class RayContext:
+    """A Ray Train worker as the loop sees it."""
+
+    def __init__(self) -> None:
+        train_context = ray.train.get_context()
+        self.rank: int = train_context.get_world_rank()
+        self.world_size: int = train_context.get_world_size()
+        self._local_world_size: int = train_context.get_local_world_size()
+        self.device: torch.device = get_device()
+
+    def share_cores(self) -> None:
+        """Give each worker of this node its part of the cores."""
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // self._local_world_size))
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """DDP, also for one worker: the arithmetic is then the same for any number."""
+        return DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Elementwise sum over the workers, in place."""
+        dist.all_reduce(values)
+        return values
+
+    @contextmanager
+    def restored(self) -> Iterator[Path | None]:
+        """The folder of the last checkpoint of this run, if there is one."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with _local_folder(checkpoint) as folder:
+            yield folder
+
+    def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
+        """Publish an epoch; the checkpoint is uploaded while training goes on."""
+        ray.train.report(
+            {"epoch": metrics.model_dump(mode="json") if metrics else None},
+            checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+        )
+
+
+class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
+    """Hands each epoch to the caller's function, in the controller's process."""
+
+    def __init__(self, on_epoch: Callable[[EpochMetrics], None]) -> None:
+        self._on_epoch = on_epoch
+
+    def after_report(
+        self,
+        run_context: object,  # noqa: ARG002
+        metrics: list[dict[str, Any]],
+        checkpoint: object,  # noqa: ARG002
+    ) -> None:
+        """Called by Ray after all workers have reported."""
+        epoch = metrics[0].get("epoch")
+        if epoch is not None:
+            self._on_epoch(EpochMetrics.model_validate(epoch))
+
+
+@contextmanager
+def _local_folder(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _first_reason(error: ray.train.TrainingFailedError) -> str:
+    """The first worker's last line, which is what a person can act on."""
+    failures = getattr(error, "worker_failures", {})
+    cause = next(iter(failures.values()), error)
+    lines = [line for line in str(cause).splitlines() if line.strip()]
+    return f"training failed after {MAX_FAILURES} restarts: {lines[-1] if lines else cause!r}"

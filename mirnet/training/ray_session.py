@@ -1,0 +1,97 @@
+"""A Ray to work on: one of our own that ends with us, or a cluster that we only join."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from mirnet.config import Settings, apply_engine_defaults
+from mirnet.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+_ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+}
+_MIN_OBJECT_STORE = 200_000_000
+
+
+@contextlib.contextmanager
+def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -> Iterator[None]:
+    """Connect to ``settings.ray_address``, or start a Ray here and end it on the way out.
+
+    A Ray that this process is already connected to is used as it is and left running.
+
+    Raises:
+        ServiceError: nobody answers at the address; names it.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    apply_engine_defaults(**_ENVIRONMENT)
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    with _signals_restored():
+        if settings.ray_address:
+            _join(settings.ray_address)
+            folder = None
+        else:
+            folder = _start(num_cpus=num_cpus, object_store_bytes=object_store_bytes)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ServiceError(
+            f"Ray at {address} (MIRNET_RAY_ADDRESS) does not answer: {reason}"
+        ) from error
+
+
+def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
+    """Start a Ray without dashboard in a folder of its own.
+
+    The folder's name is short: unix sockets below it may have 107 characters.
+    """
+    parent = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="mr", dir=parent if len(parent) < 30 else "/tmp"))
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        object_store_memory=max(_MIN_OBJECT_STORE, int(object_store_bytes * 1.2)),
+        logging_level=logging.WARNING,
+        log_to_driver=False,  # without a dashboard Ray's own actors complain every second
+        _temp_dir=str(folder),
+    )
+    return folder
+
+
+@contextlib.contextmanager
+def _signals_restored() -> Iterator[None]:
+    """Put back the handlers that Ray replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,64 @@
+"""Learning rates by step; only the plateau schedule has a memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from mirnet.config import TrainParams
+
+
+class Schedule:
+    """Learning rate of every step of a run, warm-up first."""
+
+    def __init__(self, params: TrainParams, *, total_steps: int) -> None:
+        self._params = params
+        self._total_steps = total_steps
+        # ReduceLROnPlateau acts on an optimiser: this one holds nothing but the rate.
+        self._holder = torch.optim.SGD([torch.zeros(1)], lr=params.lr)
+        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self._holder,
+            mode="max",
+            factor=params.plateau_factor,
+            patience=params.plateau_patience,
+            min_lr=params.min_lr,
+        )
+
+    def lr(self, step: int) -> float:
+        """The rate of the given step, counted from 0."""
+        params = self._params
+        if step < params.warmup_steps:
+            return params.lr * (step + 1) / params.warmup_steps
+        if params.schedule == "plateau":
+            return float(self._holder.param_groups[0]["lr"])
+        if params.schedule == "cosine":
+            done = (step - params.warmup_steps) / max(1, self._total_steps - params.warmup_steps)
+            return cosine(params.lr, params.min_lr, done)
+        return params.lr
+
+    def validated(self, val_psnr: float) -> None:
+        """Tell the plateau schedule the validation PSNR of an epoch."""
+        if self._params.schedule == "plateau":
+            self._plateau.step(val_psnr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: plain numbers."""
+        plateau = self._plateau
+        return {
+            "lr": self._holder.param_groups[0]["lr"],
+            "best": plateau.best,
+            "num_bad_epochs": plateau.num_bad_epochs,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+        self._holder.param_groups[0]["lr"] = state["lr"]
+        self._plateau.best = state["best"]
+        self._plateau.num_bad_epochs = state["num_bad_epochs"]
+
+
+def cosine(start: float, end: float, done: float) -> float:
+    """Half a cosine from ``start`` to ``end``; ``done`` runs from 0 to 1."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

@@ -1,0 +1,109 @@
+"""Checkpoints of a run without Ray, on a folder or S3: whole or not there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import pyarrow
+from pyarrow import fs
+
+from mirnet.config import Settings
+from mirnet.errors import StorageError, UsageError
+
+_LATEST = "latest"
+_PREFIX = "checkpoint_"
+
+
+def open_filesystem(settings: Settings) -> tuple[fs.FileSystem, str]:
+    """The filesystem of ``settings.checkpoints`` and the path on it, without a scheme.
+
+    Raises:
+        UsageError: a scheme that is neither a path nor ``s3://``; names the setting.
+    """
+    uri = settings.checkpoints
+    if uri.startswith("s3://"):
+        return _s3(settings), uri.removeprefix("s3://").rstrip("/")
+    if "://" in uri:
+        raise UsageError(f"MIRNET_STORAGE_URI {uri}: a path or s3://bucket/prefix is needed")
+    return fs.LocalFileSystem(), str(Path(uri).resolve())
+
+
+def _s3(settings: Settings) -> fs.S3FileSystem:
+    endpoint = settings.s3_endpoint_url or ""
+    scheme, _, host = endpoint.rpartition("://")
+    return fs.S3FileSystem(
+        endpoint_override=host or None,
+        scheme=scheme or "https",
+        region="us-east-1" if endpoint else None,
+        allow_bucket_creation=False,
+        connect_timeout=10,
+        request_timeout=60,
+    )
+
+
+class CheckpointStore:
+    """Numbered checkpoint folders and a pointer to the last whole one, written last."""
+
+    def __init__(self, filesystem: fs.FileSystem, path: str) -> None:
+        self._fs = filesystem
+        self._path = PurePosixPath(path)
+
+    @property
+    def uri(self) -> str:
+        """Where the checkpoints are, for messages and results."""
+        scheme = "s3://" if isinstance(self._fs, fs.S3FileSystem) else ""
+        return f"{scheme}{self._path}"
+
+    def put(self, folder: Path) -> None:
+        """Move a local folder here as the newest checkpoint, then drop the one before.
+
+        Raises:
+            StorageError: the store refuses; names its address.
+        """
+        previous = self._latest_name()
+        number = int(previous.removeprefix(_PREFIX)) + 1 if previous else 0
+        name = f"{_PREFIX}{number:06d}"
+        try:
+            self._fs.create_dir(str(self._path / name), recursive=True)
+            fs.copy_files(str(folder), str(self._path / name), fs.LocalFileSystem(), self._fs)
+            self._point_to(name)
+            if previous:
+                self._fs.delete_dir(str(self._path / previous))
+        except (OSError, pyarrow.ArrowException) as error:
+            raise StorageError(f"{self.uri}: cannot write a checkpoint: {error}") from error
+        shutil.rmtree(folder)
+
+    @contextmanager
+    def latest(self) -> Iterator[Path | None]:
+        """A local copy of the newest whole checkpoint, or None."""
+        name = self._latest_name()
+        if name is None:
+            yield None
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            fs.copy_files(str(self._path / name), folder, self._fs, fs.LocalFileSystem())
+            yield Path(folder)
+
+    def _latest_name(self) -> str | None:
+        pointer = str(self._path / _LATEST)
+        try:
+            if self._fs.get_file_info(pointer).type == fs.FileType.NotFound:
+                return None
+            with self._fs.open_input_stream(pointer) as stream:
+                return str(stream.read().decode())
+        except (OSError, pyarrow.ArrowException) as error:
+            raise StorageError(f"{self.uri}: cannot read the checkpoints: {error}") from error
+
+    def _point_to(self, name: str) -> None:
+        pointer = str(self._path / _LATEST)
+        if isinstance(self._fs, fs.LocalFileSystem):  # S3 puts are atomic, file writes are not
+            with self._fs.open_output_stream(pointer + ".new") as stream:
+                stream.write(name.encode())
+            self._fs.move(pointer + ".new", pointer)
+            return
+        with self._fs.open_output_stream(pointer) as stream:
+            stream.write(name.encode())

@@ -1,0 +1,57 @@
+"""Validation on whole images: each scored exactly once, whatever the number of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
+from mirnet.training.context import Context
+from mirnet.training.pairs import PackedPairs, Pixels
+
+_MULTIPLE = 16  # a multiple of every network's size multiple
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Values of each validation image, float64 (N,), equal on all workers."""
+
+    loss: Tensor
+    psnr: Tensor
+    ssim: Tensor
+
+
+@torch.inference_mode()
+def validate(
+    context: Context, model: nn.Module, pairs: PackedPairs, *, autocast: torch.dtype | None
+) -> Scores:
+    """L1 on the raw output, PSNR and SSIM on 8-bit images, of every pair."""
+    model.eval()
+    table = torch.zeros(3, len(pairs), dtype=torch.float64, device=context.device)
+    for index in range(context.rank, len(pairs), context.world_size):
+        low, high = (_to_batch(image, context.device) for image in pairs.pair(index))
+        output = _forward(model, low, autocast)
+        eight_bit = to_uint8(output), to_uint8(high)
+        table[0, index] = (output - high).abs().mean()
+        table[1, index] = psnr_per_image(*eight_bit, data_range=255).squeeze()
+        table[2, index] = ssim_per_image(*eight_bit, data_range=255).squeeze()
+    model.train()
+    return Scores(*context.sum(table).cpu().unbind())
+
+
+def _to_batch(image: Pixels, device: torch.device) -> Tensor:
+    """uint8 HWC RGB -> float32 (1, 3, H, W) in [0, 1]."""
+    batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    return batch.to(device).float().div(255)
+
+
+def _forward(model: nn.Module, low: Tensor, autocast: torch.dtype | None) -> Tensor:
+    height, width = low.shape[-2:]
+    padded = pad(low, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="reflect")
+    with torch.autocast(low.device.type, dtype=autocast, enabled=autocast is not None):
+        output = model(padded)
+    cropped: Tensor = output[..., :height, :width].float()
+    return cropped

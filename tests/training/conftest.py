@@ -1,0 +1,98 @@
+"""Small pairs with a learnable relation, in the LoL layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mirnet.config import Params, Settings, load_params
+from mirnet.results import TrainResult
+from mirnet.training import train_model
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other in tiny layers cost more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def pairs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pairs of 48x40 pixels; the low is a quarter of the high."""
+    root = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for side in ("low", "high"):
+        (root / "our485" / side).mkdir(parents=True)
+    for number in range(1, 9):
+        coarse = rng.integers(40, 256, (5, 6, 3), dtype=np.uint8)
+        high = Image.fromarray(coarse).resize((48, 40), Image.Resampling.BICUBIC)
+        low = Image.fromarray((np.asarray(high) // 4).astype(np.uint8))
+        high.save(root / "our485" / "high" / f"{number}.png")
+        low.save(root / "our485" / "low" / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def train_ids() -> tuple[str, ...]:
+    return tuple(f"our485/{n}.png" for n in range(1, 6))
+
+
+@pytest.fixture
+def val_ids() -> tuple[str, ...]:
+    return tuple(f"our485/{n}.png" for n in range(6, 9))
+
+
+@pytest.fixture
+def small_params() -> Callable[..., Params]:
+    """The smallest network and a recipe of seconds, with overrides."""
+
+    def make(*overrides: str) -> Params:
+        base = (
+            "model.n_feat=8",
+            "train.num_epochs=2",
+            "train.steps_per_epoch=3",
+            "train.batch_size=4",
+            "train.patch_size=16",
+            "train.precision=float32",
+            "train.warmup_steps=2",
+            "train.compile=false",
+        )
+        return load_params("cpu", overrides=(*base, *overrides))
+
+    return make
+
+
+@pytest.fixture
+def train(
+    pairs_dir: Path,
+    train_ids: tuple[str, ...],
+    val_ids: tuple[str, ...],
+    tmp_path: Path,
+) -> Callable[..., TrainResult]:
+    """Train on the small pairs; everything else as given."""
+
+    def run(params: Params, settings: Settings, **changes: object) -> TrainResult:
+        arguments: dict[str, object] = {
+            "root": pairs_dir,
+            "train_ids": train_ids,
+            "val_ids": val_ids,
+            "digest": "d1",
+            "run_name": "run",
+            "model_dir": tmp_path / "model",
+        }
+        return train_model(params=params, settings=settings, **(arguments | changes))
+
+    return run
+
+
+@pytest.fixture
+def in_process(settings: Settings) -> Settings:
+    return settings.model_copy(update={"ray_address": "in-process"})

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirnet.errors import DataError
+from mirnet.training.pairs import check_patch_fits, pack_pairs
+from mirnet.training.sampling import Draw, cut, draw_batch, load_batch, share
+
+
+def _pairs(sizes):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    return images, pack_pairs([f"p{i}" for i in range(len(sizes))], [(i // 4, i) for i in images])
+
+
+def test_packed_pairs_give_back_what_was_packed():
+    images, packed = _pairs([(20, 30), (16, 16), (40, 18)])
+    for index, image in enumerate(images):
+        low, high = packed.pair(index)
+        np.testing.assert_array_equal(high, image)
+        np.testing.assert_array_equal(low, image // 4)
+        assert high.base is not None  # a view: nothing is copied
+
+
+def test_pairs_of_unequal_size_are_refused_by_name():
+    with pytest.raises(DataError, match="scene7"):
+        pack_pairs(["scene7"], [(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))])
+
+
+def test_a_pair_smaller_than_the_patch_is_refused_by_name():
+    _, packed = _pairs([(32, 32), (20, 31)])
+    with pytest.raises(DataError, match=r"p1 is 31x20.*patch_size 24"):
+        check_patch_fits(packed, 24)
+
+
+@given(num_pairs=st.integers(1, 9), batch_size=st.integers(1, 20), num_steps=st.integers(1, 8))
+def test_no_pair_comes_twice_before_all_came_once(num_pairs, batch_size, num_steps):
+    drawn = [
+        draw.pair
+        for step in range(num_steps)
+        for draw in draw_batch(seed=3, step=step, batch_size=batch_size, num_pairs=num_pairs)
+    ]
+    counts = Counter(drawn)
+    assert len(drawn) == batch_size * num_steps
+    assert max(counts.values()) - min(counts[i] for i in range(num_pairs)) <= 1
+
+
+def test_a_step_is_drawn_alike_whatever_came_before():
+    def draw(step):
+        return draw_batch(seed=1, step=step, batch_size=4, num_pairs=7)
+
+    in_order = [draw(step) for step in range(6)]
+    assert draw(5) == in_order[5]
+    assert in_order[4] != in_order[5]
+    assert draw_batch(seed=2, step=5, batch_size=4, num_pairs=7) != in_order[5]
+
+
+@given(batch_size=st.integers(1, 64), world_size=st.integers(1, 9))
+def test_workers_share_a_batch_without_gap_or_overlap(batch_size, world_size):
+    batch = list(range(batch_size))
+    parts = [batch[share(batch_size, rank=r, world_size=world_size)] for r in range(world_size)]
+    assert [sample for part in parts for sample in part] == batch
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("symmetry", range(8))
+def test_low_and_high_are_cut_alike(symmetry):
+    _, packed = _pairs([(24, 37)])
+    low, high = load_batch(packed, [Draw(0, 0.3, 0.99, symmetry)], patch_size=16)
+    assert low.shape == high.shape == (1, 3, 16, 16)
+    np.testing.assert_allclose((high * 255).round() // 4, (low * 255).round())
+
+
+def test_the_eight_symmetries_differ_and_the_corners_are_reached():
+    image = np.arange(20 * 20 * 3, dtype=np.uint8).reshape(20, 20, 3)
+    crops = {cut(image, Draw(0, 0.5, 0.5, s), 8).tobytes() for s in range(8)}
+    assert len(crops) == 8
+    np.testing.assert_array_equal(cut(image, Draw(0, 0.0, 0.0, 0), 8), image[:8, :8])
+    np.testing.assert_array_equal(cut(image, Draw(0, 0.9999, 0.9999, 0), 8), image[12:, 12:])
