@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 from mirnet.evaluation import metrics
 
@@ -19,23 +22,39 @@ def noise_pair(seed: int, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8
     return tuple(np.clip(a, 0, 255).astype(np.uint8) for a in (output, reference))
 
 
-@pytest.mark.parametrize("shape", [(11, 40, 3), (64, 48, 3), (97, 31, 3)])
-def test_equals_scikit_image(shape: tuple[int, int, int]) -> None:
+def batch(image: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].double()
+
+
+@pytest.mark.parametrize("shape", [(12, 40, 3), (64, 48, 3), (97, 31, 3)])
+def test_equals_a_second_implementation(shape: tuple[int, int, int]) -> None:
+    """torchmetrics means SSIM over a reflect-padded map: its border is cut here."""
     output, reference = noise_pair(1, shape)
+    x, y = batch(output), batch(reference)
     assert metrics.psnr(output, reference) == pytest.approx(
-        peak_signal_noise_ratio(reference, output, data_range=255), abs=1e-6
+        float(peak_signal_noise_ratio(x, y, data_range=255.0)), abs=1e-6
     )
-    if min(shape[:2]) > 11:
-        expected = structural_similarity(
-            reference,
-            output,
-            data_range=255,
-            channel_axis=2,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
+    _, full = structural_similarity_index_measure(x, y, data_range=255.0, return_full_image=True)
+    expected = float(full[..., 5:-5, 5:-5].mean())
+    assert metrics.ssim(output, reference) == pytest.approx(expected, abs=1e-7)
+
+
+def test_ms_ssim_equals_a_second_implementation() -> None:
+    output, reference = noise_pair(4, (176, 195, 3))
+    x, y = batch(output), batch(reference)
+    expected = 1.0
+    for scale, weight in enumerate(metrics.MS_SSIM_WEIGHTS):
+        _, contrast = structural_similarity_index_measure(
+            x, y, data_range=255.0, return_contrast_sensitivity=True
         )
-        assert metrics.ssim(output, reference) == pytest.approx(expected, abs=1e-6)
+        _, full = structural_similarity_index_measure(
+            x, y, data_range=255.0, return_full_image=True
+        )
+        term = full[..., 5:-5, 5:-5].mean() if scale == 4 else contrast.mean()
+        expected *= float(term) ** weight
+        x, y = (torch.nn.functional.avg_pool2d(z, 2) for z in (x, y))
+    assert metrics.ms_ssim(output, reference) == pytest.approx(expected, abs=1e-6)
+    assert math.isnan(metrics.ms_ssim(output[:175], reference[:175]))
 
 
 def test_psnr_by_hand() -> None:

@@ -1,0 +1,63 @@
+"""What goes wrong in enhanced pictures, measured: clipping, darkening, colour cast, halo, noise.
+
+All take uint8 HWC RGB.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mirnet.evaluation.metrics import luma
+
+_LAPLACIAN_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float64)
+
+
+def noise_sigma(pixels: NDArray[np.uint8]) -> float:
+    """Noise level of the luma in grey levels of 255, without a reference (Immerkaer, 1996)."""
+    response = ndimage.convolve(luma(pixels), _LAPLACIAN_DIFFERENCE, mode="reflect")
+    return float(math.sqrt(math.pi / 2) / 6 * np.abs(response).mean())
+
+
+def clipped_share(pixels: NDArray[np.uint8]) -> float:
+    """Share of pixels with a channel at 255, where detail is gone."""
+    return float((pixels == 255).any(axis=2).mean())
+
+
+def crushed_share(pixels: NDArray[np.uint8]) -> float:
+    """Share of pixels with all channels at 0."""
+    return float((pixels == 0).all(axis=2).mean())
+
+
+def colour_cast(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    """Distance of the mean colours in the a*b* plane of CIE Lab: a tint over the whole picture."""
+    from skimage.color import rgb2lab
+
+    difference = (rgb2lab(output) - rgb2lab(reference))[..., 1:].mean(axis=(0, 1))
+    return float(np.hypot(*difference))
+
+
+def ciede2000(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    """Mean CIEDE2000 colour difference over pixels (sRGB, D65)."""
+    from skimage.color import deltaE_ciede2000, rgb2lab
+
+    difference = deltaE_ciede2000(rgb2lab(reference), rgb2lab(output))  # type: ignore[no-untyped-call]
+    return float(difference.mean())
+
+
+def halo(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    """Overshoot beside strong edges in grey levels: how far luma leaves the reference's range.
+
+    Along the 5 % strongest edges of the reference, the output's luma (matched in mean and
+    spread) is compared with the least and most that the reference has within 7x7 pixels.
+    """
+    expected, got = luma(reference), luma(output)
+    got = (got - got.mean()) * (expected.std() / max(got.std(), 1e-8)) + expected.mean()
+    strength = ndimage.gaussian_gradient_magnitude(expected, sigma=1.0)
+    edges = ndimage.binary_dilation(strength >= np.quantile(strength, 0.95), iterations=2)
+    over = got - ndimage.maximum_filter(expected, size=7)
+    under = ndimage.minimum_filter(expected, size=7) - got
+    return float(np.maximum(np.maximum(over, under), 0)[edges].mean())

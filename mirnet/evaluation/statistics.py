@@ -1,0 +1,105 @@
+"""Intervals by bootstrap over images, paired differences, and spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Mean paired difference over images with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    num_images: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} dB ({self.low:+.2f} to {self.high:+.2f})"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over runs that differ in their seed, with sample standard deviation and extremes."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    num_seeds: int
+
+
+def interval(values: NDArray[np.float64], *, num_samples: int, seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval (BCa; Efron, 1987) of the mean of one value an image.
+
+    Equal values, and one value alone, give an interval of no width: the count of images has to
+    be judged beside it.
+    """
+    if values.size == 0:
+        raise ValueError("an interval needs at least one value")
+    if np.ptp(values) < 1e-12:
+        return float(values[0]), float(values[0])
+    result = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=num_samples,
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def paired_gain(
+    scores: pd.DataFrame,
+    method: str,
+    against: str,
+    *,
+    num_samples: int,
+    seed: int,
+    metric: str = "psnr",
+) -> Gain:
+    """How much better ``method`` is than ``against`` on the same images.
+
+    Args:
+        scores: a row an image and method, as scoring writes it.
+
+    Raises:
+        ValueError: the two were not scored on the same images.
+    """
+    table = scores.pivot(index="pair_id", columns="method", values=metric)
+    missing = {method, against} - set(table.columns)
+    if missing:
+        raise ValueError(f"not scored: {', '.join(sorted(missing))}")
+    both = table[[method, against]]
+    if both.isna().any(axis=None):
+        raise ValueError(f"{method} and {against} were not scored on the same images")
+    difference = (both[method] - both[against]).to_numpy(dtype=np.float64)
+    low, high = interval(difference, num_samples=num_samples, seed=seed)
+    return Gain(mean=float(difference.mean()), low=low, high=high, num_images=int(difference.size))
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and spread of one figure over seeds.
+
+    Raises:
+        ValueError: fewer than two values; one run has no spread.
+    """
+    if len(values) < 2:
+        raise ValueError(f"a spread needs two runs or more, got {len(values)}")
+    array = np.asarray(values, dtype=np.float64)
+    return Spread(
+        mean=float(array.mean()),
+        std=float(array.std(ddof=1)),
+        low=float(array.min()),
+        high=float(array.max()),
+        num_seeds=len(values),
+    )
