@@ -98,6 +98,28 @@ class PromoteParams(Section):
     max_loss_db: float = Field(
         0.0, ge=0, description="PSNR that a candidate may lose to the champion, dB"
     )
+    baseline: str = Field("autocontrast", description="the method that a candidate must beat")
+    min_images: int = Field(
+        5, ge=2, description="evaluation images below which nothing is promoted"
+    )
+    max_added_clipping: float | None = Field(
+        0.1, ge=0, le=1, description="share of pixels clipped beyond the reference's; none: any"
+    )
+    max_colour_cast: float | None = Field(
+        12.0, ge=0, description="mean distance of mean colours in CIE a*b*; none: any"
+    )
+    min_luma_ratio: float | None = Field(
+        0.6, ge=0, le=1, description="mean brightness over the reference's; none: any"
+    )
+    min_well_lit_psnr_db: float | None = Field(
+        8.0, ge=0, description="PSNR that an already well lit picture keeps; none: any"
+    )
+    max_seconds_per_megapixel: float | None = Field(
+        None, gt=0, description="time to enhance, on the machine that evaluates; none: any"
+    )
+    max_mib_per_megapixel: float | None = Field(
+        None, gt=0, description="peak memory to enhance; none: any"
+    )
 
 
 class EnhanceParams(Section):
@@ -134,6 +156,13 @@ class EnhanceParams(Section):
     manifest_format: Literal["parquet", "jsonl"] = Field(
         "parquet", description="how the run's manifest is written"
     )
+    contact_images: int = Field(
+        6, ge=0, le=100, description="pictures by lot, and as many of the darkest, on the page"
+    )
+    drift_distance: float = Field(
+        0.3, ge=0, le=1, description="Jensen-Shannon distance from the model's reference profile"
+    )
+    drift_min_images: int = Field(50, ge=1, description="fewer images say nothing about drift")
 
 
 class Params(Section):

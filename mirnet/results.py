@@ -168,6 +168,11 @@ class EnhanceResult(Result):
     failed: int = 0
     manifest_uri: str | None = Field(default=None, description="a file, or a folder of shards")
     summary_uri: str | None = None
+    contact_uri: str | None = Field(default=None, description="HTML page of before and after")
+    drift: dict[str, float] = Field(
+        default_factory=dict, description="Jensen-Shannon distance to the reference, by column"
+    )
+    drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
     held_by: str | None = Field(
         default=None, description="the job that is at work on this target; this one did nothing"
     )

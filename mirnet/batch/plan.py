@@ -117,7 +117,7 @@ class Plan:
                 (
                     row.input_key,
                     row.input_version,
-                    ModelIdentity(row.model_name, row.model_version, row.model_run_id).label,
+                    row.model_label,
                     row.settings_digest,
                     row.status,
                     row.output_key,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
-from urllib.parse import quote, unquote
 
 from mirnet.batch.measures import Measures, measure
+from mirnet.batch.origin import from_metadata, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import Digests, ModelIdentity, Row, Status
 from mirnet.batch.storage import Head, KeyRefused, ObjectMissing, Store, TransientStorageError
@@ -33,7 +31,6 @@ FORMAT_BY_SUFFIX = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_PREFIX = "mirnet-"
 _ABOUT_ONE = (KeyRefused, ObjectMissing, TransientStorageError)
 
 EnhanceImage = Callable[[Image], Image]
@@ -161,7 +158,7 @@ class ImageJob:
             item.output_key,
             data,
             content_type=_CONTENT_TYPES[self.format or image.format],
-            metadata=_to_metadata(row),
+            metadata=to_metadata(row),
             replaces=fetched.replaces,
             absent=fetched.replaces is None,
         )
@@ -174,8 +171,8 @@ class ImageJob:
 
     def _settle(self, item: WorkItem, head: Head, version: str, begun: float) -> Row | None:
         """What an existing output means: done, not ours, or (none) ours and to be replaced."""
-        past = _from_metadata(head.metadata)
-        if past is None or past["input_key"] != item.info.key:
+        past = from_metadata(head.metadata)
+        if past is None or not past.is_of(item.info.key):
             return self._row(
                 item,
                 "failed",
@@ -183,12 +180,20 @@ class ImageJob:
                 reason=f"conflict: {self.target.address(item.output_key)} is not an output of "
                 "this input; move it away or choose another target",
             )
-        same_model = past["model"] == self.model.label
-        if past["input_version"] != version or past["settings_digest"] != self.digests.output:
+        if past.row.input_version != version or past.row.settings_digest != self.digests.output:
             return None
-        if not same_model and self.params.on_new_model == "redo":
+        if past.row.model_label != self.model.label and self.params.on_new_model == "redo":
             return None
-        return _adopted(self._row(item, "enhanced", begun), past)
+        # the record on the output, as of this run
+        took = round(time.perf_counter() - begun, 4)
+        return replace(
+            past.row,
+            input_key=item.info.key,
+            input_size=item.info.size,
+            output_key=item.output_key,
+            run_id=self.run_id,
+            seconds=took,
+        )
 
     def _quarantine(self, item: WorkItem, reason: str, version: str, begun: float) -> Row:
         key = item.info.key
@@ -197,10 +202,9 @@ class ImageJob:
             input_version=version,
             settings_digest=self.digests.quarantine,
         )
-        metadata = {f"{_PREFIX}reason": reason, f"{_PREFIX}input": quote(key)}
         try:
             self.guard()
-            self.quarantine.copy_from(self.source, key, key, metadata=metadata)
+            self.quarantine.copy_from(self.source, key, key, metadata=to_metadata(row))
             self.quarantine.put(f"{key}.reason.txt", f"{reason}\n".encode())
         except _ABOUT_ONE as error:
             return self._row(item, "failed", begun, reason=f"{reason}; quarantine: {error}")
@@ -224,53 +228,3 @@ class ImageJob:
             reason=reason,
             seconds=round(time.perf_counter() - begun, 4),
         )
-
-
-_CARRIED = (
-    *("input_version", "status", "settings_digest", "model_name", "model_version", "model_run_id"),
-    *("data_digest", "git_commit", "luminance_before", "luminance_after", "width", "height"),
-    *("dark_share", "bright_share", "noise", "saturation"),
-)
-_NUMBERS = {"luminance_before", "luminance_after", "dark_share", "bright_share", "noise"}
-_NUMBERS |= {"saturation", "width", "height"}
-
-
-def _to_metadata(row: Row) -> dict[str, str]:
-    """The row rides on the output, so that it outlives a crash before the manifest is written."""
-    values = {name: getattr(row, name) for name in (*_CARRIED, "run_id")}
-    metadata = {
-        _PREFIX + name.replace("_", "-"): quote(str(value))
-        for name, value in values.items()
-        if value is not None
-    }
-    key = quote(row.input_key)
-    # S3 allows 2 KiB of metadata
-    metadata[f"{_PREFIX}input"] = key if len(key) < 800 else _short(row.input_key)
-    return metadata
-
-
-def _short(key: str) -> str:
-    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    if f"{_PREFIX}input" not in metadata or f"{_PREFIX}settings-digest" not in metadata:
-        return None
-    values: dict[str, Any] = {}
-    for name in _CARRIED:
-        text = metadata.get(_PREFIX + name.replace("_", "-"))
-        if text is None:
-            values[name] = None
-        elif name in _NUMBERS:
-            values[name] = int(text) if name in ("width", "height") else float(text)
-        else:
-            values[name] = unquote(text)
-    values["input_key"] = unquote(metadata[f"{_PREFIX}input"])
-    values["model"] = ModelIdentity(
-        values["model_name"], values["model_version"], values["model_run_id"]
-    ).label
-    return values
-
-
-def _adopted(row: Row, past: Mapping[str, Any]) -> Row:
-    return replace(row, **{name: past[name] for name in _CARRIED})

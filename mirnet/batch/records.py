@@ -68,6 +68,11 @@ class Row:
     noise: float | None = None
     saturation: float | None = None
 
+    @property
+    def model_label(self) -> str:
+        """As :attr:`ModelIdentity.label`."""
+        return ModelIdentity(self.model_name, self.model_version, self.model_run_id).label
+
 
 def _arrow_type(annotation: str) -> pa.DataType:
     kinds = {"int": pa.int64(), "float": pa.float64()}
@@ -148,6 +153,11 @@ class RunRecord:
         self._store.put(name, dump_rows(self._pending, self._format))
         self._parts.append(name)
         self._pending = []
+
+    def attach(self, name: str, data: bytes, *, content_type: str) -> str:
+        """Write a further object beside the manifest; its address."""
+        self._store.put(name, data, content_type=content_type)
+        return self._store.address(name)
 
     def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
         """Join the parts to the manifest, then write the summary; the addresses of both."""

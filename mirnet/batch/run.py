@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mirnet.batch.drift import Profile
 from mirnet.batch.lease import Lease, LeaseHeld
+from mirnet.batch.origin import single_records
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import Plan, Planner, WorkItem
 from mirnet.batch.process import FORMAT_BY_SUFFIX, EnhanceImage, ImageJob
@@ -25,16 +25,14 @@ from mirnet.batch.storage import (
     open_source,
     open_store,
 )
+from mirnet.batch.tally import Outline, Progress, Tally
 from mirnet.config import EnhanceParams, Settings
-from mirnet.errors import DataError, StorageError, UsageError
+from mirnet.errors import UsageError
 from mirnet.results import EnhanceResult
 
 __all__ = ["ModelIdentity", "preview", "run_batch"]
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-_MAX_STORAGE_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,7 @@ def run_batch(
     settings: Settings,
     progress: Progress | None = None,
     limit: int | None = None,
+    reference: Profile | None = None,
 ) -> EnhanceResult:
     """Enhance what is not done yet and account for every image.
 
@@ -99,6 +98,7 @@ def run_batch(
         model: what made the outputs; goes to the manifest and onto every output.
         progress: called with images ended and images to do.
         limit: enhance at most so many.
+        reference: profile of the images that the model was trained on, for the drift check.
 
     Raises:
         UsageError: source and target are the same place.
@@ -124,9 +124,21 @@ def run_batch(
                 format=batch.format,
             )
             record = RunRecord(batch.records, lease.run_id, format=params.manifest_format)
-            counts = _work(plan, job, record, settings=settings, progress=progress)
+            tally = Tally(record, params, reference=reference, flush_s=settings.flush_s)
+            tally.take(_rows(plan, job, settings), num_todo=plan.num_todo, progress=progress)
             lease.check()
-            return _finish(batch, plan, record, counts, lease.run_id, source, target, begun)
+            return tally.close(
+                Outline(
+                    run_id=lease.run_id,
+                    source=source,
+                    target=target,
+                    model=model,
+                    plan=plan.counts,
+                    begun=begun,
+                ),
+                batch.source.store,
+                batch.target,
+            )
     except LeaseHeld as held:
         logger.warning("%s", held)
         return EnhanceResult(
@@ -166,8 +178,7 @@ def _open(
     single = _single_output(place, target)
     if single:
         # no folder of records beside the one picture that a person asked for
-        name = hashlib.sha256(target.encode()).hexdigest()[:16]
-        own_records = str(Path(settings.workspace) / "enhance" / name)
+        own_records = single_records(target, settings)
         records = open_store(own_records, settings)
         store = open_store(target.rpartition("/")[0] or ".", settings, bookkeeping=own_records)
     else:
@@ -213,84 +224,5 @@ def _as_function(enhance: Any, strength: float) -> EnhanceImage:
     return lambda image: method(image, strength)
 
 
-def _work(
-    plan: Plan,
-    job: ImageJob,
-    record: RunRecord,
-    *,
-    settings: Settings,
-    progress: Progress | None,
-) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    failures_in_a_row = 0
-    flushed = time.monotonic()
-    try:
-        for row in _rows(plan, job, settings):
-            record.add(row)
-            counts[row.status] += 1
-            if progress is not None:
-                progress(counts.total(), plan.num_todo)
-            lost = row.status == "failed" and (row.reason or "").startswith("storage:")
-            failures_in_a_row = failures_in_a_row + 1 if lost else 0
-            if failures_in_a_row >= _MAX_STORAGE_FAILURES:
-                raise StorageError(f"{failures_in_a_row} images in a row failed: {row.reason}")
-            if time.monotonic() - flushed > settings.flush_s:
-                record.flush()
-                flushed = time.monotonic()
-    except KeyboardInterrupt:
-        record.flush()
-        raise
-    return counts
-
-
 def _rows(items: Iterable[WorkItem], job: ImageJob, settings: Settings) -> Iterator[Row]:
     return process(items, job, num_threads=settings.io_threads)
-
-
-def _finish(
-    batch: _Batch,
-    plan: Plan,
-    record: RunRecord,
-    counts: Counter[str],
-    run_id: str,
-    source: str,
-    target: str,
-    begun: float,
-) -> EnhanceResult:
-    bad_share = counts["quarantined"] / max(1, counts.total())
-    too_bad = bad_share > batch.params.max_bad_share
-    seconds = time.perf_counter() - begun
-    summary: dict[str, Any] = {
-        "run_id": run_id,
-        "status": "failed" if too_bad else "completed",
-        "source": source,
-        "target": target,
-        "model": asdict(batch.planner.model),
-        "params": batch.params.model_dump(mode="json"),
-        "settings_digest": batch.planner.digests.output,
-        "counts": asdict(plan.counts) | dict(counts),
-        "seconds": round(seconds, 3),
-    }
-    manifest_uri, summary_uri = record.finish(summary)
-    if too_bad:
-        raise DataError(
-            f"{source}: {counts['quarantined']} of {counts.total()} images are bad, more than "
-            f"max_bad_share {batch.params.max_bad_share:g}; see {batch.quarantine.uri} and "
-            f"{manifest_uri}"
-        )
-    return EnhanceResult(
-        run_id=run_id,
-        source=source,
-        target=target,
-        model=batch.planner.model.name,
-        model_version=batch.planner.model.version,
-        planned=plan.counts.planned,
-        enhanced=counts["enhanced"],
-        passed_through=counts["passed_through"],
-        skipped=plan.counts.skipped,
-        quarantined=counts["quarantined"],
-        failed=counts["failed"],
-        manifest_uri=manifest_uri,
-        summary_uri=summary_uri,
-        seconds=seconds,
-    )

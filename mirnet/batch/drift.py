@@ -1,0 +1,124 @@
+"""Are tonight's inputs like those that the model was trained on?
+
+A reference profile holds a histogram a figure: ``{"luminance": {"edges": [...], "share": [...]}}``
+with one edge more than shares. The outer bins are open. Compared by the chi-square test and the
+Jensen-Shannon distance of scipy: the test says that a difference is no accident, the distance
+(0 same, 1 disjoint) that it matters.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mirnet.batch.measures import Measures
+from mirnet.batch.records import Row
+from mirnet.errors import UsageError
+
+Profile = Mapping[str, Mapping[str, Sequence[float]]]
+
+COLUMNS = ("luminance", "dark_share", "bright_share", "noise", "saturation", "megapixels")
+_MAX_P = 0.001
+_FLOOR = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDrift:
+    """One figure of one night. ``distance``: Jensen-Shannon, base 2, 0 to 1."""
+
+    column: str
+    num_images: int
+    distance: float
+    p_value: float
+    drifted: bool
+
+
+@dataclass
+class DriftMonitor:
+    """Counts rows into the bins of a reference; memory does not grow with the rows.
+
+    Raises:
+        UsageError: the reference is not of the form above; names the column.
+    """
+
+    reference: Profile
+    max_distance: float
+    min_images: int
+    _counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for column, histogram in self.reference.items():
+            if len(histogram.get("edges", ())) != len(histogram.get("share", ())) + 1:
+                raise UsageError(f"reference profile: {column}: one edge more than shares is asked")
+            self._counts[column] = [0] * len(histogram["share"])
+
+    def add(self, row: Row) -> None:
+        """Count one image that was read tonight."""
+        for column, counts in self._counts.items():
+            value = figure(row, column)
+            if value is not None:
+                inner = self.reference[column]["edges"][1:-1]
+                counts[bisect_right(inner, value)] += 1
+
+    def result(self) -> list[ColumnDrift]:
+        """One entry a column of the reference that the rows have."""
+        return [
+            self._compare(column, counts)
+            for column, counts in self._counts.items()
+            if sum(counts) > 0
+        ]
+
+    def _compare(self, column: str, counts: list[int]) -> ColumnDrift:
+        from scipy.spatial.distance import jensenshannon
+        from scipy.stats import chisquare
+
+        number = sum(counts)
+        # a bin that the training data left empty is rare, not impossible
+        expected = np.maximum(np.asarray(self.reference[column]["share"], float), _FLOOR)
+        expected /= expected.sum()
+        distance = float(jensenshannon(np.asarray(counts) / number, expected, base=2))
+        p_value = float(chisquare(counts, expected * number).pvalue)
+        drifted = number >= self.min_images and p_value < _MAX_P and distance > self.max_distance
+        return ColumnDrift(column, number, round(distance, 4), p_value, drifted)
+
+
+def figure(row: Row, column: str) -> float | None:
+    """The value of a column for a row; none where it was not measured or is not known."""
+    if column == "luminance":
+        return row.luminance_before
+    if column == "megapixels":
+        return row.width * row.height / 1e6 if row.width and row.height else None
+    value = getattr(row, column, None)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def build_profile(
+    measured: Iterable[tuple[Measures, int, int]], *, num_bins: int = 10
+) -> dict[str, dict[str, list[float]]]:
+    """The reference of a set of images, from (measures, width, height) each.
+
+    Bins hold equal shares where values differ enough, so that a test on few images is sound.
+    """
+    columns: dict[str, list[float]] = {}
+    for measures, width, height in measured:
+        for name, value in asdict(measures).items():
+            columns.setdefault(name, []).append(value)
+        columns.setdefault("megapixels", []).append(width * height / 1e6)
+    return {name: _histogram(values, num_bins) for name, values in columns.items()}
+
+
+def _histogram(values: list[float], num_bins: int) -> dict[str, list[float]]:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)))
+    if len(edges) == 1:
+        # one value only: below, at, above
+        margin = max(1e-6, abs(float(edges[0])) * 1e-3)
+        edges = edges[0] + margin * np.array([-2.0, -1.0, 1.0, 2.0])
+    counts: Any = [0] * (len(edges) - 1)
+    inner = edges[1:-1].tolist()
+    for value in values:
+        counts[bisect_right(inner, value)] += 1
+    return {"edges": edges.tolist(), "share": [count / len(values) for count in counts]}

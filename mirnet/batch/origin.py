@@ -1,0 +1,103 @@
+"""The record that rides on every output: it outlives a crash before the manifest is written,
+and says years later where a picture came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mirnet.batch.records import RECORDS, Row
+from mirnet.batch.storage import Store, is_s3, open_store
+from mirnet.config import Settings
+from mirnet.errors import StorageError
+
+_PREFIX = "mirnet-"
+_NOT_CARRIED = {"input_size", "output_key", "seconds"}
+_CARRIED = [each for each in fields(Row) if each.name not in _NOT_CARRIED]
+# S3 allows 2 KiB of metadata in all
+_MAX_KEY = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made an object. Size, output key and seconds of ``row`` are not carried."""
+
+    row: Row
+
+    def is_of(self, input_key: str) -> bool:
+        """Whether that input was its source."""
+        return self.row.input_key == unquote(_carried_key(input_key))
+
+
+def to_metadata(row: Row) -> dict[str, str]:
+    """A row as object metadata: ASCII, at most about 1.6 KiB."""
+    values = {each.name: getattr(row, each.name) for each in _CARRIED}
+    values["input_key"] = unquote(_carried_key(row.input_key))
+    return {
+        _PREFIX + name.replace("_", "-"): quote(str(value))
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def from_metadata(metadata: Mapping[str, str]) -> Origin | None:
+    """What :func:`to_metadata` wrote; none where it did not."""
+    values: dict[str, Any] = {}
+    for each in _CARRIED:
+        text = metadata.get(_PREFIX + each.name.replace("_", "-"))
+        if text is not None:
+            kind = {"int": int, "float": float}.get(str(each.type).split(" ")[0], unquote)
+            values[each.name] = kind(text)
+    try:
+        return Origin(Row(input_size=0, **values))
+    except TypeError:
+        return None
+
+
+def trace(uri: str, settings: Settings) -> Origin:
+    """What made an output or a quarantined copy.
+
+    Raises:
+        StorageError: no such object, or there is no record of Mirnet on it.
+    """
+    store, key = _locate(uri, settings)
+    head = store.head(key)
+    if head is None:
+        raise StorageError(f"{uri}: no such object", transient=False)
+    origin = from_metadata(head.metadata)
+    if origin is None:
+        raise StorageError(
+            f"{uri}: no record of Mirnet on it: not an output, or changed since", transient=False
+        )
+    return origin
+
+
+def single_records(target: str, settings: Settings) -> str:
+    """Where the records go when one image is enhanced to one file: not beside the picture."""
+    name = target if is_s3(target) else str(Path(target).absolute())
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return str(settings.workspace / "enhance" / digest)
+
+
+def _locate(uri: str, settings: Settings) -> tuple[Store, str]:
+    if is_s3(uri):
+        parent, _, name = uri.rpartition("/")
+        return open_store(parent, settings), name
+    path = Path(uri).absolute()
+    for folder in path.parents:
+        if (folder / RECORDS).is_dir():
+            return open_store(str(folder), settings), path.relative_to(folder).as_posix()
+    own = single_records(uri, settings)
+    return open_store(str(path.parent), settings, bookkeeping=own), path.name
+
+
+def _carried_key(key: str) -> str:
+    quoted = quote(key)
+    if len(quoted) <= _MAX_KEY:
+        return quoted
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,0 +1,154 @@
+"""Takes the rows of a run as they come, and closes the run: manifest, page, drift, summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mirnet.batch.contact import ContactSheet
+from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
+from mirnet.batch.plan import PlanCounts
+from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
+from mirnet.batch.storage import Store
+from mirnet.config import EnhanceParams
+from mirnet.errors import DataError, StorageError
+from mirnet.results import EnhanceResult
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+_MAX_STORAGE_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a run apart from its rows. ``begun``: ``time.perf_counter()``."""
+
+    run_id: str
+    source: str
+    target: str
+    model: ModelIdentity
+    plan: PlanCounts
+    begun: float
+
+
+class Tally:
+    """Counts, records and judges rows. Memory: the rows since the last part."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        params: EnhanceParams,
+        *,
+        reference: Profile | None,
+        flush_s: float,
+    ) -> None:
+        self._record = record
+        self._params = params
+        self._flush_s = flush_s
+        self.counts: Counter[str] = Counter()
+        self._sheet = ContactSheet(num_images=params.contact_images)
+        self._drift = DriftMonitor(
+            reference or {},
+            max_distance=params.drift_distance,
+            min_images=params.drift_min_images,
+        )
+
+    def take(self, rows: Iterable[Row], *, num_todo: int, progress: Progress | None) -> None:
+        """Take all rows, flushing a part from time to time.
+
+        Raises:
+            StorageError: the store has failed for many images in a row.
+        """
+        failures_in_a_row = 0
+        flushed = time.monotonic()
+        try:
+            for row in rows:
+                self._add(row)
+                if progress is not None:
+                    progress(self.counts.total(), num_todo)
+                lost = row.status == "failed" and (row.reason or "").startswith("storage:")
+                failures_in_a_row = failures_in_a_row + 1 if lost else 0
+                if failures_in_a_row >= _MAX_STORAGE_FAILURES:
+                    raise StorageError(f"{failures_in_a_row} images in a row: {row.reason}")
+                if time.monotonic() - flushed > self._flush_s:
+                    self._record.flush()
+                    flushed = time.monotonic()
+        except KeyboardInterrupt:
+            self._record.flush()
+            raise
+
+    def _add(self, row: Row) -> None:
+        self._record.add(row)
+        self._sheet.add(row)
+        self._drift.add(row)
+        self.counts[row.status] += 1
+
+    def close(self, outline: Outline, source: Store, target: Store) -> EnhanceResult:
+        """Write manifest and page, then the summary.
+
+        Raises:
+            DataError: too many images were bad; after all has been written.
+        """
+        drift = self._drift.result()
+        page = self._write_page(outline, source, target)
+        problem = self._problem()
+        manifest, summary = self._record.finish(self._summary(outline, drift, problem))
+        if problem:
+            raise DataError(f"{outline.source}: {problem}; see {manifest}")
+        return EnhanceResult(
+            run_id=outline.run_id,
+            source=outline.source,
+            target=outline.target,
+            model=outline.model.name,
+            model_version=outline.model.version,
+            planned=outline.plan.planned,
+            enhanced=self.counts["enhanced"],
+            passed_through=self.counts["passed_through"],
+            skipped=outline.plan.skipped,
+            quarantined=self.counts["quarantined"],
+            failed=self.counts["failed"],
+            manifest_uri=manifest,
+            summary_uri=summary,
+            contact_uri=page,
+            drift={each.column: each.distance for each in drift},
+            drifted=tuple(each.column for each in drift if each.drifted),
+            seconds=time.perf_counter() - outline.begun,
+        )
+
+    def _write_page(self, outline: Outline, source: Store, target: Store) -> str | None:
+        if not self._params.contact_images or not self.counts:
+            return None
+        title = f"{outline.source} by {outline.model.label}, run {outline.run_id}"
+        html = self._sheet.render(source, target, title=title)
+        return self._record.attach("contact.html", html.encode(), content_type="text/html")
+
+    def _problem(self) -> str | None:
+        bad, total = self.counts["quarantined"], self.counts.total()
+        if bad <= self._params.max_bad_share * total:
+            return None
+        return (
+            f"{bad} of {total} images are bad, more than max_bad_share "
+            f"{self._params.max_bad_share:g}"
+        )
+
+    def _summary(
+        self, outline: Outline, drift: list[ColumnDrift], problem: str | None
+    ) -> dict[str, Any]:
+        return {
+            "run_id": outline.run_id,
+            "status": "failed" if problem else "completed",
+            "problem": problem,
+            "source": outline.source,
+            "target": outline.target,
+            "model": asdict(outline.model),
+            "params": self._params.model_dump(mode="json"),
+            "settings_digest": Digests.of(self._params).output,
+            "counts": asdict(outline.plan) | dict(self.counts),
+            "drift": [asdict(each) for each in drift],
+            "seconds": round(time.perf_counter() - outline.begun, 3),
+        }
