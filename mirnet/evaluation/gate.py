@@ -1,0 +1,181 @@
+"""The promotion gate: evidence in, a typed decision with written reasons out. Pure.
+
+The rule for a changed data version: candidate and champion are always scored on the evaluation
+pairs of the candidate's data version, in the same run. Scores that the champion got on another
+version are never compared. Pairs that the champion has trained on in an older version favour the
+champion, so the rule errs on the side of keeping it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from mirnet.config import EvaluateParams, PromoteParams
+from mirnet.evaluation.statistics import Gain, paired_gain
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the gate looks at. ``None``: not measured, or there is no champion."""
+
+    gain_over_baseline: Gain
+    gain_over_champion: Gain | None = None
+    same_weights: bool = False
+    added_clipping: float | None = None
+    colour_cast: float | None = None
+    luma_ratio: float | None = None
+    well_lit_psnr: float | None = None
+    seconds_per_megapixel: float | None = None
+    mib_per_megapixel: float | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule, whether the candidate passed it, and the figures in words."""
+
+    rule: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``keep``: the candidate is the champion already, there is nothing to promote or refuse."""
+
+    outcome: Literal["promote", "keep", "refuse"]
+    checks: tuple[Check, ...]
+
+    @property
+    def promote(self) -> bool:
+        """Whether the alias may move."""
+        return self.outcome == "promote"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What failed; when nothing did, what was passed."""
+        failed = tuple(check.reason for check in self.checks if not check.passed)
+        return failed or tuple(check.reason for check in self.checks)
+
+
+def gather_evidence(
+    scores: pd.DataFrame,
+    *,
+    candidate: str,
+    champion: str | None,
+    params: PromoteParams,
+    evaluate: EvaluateParams,
+    same_weights: bool = False,
+    well_lit_psnr: float | None = None,
+    mib_per_megapixel: float | None = None,
+) -> Evidence:
+    """Paired gains and mean defects of the candidate from a table of scores.
+
+    Args:
+        scores: a row an image and method; holds ``candidate``, ``params.baseline`` and, if there
+            is one, ``champion``.
+
+    Raises:
+        ValueError: a method is missing, or was scored on other images.
+    """
+
+    def gain(against: str) -> Gain:
+        return paired_gain(
+            scores,
+            candidate,
+            against,
+            num_samples=evaluate.bootstrap_samples,
+            seed=evaluate.seed,
+        )
+
+    rows = scores[scores["method"] == candidate]
+    megapixels = float((rows["width"] * rows["height"]).sum()) / 1e6
+    return Evidence(
+        gain_over_baseline=gain(params.baseline),
+        gain_over_champion=gain(champion) if champion is not None else None,
+        same_weights=same_weights,
+        added_clipping=float(rows["added_clipping"].mean()),
+        colour_cast=float(rows["colour_cast"].mean()),
+        luma_ratio=float(rows["luma_ratio"].mean()),
+        well_lit_psnr=well_lit_psnr,
+        seconds_per_megapixel=float(rows["seconds"].sum()) / megapixels,
+        mib_per_megapixel=mib_per_megapixel,
+    )
+
+
+def decide(evidence: Evidence, params: PromoteParams) -> Decision:
+    """Promote only if every rule passes; otherwise say which did not, with the figures."""
+    if evidence.same_weights:
+        check = Check("same-weights", False, "these weights are the champion already")
+        return Decision("keep", (check,))
+    checks = (
+        _enough_images(evidence, params),
+        _beats_baseline(evidence, params),
+        _beats_champion(evidence, params),
+        _at_most("clipping", evidence.added_clipping, params.max_added_clipping, "{:.1%}",
+                 "of the pixels clipped beyond the reference's"),
+        _at_most("colour-cast", evidence.colour_cast, params.max_colour_cast, "{:.1f}",
+                 "mean colour cast in CIE a*b*"),
+        _at_least("darkening", evidence.luma_ratio, params.min_luma_ratio, "{:.2f}",
+                  "of the reference's brightness"),
+        _at_least("well-lit", evidence.well_lit_psnr, params.min_well_lit_psnr_db, "{:.1f} dB",
+                  "PSNR that well lit pictures keep"),
+        _at_most("speed", evidence.seconds_per_megapixel, params.max_seconds_per_megapixel,
+                 "{:.2f} s", "a megapixel"),
+        _at_most("memory", evidence.mib_per_megapixel, params.max_mib_per_megapixel,
+                 "{:.0f} MiB", "a megapixel"),
+    )  # fmt: skip
+    applied = tuple(check for check in checks if check is not None)
+    promote = all(check.passed for check in applied)
+    return Decision("promote" if promote else "refuse", applied)
+
+
+def _enough_images(evidence: Evidence, params: PromoteParams) -> Check:
+    number = evidence.gain_over_baseline.num_images
+    return Check(
+        "images",
+        number >= params.min_images,
+        f"{number} evaluation images, at least {params.min_images} asked for",
+    )
+
+
+def _beats_baseline(evidence: Evidence, params: PromoteParams) -> Check:
+    gain = evidence.gain_over_baseline
+    passed = gain.low > params.min_gain_db
+    words = "beats" if passed else "does not surely beat"
+    return Check(
+        "baseline",
+        passed,
+        f"{words} {params.baseline} by more than {params.min_gain_db:g} dB: gain {gain}",
+    )
+
+
+def _beats_champion(evidence: Evidence, params: PromoteParams) -> Check:
+    """Strict, so that a candidate that is exactly as good never takes over."""
+    gain = evidence.gain_over_champion
+    if gain is None:
+        return Check("champion", True, "there is no champion yet")
+    passed = gain.low > -params.max_loss_db
+    margin = f" (a loss of {params.max_loss_db:g} dB is allowed)" if params.max_loss_db else ""
+    words = "is surely better than" if passed else "is not surely better than"
+    return Check("champion", passed, f"{words} the champion{margin}: gain {gain}")
+
+
+def _at_most(
+    rule: str, value: float | None, limit: float | None, form: str, what: str
+) -> Check | None:
+    if value is None or limit is None:
+        return None
+    text = f"{form.format(value)} {what}, at most {form.format(limit)} allowed"
+    return Check(rule, value <= limit, text)
+
+
+def _at_least(
+    rule: str, value: float | None, limit: float | None, form: str, what: str
+) -> Check | None:
+    if value is None or limit is None:
+        return None
+    text = f"{form.format(value)} {what}, at least {form.format(limit)} asked for"
+    return Check(rule, value >= limit, text)
