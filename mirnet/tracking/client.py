@@ -1,0 +1,122 @@
+"""The way to MLflow: a client for an address, and its failures as one clear line."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mirnet.config import Settings, apply_engine_defaults
+from mirnet.errors import ServiceError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_CONNECT_TIMEOUT_S = 5.0
+# MLflow's own defaults wait up to 4 minutes with 7 retries of 120 s each
+_HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+_REFUSALS = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+)
+
+
+def connect(settings: Settings) -> MlflowClient:
+    """A client of the tracking store and registry in force.
+
+    A SQLite store is created, and brought to the installed schema, on the first call.
+
+    Raises:
+        ServiceError: nothing answers there, or it refuses us; names the address.
+    """
+    return connect_uri(settings.mlflow_uri)
+
+
+def connect_uri(uri: str) -> MlflowClient:
+    """:func:`connect` for a tracking URI by itself, as processes of the training have it."""
+    from mlflow import MlflowClient
+
+    apply_engine_defaults(**_HTTP_DEFAULTS)
+    _reach(uri)
+    with service_errors(uri):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def check_tracking(settings: Settings) -> None:
+    """Say within seconds whether MLflow can be used, before any compute is spent.
+
+    Raises:
+        ServiceError: nothing answers there, or it refuses us; names the address.
+    """
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        client.search_experiments(max_results=1)
+
+
+def artifact_root(settings: Settings) -> str | None:
+    """Where artifacts of new experiments go; none: the server decides."""
+    if settings.artifact_uri:
+        return settings.artifact_uri
+    if settings.mlflow_uri.startswith(("http://", "https://")):
+        return None
+    return (settings.workspace / "mlartifacts").resolve().as_uri()
+
+
+@contextmanager
+def service_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow, its HTTP client and its database raise into a :class:`ServiceError`."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        if isinstance(error, ServiceError):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
+        raise ServiceError(
+            f"MLflow at {_without_secret(uri)}: {lines[0][:300]}", transient=not refused
+        ) from error
+
+
+def _reach(uri: str) -> None:
+    """Fail fast where nothing listens; MLflow would go on trying for minutes."""
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ServiceError(
+                f"MLflow at {uri}: cannot create {folder}: {error.strerror}. "
+                "Set MIRNET_WORKSPACE or MIRNET_TRACKING_URI",
+                transient=False,
+            ) from error
+        return
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.hostname is None:
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ServiceError(
+            f"MLflow at {_without_secret(uri)} cannot be reached: {error}. "
+            "Start it, or correct MIRNET_TRACKING_URI"
+        ) from error
+
+
+def _without_secret(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    return uri.replace(f":{parts.password}@", ":***@")
