@@ -6,7 +6,6 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirnet.config import child_environment
 from mirnet.errors import ServiceError, StorageError
 from mirnet.stack.plan import Plan
 
@@ -27,6 +26,7 @@ def set_up(
     program: str,
     plan: Plan,
     folder: Path,
+    environment: dict[str, str],
     buckets: tuple[str, ...],
     identities: tuple[Identity, ...],
 ) -> None:
@@ -58,13 +58,17 @@ def set_up(
             timeout=60,
             check=False,
             cwd=folder,
-            env=child_environment(),
+            env=environment,
         )
     except subprocess.TimeoutExpired as error:
         raise ServiceError("the S3 server's shell does not answer") from error
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    real = [line for line in errors if "already exists" not in line]
+    if real:
+        raise ServiceError(f"the S3 server's shell: {real[0].removeprefix('error: ')}")
     listed = {line.split()[0] for line in done.stdout.splitlines() if "size:" in line}
     missing = sorted(set(buckets) - listed)
-    if done.returncode or missing:
+    if missing:
         raise ServiceError(f"the S3 server has no bucket {', '.join(missing)} yet")
 
 

@@ -6,6 +6,8 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,8 +120,9 @@ class Cluster:
             return f"127.0.0.1:{self.port}: {_line(error)}"
         return None
 
-    def _connect(self, password: str) -> _Session:
-        return _Session(
+    @contextmanager
+    def _connect(self, password: str) -> Iterator[psycopg2.extensions.connection]:
+        connection = psycopg2.connect(
             host="127.0.0.1",
             port=self.port,
             user=SUPERUSER,
@@ -127,20 +130,11 @@ class Cluster:
             dbname="postgres",
             connect_timeout=5,
         )
-
-
-class _Session:
-    """A connection that commits each statement and is closed on the way out."""
-
-    def __init__(self, **address: object) -> None:
-        self._connection = psycopg2.connect(**address)
-        self._connection.autocommit = True
-
-    def __enter__(self) -> psycopg2.extensions.connection:
-        return self._connection
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        try:
+            connection.autocommit = True  # CREATE DATABASE refuses to run in a transaction
+            yield connection
+        finally:
+            connection.close()
 
 
 def find_programs() -> Path | None:

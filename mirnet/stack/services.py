@@ -139,6 +139,15 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
             tuple(bucket for bucket in BUCKETS if bucket != "mlflow"),
         ),
     )
+    environment = child_environment(
+        AWS_ACCESS_KEY_ID=admin.access_key,
+        AWS_SECRET_ACCESS_KEY=admin.secret_key,
+        # else the file and volume servers behind S3 hand out objects to anybody
+        WEED_JWT_FILER_SIGNING_KEY=secrets.s3_internal,
+        WEED_JWT_FILER_SIGNING_READ_KEY=secrets.s3_internal,
+        WEED_JWT_SIGNING_KEY=secrets.s3_internal,
+        WEED_JWT_SIGNING_READ_KEY=secrets.s3_internal,
+    )
     return Service(
         name="s3",
         argv=(
@@ -157,18 +166,10 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
             "-admin.ui=false",
             "-master.telemetry=false",
         ),
-        env=child_environment(
-            AWS_ACCESS_KEY_ID=admin.access_key,
-            AWS_SECRET_ACCESS_KEY=admin.secret_key,
-            # else the file and volume servers behind S3 hand out objects to anybody
-            WEED_JWT_FILER_SIGNING_KEY=secrets.s3_internal,
-            WEED_JWT_FILER_SIGNING_READ_KEY=secrets.s3_internal,
-            WEED_JWT_SIGNING_KEY=secrets.s3_internal,
-            WEED_JWT_SIGNING_READ_KEY=secrets.s3_internal,
-        ),
+        env=environment,
         probe=lambda: objects.problem(plan.url("s3"), admin),
         prepare=lambda: folder.mkdir(exist_ok=True, mode=0o700),
-        setup=lambda: objects.set_up(program, plan, folder, BUCKETS, identities),
+        setup=lambda: objects.set_up(program, plan, folder, environment, BUCKETS, identities),
         address=plan.url("s3"),
     )
 
