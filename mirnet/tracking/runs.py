@@ -122,6 +122,11 @@ class TrackedRun:
         with service_errors(self.uri):
             self.client.log_table(self.run_id, table, name)
 
+    def log_text(self, text: str, name: str) -> None:
+        """Text as an artifact; MLflow shows it by the suffix of ``name``."""
+        with service_errors(self.uri):
+            self.client.log_text(self.run_id, text, name)
+
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """A file or folder as artifact."""
         with service_errors(self.uri):
