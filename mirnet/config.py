@@ -290,12 +290,13 @@ class Settings(BaseSettings):
         None, description="checkpoints: a path or s3://bucket/prefix that all nodes share"
     )
     s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
+    s3_timeout_s: float = Field(20.0, gt=0, description="seconds without a byte before a retry")
     batch_engine: Literal["local", "ray"] = Field(
         "local", description="enhance in this process, or over Ray Data with an actor a GPU"
     )
     io_threads: int = Field(4, ge=1, le=256, description="transfers and codecs beside the model")
     lease_s: float = Field(
-        60.0, ge=1, description="seconds without a sign of life after which a job counts as dead"
+        60.0, ge=0.1, description="seconds without a sign of life after which a job counts as dead"
     )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
     cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")

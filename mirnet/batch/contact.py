@@ -61,17 +61,19 @@ class ContactSheet:
 
     def render(self, source: Store, target: Store, *, title: str) -> str:
         """One self-contained HTML page; pictures that are gone by now are left out."""
+        by_lot = _in_order(self._by_lot)
+        darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
-            _section("By lot", _newest_first(self._by_lot), source, target),
-            _section("Darkest results", _newest_first(self._darkest), source, target),
+            _section("By lot", by_lot, source, target),
+            _section("Darkest of the rest", darkest, source, target),
             _listing(self._bad),
         ]
         return "\n".join(parts) + "\n"
 
 
-def _newest_first(heap: list[_Ranked]) -> list[Row]:
+def _in_order(heap: list[_Ranked]) -> list[Row]:
     return [each.row for each in sorted(heap, reverse=True)]
 
 

@@ -100,19 +100,38 @@ class Lease:
     def _acquire(self) -> tuple[LeaseEntry, str]:
         while True:
             head = self._store.head(_NAME)
-            if head is None:
-                entry = self._entry(term=1)
-                version = self._store.put(_NAME, entry.dump(), absent=True)
-            else:
-                blob = self._store.get(_NAME)
-                found = LeaseEntry(**json.loads(blob.data))
-                if blob.version != head.version:
+            found = None if head is None else self._read(head.version)
+            if head is not None:
+                if found is None:
                     continue
                 self._refuse_if_alive(found, head.age_s)
-                entry = self._entry(term=found.term + 1)
-                version = self._store.put(_NAME, entry.dump(), replaces=head.version)
+            entry = self._entry(term=found.term + 1 if found else 1)
+            version = self._write(entry, head.version if head else None)
             if version is not None:
                 return entry, version
+
+    def _read(self, version: str) -> LeaseEntry | None:
+        """The entry of that version; none where it has changed meanwhile."""
+        blob = self._store.get(_NAME)
+        if blob.version != version:
+            return None
+        try:
+            return LeaseEntry(**json.loads(blob.data))
+        except (ValueError, TypeError) as error:
+            place = self._store.address(_NAME)
+            raise StorageError(
+                f"{place} is not a lease; delete it if no job is at work", transient=False
+            ) from error
+
+    def _write(self, entry: LeaseEntry, replaces: str | None) -> str | None:
+        """The version written; none where another job was first."""
+        data = entry.dump()
+        version = self._store.put(_NAME, data, replaces=replaces, absent=replaces is None)
+        if version is not None:
+            return version
+        # a write whose answer got lost was made all the same; its repetition was refused
+        blob = self._store.get(_NAME)
+        return blob.version if blob.data == data else None
 
     def _refuse_if_alive(self, found: LeaseEntry, age_s: float) -> None:
         if found.released:
@@ -137,8 +156,7 @@ class Lease:
         while not self._stop.wait(self._lease_s / _RENEWALS_A_LEASE):
             begun = time.monotonic()
             try:
-                version = self._store.put(_NAME, self.entry.dump(), replaces=self._version)
-                version = version or self._own_version()
+                version = self._write(self.entry, self._version)
             except StorageError as error:
                 logger.warning("lease not renewed: %s", error)
                 continue
@@ -146,8 +164,3 @@ class Lease:
                 self._lost = "another job has taken it over"
                 return
             self._version, self._renewed = version, begun
-
-    def _own_version(self) -> str | None:
-        """A renewal whose answer got lost was made all the same."""
-        blob = self._store.get(_NAME)
-        return blob.version if blob.data == self.entry.dump() else None

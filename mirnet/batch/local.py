@@ -139,6 +139,12 @@ class LocalStore(Store):
             path.unlink(missing_ok=True)
             self._metadata_path(path).unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove the temporary files of killed writers."""
+        with self._explained(self.root):
+            for part in self.root.rglob(f"{_PART}*"):
+                part.unlink(missing_ok=True)
+
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:

@@ -110,6 +110,8 @@ def run_batch(
     batch = _open(source, target, model=model, params=params, settings=settings)
     try:
         with Lease(batch.records, lease_s=settings.lease_s) as lease, Plan() as plan:
+            if batch.single is None:
+                batch.target.sweep()
             batch.plan(plan, limit=limit)
             job = ImageJob(
                 source=batch.source.store,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import boto3
+import botocore.loaders
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     EndpointConnectionError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -36,8 +41,10 @@ from mirnet.errors import StorageError, UsageError
 
 _T = TypeVar("_T")
 _ATTEMPTS = 6
-_CHUNK = 1 << 18
-_STREAM_GRACE_S = 30.0
+# small: a read returns only when it is full, and the deadline is looked at in between
+_CHUNK = 1 << 12
+# of Date and Last-Modified
+_HTTP_RESOLUTION_S = 1.0
 _STREAM_MIN_BYTES_PER_S = 50_000
 _SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
 _ADVICE = {
@@ -70,8 +77,11 @@ _RETRIED = {
 class S3Store(Store):
     """A bucket, or a prefix in it. One client a process; never carry it across a fork."""
 
-    def __init__(self, client: Any, bucket: str, prefix: str, endpoint: str) -> None:
+    def __init__(
+        self, client: Any, bucket: str, prefix: str, endpoint: str, *, timeout_s: float = 20.0
+    ) -> None:
         self._client = client
+        self._timeout_s = timeout_s
         self.bucket = bucket
         self.prefix = prefix
         self.endpoint = endpoint
@@ -91,12 +101,12 @@ class S3Store(Store):
         prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=5,
-            read_timeout=20,
+            connect_timeout=min(5.0, settings.s3_timeout_s),
+            read_timeout=settings.s3_timeout_s,
             max_pool_connections=32,
         )
         try:
-            session = boto3.session.Session()
+            session = _session()
             client = session.client(
                 "s3",
                 endpoint_url=settings.s3_endpoint_url,
@@ -105,7 +115,9 @@ class S3Store(Store):
             )
         except (BotoCoreError, ValueError) as error:
             raise StorageError(f"{uri}: {error}", transient=False) from error
-        return cls(client, bucket, prefix, client.meta.endpoint_url)
+        return cls(
+            client, bucket, prefix, client.meta.endpoint_url, timeout_s=settings.s3_timeout_s
+        )
 
     def check(self) -> None:
         """List one key: shows endpoint, credentials, bucket and permission."""
@@ -118,22 +130,24 @@ class S3Store(Store):
 
     def child(self, name: str) -> S3Store:
         """The prefix ``name`` below this one; shares the client."""
-        return S3Store(self._client, self.bucket, f"{self.prefix}{name}/", self.endpoint)
+        prefix = f"{self.prefix}{name}/"
+        return S3Store(self._client, self.bucket, prefix, self.endpoint, timeout_s=self._timeout_s)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """One request per thousand keys."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self.prefix + prefix
-        )
-        with self._explained(""):
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    yield ObjectInfo(
-                        entry["Key"][len(self.prefix) :],
-                        entry["Size"],
-                        _etag(entry),
-                        entry["LastModified"].timestamp(),
-                    )
+        where: dict[str, str] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        while True:
+            page = self._again("", functools.partial(self._client.list_objects_v2, **where))
+            for entry in page.get("Contents", ()):
+                yield ObjectInfo(
+                    entry["Key"][len(self.prefix) :],
+                    entry["Size"],
+                    _etag(entry),
+                    entry["LastModified"].timestamp(),
+                )
+            if not page.get("IsTruncated"):
+                return
+            where["ContinuationToken"] = page["NextContinuationToken"]
 
     def head(self, key: str) -> Head | None:
         """One request. The age is the answer's Date less Last-Modified: the server's clock only."""
@@ -142,7 +156,9 @@ class S3Store(Store):
         except ObjectMissing:
             return None
         date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        age = (date - answer["LastModified"]).total_seconds()
+        # a Date without a zone is in UTC, says HTTP
+        age = (date.replace(tzinfo=UTC) - answer["LastModified"]).total_seconds()
+        age = max(0.0, age - _HTTP_RESOLUTION_S)
         return Head(answer["ContentLength"], _etag(answer), answer.get("Metadata", {}), age)
 
     def get(self, key: str) -> Blob:
@@ -150,7 +166,7 @@ class S3Store(Store):
 
         def once() -> Blob:
             answer = self._client.get_object(**self._named(key))
-            data = _read(answer["Body"], answer["ContentLength"])
+            data = _read(answer["Body"], answer["ContentLength"], timeout_s=self._timeout_s)
             return Blob(data, _etag(answer), answer.get("Metadata", {}))
 
         return self._again(key, once)
@@ -239,10 +255,22 @@ class S3Store(Store):
             ) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StorageError(f"{place}: no credentials; {_SECRET}", transient=False) from error
-        except (HTTPClientError, IncompleteReadError, _SlowStream) as error:
+        except (HTTPClientError, IncompleteReadError, FlexibleChecksumError, _SlowStream) as error:
             raise TransientStorageError(f"{place}: {type(error).__name__}: {error}") from error
         except BotoCoreError as error:
             raise StorageError(f"{place}: {error}", transient=False) from error
+
+
+def _session() -> boto3.session.Session:
+    """Credentials are looked up afresh; the models of the API, a second of JSON, are shared."""
+    inner = botocore.session.Session()
+    inner.register_component("data_loader", _api_models())
+    return boto3.session.Session(botocore_session=inner)
+
+
+@functools.cache
+def _api_models() -> botocore.loaders.Loader:
+    return botocore.loaders.create_loader()
 
 
 class _ConditionFailed(StorageError):
@@ -274,9 +302,9 @@ def _etag(answer: Mapping[str, Any]) -> str:
     return str(answer["ETag"]).strip('"')
 
 
-def _read(body: StreamingBody, size: int) -> bytes:
+def _read(body: StreamingBody, size: int, *, timeout_s: float) -> bytes:
     """Read to the end, with a deadline that grows with the size."""
-    deadline = time.monotonic() + _STREAM_GRACE_S + size / _STREAM_MIN_BYTES_PER_S
+    deadline = time.monotonic() + timeout_s + size / _STREAM_MIN_BYTES_PER_S
     with contextlib.closing(body):
         parts = []
         while chunk := body.read(_CHUNK):
@@ -293,7 +321,7 @@ def list_buckets(endpoint_url: str, access_key: str, secret_key: str) -> list[st
         StorageError: it does not answer, or not yet.
     """
     config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
-    client = boto3.session.Session().client(
+    client = _session().client(
         "s3",
         endpoint_url=endpoint_url,
         region_name="us-east-1",

@@ -33,6 +33,7 @@ _PORTS = (
     "admin.port.grpc",
 )
 _STARTS = 3
+_GRACE_S = 5.0
 
 
 class S3Server:
@@ -104,7 +105,7 @@ class S3Server:
             return
         process.stdin.close()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
             _kill_group(process)
 

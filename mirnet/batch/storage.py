@@ -53,7 +53,10 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a store knows of an object without sending it. ``age_s`` by the store's own clock."""
+    """What a store knows of an object without sending it.
+
+    ``age_s``: since the last write, by the store's own clock; rather too little than too much.
+    """
 
     size: int
     version: str
@@ -121,6 +124,10 @@ class Store(ABC):
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:
         """Copy an object of another store without holding it in memory."""
+
+    def sweep(self) -> None:
+        """Remove what killed writers left half-written; only while no other writer is at work."""
+        return
 
     def put_if_absent(
         self,

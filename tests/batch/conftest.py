@@ -16,6 +16,7 @@ from mirnet.config import Settings
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with S3Server(tmp_path_factory.mktemp("s3"), buckets=("test",)) as server:
         yield server
+        server.kill()  # nothing in there to be kept
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""Runs one batch in a process of its own, to be killed, stopped or raced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.queues import Queue
+from typing import Any
+
+from batch_samples import MODEL, double
+
+from mirnet.batch.run import run_batch
+from mirnet.config import EnhanceParams, Settings, environment
+from mirnet.errors import MirnetError
+from mirnet.images import Image
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["mirnet.batch.run", "mirnet.batch.s3", "batch_samples"])
+
+
+def work(
+    source: str,
+    target: str,
+    settings: dict[str, Any],
+    variables: dict[str, str],
+    seconds_an_image: float,
+    answers: Queue[str] | None,
+) -> None:
+    def slowly(image: Image) -> Image:
+        time.sleep(seconds_an_image)
+        return double(image)
+
+    with environment(**variables):
+        try:
+            result = run_batch(
+                source,
+                target,
+                enhance=slowly,
+                model=MODEL,
+                params=EnhanceParams(contact_images=0),
+                settings=Settings(**settings),
+            )
+        except MirnetError as error:
+            answer = f"{type(error).__name__}: {error}"
+        else:
+            answer = result.model_dump_json()
+        if answers is not None:
+            answers.put(answer)
+
+
+def start(
+    source: str,
+    target: str,
+    *,
+    settings: dict[str, Any],
+    variables: dict[str, str],
+    seconds_an_image: float = 0.0,
+    answers: Queue[str] | None = None,
+) -> ForkServerProcess:
+    process = CONTEXT.Process(
+        target=work, args=(source, target, settings, variables, seconds_an_image, answers)
+    )
+    process.start()
+    return process

@@ -1,0 +1,128 @@
+"""Every fault at a rate of 20 percent, against the real server behind a proxy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from batch_samples import MODEL, double, fill, picture
+from fault_proxy import FaultProxy
+
+from mirnet.batch.run import run_batch
+from mirnet.batch.s3server import S3Server
+from mirnet.batch.storage import open_store
+from mirnet.config import EnhanceParams, Settings
+from mirnet.errors import StorageError
+from mirnet.images import decode
+from mirnet.results import EnhanceResult
+
+PICTURES = {f"{number}.png": picture(number, side=24) for number in range(6)}
+
+
+@pytest.fixture
+def direct(s3_server: S3Server) -> Settings:
+    return Settings(s3_endpoint_url=s3_server.endpoint_url, s3_timeout_s=1, lease_s=30)
+
+
+def run_through(proxy: FaultProxy, base: str, direct: Settings) -> EnhanceResult:
+    return run_batch(
+        f"{base}/in",
+        f"{base}/out",
+        enhance=double,
+        model=MODEL,
+        params=EnhanceParams(contact_images=0),
+        settings=direct.model_copy(update={"s3_endpoint_url": proxy.url}),
+    )
+
+
+@pytest.fixture
+def base(s3: str) -> Iterator[str]:
+    fill(f"{s3}/in", PICTURES)
+    yield s3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "throttle",
+        "reset",
+        "lost-answer",
+        "cut",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("500", "503", "timeout", "slow")),
+    ],
+)
+def test_passing_faults_lose_nothing(
+    fault: str, base: str, direct: Settings, s3_server: S3Server
+) -> None:
+    with FaultProxy(s3_server.endpoint_url, fault, rate=0.2, seed=3) as proxy:
+        result = run_through(proxy, base, direct)
+        assert proxy.counts["faults"] > 0
+        # undisturbed, this run makes about 30 requests: retries are bounded
+        assert proxy.counts["requests"] < 100
+    assert (result.planned, result.enhanced, result.failed) == (6, 6, 0)
+    out = open_store(f"{base}/out", direct)
+    for key, data in PICTURES.items():
+        expected = double(decode(data, name=key)).pixels
+        assert (decode(out.get(key).data, name=key).pixels == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("expired", "the credentials have expired; renew them"),
+        ("denied", "access denied; these credentials need s3:ListBucket"),
+        ("no-bucket", "no such bucket; create it"),
+    ],
+)
+def test_lasting_faults_stop_at_once(
+    fault: str, words: str, base: str, direct: Settings, s3_server: S3Server
+) -> None:
+    with FaultProxy(s3_server.endpoint_url, fault, rate=1.0) as proxy:
+        with pytest.raises(StorageError, match=words) as caught:
+            run_through(proxy, base, direct)
+        assert proxy.counts["requests"] == 1
+    assert "\n" not in str(caught.value)
+    assert not caught.value.transient
+    assert proxy.url in str(caught.value)
+
+
+def test_credentials_that_expire_in_the_middle_stop_the_run_and_the_next_one_ends_it(
+    base: str, direct: Settings, s3_server: S3Server
+) -> None:
+    with FaultProxy(s3_server.endpoint_url, "expired", rate=0.0) as proxy:
+
+        def enhance(image: object) -> object:
+            proxy.rate = 1.0
+            return double(image)  # type: ignore[arg-type]
+
+        settings = direct.model_copy(update={"s3_endpoint_url": proxy.url})
+        with pytest.raises(StorageError, match="expired"):
+            run_batch(
+                f"{base}/in",
+                f"{base}/out",
+                enhance=enhance,
+                model=MODEL,
+                params=EnhanceParams(),
+                settings=settings.model_copy(update={"lease_s": 1}),
+            )
+        proxy.rate = 0.0
+        time.sleep(2.1)  # the lease could not be given back: it has to run out
+        result = run_through(proxy, base, direct)
+    assert (result.planned, result.enhanced + result.skipped, result.failed) == (6, 6, 0)
+
+
+def test_a_dead_server_is_one_line(s3: str) -> None:
+    settings = Settings(s3_endpoint_url="http://127.0.0.1:9", s3_timeout_s=1)
+    with pytest.raises(
+        StorageError, match=r"127\.0\.0\.1:9: cannot connect.*AWS_ENDPOINT_URL"
+    ) as caught:
+        run_batch(
+            s3,
+            f"{s3}-out",
+            enhance=double,
+            model=MODEL,
+            params=EnhanceParams(),
+            settings=settings,
+        )
+    assert caught.value.transient

@@ -1,0 +1,153 @@
+"""Kill -9 at random moments, jobs that race for one target, holders that sleep or die."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_child import CONTEXT, start
+from batch_samples import MODEL, double, fill, picture
+
+from mirnet.batch.records import past_rows
+from mirnet.batch.run import run_batch
+from mirnet.batch.s3server import S3Server
+from mirnet.batch.storage import open_store
+from mirnet.config import EnhanceParams, Settings
+from mirnet.results import EnhanceResult
+
+PICTURES = {f"{number % 3}/{number:02d}.png": picture(number, side=24) for number in range(30)}
+LEASE: dict[str, Any] = {"lease_s": 0.4, "flush_s": 0.1}
+
+
+@pytest.fixture
+def variables(places: tuple[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    if not places[0].startswith("s3://"):
+        return {}
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.environment
+
+
+def undisturbed(source: str, target: str) -> EnhanceResult:
+    return run_batch(
+        source,
+        target,
+        enhance=double,
+        model=MODEL,
+        params=EnhanceParams(contact_images=0),
+        settings=Settings(**LEASE),
+    )
+
+
+def when_free(source: str, target: str) -> EnhanceResult:
+    """The run after the last holder's lease has run out."""
+    for _ in range(100):
+        result = undisturbed(source, target)
+        if result.held_by is None:
+            return result
+        time.sleep(0.1)
+    raise AssertionError(result.held_by)
+
+
+def assert_sound(source: str, target: str) -> None:
+    """Each input: one output, as of an undisturbed run, and one final row. Nothing else."""
+    store, reference = open_store(target, Settings()), open_store(f"{target}-calm", Settings())
+    undisturbed(source, f"{target}-calm")
+    outputs = {i.key for i in store.list() if not i.key.startswith("_mirnet/")}
+    assert outputs == set(PICTURES)
+    for key in PICTURES:
+        assert store.get(key).data == reference.get(key).data
+    final = {row.input_key: row for row in past_rows(store.child("_mirnet"))}
+    inputs = {info.key: info.version for info in open_store(source, Settings()).list()}
+    assert {key: row.input_version for key, row in final.items()} == inputs
+    assert {row.status for row in final.values()} == {"enhanced"}
+    assert {row.output_key for row in final.values()} == set(PICTURES)
+    if isinstance(store.uri, str) and not store.uri.startswith("s3://"):
+        assert not list(Path(store.uri).rglob(".mirnet-part-*"))
+
+
+@pytest.mark.parametrize(
+    "num_kills", [6, pytest.param(30, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_kill_9_at_random_moments(
+    num_kills: int, places: tuple[str, str], variables: dict[str, str]
+) -> None:
+    source, target = places
+    fill(source, PICTURES)
+    chance = random.Random(num_kills)
+    progressed = 0
+    for _ in range(num_kills):
+        child = start(
+            source, target, settings=LEASE, variables=variables, seconds_an_image=3 / num_kills
+        )
+        time.sleep(chance.uniform(0.05, 1.2))
+        os.kill(child.pid or 0, signal.SIGKILL)
+        child.join()
+        progressed += child.exitcode == -signal.SIGKILL
+        time.sleep(chance.choice([0.0, 0.5]))
+    assert progressed >= num_kills // 2
+    result = when_free(source, target)
+    assert result.planned == len(PICTURES) == result.enhanced + result.skipped
+    assert_sound(source, target)
+
+
+@pytest.mark.parametrize("num_jobs", [2, 4])
+def test_jobs_at_once_on_one_target(
+    num_jobs: int, places: tuple[str, str], variables: dict[str, str]
+) -> None:
+    source, target = places
+    fill(source, PICTURES)
+    answers = CONTEXT.Queue()
+    settings = LEASE | {"lease_s": 30}
+    jobs = [
+        start(
+            source,
+            target,
+            settings=settings,
+            variables=variables,
+            seconds_an_image=0.05,
+            answers=answers,
+        )
+        for _ in range(num_jobs)
+    ]
+    results = [EnhanceResult.model_validate_json(answers.get(timeout=60)) for _ in jobs]
+    for job in jobs:
+        job.join()
+    held = [result for result in results if result.held_by]
+    assert len(held) == num_jobs - 1
+    for result in held:
+        assert "is at work on" in (result.held_by or "")
+        assert result.planned == 0
+    assert_sound(source, target)
+
+
+def test_a_holder_that_slept_stops_and_harms_nothing(
+    places: tuple[str, str], variables: dict[str, str]
+) -> None:
+    source, target = places
+    fill(source, PICTURES)
+    answers = CONTEXT.Queue()
+    sleeper = start(
+        source,
+        target,
+        settings=LEASE,
+        variables=variables,
+        seconds_an_image=0.1,
+        answers=answers,
+    )
+    store = open_store(target, Settings())
+    deadline = time.monotonic() + 60
+    while not any(store.head(key) for key in list(PICTURES)[:3]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(sleeper.pid or 0, signal.SIGSTOP)
+    result = when_free(source, target)
+    assert result.planned == len(PICTURES) == result.enhanced + result.skipped
+    os.kill(sleeper.pid or 0, signal.SIGCONT)
+    answer = answers.get(timeout=60)
+    sleeper.join()
+    assert answer.startswith("LeaseLost"), answer
+    assert_sound(source, target)

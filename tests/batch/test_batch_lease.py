@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from batch_samples import fill
+
+from mirnet.batch.lease import Lease, LeaseEntry, LeaseHeld, LeaseLost
+from mirnet.batch.storage import open_store
+from mirnet.config import Settings
+from mirnet.errors import StorageError
+
+
+def test_second_is_refused_and_told_by_whom(places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    with Lease(store, lease_s=30) as first:
+        with pytest.raises(LeaseHeld, match=rf"pid \d+ is at work on .*{first.run_id}") as caught:
+            Lease(store, lease_s=30).__enter__()
+        assert caught.value.run_id == first.run_id
+    with Lease(store, lease_s=30) as second:
+        assert second.entry.term == first.entry.term + 1
+        assert second.run_id > first.run_id
+
+
+@pytest.mark.parametrize("skew_s", [-86_400.0, 86_400.0])
+def test_skewed_clocks_of_jobs_do_not_matter_on_s3(
+    s3: str, skew_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's own wall clock is a day off; only the server's counts."""
+    store = open_store(s3, Settings())
+    now = time.time
+    with Lease(store, lease_s=30) as first:
+        monkeypatch.setattr(time, "time", lambda: now() + skew_s)
+        with pytest.raises(LeaseHeld):
+            Lease(store, lease_s=30).__enter__()
+    with Lease(store, lease_s=30) as second:
+        assert second.run_id > first.run_id
+    monkeypatch.undo()
+    # abandoned by a job whose clock runs a day ahead: still stale after its lease, not later
+    dead = LeaseEntry(term=7, run_id="dead", holder="host pid 1", lease_s=0.5)
+    store.put("lease.json", dead.dump())
+    time.sleep(3.1)
+    monkeypatch.setattr(time, "time", lambda: now() + skew_s)
+    with Lease(store, lease_s=0.5) as third:
+        assert third.entry.term == 8
+
+
+def test_renewed_lease_is_not_stale(places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    with Lease(store, lease_s=1) as lease:
+        time.sleep(3.2)
+        lease.check()
+        with pytest.raises(LeaseHeld):
+            Lease(store, lease_s=1).__enter__()
+
+
+def test_holder_notices_a_takeover(places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    with Lease(store, lease_s=0.4) as lease:
+        thief = LeaseEntry(term=99, run_id="thief", holder="elsewhere", lease_s=30)
+        store.put("lease.json", thief.dump())
+        time.sleep(0.7)
+        with pytest.raises(LeaseLost, match="taken it over"):
+            lease.check()
+    assert json.loads(store.get("lease.json").data)["run_id"] == "thief"
+
+
+def test_garbage_in_the_lease_is_one_line(places: tuple[str, str]) -> None:
+    fill(places[1], {"lease.json": b"{"})
+    with pytest.raises(StorageError, match="is not a lease; delete it"):
+        Lease(open_store(places[1], Settings()), lease_s=30).__enter__()
