@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _CONNECT_TIMEOUT_S = 5.0
-# MLflow's own defaults wait up to 4 minutes with 7 retries of 120 s each
-_HTTP_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_DEFAULTS = {
+    # MLflow's own defaults wait up to 4 minutes with 7 retries of 120 s each
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 
 _REFUSALS = (
     "BAD_REQUEST",
@@ -42,9 +48,9 @@ def connect(settings: Settings) -> MlflowClient:
 
 def connect_uri(uri: str) -> MlflowClient:
     """:func:`connect` for a tracking URI by itself, as processes of the training have it."""
+    apply_engine_defaults(**_DEFAULTS)
     from mlflow import MlflowClient
 
-    apply_engine_defaults(**_HTTP_DEFAULTS)
     _reach(uri)
     with service_errors(uri):
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -113,6 +119,19 @@ def _reach(uri: str) -> None:
             f"MLflow at {_without_secret(uri)} cannot be reached: {error}. "
             "Start it, or correct MIRNET_TRACKING_URI"
         ) from error
+
+
+def process_is_gone(host: str, pid: str) -> bool:
+    """Whether a process of this host has ended; other hosts' processes cannot be judged."""
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _without_secret(uri: str) -> str:

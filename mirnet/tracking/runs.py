@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from mirnet.config import Params, Settings
 from mirnet.errors import ServiceError
 from mirnet.results import DataVersion
-from mirnet.tracking.client import artifact_root, connect, service_errors
+from mirnet.tracking.client import artifact_root, connect, process_is_gone, service_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,7 +226,8 @@ def end_orphans(client: MlflowClient, experiment_id: str) -> int:
         [experiment_id],
         f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'",
     )
-    gone = [run for run in mine if not _alive(run.data.tags.get(PID_TAG, ""))]
+    host = socket.gethostname()
+    gone = [run for run in mine if process_is_gone(host, run.data.tags.get(PID_TAG, ""))]
     for run in gone:
         log.warning("run %s was left by a process that is gone: KILLED", run.info.run_name)
         client.set_terminated(run.info.run_id, "KILLED")
@@ -257,18 +258,6 @@ def _find(client: MlflowClient, experiment_id: str, key: str) -> str | None:
     quoted = key.replace("'", "\\'")
     found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{quoted}'", max_results=1)
     return str(found[0].info.run_id) if found else None
-
-
-def _alive(pid: str) -> bool:
-    if not pid.isdigit():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _finish_or_log(run: TrackedRun, status: Literal["FAILED", "KILLED"]) -> None:

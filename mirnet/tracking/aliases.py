@@ -1,0 +1,254 @@
+"""Moves of ``champion``, ``challenger`` and ``previous``: locked, recorded, recoverable.
+
+A move is written down before it is made and marked done after it. A process that dies between
+leaves a planned entry, which the next move under the lock finishes or takes back. ``champion`` is
+overwritten in one step, so it is never missing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mirnet.config import Settings
+from mirnet.errors import GateRefused, UsageError
+from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.lock import alias_lock
+from mirnet.tracking.registry import RegisteredVersion, get_version, verify
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+_HISTORY = "mirnet.history."
+ANY_CHAMPION = "*"
+
+
+class AliasChange(BaseModel):
+    """One move of an alias: what, from what, who, when and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    change_id: str
+    time_s: float
+    action: Literal["promote", "rollback", "undo", "challenge"]
+    name: str
+    alias: str
+    version: str | None
+    from_version: str | None
+    previous_before: str | None = None
+    who: str
+    why: str
+    state: Literal["planned", "done", "taken back"]
+
+
+def promote(
+    version: RegisteredVersion,
+    *,
+    why: str,
+    settings: Settings,
+    expected_champion: str | None = ANY_CHAMPION,
+) -> AliasChange | None:
+    """Make a version the champion and the old champion ``previous``; none: it is champion already.
+
+    Args:
+        expected_champion: The champion's version that the gate compared with, ``None`` for no
+            champion. If another promotion came first, the comparison is void and this refuses.
+
+    Raises:
+        WeightsError: the version is not READY, does not load, or does not give its stored output.
+        GateRefused: the champion is not the expected one.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    verify(version, settings)
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, version.name) as still_ours:
+        _recover(client, version.name)
+        champion = _aliases(client, version.name).get("champion")
+        if champion == version.version:
+            return None
+        if expected_champion not in (ANY_CHAMPION, champion):
+            raise GateRefused(
+                f"{version.name}: champion is now {_shown(champion)}, the gate compared with "
+                f"{_shown(expected_champion)}: evaluate and promote again"
+            )
+        return _move_champion(
+            client, version.name, version.version, action="promote", why=why, check=still_ours
+        )
+
+
+def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
+    """Exchange ``champion`` and ``previous``.
+
+    Raises:
+        UsageError: there is no ``previous``.
+        WeightsError: the previous version does not load any more.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    target = get_version(f"models:/{name}@previous", settings)
+    verify(target, settings)
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
+        _recover(client, name)
+        aliases = _aliases(client, name)
+        if aliases.get("previous") != target.version or aliases.get("champion") == target.version:
+            raise UsageError(
+                f"{name}: previous is {_shown(aliases.get('previous'))}, champion is "
+                f"{_shown(aliases.get('champion'))}: there is nothing to go back to"
+            )
+        return _move_champion(
+            client, name, target.version, action="rollback", why=why, check=still_ours
+        )
+
+
+def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
+    """Put both aliases back to where they were before a promotion, if it is still in force."""
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, change.name) as still_ours:
+        _recover(client, change.name)
+        if _aliases(client, change.name).get("champion") != change.version:
+            log.warning("%s: another promotion came later; nothing undone", change.name)
+            return
+        entry = _entry(
+            client,
+            change.name,
+            action="undo",
+            alias="champion",
+            version=change.from_version,
+            why=why,
+        )
+        _write(client, entry)
+        still_ours()
+        _put(client, change.name, "previous", change.previous_before)
+        _put(client, change.name, "champion", change.from_version)
+        _write(client, entry.model_copy(update={"state": "done"}))
+
+
+def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> AliasChange:
+    """Make a version the ``challenger``: proven, and waiting for a decision.
+
+    Raises:
+        WeightsError: the version is not READY, does not load, or does not give its stored output.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    verify(version, settings)
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, version.name) as still_ours:
+        _recover(client, version.name)
+        entry = _entry(
+            client,
+            version.name,
+            action="challenge",
+            alias="challenger",
+            version=version.version,
+            why=why,
+        )
+        _write(client, entry)
+        still_ours()
+        _put(client, version.name, "challenger", version.version)
+        return _write(client, entry.model_copy(update={"state": "done"}))
+
+
+def history(name: str, settings: Settings) -> list[AliasChange]:
+    """All moves of the model's aliases, the oldest first; none when the name is unknown."""
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        if not client.search_registered_models(f"name = '{name}'"):
+            return []
+        return _history(client, name)
+
+
+def _move_champion(
+    client: MlflowClient,
+    name: str,
+    version: str,
+    *,
+    action: Literal["promote", "rollback"],
+    why: str,
+    check: Callable[[], None],
+) -> AliasChange:
+    entry = _entry(client, name, action=action, alias="champion", version=version, why=why)
+    _write(client, entry)
+    check()
+    if entry.from_version is not None:
+        _put(client, name, "previous", entry.from_version)
+    _put(client, name, "champion", version)
+    if _aliases(client, name).get("challenger") == version:
+        _put(client, name, "challenger", None)
+    return _write(client, entry.model_copy(update={"state": "done"}))
+
+
+def _recover(client: MlflowClient, name: str) -> None:
+    """Finish or take back what a dead process had planned. Call under the lock only."""
+    for entry in _history(client, name):
+        if entry.state != "planned":
+            continue
+        made = _aliases(client, name).get(entry.alias) == entry.version
+        if entry.alias == "champion" and not made:
+            _put(client, name, "previous", entry.previous_before)
+        state = "done" if made else "taken back"
+        _write(client, entry.model_copy(update={"state": state}))
+        log.warning(
+            "%s: a %s to version %s was cut off: %s", name, entry.action, entry.version, state
+        )
+
+
+def _entry(
+    client: MlflowClient,
+    name: str,
+    *,
+    action: Literal["promote", "rollback", "undo", "challenge"],
+    alias: str,
+    version: str | None,
+    why: str,
+) -> AliasChange:
+    aliases, now = _aliases(client, name), time.time()
+    return AliasChange(
+        change_id=f"{int(now * 1000):014d}-{uuid.uuid4().hex[:8]}",
+        time_s=now,
+        action=action,
+        name=name,
+        alias=alias,
+        version=version,
+        from_version=aliases.get(alias),
+        previous_before=aliases.get("previous"),
+        who=getpass.getuser(),
+        why=why[:2000],
+        state="planned",
+    )
+
+
+def _write(client: MlflowClient, entry: AliasChange) -> AliasChange:
+    client.set_registered_model_tag(entry.name, _HISTORY + entry.change_id, entry.model_dump_json())
+    return entry
+
+
+def _history(client: MlflowClient, name: str) -> list[AliasChange]:
+    tags = client.get_registered_model(name).tags
+    return [
+        AliasChange.model_validate_json(tags[key])
+        for key in sorted(tags)
+        if key.startswith(_HISTORY)
+    ]
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    return {k: str(v) for k, v in client.get_registered_model(name).aliases.items()}
+
+
+def _put(client: MlflowClient, name: str, alias: str, version: str | None) -> None:
+    if version is not None:
+        client.set_registered_model_alias(name, alias, version)
+    elif alias in _aliases(client, name):
+        client.delete_registered_model_alias(name, alias)
+
+
+def _shown(version: str | None) -> str:
+    return f"version {version}" if version else "none"

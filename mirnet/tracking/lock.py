@@ -1,0 +1,116 @@
+"""One writer at a time for the aliases of a model, over all machines that share the registry.
+
+MLflow moves an alias without compare-and-swap. Creating a registered model is the one step that
+it refuses to do twice, so a model named ``NAME.lock`` stands for the right to move aliases while
+it exists.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mirnet.errors import ServiceError
+from mirnet.tracking.client import process_is_gone
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".lock"
+STALE_AFTER_S = 120.0
+_POLL_S = 0.2
+
+
+@contextmanager
+def alias_lock(
+    client: MlflowClient, name: str, *, wait_s: float = 180.0
+) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a model for the time of a block.
+
+    A lock whose process on this host is gone, or that is older than two minutes, is taken over:
+    moving an alias takes a second.
+
+    Yields:
+        A check to call right before each move; it raises if the lock was taken over meanwhile.
+
+    Raises:
+        ServiceError: somebody else holds it all the time.
+    """
+    owner = uuid.uuid4().hex
+    deadline = time.monotonic() + wait_s
+    while not _acquire(client, name, owner):
+        _take_over_if_stale(client, name)
+        if time.monotonic() > deadline:
+            raise ServiceError(f"the aliases of {name} are locked by another promotion; try again")
+        time.sleep(_POLL_S)
+
+    def still_ours() -> None:
+        holder = _holder(client, name)
+        if holder is None or holder.tags.get("owner") != owner:
+            raise ServiceError(f"the lock on the aliases of {name} was lost; run it again")
+
+    try:
+        yield still_ours
+    finally:
+        holder = _holder(client, name)
+        if holder is not None and holder.tags.get("owner") == owner:
+            client.delete_registered_model(name + SUFFIX)
+
+
+def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    tags = {"owner": owner, "host": socket.gethostname(), "pid": str(os.getpid())}
+    try:
+        client.create_registered_model(
+            name + SUFFIX, tags=tags, description="held while an alias moves"
+        )
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":
+            return False
+        raise
+    return True
+
+
+def _take_over_if_stale(client: MlflowClient, name: str) -> None:
+    """Move a dead lock aside under another name; only one process can."""
+    from mlflow.exceptions import MlflowException
+
+    holder = _holder(client, name)
+    if holder is None or not _is_stale(holder):
+        return
+    aside = f"{name}{SUFFIX}.{holder.tags.get('owner', 'unknown')}"
+    try:
+        client.rename_registered_model(name + SUFFIX, aside)
+        client.delete_registered_model(aside)
+    except MlflowException as error:
+        log.info("somebody else took the dead lock of %s: %s", name, error.error_code)
+        return
+    log.warning("took over the lock of %s from a promotion that is gone", name)
+
+
+def _is_stale(holder: RegisteredModel) -> bool:
+    if process_is_gone(holder.tags.get("host", ""), holder.tags.get("pid", "")):
+        return True
+    age_s = time.time() - float(holder.creation_timestamp) / 1000
+    return age_s > STALE_AFTER_S
+
+
+def _holder(client: MlflowClient, name: str) -> RegisteredModel | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name + SUFFIX)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise

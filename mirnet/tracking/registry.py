@@ -1,0 +1,339 @@
+"""The model registry: versions that are proven before they count, and models by address."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirnet.config import Settings
+from mirnet.errors import UsageError, WeightsError
+from mirnet.tracking.client import connect, service_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+DIGEST_TAG, DATA_TAG, COMMIT_TAG = "mirnet.weights", "mirnet.data_digest", "mirnet.git_commit"
+MODEL_TAG = "mirnet.logged_model"
+ALIASES = ("champion", "challenger", "previous")
+_ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    run_id: str | None
+    model_id: str | None
+    status: str
+    created_s: float
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def weights_digest(self) -> str | None:
+        """SHA-256 of the weights."""
+        return self.tags.get(DIGEST_TAG)
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A registered model as a local folder in the project's format."""
+
+    folder: Path
+    name: str
+    version: str
+    run_id: str | None
+    tags: Mapping[str, str]
+
+    @property
+    def data_digest(self) -> str | None:
+        """DVC digest of the data that it was trained on."""
+        return self.tags.get(DATA_TAG)
+
+    @property
+    def git_commit(self) -> str | None:
+        """Commit of the code that trained it."""
+        return self.tags.get(COMMIT_TAG)
+
+
+def register(
+    model_dir: Path,
+    *,
+    name: str,
+    run_id: str,
+    settings: Settings,
+    tags: Mapping[str, str | None] | None = None,
+) -> RegisteredVersion:
+    """Package a model in the project's format, prove the package, and make it a version.
+
+    Doing it again for the same weights and run gives the version that there is already, also
+    after a crash in between.
+
+    Args:
+        run_id: The training run; the model is shown there as its output.
+        tags: Kept on the version, such as ``mirnet.data_digest`` and ``mirnet.git_commit``.
+
+    Raises:
+        WeightsError: the folder is no model, or its package does not give its output again.
+        ServiceError: MLflow cannot be reached or refuses us.
+    """
+    from mirnet.tracking.packaging import weights_digest
+
+    client, digest = connect(settings), weights_digest(model_dir)
+    known = {k: v for k, v in (tags or {}).items() if v is not None} | {DIGEST_TAG: digest}
+    with service_errors(settings.mlflow_uri):
+        for version in list_versions(name, settings):
+            same = version.weights_digest == digest and version.run_id == run_id
+            if same and version.status == "READY":
+                return version
+        model_id = _log_model(client, model_dir, run_id=run_id, tags=known, settings=settings)
+        _create_name(client, name)
+        # a models:/ID source would be looked up in MLflow's global store instead of this one
+        location = client.get_logged_model(model_id).artifact_location
+        tags_with_id = known | {MODEL_TAG: model_id}
+        created = client.create_model_version(
+            name, location, run_id=run_id, tags=tags_with_id, model_id=model_id
+        )
+        return _version(created, ())
+
+
+def list_versions(name: str, settings: Settings) -> list[RegisteredVersion]:
+    """All versions, the newest first, with their aliases; none when the name is unknown."""
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        if not client.search_registered_models(f"name = '{_quoted(name)}'"):
+            return []
+        aliases = client.get_registered_model(name).aliases
+        found = client.search_model_versions(f"name = '{_quoted(name)}'")
+    versions = [
+        _version(v, tuple(a for a, number in aliases.items() if str(number) == str(v.version)))
+        for v in found
+    ]
+    return sorted(versions, key=lambda v: int(v.version), reverse=True)
+
+
+def get_version(reference: str, settings: Settings) -> RegisteredVersion:
+    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER`` stands for.
+
+    Raises:
+        UsageError: the address has another form, or there is no such version; names those there
+            are.
+    """
+    name, alias, number = _parse(reference)
+    versions = list_versions(name, settings)
+    for version in versions:
+        if (alias and alias in version.aliases) or (number and number == version.version):
+            return version
+    there = ", ".join(
+        f"{v.version} {' '.join('@' + a for a in v.aliases)}".strip() for v in versions
+    )
+    raise UsageError(
+        f"{reference}: no such version in {settings.mlflow_uri}; "
+        + (f"there are {there}" if there else f"{name} has no versions: run `mirnet promote` first")
+    )
+
+
+def resolve(reference: str, settings: Settings) -> ResolvedModel:
+    """A registered model as a local folder in the project's format, its weights checked.
+
+    Local artifacts are used in place; others are downloaded once into the cache.
+
+    Raises:
+        UsageError: no such version.
+        WeightsError: the version is not READY, or its weights are not those registered.
+        ServiceError: MLflow or its artifact store cannot be reached.
+    """
+    version = get_version(reference, settings)
+    _require_ready(version)
+    return ResolvedModel(
+        folder=_native_folder(version, settings),
+        name=version.name,
+        version=version.version,
+        run_id=version.run_id,
+        tags=version.tags,
+    )
+
+
+def verify(version: RegisteredVersion, settings: Settings) -> None:
+    """Download the version and prove it: READY, loads without pickle, gives its stored output.
+
+    Raises:
+        WeightsError: it does not; says what.
+    """
+    from mirnet.tracking.packaging import NATIVE, verify_package, weights_digest
+
+    _require_ready(version)
+    with tempfile.TemporaryDirectory(prefix="mirnet-verify-") as folder:
+        package = _download(_location(version, settings), settings, Path(folder))
+        verify_package(package)
+        if version.weights_digest not in (None, weights_digest(package / NATIVE)):
+            raise WeightsError(
+                f"{version.name} version {version.version}: the stored weights are not those "
+                "that were registered"
+            )
+
+
+def tag_version(version: RegisteredVersion, tags: Mapping[str, str], settings: Settings) -> None:
+    """Keep facts on a version, such as why the gate refused it."""
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        for key, value in tags.items():
+            client.set_model_version_tag(version.name, version.version, key, value)
+
+
+def _log_model(
+    client: MlflowClient,
+    model_dir: Path,
+    *,
+    run_id: str,
+    tags: Mapping[str, str],
+    settings: Settings,
+) -> str:
+    """Create, upload, download and prove a LoggedModel; FAILED if any of it does not work."""
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+    from mlflow.models import Model
+
+    from mirnet.tracking.packaging import verify_package, write_package
+
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name=_architecture_name(model_dir),
+        source_run_id=run_id,
+        tags=dict(tags),
+        params=dict(run.data.params),
+        model_type="image-enhancement",
+    )
+    ready = False
+    try:
+        with tempfile.TemporaryDirectory(prefix="mirnet-package-") as folder:
+            model = Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                run_id=run_id,
+                model_id=logged.model_id,
+            )
+            package = write_package(model_dir, Path(folder) / "package", mlflow_model=model)
+            client.log_model_artifacts(logged.model_id, str(package))
+            back = Path(folder) / "back"
+            back.mkdir()
+            verify_package(_download(logged.artifact_location, settings, back))
+        ready = True
+    finally:
+        status = LoggedModelStatus.READY if ready else LoggedModelStatus.FAILED
+        client.finalize_logged_model(logged.model_id, status)
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def _architecture_name(model_dir: Path) -> str:
+    described = json.loads((model_dir / "architecture.json").read_text(encoding="utf-8"))
+    return str(described.get("architecture", {}).get("name", "mirnet"))
+
+
+def _create_name(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != _ALREADY_THERE:
+            raise
+
+
+def _native_folder(version: RegisteredVersion, settings: Settings) -> Path:
+    from mirnet.tracking.packaging import NATIVE, weights_digest
+
+    location = f"{_location(version, settings)}/{NATIVE}"
+    if location.startswith("file://"):
+        folder = _download(location, settings, None)
+    else:
+        folder = _cached(location, version, settings)
+    if version.weights_digest not in (None, weights_digest(folder)):
+        raise WeightsError(
+            f"{folder}: not the weights of {version.name} version {version.version}; "
+            "remove the folder if it is in the cache, or restore the artifacts"
+        )
+    return folder
+
+
+def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Path:
+    root = (settings.cache_dir or settings.workspace / "cache") / "models"
+    folder = root / (version.model_id or f"{version.name}-{version.version}")
+    if folder.is_dir():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as partial:
+        fetched = _download(location, settings, Path(partial))
+        try:
+            # whole or not at all: another process may look for it at the same moment
+            fetched.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(fetched)
+    return folder
+
+
+def _download(location: str, settings: Settings, target: Path | None) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    with service_errors(settings.mlflow_uri):
+        return Path(
+            download_artifacts(
+                artifact_uri=location,
+                dst_path=str(target) if target else None,
+                tracking_uri=settings.mlflow_uri,
+            )
+        )
+
+
+def _location(version: RegisteredVersion, settings: Settings) -> str:
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        return str(client.get_model_version_download_uri(version.name, version.version))
+
+
+def _require_ready(version: RegisteredVersion) -> None:
+    if version.status != "READY":
+        raise WeightsError(
+            f"{version.name} version {version.version} is {version.status}, not READY: "
+            "register the model again"
+        )
+
+
+def _parse(reference: str) -> tuple[str, str | None, str | None]:
+    path = reference.removeprefix("models:/")
+    name, at, alias = path.partition("@")
+    if at and name and alias and path != reference:
+        return name, alias, None
+    name, slash, number = path.partition("/")
+    if slash and name and number.isdigit() and path != reference:
+        return name, None, number
+    raise UsageError(f"{reference}: write models:/NAME@ALIAS or models:/NAME/NUMBER")
+
+
+def _version(found: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVersion:
+    return RegisteredVersion(
+        name=found.name,
+        version=str(found.version),
+        run_id=found.run_id or None,
+        model_id=found.model_id or found.tags.get(MODEL_TAG),
+        status=str(found.status),
+        created_s=(found.creation_timestamp or time.time() * 1000) / 1000,
+        tags=dict(found.tags),
+        aliases=aliases,
+    )
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "''")
