@@ -142,6 +142,16 @@ def end_epoch(
     return metrics
 
 
+def describe(metrics: EpochMetrics, num_epochs: int) -> str:
+    """An epoch in one line."""
+    left = metrics.seconds * (num_epochs - metrics.epoch - 1)
+    return (
+        f"epoch {metrics.epoch + 1}/{num_epochs}: loss {metrics.train_loss:.4f}, "
+        f"validation {metrics.val_psnr:.2f} dB, {metrics.patches_per_s:.1f} patches/s, "
+        f"about {left:.0f} s left"
+    )
+
+
 def write_checkpoint(context: Context, job: Job, state: TrainState) -> Path | None:
     """The state as a folder on rank 0, None elsewhere."""
     if context.rank != 0:

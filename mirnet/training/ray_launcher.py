@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,14 @@ import torch
 import torch.distributed as dist
 from pyarrow import fs
 from ray.train.torch import TorchTrainer, get_device
+from ray.util.queue import Empty, Queue
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, TrainingError
 from mirnet.results import EpochMetrics
-from mirnet.training.loop import Job, fit
+from mirnet.training.loop import Job, describe, fit
 from mirnet.training.pairs import PackedPairs
 from mirnet.training.ray_session import ray_session
 from mirnet.training.store import open_filesystem
@@ -66,6 +69,7 @@ def launch_training(
     local = isinstance(filesystem, fs.LocalFileSystem)
     num_cpus = max(os.cpu_count() or 1, most)
     with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
+        epochs = Queue(actor_options={"num_cpus": 0})
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": _SharedJob.of(job)},
@@ -79,11 +83,11 @@ def launch_training(
                 storage_filesystem=None if local else filesystem,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[EpochCallback(on_epoch)] if on_epoch else [],
+                callbacks=[EpochCallback(epochs, on_epoch)],
             ),
         )
         try:
-            result = trainer.fit()
+            result = _fit_in_thread(trainer, epochs, job)
         except ray.train.TrainingFailedError as error:
             raise TrainingError(_first_reason(error)) from error
     answer = result.return_value or {}
@@ -93,6 +97,26 @@ def launch_training(
         raise TrainingError(f"run {run_name} ended without a checkpoint")
     scheme = "" if local else "s3://"
     return Outcome(answer.get("num_workers", most), f"{scheme}{path}/{run_name}", result.checkpoint)
+
+
+def _fit_in_thread(trainer: TorchTrainer, epochs: Queue, job: Job) -> ray.train.Result:
+    """Run to the end, logging each epoch here.
+
+    In the main thread Ray Train would take over Ctrl-C and exit the process.
+    """
+    outcome: Future[ray.train.Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            outcome.set_exception(error)
+
+    Thread(target=run, name="ray-train", daemon=True).start()
+    while not outcome.done() or not epochs.empty():
+        with suppress(Empty):
+            logger.info("%s", describe(epochs.get(timeout=0.5), job.params.train.num_epochs))
+    return outcome.result()
 
 
 @dataclass(frozen=True)
@@ -177,9 +201,10 @@ class RayContext:
 
 
 class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
-    """Hands each epoch to the caller's function, in the controller's process."""
+    """Hands each epoch to the driver and to the caller's function, in the controller's process."""
 
-    def __init__(self, on_epoch: Callable[[EpochMetrics], None]) -> None:
+    def __init__(self, epochs: Queue, on_epoch: Callable[[EpochMetrics], None] | None) -> None:
+        self._epochs = epochs
         self._on_epoch = on_epoch
 
     def after_report(
@@ -189,9 +214,13 @@ class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
         checkpoint: object,  # noqa: ARG002
     ) -> None:
         """Called by Ray after all workers have reported."""
-        epoch = metrics[0].get("epoch")
-        if epoch is not None:
-            self._on_epoch(EpochMetrics.model_validate(epoch))
+        values = metrics[0].get("epoch")
+        if values is None:
+            return
+        epoch = EpochMetrics.model_validate(values)
+        self._epochs.put(epoch)
+        if self._on_epoch is not None:
+            self._on_epoch(epoch)
 
 
 @contextmanager

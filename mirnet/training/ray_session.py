@@ -10,6 +10,8 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import ray
 
@@ -46,6 +48,7 @@ def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -
             folder = None
         else:
             folder = _start(num_cpus=num_cpus, object_store_bytes=object_store_bytes)
+        _end_on_signals()
         try:
             yield
         finally:
@@ -83,15 +86,30 @@ def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
     return folder
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 @contextlib.contextmanager
 def _signals_restored() -> Iterator[None]:
-    """Put back the handlers that Ray replaces."""
+    """Put back the handlers that Ray and we replace."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end_on_signals() -> None:
+    """Ctrl-C and SIGTERM unwind the stack; Ray's own handlers would abort without clean-up."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    raise SystemExit(128 + number)
