@@ -34,6 +34,22 @@ class ValidateParams(Section):
         0.1, gt=0, lt=0.9, description="share of the training pairs, by scene, kept for validation"
     )
     min_side: int = Field(128, ge=8, description="pixels; a smaller image blocks")
+    min_low_p99: float = Field(
+        8.0, ge=0, le=255, description="grey level of the low's 99th percentile; below: nearly black"
+    )
+    max_high_clipped: float = Field(
+        0.25, ge=0, le=1, description="share of the high's pixels at 250 and above; more: saturated"
+    )
+    min_alignment: float = Field(
+        0.2, ge=0, le=1, description="correlation of local contrast; below: unrelated or misaligned"
+    )
+    max_shift: float = Field(1.75, gt=0, description="pixels, either axis; more: misaligned")
+    max_flagged_share: float = Field(
+        0.1, ge=0, le=1, description="share of pairs with one kind of warning above which it blocks"
+    )
+    accept: tuple[str, ...] = Field(
+        (), description="checks that only warn where they would block, e.g. leak-exact"
+    )
 
 
 class ModelParams(Section):
@@ -389,3 +405,8 @@ def child_environment(**variables: str) -> dict[str, str]:
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_ENGINE_PREFIXES)}
     return kept | _ENGINE_DEFAULTS | variables
+
+
+def engine_variable(name: str) -> str | None:
+    """A variable of an engine, such as PREFECT_API_URL; none when it is not set or empty."""
+    return os.environ.get(name) or None
