@@ -25,12 +25,15 @@ def score_pairs(
     pairs: Sequence[ScoredPair],
     methods: Mapping[str, Enhance],
     params: EvaluateParams,
+    *,
+    outputs: dict[tuple[str, str], NDArray[np.uint8]] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, MethodScore]]:
     """Run every method on every low image and compare with its high image.
 
     Args:
         pairs: (pair id, low, high), uint8 HWC RGB, equal sizes.
         methods: by name; each maps uint8 HWC to uint8 HWC of the same size.
+        outputs: filled with what each method gave, by (pair id, method), for the report.
 
     Returns:
         A row an image and method (columns of :func:`score_image`), and a score a method.
@@ -40,11 +43,22 @@ def score_pairs(
     """
     if not pairs:
         raise DataError("no pairs to score: the split is empty")
-    rows = [
-        {"pair_id": pair_id, "method": name} | _run_and_score(pair_id, low, high, name, enhance)
-        for pair_id, low, high in pairs
-        for name, enhance in methods.items()
-    ]
+    rows: list[dict[str, float | str]] = []
+    for pair_id, low, high in pairs:
+        for name, enhance in methods.items():
+            output, seconds = _run(pair_id, low, high, name, enhance)
+            rows.append(
+                {
+                    "pair_id": pair_id,
+                    "method": name,
+                    "width": high.shape[1],
+                    "height": high.shape[0],
+                    "seconds": seconds,
+                    **score_image(output, high, low=low),
+                }
+            )
+            if outputs is not None:
+                outputs[pair_id, name] = output
     scores = pd.DataFrame(rows)
     return scores, {name: summarise(scores, name, params) for name in methods}
 
@@ -100,13 +114,13 @@ def summarise(scores: pd.DataFrame, method: str, params: EvaluateParams) -> Meth
     )
 
 
-def _run_and_score(
+def _run(
     pair_id: str,
     low: NDArray[np.uint8],
     high: NDArray[np.uint8],
     name: str,
     enhance: Enhance,
-) -> dict[str, float]:
+) -> tuple[NDArray[np.uint8], float]:
     if low.shape != high.shape:
         raise DataError(f"{pair_id}: low is {low.shape[:2]}, high is {high.shape[:2]}")
     start = time.perf_counter()
@@ -116,5 +130,4 @@ def _run_and_score(
         raise DataError(
             f"{pair_id}: {name} gave {output.dtype} {output.shape}, expected uint8 {high.shape}"
         )
-    size = {"width": high.shape[1], "height": high.shape[0], "seconds": seconds}
-    return size | score_image(output, high, low=low)
+    return output, seconds

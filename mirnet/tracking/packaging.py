@@ -6,7 +6,6 @@ the project's format, and ``check/`` with an input and the output that the netwo
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from importlib.metadata import version as installed
@@ -30,15 +29,6 @@ NATIVE, CHECK = "native", "check"
 # bf16 graphs do not occur here: the package is float32, and other machines round a little else
 TOLERANCE = 1e-3
 _PACKAGES = ("torch", "numpy")
-
-
-def weights_digest(model_dir: Path) -> str:
-    """SHA-256 of the weights: two folders with the same digest hold the same network weights."""
-    path = model_dir / "weights.safetensors"
-    if not path.is_file():
-        raise WeightsError(f"{model_dir} is no model folder: {path.name} is missing")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -65,6 +66,15 @@ class ResolvedModel:
         return self.tags.get(COMMIT_TAG)
 
 
+def weights_digest(model_dir: Path) -> str:
+    """SHA-256 of the weights: two folders with the same digest hold the same network weights."""
+    path = model_dir / "weights.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{model_dir} is no model folder: {path.name} is missing")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def register(
     model_dir: Path,
     *,
@@ -86,8 +96,6 @@ def register(
         WeightsError: the folder is no model, or its package does not give its output again.
         ServiceError: MLflow cannot be reached or refuses us.
     """
-    from mirnet.tracking.packaging import weights_digest
-
     client, digest = connect(settings), weights_digest(model_dir)
     known = {k: v for k, v in (tags or {}).items() if v is not None} | {DIGEST_TAG: digest}
     with service_errors(settings.mlflow_uri):
@@ -169,7 +177,7 @@ def verify(version: RegisteredVersion, settings: Settings) -> None:
     Raises:
         WeightsError: it does not; says what.
     """
-    from mirnet.tracking.packaging import NATIVE, verify_package, weights_digest
+    from mirnet.tracking.packaging import NATIVE, verify_package
 
     _require_ready(version)
     with tempfile.TemporaryDirectory(prefix="mirnet-verify-") as folder:
@@ -251,7 +259,7 @@ def _create_name(client: MlflowClient, name: str) -> None:
 
 
 def _native_folder(version: RegisteredVersion, settings: Settings) -> Path:
-    from mirnet.tracking.packaging import NATIVE, weights_digest
+    from mirnet.tracking.packaging import NATIVE
 
     location = f"{_location(version, settings)}/{NATIVE}"
     if location.startswith("file://"):
