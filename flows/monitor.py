@@ -1,0 +1,150 @@
+"""The watching flow: machine, engines, age and data of the champion.
+
+Writes a table artifact and a textfile for Prometheus, and emits the events on which automations
+act (flows/automations.py). ``python -m flows.monitor`` runs it here; a deployment every half hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+
+from flows.events import announce_data_change, announce_failure
+from flows.policy import exit_code_of, is_transient
+from mirnet.config import load_params, load_settings
+from mirnet.doctor import Check, examine
+from mirnet.errors import DataError, ServiceError, UsageError
+from mirnet.results import Result
+from mirnet.telemetry import Gauge, write_textfile
+
+_LEVELS = {"ok": 0, "skipped": 0, "warning": 1, "failed": 2}
+TEXTFILE = "mirnet.prom"
+
+
+class Champion(Result):
+    """What serves now."""
+
+    version: str
+    age_s: float
+    data_digest: str | None
+
+
+class Watch(Result):
+    """What one look found."""
+
+    checks: tuple[Check, ...]
+    champion: Champion | None
+    data_digest: str | None
+    textfile: str
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that need somebody."""
+        return tuple(check for check in self.checks if check.outcome == "failed")
+
+
+@task(name="examine")
+def examine_machine() -> tuple[Check, ...]:
+    """Every check of ``mirnet doctor``; the failed ones become events."""
+    checks = tuple(examine(load_settings()))
+    for check in checks:
+        if check.outcome == "failed":
+            get_run_logger().error("%s: %s. %s", check.name, check.found, check.advice)
+            announce_failure(check=check.name, found=check.found, advice=check.advice)
+    return checks
+
+
+@task(
+    name="look at the champion", retries=2, retry_delay_seconds=10, retry_condition_fn=is_transient
+)
+def find_champion(name: str) -> Champion | None:
+    """Version, age and data of the champion; none before the first promotion."""
+    from mirnet.tracking.registry import DATA_TAG, get_version
+
+    try:
+        found = get_version(f"models:/{name}@champion", load_settings())
+    except UsageError:
+        return None
+    return Champion(
+        version=found.version,
+        age_s=max(0.0, time.time() - found.created_s),
+        data_digest=found.tags.get(DATA_TAG),
+    )
+
+
+@task(name="look at the data")
+def find_digest(data: str) -> str | None:
+    """DVC's digest of the data folder; none where this machine has no data."""
+    from mirnet.data.versioning import data_version
+
+    try:
+        return data_version(Path(data)).digest
+    except DataError:
+        get_run_logger().info("%s: no data here", data)
+        return None
+
+
+@flow(name="monitor", description=__doc__)
+def monitor(data: str = "data", params: str = "cpu") -> Watch:
+    """Look at everything once.
+
+    Args:
+        data: Folder whose version is compared with the champion's.
+        params: Preset name or path of a YAML file; says the registered model's name.
+    """
+    checks = examine_machine()
+    champion = None
+    if all(check.outcome != "failed" for check in checks if check.name == "mlflow"):
+        try:
+            champion = find_champion(load_params(params).promote.name)
+        except ServiceError as error:
+            announce_failure(check="registry", found=str(error), advice="see runbooks")
+    digest = find_digest(data)
+    if champion and digest and champion.data_digest and digest != champion.data_digest:
+        announce_data_change(path=data, digest=digest, champion_digest=champion.data_digest)
+    create_table_artifact(
+        key="watch", table=[check.model_dump() for check in checks], description="mirnet doctor"
+    )
+    path = write_textfile(load_settings().reports_dir / TEXTFILE, gauges(checks, champion))
+    return Watch(checks=checks, champion=champion, data_digest=digest, textfile=str(path))
+
+
+def gauges(checks: tuple[Check, ...], champion: Champion | None) -> list[Gauge]:
+    """The figures of one look."""
+    found = [
+        Gauge(
+            "mirnet_check",
+            "0 fine, 1 warning, 2 failed",
+            float(_LEVELS[check.outcome]),
+            {"check": check.name},
+        )
+        for check in checks
+    ]
+    found.append(Gauge("mirnet_watch_timestamp_seconds", "time of this look", time.time()))
+    if champion is not None:
+        found.append(
+            Gauge(
+                "mirnet_champion_age_seconds",
+                "time since the champion was registered",
+                champion.age_s,
+                {"version": champion.version},
+            )
+        )
+    return found
+
+
+def _main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.monitor", description=__doc__)
+    parser.add_argument("--data", default="data")
+    parser.add_argument("--params", default="cpu", help="preset or YAML file")
+    options = parser.parse_args(arguments)
+    return exit_code_of(lambda: monitor(options.data, options.params))
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,37 @@
+"""``mirnet doctor``: is this machine fit for the pipeline, and if not, what to do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(invoke_without_command=True, help="Check this machine and the servers.")
+
+_SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+
+
+@app.callback()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """Versions, disk, memory, GPU, clock, MLflow, S3, Ray, Prefect. Exit code 1 on a failure."""
+    import json
+
+    from mirnet.config import load_settings
+    from mirnet.doctor import examine
+
+    checks = examine(load_settings())
+    if as_json:
+        typer.echo(json.dumps([check.model_dump() for check in checks], indent=2))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("check", "", "found", "what to do")
+        for check in checks:
+            sign = _SIGNS.get(check.outcome, check.outcome)
+            table.add_row(check.name, sign, check.found, check.advice)
+        Console().print(table)
+    if any(check.outcome == "failed" for check in checks):
+        raise typer.Exit(1)

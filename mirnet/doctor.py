@@ -1,0 +1,316 @@
+"""Is this machine fit for the pipeline, and if not, what to do.
+
+Each check looks at one thing, changes nothing and never raises for what it finds.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from mirnet.config import Settings, engine_variable
+from mirnet.errors import MirnetError, StorageError
+from mirnet.results import Result
+
+Outcome = Literal["ok", "warning", "failed", "skipped"]
+
+_DISTRIBUTION = "mirnet-pipeline"
+_GIB = 1 << 30
+_MIN_FREE_GIB = 2
+_GOOD_FREE_GIB = 10
+_MIN_MEMORY_GIB = 6
+_MAX_SKEW_S = 60.0
+"""S3 refuses requests that are 15 minutes off; logs of several hosts are useless long before."""
+_TIMEOUT_S = 10.0
+
+
+class Check(Result):
+    """What one check found."""
+
+    name: str
+    outcome: Outcome
+    found: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Run all checks, the quick ones first."""
+    checks: list[Callable[[Settings], Check]] = [
+        check_python,
+        check_packages,
+        check_disk,
+        check_memory,
+        check_gpu,
+        check_compiler,
+        check_clock,
+        check_mlflow,
+        check_storage,
+        check_ray,
+        check_prefect,
+    ]
+    return [check(settings) for check in checks]
+
+
+def check_python(_: Settings) -> Check:
+    """The interpreter that the lock was tested on."""
+    version = platform.python_version()
+    if sys.version_info[:2] != (3, 11):
+        return Check(
+            name="python",
+            outcome="warning",
+            found=version,
+            advice="requirements.lock was tested on 3.11",
+        )
+    return Check(name="python", outcome="ok", found=version)
+
+
+def check_packages(_: Settings) -> Check:
+    """Installed versions against the ranges that the code was written for."""
+    from packaging.requirements import Requirement
+
+    problems = []
+    for text in importlib.metadata.requires(_DISTRIBUTION) or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        problem = _package_problem(requirement.name, requirement.specifier.contains)
+        if problem:
+            problems.append(f"{problem}, wanted {requirement.name}{requirement.specifier}")
+    if problems:
+        return Check(
+            name="packages",
+            outcome="failed",
+            found="; ".join(problems),
+            advice="pip install -r requirements.lock, in an environment of its own",
+        )
+    number = len(importlib.metadata.requires(_DISTRIBUTION) or [])
+    return Check(name="packages", outcome="ok", found=f"{number} requirements met")
+
+
+def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{name} is missing"
+    return None if fits(version) else f"{name} {version}"
+
+
+def check_disk(settings: Settings) -> Check:
+    """Free space where the workspace is or will be."""
+    folder = settings.workspace.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / _GIB
+    found = f"{free:.1f} GiB free at {folder}"
+    advice = "remove old runs (see runbooks/disk-full.md) or set MIRNET_WORKSPACE"
+    if not os.access(folder, os.W_OK):
+        return Check(
+            name="disk", outcome="failed", found=f"{folder} is not writable", advice=advice
+        )
+    if free < _MIN_FREE_GIB:
+        return Check(name="disk", outcome="failed", found=found, advice=advice)
+    if free < _GOOD_FREE_GIB:
+        return Check(name="disk", outcome="warning", found=found, advice=advice)
+    return Check(name="disk", outcome="ok", found=found)
+
+
+def check_memory(_: Settings) -> Check:
+    """Physical memory; a limit of a container is not seen here."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
+    found = f"{total:.1f} GiB, {os.cpu_count()} CPUs"
+    if total < _MIN_MEMORY_GIB:
+        return Check(
+            name="memory",
+            outcome="warning",
+            found=found,
+            advice=f"training with two Ray workers wants {_MIN_MEMORY_GIB} GiB",
+        )
+    return Check(name="memory", outcome="ok", found=found)
+
+
+def check_gpu(_: Settings) -> Check:
+    """A card that torch cannot use is worth a word; none at all is not."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Check(name="gpu", outcome="ok", found=", ".join(names))
+    listed = _output("nvidia-smi", "--list-gpus")
+    if listed:
+        return Check(
+            name="gpu",
+            outcome="warning",
+            found=f"{listed.splitlines()[0]}, which torch {torch.__version__} cannot use",
+            advice="install the CUDA build of the same torch version",
+        )
+    return Check(name="gpu", outcome="skipped", found="none; training and enhancement run on CPU")
+
+
+def check_compiler(_: Settings) -> Check:
+    """torch.compile on a CPU calls a C++ compiler at run time."""
+    found = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
+    if found is None:
+        return Check(
+            name="compiler",
+            outcome="warning",
+            found="no C++ compiler",
+            advice="install g++, or leave train.compile off",
+        )
+    return Check(name="compiler", outcome="ok", found=found)
+
+
+def check_clock(settings: Settings) -> Check:
+    """Our time against the time of the servers that we talk to."""
+    worst, seen = 0.0, []
+    for url in (settings.tracking_uri, settings.s3_endpoint_url):
+        if url and url.startswith(("http://", "https://")):
+            skew = _skew_s(url)
+            if skew is not None:
+                seen.append(f"{skew:+.0f} s to {urlsplit(url).netloc.rpartition('@')[2]}")
+                worst = max(worst, abs(skew))
+    if not seen:
+        return Check(name="clock", outcome="skipped", found="no remote server to compare with")
+    found = ", ".join(seen)
+    if worst > _MAX_SKEW_S:
+        return Check(
+            name="clock",
+            outcome="failed",
+            found=found,
+            advice="set this machine's clock (chrony, systemd-timesyncd): S3 refuses 15 minutes",
+        )
+    return Check(name="clock", outcome="ok", found=found)
+
+
+def check_mlflow(settings: Settings) -> Check:
+    """A real request to the tracking store."""
+    from mirnet.tracking import check_tracking
+
+    try:
+        check_tracking(settings)
+    except MirnetError as error:
+        return Check(
+            name="mlflow",
+            outcome="failed",
+            found=str(error),
+            advice="MIRNET_TRACKING_URI, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD; "
+            "see runbooks/mlflow-down.md",
+        )
+    uri = urlsplit(settings.mlflow_uri)
+    return Check(name="mlflow", outcome="ok", found=f"{uri.scheme}://{uri.hostname or uri.path}")
+
+
+def check_storage(settings: Settings) -> Check:
+    """The credentials against every bucket that the settings name."""
+    from mirnet.batch.storage import open_store
+
+    uris = [uri for uri in (settings.storage_uri, settings.artifact_uri) if uri]
+    remote = [uri for uri in uris if uri.startswith("s3://")]
+    if not remote:
+        return Check(name="storage", outcome="skipped", found="no bucket in the settings")
+    try:
+        for uri in remote:
+            open_store(uri, settings).check()
+    except StorageError as error:
+        return Check(
+            name="storage",
+            outcome="failed",
+            found=str(error),
+            advice="AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, "
+            "MIRNET_S3_ENDPOINT_URL; see runbooks/credentials-expired.md",
+        )
+    return Check(name="storage", outcome="ok", found=", ".join(remote))
+
+
+def check_ray(settings: Settings) -> Check:
+    """Whether somebody listens at the cluster's address."""
+    address = settings.ray_address
+    if address is None or address == "in-process":
+        return Check(name="ray", outcome="skipped", found="a Ray of our own")
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        socket.create_connection(
+            (parts.hostname or "", parts.port or 8265), timeout=_TIMEOUT_S
+        ).close()
+    except (OSError, ValueError) as error:
+        return Check(
+            name="ray",
+            outcome="failed",
+            found=f"{address}: {error}",
+            advice="start the cluster or correct MIRNET_RAY_ADDRESS; see runbooks/lost-node.md",
+        )
+    return Check(name="ray", outcome="ok", found=address)
+
+
+def check_prefect(_: Settings) -> Check:
+    """A request to the API, with the credentials in force."""
+    from mirnet.stack.probes import basic, request
+
+    url = engine_variable("PREFECT_API_URL")
+    if url is None:
+        return Check(name="prefect", outcome="skipped", found="no PREFECT_API_URL: one of our own")
+    login = engine_variable("PREFECT_API_AUTH_STRING")
+    try:
+        status, _content = request(
+            f"{url.rstrip('/')}/flows/count",
+            headers=basic(login) if login else None,
+            body={},
+            timeout_s=_TIMEOUT_S,
+        )
+    except OSError as error:
+        return Check(
+            name="prefect",
+            outcome="failed",
+            found=f"{url}: {error}",
+            advice="start the server or correct PREFECT_API_URL",
+        )
+    if status != 200:
+        return Check(
+            name="prefect",
+            outcome="failed",
+            found=f"{url}: HTTP {status}",
+            advice="PREFECT_API_AUTH_STRING=user:password",
+        )
+    return Check(name="prefect", outcome="ok", found=url)
+
+
+def _skew_s(url: str) -> float | None:
+    """Seconds by which our clock is ahead of a server's; none when it does not say."""
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+            stamp = answer.headers.get("Date")
+    except urllib.error.HTTPError as error:
+        stamp = error.headers.get("Date")
+    except OSError:
+        return None
+    return None if stamp is None else time.time() - parsedate_to_datetime(stamp).timestamp()
+
+
+def _output(*command: str) -> str:
+    path = shutil.which(command[0])
+    if path is None:
+        return ""
+    try:
+        done = subprocess.run(
+            [path, *command[1:]],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            cwd=Path.cwd(),
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stdout.strip()

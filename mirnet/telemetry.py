@@ -1,0 +1,60 @@
+"""Figures for Prometheus, as a file that node_exporter's textfile collector reads.
+
+A file and not an endpoint, since the pipeline's processes come and go.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """One figure now, with its labels."""
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert _NAME.fullmatch(self.name), self.name
+
+    @property
+    def line(self) -> str:
+        """In the exposition format."""
+        inner = ",".join(f'{k}="{v.translate(_ESCAPES)}"' for k, v in sorted(self.labels.items()))
+        return f"{self.name}{{{inner}}} {self.value!r}" if inner else f"{self.name} {self.value!r}"
+
+
+def render(gauges: Iterable[Gauge]) -> str:
+    """The exposition format, each name with its help once."""
+    by_name: dict[str, list[Gauge]] = {}
+    for gauge in gauges:
+        by_name.setdefault(gauge.name, []).append(gauge)
+    blocks = [
+        "\n".join(
+            [f"# HELP {name} {same[0].help}", f"# TYPE {name} gauge", *(g.line for g in same)]
+        )
+        for name, same in by_name.items()
+    ]
+    return "\n".join(blocks) + "\n"
+
+
+def write_textfile(path: Path, gauges: Iterable[Gauge]) -> Path:
+    """Whole or not at all, readable by the collector's own account."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(render(gauges))
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+    return path
