@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import sys
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from flows.policy import exit_code_of, is_transient
+from flows.policy import exit_code_of, io_task
 from mirnet import stages
 from mirnet.results import EnhanceResult
 from mirnet.stages import Run
 
 
-@task(name="enhance", retries=3, retry_delay_seconds=[5, 30, 60], retry_condition_fn=is_transient)
+@io_task("enhance")
 def enhance_batch(source: str, target: str, run: Run, model: str | None) -> EnhanceResult:
     """Plan, enhance, commit. A retry skips what is done."""
     return stages.enhance(source, target, run, model=model)

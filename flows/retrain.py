@@ -11,9 +11,11 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
+from prefect.transactions import Transaction, transaction
 
-from flows.policy import exit_code_of, is_transient
+from flows.policy import exit_code_of, io_task
 from mirnet import stages
 from mirnet.errors import GateRefused
 from mirnet.results import (
@@ -26,16 +28,14 @@ from mirnet.results import (
 )
 from mirnet.stages import Run
 
-_IO = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": is_transient}
 
-
-@task(name="check services", **_IO)
+@io_task("check services")
 def check_services(run: Run) -> None:
     """Fail before any compute is spent when MLflow is away."""
     stages.check_services(run)
 
 
-@task(name="check version", **_IO)
+@io_task("check version")
 def check_version(data: str, *, allow_modified: bool) -> DataVersion:
     """The digest of the data; modified data stop the flow unless allowed."""
     version = stages.check_version(Path(data), allow_modified=allow_modified)
@@ -45,7 +45,7 @@ def check_version(data: str, *, allow_modified: bool) -> DataVersion:
     return version
 
 
-@task(name="validate")
+@task(name="validate", cache_policy=NO_CACHE)
 def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
     """Great Expectations over the manifest; critical findings stop the flow by name."""
     result = stages.validate(Path(data), run, version=version)
@@ -59,7 +59,7 @@ def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
     return result
 
 
-@task(name="train", **_IO)
+@io_task("train")
 def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> TrainResult:
     """Ray Train. A retry resumes from the last checkpoint, since the run name stays."""
     return stages.train(
@@ -72,7 +72,7 @@ def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> T
     )
 
 
-@task(name="evaluate", **_IO)
+@io_task("evaluate")
 def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
     """The best weights beside the baselines, tracked in MLflow."""
     result = stages.evaluate(Path(data), run, trained=trained)
@@ -87,7 +87,7 @@ def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
     return result
 
 
-@task(name="promote", **_IO)
+@io_task("promote")
 def promote(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
     """Register, ask the gate, and move the alias if it agrees."""
     result = stages.promote(run, trained=trained, evaluation=evaluation)
@@ -97,6 +97,18 @@ def promote(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> Pro
         key="promotion", markdown=f"{result.name} version {result.version}: {verdict}\n\n{reasons}"
     )
     return result
+
+
+@promote.on_rollback
+def take_back(txn: Transaction) -> None:
+    """A later step failed: the aliases go back to where they were."""
+    stages.undo_promotion(txn.get("run"), txn.get("promotion"))
+
+
+@io_task("check champion")
+def check_champion(run: Run, promotion: PromotionResult) -> None:
+    """The new champion works from the registry, as the nightly flow will load it."""
+    stages.check_champion(run, version=promotion.version)
 
 
 @flow(name="retrain", description=__doc__)
@@ -125,7 +137,16 @@ def retrain(
     validation = validate(data, run, version)
     trained = train(data, run, validation, resume or f"retrain-{str(flow_run.get_id())[:13]}")
     evaluation = evaluate(data, run, trained)
-    promotion = promote(run, trained, evaluation)
+    with transaction() as txn:
+        txn.set("run", run)
+        promotion = promote(run, trained, evaluation)
+        txn.set("promotion", promotion)
+        if promotion.promoted:
+            check_champion(run, promotion)
+    if promotion.alias is None:
+        raise GateRefused(
+            f"{promotion.name} version {promotion.version}: " + "; ".join(promotion.reasons)
+        )
     return RetrainResult(
         validation=validation, train=trained, evaluation=evaluation, promotion=promotion
     )
@@ -148,8 +169,6 @@ def _main(arguments: list[str]) -> int:
         )
         show_evaluation(result.evaluation)
         show_promotion(result.promotion)
-        if not result.promotion.promoted:
-            raise GateRefused("; ".join(result.promotion.reasons))
 
     return exit_code_of(run)
 

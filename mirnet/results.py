@@ -135,6 +135,9 @@ class EvaluationResult(Result):
     digest: str
     split: str
     methods: dict[str, MethodScore]
+    champion_version: str | None = Field(
+        default=None, description="the champion at that time; none: there was none"
+    )
     scores_path: str = Field(description="Parquet, a row an image and method")
     report_path: str | None = None
     seconds: float

@@ -118,7 +118,7 @@ def promote(
 
     result = stages.promote(stages.open_run(params, set_))
     show_promotion(result)
-    if not result.promoted:
+    if result.alias is None:
         raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
 
 

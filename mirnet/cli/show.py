@@ -61,7 +61,7 @@ def show_evaluation(result: EvaluationResult) -> None:
 
 def show_promotion(result: PromotionResult) -> None:
     """The decision with its reasons."""
-    verdict = f"[green]{result.alias}" if result.promoted else "[red]refused"
+    verdict = f"[green]{result.alias}" if result.alias else "[red]refused"
     console.print(f"{result.name} version {result.version}: {verdict}")
     for reason in result.reasons:
         console.print(f"  - {reason}")

@@ -1,0 +1,29 @@
+"""The composition root: the stages as plain functions, typed input to typed result.
+
+The Prefect flows and the command line call these and nothing else. Each stage writes its result
+as JSON to the reports folder, under its own name, from where the next one can go on.
+"""
+
+from mirnet.stages.data import blocking_message, check_version, validate
+from mirnet.stages.enhancing import enhance
+from mirnet.stages.evaluating import evaluate
+from mirnet.stages.models import champion
+from mirnet.stages.promotion import check_champion, promote, undo_promotion
+from mirnet.stages.run import Run, check_services, open_run
+from mirnet.stages.training import train
+
+__all__ = [
+    "Run",
+    "blocking_message",
+    "champion",
+    "check_champion",
+    "check_services",
+    "check_version",
+    "enhance",
+    "evaluate",
+    "open_run",
+    "promote",
+    "train",
+    "undo_promotion",
+    "validate",
+]

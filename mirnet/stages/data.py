@@ -1,0 +1,77 @@
+"""The stages over data: version and validate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mirnet.errors import DataError, GateRefused
+from mirnet.results import DataVersion, ValidationResult
+from mirnet.stages.run import Run
+
+
+def check_version(data: Path, *, allow_modified: bool = False) -> DataVersion:
+    """The version of the data.
+
+    Raises:
+        DataError: no such folder, or files differ from their pin and that is not allowed.
+    """
+    from mirnet.data.versioning import data_version
+
+    version = data_version(data)
+    if version.status == "modified" and not allow_modified:
+        named = ", ".join(version.changed[:5]) + (", ..." if len(version.changed) > 5 else "")
+        raise DataError(
+            f"{data} differs from its pin in {len(version.changed)} files ({named}): "
+            "dvc checkout brings the pinned files back, dvc add pins these, "
+            "--allow-modified goes on"
+        )
+    return version
+
+
+def validate(data: Path, run: Run, *, version: DataVersion | None = None) -> ValidationResult:
+    """Judge the data set. Bad pairs are findings, not exceptions.
+
+    Raises:
+        DataError: no such folder, or nothing in the LoL layout in it.
+    """
+    from mirnet.data.validation import validate_data
+
+    result = validate_data(
+        data,
+        run.params.validation,
+        reports_dir=run.settings.reports_dir / "validation",
+        settings=run.settings,
+        version=version,
+    )
+    result.save(run.report("validate"))
+    return result
+
+
+def blocking_message(result: ValidationResult) -> str:
+    """One line that names what blocks, pair by pair."""
+    critical = [finding for finding in result.findings if finding.severity == "critical"]
+    named = "; ".join(finding.message for finding in critical[:5])
+    more = f"; and {len(critical) - 5} more" if len(critical) > 5 else ""
+    return f"{result.version.path}: {named}{more}"
+
+
+def passed_validation(data: Path, run: Run, version: DataVersion) -> ValidationResult:
+    """The validation that lies in the reports if it is of these data, else a new one."""
+    path = run.report("validate")
+    if path.is_file():
+        known = ValidationResult.load(path)
+        if known.passed and known.version.digest == version.digest:
+            return known.model_copy(update={"splits": split_roles(data, run)})
+    result = validate(data, run, version=version)
+    if not result.passed:
+        raise GateRefused(blocking_message(result))
+    return result
+
+
+def split_roles(data: Path, run: Run) -> dict[str, tuple[str, ...]]:
+    """Pair ids by role, train, val and eval, from the cached manifest."""
+    from mirnet.data.manifest import build_manifest
+    from mirnet.data.splits import split_pairs
+
+    manifest = build_manifest(data, cache_dir=run.manifest_cache)
+    return split_pairs(manifest, run.params.validation)

@@ -1,0 +1,81 @@
+"""Models by address, ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirnet.errors import UsageError
+from mirnet.stages.run import Run
+
+if TYPE_CHECKING:
+    from mirnet.inference import Enhancer
+    from mirnet.tracking.registry import ResolvedModel
+
+CANDIDATE = "mirnet"
+CHAMPION = "champion"
+WELL_LIT = "well_lit_psnr"
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model folder and where it is from."""
+
+    folder: Path
+    name: str
+    version: str | None = None
+    run_id: str | None = None
+    data_digest: str | None = None
+    git_commit: str | None = None
+    weights_digest: str | None = None
+
+
+def open_model(source: str, run: Run) -> OpenedModel:
+    """A folder or published checkpoint as it is, ``models:/NAME@ALIAS`` from the registry.
+
+    Raises:
+        UsageError: no such folder or version.
+        WeightsError: the version is not READY, or its weights are not those registered.
+        ServiceError: MLflow cannot be reached.
+    """
+    if not source.startswith("models:/"):
+        path = Path(source)
+        if not path.exists():
+            raise UsageError(f"{source}: no such model folder; or write models:/NAME@ALIAS")
+        return OpenedModel(folder=path, name=path.resolve().name, weights_digest=_digest(path))
+    from mirnet.tracking.registry import resolve
+
+    model = resolve(source, run.settings)
+    return OpenedModel(
+        folder=model.folder,
+        name=model.name,
+        version=model.version,
+        run_id=model.run_id,
+        data_digest=model.data_digest,
+        git_commit=model.git_commit,
+        weights_digest=_digest(model.folder),
+    )
+
+
+def champion(run: Run) -> ResolvedModel | None:
+    """The champion of the registry; none before the first promotion."""
+    from mirnet.tracking.registry import list_versions, resolve
+
+    name = run.params.promote.name
+    if not any(CHAMPION in v.aliases for v in list_versions(name, run.settings)):
+        return None
+    return resolve(f"models:/{name}@{CHAMPION}", run.settings)
+
+
+def load_enhancer(folder: Path, run: Run) -> Enhancer:
+    """The model of a folder, with the arithmetic that the params ask for."""
+    from mirnet.inference import Enhancer
+
+    return Enhancer.load(folder, precision=run.params.enhance.precision)
+
+
+def _digest(folder: Path) -> str | None:
+    from mirnet.tracking.registry import weights_digest
+
+    return weights_digest(folder) if folder.is_dir() else None

@@ -1,0 +1,52 @@
+"""What every stage is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirnet.config import Params, Settings, load_params, load_settings
+
+
+@dataclass(frozen=True)
+class Run:
+    """Numbers, places, and which flow run asked."""
+
+    params: Params
+    settings: Settings
+    flow_run_id: str | None = None
+
+    def report(self, stage: str) -> Path:
+        """Where the JSON of a stage lies."""
+        return self.settings.reports_dir / f"{stage}.json"
+
+    @property
+    def manifest_cache(self) -> Path:
+        """What is known of files already measured."""
+        return (self.settings.cache_dir or self.settings.workspace) / "manifest"
+
+
+def open_run(
+    params: str | Path | None = None,
+    overrides: list[str] | None = None,
+    *,
+    flow_run_id: str | None = None,
+) -> Run:
+    """Load params and settings once, at the edge.
+
+    Raises:
+        UsageError: unknown preset, file, parameter or variable, or a value out of bounds.
+    """
+    loaded = load_params(params, overrides=tuple(overrides or ()))
+    return Run(params=loaded, settings=load_settings(), flow_run_id=flow_run_id)
+
+
+def check_services(run: Run) -> None:
+    """Find out before any compute is spent whether MLflow can be used.
+
+    Raises:
+        ServiceError: it cannot; names the address.
+    """
+    from mirnet.tracking import check_tracking
+
+    check_tracking(run.settings)

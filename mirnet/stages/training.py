@@ -1,0 +1,72 @@
+"""The stage that trains."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from mirnet.results import DataVersion, TrainResult, ValidationResult
+from mirnet.stages.data import passed_validation
+from mirnet.stages.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    data: Path,
+    run: Run,
+    *,
+    version: DataVersion,
+    model_dir: Path,
+    validation: ValidationResult | None = None,
+    run_name: str | None = None,
+) -> TrainResult:
+    """Train on the scenes that validation left for training; one MLflow run a run name.
+
+    Raises:
+        GateRefused: the data do not pass validation.
+        ServiceError: MLflow, Ray or the checkpoint store cannot be reached.
+    """
+    from mirnet.tracking import EpochLogger, check_tracking, track
+    from mirnet.training import train_model
+
+    check_tracking(run.settings)
+    splits = (validation or passed_validation(data, run, version)).splits
+    name = run_name or f"{run.params.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    log.info("training run %s; the same name resumes it", name)
+    with track(
+        run.settings, purpose="train", name=name, key=name, tags=run_tags(run, version)
+    ) as tracked:
+        tracked.log_params(run.params)
+        tracked.log_data(version, context="training", split="train")
+        tracked.log_text(json.dumps(splits, indent=2), "splits.json")
+        pending = run.settings.workspace / "pending" / f"{tracked.run_id}.jsonl"
+        result = train_model(
+            root=data,
+            train_ids=splits["train"],
+            val_ids=splits["val"],
+            params=run.params,
+            settings=run.settings,
+            digest=version.digest,
+            run_name=name,
+            model_dir=model_dir,
+            on_epoch=EpochLogger(run.settings.mlflow_uri, tracked.run_id, pending.resolve()),
+            mlflow_run_id=tracked.run_id,
+        )
+        tracked.log_metrics({"val/best_psnr": result.best_val_psnr}, data=version)
+        tracked.log_file(model_dir, "model")
+    result.save(run.report("train"))
+    return result
+
+
+def run_tags(run: Run, version: DataVersion) -> dict[str, str | None]:
+    """What every MLflow run says of where it is from."""
+    return {
+        "mirnet.preset": run.params.preset,
+        "mirnet.data_digest": version.digest,
+        "mirnet.data_status": version.status,
+        "mirnet.git_commit": version.git_commit,
+        "mirnet.flow_run": run.flow_run_id,
+    }
