@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mirnet.batch.measures import Measures, measure
 from mirnet.batch.origin import from_metadata, to_metadata
@@ -34,6 +35,23 @@ FORMAT_BY_SUFFIX = {
 _ABOUT_ONE = (KeyRefused, ObjectMissing, TransientStorageError)
 
 EnhanceImage = Callable[[Image], Image]
+
+
+@dataclass(frozen=True)
+class LazyEnhance:
+    """Load the model only where and when there is something to do: in each actor on Ray."""
+
+    load: Callable[[], Any]
+
+
+def as_function(enhance: Any, strength: float) -> EnhanceImage:
+    """What a caller gave as ``enhance``, loaded, as ``Image -> Image``."""
+    if isinstance(enhance, LazyEnhance):
+        enhance = enhance.load()
+    method = getattr(enhance, "enhance_image", None)
+    if method is None:
+        return enhance  # type: ignore[no-any-return]
+    return lambda image: method(image, strength)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,166 @@
+"""The same fate of each image on a cluster: Ray Data with an actor a GPU, or a CPU.
+
+The driver holds the plan, the lease and the record; actors fetch, enhance and commit. An actor
+that dies is replaced and its images are done again, which finds what was done already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import ray.data
+
+from mirnet.batch.pipeline import process
+from mirnet.batch.plan import WorkItem
+from mirnet.batch.process import ImageJob, as_function
+from mirnet.batch.records import Digests, ModelIdentity, Row
+from mirnet.batch.storage import ObjectInfo, open_store
+from mirnet.config import EnhanceParams, Settings, apply_engine_defaults
+from mirnet.errors import ServiceError, StorageError
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 20_000
+_BATCH = 16
+_STOPPED = "stopped"
+_OBJECT_STORE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class RayJob:
+    """What an actor needs to make its own :class:`ImageJob`; holds no client and no secret."""
+
+    source_uri: str
+    target_uri: str
+    model: ModelIdentity
+    params: EnhanceParams
+    run_id: str
+    settings: Settings
+
+    def open(self, enhance: Any) -> ImageJob:
+        """With clients of this process. The lease is watched by the driver."""
+        target = open_store(self.target_uri, self.settings)
+        return ImageJob(
+            source=open_store(self.source_uri, self.settings),
+            target=target,
+            quarantine=target.child(self.params.quarantine_prefix.strip("/")),
+            model=self.model,
+            params=self.params,
+            digests=Digests.of(self.params),
+            run_id=self.run_id,
+            enhance=as_function(enhance, self.params.strength),
+            guard=lambda: None,
+        )
+
+
+class EnhanceActor:
+    """One model on one device."""
+
+    def __init__(self, job: RayJob, enhance: Any) -> None:
+        self._job = job.open(enhance)
+        self._num_threads = job.settings.io_threads
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """Work items as JSON -> rows as JSON, and at the end what stopped it, if anything."""
+        items = [_load_item(text) for text in batch["item"]]
+        done = []
+        try:
+            for row in process(items, self._job, num_threads=self._num_threads):
+                done.append(json.dumps(asdict(row)))
+        except StorageError as error:
+            done.append(json.dumps({_STOPPED: str(error), "transient": error.transient}))
+        return {"row": done}
+
+
+def process_on_ray(
+    items: Iterable[WorkItem], job: RayJob, enhance: Any, *, guard: Callable[[], None]
+) -> Iterator[Row]:
+    """Yield a row an item, in the order in which they end.
+
+    Raises:
+        ServiceError: no Ray at the address, or it lost the work too often.
+        StorageError: as on one machine; also when the lease is lost.
+    """
+    with _connected(job.settings):
+        num_gpus = int(ray.cluster_resources().get("GPU", 0))
+        num_actors = num_gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
+        todo = iter(items)
+        while part := list(itertools.islice(todo, _SLICE)):
+            rows = (
+                ray.data.from_items(
+                    [{"item": _dump_item(item)} for item in part],
+                    override_num_blocks=-(-len(part) // _BATCH),
+                )
+                .map_batches(
+                    EnhanceActor,
+                    fn_constructor_args=(job, enhance),
+                    batch_size=_BATCH,
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
+                    num_cpus=None if num_gpus else 1,
+                    num_gpus=1 if num_gpus else None,
+                )
+                .iter_rows()
+            )
+            for values in _explained(rows):
+                guard()
+                yield _load_row(values["row"])
+
+
+def _load_row(text: str) -> Row:
+    values = json.loads(text)
+    if _STOPPED in values:
+        raise StorageError(values[_STOPPED], transient=values["transient"])
+    return Row(**values)
+
+
+def _explained(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from rows
+    except ray.exceptions.RayError as error:
+        raise ServiceError(f"Ray Data: {str(error).strip().splitlines()[-1]}") from error
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[None]:
+    """Join the cluster of the settings, or start a Ray here that ends with us."""
+    if ray.is_initialized():
+        yield
+        return
+    apply_engine_defaults()
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    try:
+        if settings.ray_address and settings.ray_address != "in-process":
+            ray.init(address=settings.ray_address, logging_level=logging.WARNING)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ServiceError(
+            f"Ray at {settings.ray_address} (MIRNET_RAY_ADDRESS): {str(error).splitlines()[0]}"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _dump_item(item: WorkItem) -> str:
+    return json.dumps([asdict(item.info), item.output_key, item.existing])
+
+
+def _load_item(text: str) -> WorkItem:
+    info, output_key, existing = json.loads(text)
+    return WorkItem(ObjectInfo(**info), output_key, existing)

@@ -1,0 +1,132 @@
+"""Over Ray Data: the same outputs and the same manifest as on one machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import batch_samples
+import pytest
+import ray
+from batch_samples import MODEL, double, fill, picture
+from ray.cluster_utils import Cluster
+
+from mirnet.batch.records import past_rows
+from mirnet.batch.run import run_batch
+from mirnet.batch.storage import open_store
+from mirnet.config import EnhanceParams, Settings
+from mirnet.errors import StorageError
+from mirnet.images import Image
+from mirnet.results import EnhanceResult
+
+PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}
+BAD = {"cut.png": picture(1)[:500], "text.jpg": b"no picture"}
+
+
+@pytest.fixture
+def by_value() -> Iterator[None]:
+    """Workers do not have the folder of the tests on their path."""
+    ray.cloudpickle.register_pickle_by_value(batch_samples)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(batch_samples)
+
+
+def enhance(source: str, target: str, engine: str, model: Any = double) -> EnhanceResult:
+    return run_batch(
+        source,
+        target,
+        enhance=model,
+        model=MODEL,
+        params=EnhanceParams(contact_images=0),
+        settings=Settings(batch_engine=engine, lease_s=30),  # type: ignore[arg-type]
+    )
+
+
+def manifest(target: str) -> dict[str, dict[str, Any]]:
+    rows = [asdict(row) for row in past_rows(open_store(target, Settings()).child("_mirnet"))]
+    assert len(rows) == len({row["input_key"] for row in rows})
+    return {row["input_key"]: row | {"run_id": "", "seconds": 0} for row in rows}
+
+
+def assert_same(target: str, other: str) -> None:
+    assert manifest(target) == manifest(other)
+    store, reference = open_store(target, Settings()), open_store(other, Settings())
+    for key in PICTURES:
+        assert store.get(key).data == reference.get(key).data
+
+
+def mortal(marker: Path) -> Any:
+    def die_once(image: Image) -> Image:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return double(image)
+
+    return die_once
+
+
+def test_same_as_on_one_machine_though_a_worker_is_killed(
+    s3: str, by_value: None, tmp_path: Path
+) -> None:
+    fill(f"{s3}/in", PICTURES | BAD)
+    alone = enhance(f"{s3}/in", f"{s3}/alone", "local")
+    result = enhance(f"{s3}/in", f"{s3}/ray", "ray", mortal(tmp_path / "killed"))
+    assert (tmp_path / "killed").exists()
+    assert (result.enhanced, result.quarantined, result.failed) == (40, 2, 0)
+    assert (alone.enhanced, alone.quarantined, alone.failed) == (40, 2, 0)
+    assert_same(f"{s3}/ray", f"{s3}/alone")
+    assert enhance(f"{s3}/in", f"{s3}/ray", "local").skipped == 42
+
+
+@pytest.mark.slow
+def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
+    fill(f"{s3}/in", PICTURES | BAD)
+    enhance(f"{s3}/in", f"{s3}/alone", "local")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        second = cluster.add_node(num_cpus=2)
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False)
+        removed = False
+
+        def progress(done: int, total: int) -> None:
+            nonlocal removed
+            if done > 10 and not removed:
+                cluster.remove_node(second, allow_graceful=False)
+                removed = True
+
+        def slowly(image: Image) -> Image:
+            time.sleep(0.2)
+            return double(image)
+
+        result = run_batch(
+            f"{s3}/in",
+            f"{s3}/ray",
+            enhance=slowly,
+            model=MODEL,
+            params=EnhanceParams(contact_images=0),
+            settings=Settings(batch_engine="ray", lease_s=30),
+            progress=progress,
+        )
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert removed
+    assert (result.enhanced, result.quarantined, result.failed) == (40, 2, 0)
+    assert_same(f"{s3}/ray", f"{s3}/alone")
+
+
+@pytest.mark.slow
+def test_what_stops_a_run_comes_through_as_it_was(s3: str, by_value: None) -> None:
+    fill(f"{s3}/in", PICTURES)
+
+    def lock_out(image: Image) -> Image:
+        raise StorageError("s3://b: access denied", transient=False)
+
+    with pytest.raises(StorageError, match="access denied"):
+        enhance(f"{s3}/in", f"{s3}/ray", "ray", lock_out)
