@@ -1,0 +1,109 @@
+"""Figures of the report as inline SVG, drawn without a display and without global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from mirnet.evaluation.metrics import luma
+from mirnet.results import EpochMetrics
+
+_COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#495057")
+_GREY = "#868e96"
+
+
+def training_curves(history: Sequence[EpochMetrics]) -> dict[str, str]:
+    """The report's two figures: loss and PSNR over epochs, training and validation."""
+    epochs = [metrics.epoch for metrics in history]
+    return {
+        "Loss": _lines(
+            epochs,
+            {
+                "training": [m.train_loss for m in history],
+                "validation": [m.val_loss for m in history],
+            },
+            label="loss",
+        ),
+        "PSNR": _lines(
+            epochs,
+            {
+                "training": [m.train_psnr for m in history],
+                "validation": [m.val_psnr for m in history],
+            },
+            label="PSNR, dB",
+        ),
+    }
+
+
+def brightness_histogram(pictures: Mapping[str, Sequence[NDArray[np.uint8]]]) -> str:
+    """Share of pixels by luma over all pictures, a line a kind (low, enhanced, reference)."""
+    bins = np.arange(0, 257, 4)
+    figure, axes = _figure()
+    for colour, (name, images) in zip(_COLOURS, pictures.items(), strict=False):
+        counts = sum((np.histogram(luma(image), bins)[0] for image in images), np.zeros(64))
+        share = counts / max(counts.sum(), 1)
+        axes.plot(bins[:-1], share, color=colour, label=name)
+    axes.set_xlabel("luma, 0 to 255")
+    axes.set_ylabel("share of pixels")
+    axes.set_yscale("symlog", linthresh=0.01)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _svg(figure, "Histogram of brightness: " + ", ".join(pictures))
+
+
+def score_strips(scores: Mapping[str, Sequence[float]], *, label: str) -> str:
+    """Every image as a dot, a row a method, with the mean as a bar."""
+    figure, axes = _figure(height=0.6 + 0.35 * len(scores))
+    for row, values in enumerate(scores.values()):
+        axes.plot(values, [row] * len(values), "o", color=_COLOURS[0], alpha=0.45, markersize=5)
+        axes.plot([float(np.mean(values))] * 2, [row - 0.3, row + 0.3], color=_COLOURS[1], lw=2)
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    return _svg(figure, f"{label} of every image by method")
+
+
+def _lines(
+    epochs: Sequence[int], series: Mapping[str, Sequence[float | None]], *, label: str
+) -> str:
+    figure, axes = _figure()
+    for colour, (name, values) in zip(_COLOURS, series.items(), strict=False):
+        known = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), color=colour, label=name, marker=".")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
+    return _svg(figure, f"{label} over epochs: " + ", ".join(series))
+
+
+def _figure(*, height: float = 2.8) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_GREY)
+    axes.tick_params(colors=_GREY, labelsize=8)
+    axes.xaxis.label.set(color=_GREY, size=9)
+    axes.yaxis.label.set(color=_GREY, size=9)
+    axes.grid(axis="both", color=_GREY, alpha=0.15)
+    return figure, axes
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """The figure as an <svg> element with text as text, and a description for screen readers."""
+    buffer = io.StringIO()
+    # ids in one page must not collide, and the same figures give the same bytes
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 9}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    svg = text[text.index("<svg") :]
+    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

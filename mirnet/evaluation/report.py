@@ -1,0 +1,249 @@
+"""One self-contained HTML page for a scored model: opens offline, reads without JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import tempfile
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from mirnet.config import EvaluateParams
+from mirnet.evaluation import charts
+from mirnet.evaluation.gate import Decision
+from mirnet.evaluation.scoring import ScoredPair
+from mirnet.evaluation.statistics import paired_gain
+from mirnet.results import EpochMetrics, MethodScore
+
+LONGEST_SIDE = 800
+MAX_PICTURES = 15
+_WEBP_QUALITY = 90
+_GAIN = "gain"
+
+_COLUMNS = {
+    "ms_ssim": "MS-SSIM",
+    "ciede2000": "CIEDE2000",
+    "gt_mean_psnr": "GT-mean PSNR",
+    "gt_mean_ssim": "GT-mean SSIM",
+    "noise": "noise",
+    "seconds_per_megapixel": "s a megapixel",
+}
+# defect, what it is called, unit
+_DEFECTS = {
+    "added_clipping": ("Clipping", "share of pixels clipped beyond the reference's"),
+    "colour_cast": ("Colour cast", "distance of mean colours in CIE a*b*"),
+    "halo": ("Halo", "grey levels of overshoot beside strong edges"),
+    "added_noise": ("Residual noise", "grey levels of noise beyond the reference's"),
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page says besides scores and pictures."""
+
+    title: str
+    candidate: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    history: Sequence[EpochMetrics] = ()
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One pair of the gallery; images as data URIs by what they show."""
+
+    pair_id: str
+    rank: str
+    psnr: float
+    ssim: float
+    gain: float
+    images: Mapping[str, str]
+
+
+def render_report(
+    target: Path,
+    page: Page,
+    *,
+    scores: pd.DataFrame,
+    summary: Mapping[str, MethodScore],
+    pairs: Sequence[ScoredPair],
+    outputs: Mapping[tuple[str, str], NDArray[np.uint8]],
+    params: EvaluateParams,
+    baseline: str = "autocontrast",
+) -> Path:
+    """Write the page.
+
+    Args:
+        target: The HTML file.
+        scores: a row an image and method; holds ``page.candidate``, and ``baseline`` if its
+            pictures and gains are to be shown.
+        outputs: what the methods gave, by (pair id, method).
+    """
+    known = baseline if baseline in summary and baseline != page.candidate else None
+    pictures = _gallery(page.candidate, known, scores=scores, pairs=pairs, outputs=outputs)
+    html = _template().render(
+        page=page,
+        baseline=known,
+        rows=_summary_rows(page.candidate, scores, summary, params),
+        columns=_COLUMNS,
+        curves=[(k, Markup(v)) for k, v in charts.training_curves(page.history).items()]
+        if page.history
+        else [],
+        pictures=pictures,
+        num_pairs=len(pairs),
+        charts=_distributions(page.candidate, scores, summary, pairs, outputs),
+        failures=_failures(page.candidate, scores, shown={p.pair_id for p in pictures}),
+        images=_image_rows(page.candidate, known, scores),
+        longest_side=LONGEST_SIDE,
+        quality=_WEBP_QUALITY,
+    )
+    return _write(target, html)
+
+
+def _summary_rows(
+    candidate: str,
+    scores: pd.DataFrame,
+    summary: Mapping[str, MethodScore],
+    params: EvaluateParams,
+) -> list[tuple[MethodScore, str]]:
+    """Each method with the candidate's paired gain over it."""
+    rows = []
+    for name, score in summary.items():
+        gain = (
+            ""
+            if name == candidate
+            else str(
+                paired_gain(
+                    scores, candidate, name, num_samples=params.bootstrap_samples, seed=params.seed
+                )
+            )
+        )
+        rows.append((score, gain))
+    return rows
+
+
+def _gallery(
+    candidate: str,
+    baseline: str | None,
+    *,
+    scores: pd.DataFrame,
+    pairs: Sequence[ScoredPair],
+    outputs: Mapping[tuple[str, str], NDArray[np.uint8]],
+) -> list[Picture]:
+    """Best, worst and median first; all pairs if there are few, else evenly over the ranks."""
+    table = _candidate_rows(candidate, baseline, scores).sort_values("psnr", ascending=False)
+    by_id = {pair_id: (low, high) for pair_id, low, high in pairs}
+    ranks = _ranks(len(table))
+    chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), MAX_PICTURES)).round())
+    order = sorted((int(i) for i in chosen), key=lambda i: (i not in ranks, i))
+    pictures = []
+    for index in order:
+        row = table.iloc[index]
+        pair_id = str(row["pair_id"])
+        low, high = by_id[pair_id]
+        shown = {"low": low}
+        if baseline:
+            shown[baseline] = outputs[pair_id, baseline]
+        shown |= {"enhanced": outputs[pair_id, candidate], "reference": high}
+        pictures.append(
+            Picture(
+                pair_id=pair_id,
+                rank=ranks.get(index, f"rank {index + 1} of {len(table)}"),
+                psnr=float(row["psnr"]),
+                ssim=float(row["ssim"]),
+                gain=float(row[_GAIN]),
+                images={name: _data_uri(pixels) for name, pixels in shown.items()},
+            )
+        )
+    return pictures
+
+
+def _ranks(number: int) -> dict[int, str]:
+    names = {(number - 1) // 2: "median", number - 1: "worst", 0: "best"}
+    return dict(sorted(names.items()))
+
+
+def _candidate_rows(candidate: str, baseline: str | None, scores: pd.DataFrame) -> pd.DataFrame:
+    rows = scores[scores["method"] == candidate].reset_index(drop=True)
+    if baseline is None:
+        return rows.assign(**{_GAIN: float("nan")})
+    against = scores[scores["method"] == baseline].set_index("pair_id")["psnr"]
+    return rows.assign(**{_GAIN: rows["psnr"] - rows["pair_id"].map(against)})
+
+
+def _image_rows(
+    candidate: str, baseline: str | None, scores: pd.DataFrame
+) -> list[dict[Hashable, Any]]:
+    rows = _candidate_rows(candidate, baseline, scores).sort_values("psnr")
+    return rows.to_dict(orient="records")
+
+
+def _distributions(
+    candidate: str,
+    scores: pd.DataFrame,
+    summary: Mapping[str, MethodScore],
+    pairs: Sequence[ScoredPair],
+    outputs: Mapping[tuple[str, str], NDArray[np.uint8]],
+) -> list[tuple[str, Markup]]:
+    by_method = {name: scores.loc[scores["method"] == name, "psnr"].tolist() for name in summary}
+    kinds = {
+        "low": [low for _, low, _ in pairs],
+        "enhanced": [outputs[pair_id, candidate] for pair_id, _, _ in pairs],
+        "reference": [high for _, _, high in pairs],
+    }
+    return [
+        ("PSNR of every image", Markup(charts.score_strips(by_method, label="PSNR, dB"))),
+        ("Brightness", Markup(charts.brightness_histogram(kinds))),
+    ]
+
+
+def _failures(
+    candidate: str, scores: pd.DataFrame, *, shown: set[str]
+) -> list[tuple[str, str, list[tuple[str, float, bool]]]]:
+    """Three images a defect in which it is strongest, and whether the gallery has them."""
+    rows = scores[scores["method"] == candidate]
+    found = []
+    for column, (name, unit) in _DEFECTS.items():
+        worst = rows.sort_values(column, ascending=False).head(3)
+        cases = [
+            (str(p), float(v), str(p) in shown)
+            for p, v in zip(worst["pair_id"], worst[column], strict=True)
+        ]
+        found.append((name, unit, cases))
+    return found
+
+
+def _data_uri(pixels: NDArray[np.uint8]) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_WEBP_QUALITY, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _template() -> Template:
+    text = (resources.files("mirnet.evaluation") / "report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["anchor"] = lambda name: "".join(c if c.isalnum() else "-" for c in name)
+    return environment.from_string(text)
+
+
+def _write(target: Path, html: str) -> Path:
+    """Whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(html)
+    Path(name).replace(target)
+    return target
