@@ -21,10 +21,14 @@ from mirnet.stages.run import Run
 from mirnet.stages.training import run_tags
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from mirnet.evaluation.baselines import Enhance
     from mirnet.evaluation.scoring import ScoredPair
+
+    Outputs = dict[tuple[str, str], NDArray[np.uint8]]
 
 _WELL_LIT_PICTURES = 8
 
@@ -59,7 +63,8 @@ def evaluate(
     version = data_version(data)
     ids = split_roles(data, run)["val" if run.params.evaluate.split == "val" else "eval"]
     pairs = [(i, low, high) for i, (low, high) in zip(ids, load_pairs(data, ids), strict=True)]
-    scores, summary = score_pairs(pairs, methods, run.params.evaluate)
+    outputs: Outputs = {}
+    scores, summary = score_pairs(pairs, methods, run.params.evaluate, outputs=outputs)
     if CANDIDATE in methods:
         summary[CANDIDATE] = _with_well_lit(summary[CANDIDATE], methods[CANDIDATE], pairs)
     folder = run.settings.reports_dir / "evaluation"
@@ -74,6 +79,9 @@ def evaluate(
         scores_path=str(folder / "scores.parquet"),
         seconds=time.monotonic() - started,
     )
+    if CANDIDATE in methods:
+        page = _render(result, run, folder, trained, scores=scores, pairs=pairs, outputs=outputs)
+        result = result.model_copy(update={"report_path": str(page)})
     result = _publish(result, run, version=version, scores=scores)
     result.save(run.report("evaluate"))
     return result
@@ -122,6 +130,52 @@ def _with_well_lit(
     return score.model_copy(update={"extra": score.extra | {WELL_LIT: kept}})
 
 
+def _render(
+    result: EvaluationResult,
+    run: Run,
+    folder: Path,
+    trained: TrainResult | None,
+    *,
+    scores: pd.DataFrame,
+    pairs: Sequence[ScoredPair],
+    outputs: Outputs,
+) -> Path:
+    """The page of pictures, curves and figures."""
+    from mirnet.evaluation.report import Page, render_report
+
+    recipe = run.params.train
+    facts = {
+        "data": f"{result.digest} ({result.split})",
+        "model": result.model,
+        "preset": run.params.preset,
+        "recipe": f"{recipe.optimizer}, {recipe.schedule}, batch {recipe.batch_size} of "
+        f"{recipe.patch_size}x{recipe.patch_size}, {recipe.num_epochs} epochs",
+    }
+    if trained:
+        facts |= {
+            "parameters": f"{trained.num_parameters:,}",
+            "training": f"{trained.seconds:.0f} s with {trained.num_workers} workers, best "
+            f"epoch {trained.best_epoch}",
+            "MLflow run": trained.run_id or "",
+        }
+    page = Page(
+        title=f"{run.params.model.name} on {result.split}",
+        candidate=CANDIDATE,
+        facts=facts,
+        history=trained.history if trained else (),
+    )
+    return render_report(
+        folder / "index.html",
+        page,
+        scores=scores,
+        summary=result.methods,
+        pairs=pairs,
+        outputs=outputs,
+        params=run.params.evaluate,
+        baseline=run.params.promote.baseline,
+    )
+
+
 def _publish(
     result: EvaluationResult, run: Run, *, version: DataVersion, scores: pd.DataFrame
 ) -> EvaluationResult:
@@ -141,6 +195,8 @@ def _publish(
             tracked.log_data(version, context="evaluation", split=result.split)
             tracked.log_metrics(_metrics(score), data=version)
             tracked.log_table(scores[scores["method"] == name], "scores.json")
+            if name == CANDIDATE and result.report_path:
+                tracked.log_file(Path(result.report_path))
             methods[name] = score.model_copy(update={"run_id": tracked.run_id})
     candidate = methods.get(CANDIDATE)
     return result.model_copy(
