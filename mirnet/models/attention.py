@@ -12,10 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def pool(x: Tensor) -> Tensor:
-    """Global average over height and width: (N, C, H, W) -> (N, C, 1, 1)."""
-    return x.mean(dim=(2, 3), keepdim=True)
+from mirnet.models.statistics import WHOLE, Statistics
 
 
 class SelectiveKernelFusion(nn.Module):
@@ -33,20 +30,10 @@ class SelectiveKernelFusion(nn.Module):
             nn.Conv2d(hidden, channels, 1, bias=False) for _ in range(num_streams)
         )
 
-    def weights(self, pooled: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Weights a stream, each (N, C, 1, 1), from the pooled streams.
-
-        The mean of the sum is the sum of the means, so the sum itself is never formed.
-        """
-        total = pooled[0]
-        for other in pooled[1:]:
-            total = total + other
-        hidden = self.activation(self.squeeze(total))
+    def forward(self, streams: Sequence[Tensor], statistics: Statistics = WHOLE) -> Tensor:
+        hidden = self.activation(self.squeeze(statistics.mean(*streams)))
         scores = torch.stack([expand(hidden) for expand in self.expand])
-        return tuple(scores.softmax(dim=0).unbind())
-
-    def forward(self, streams: Sequence[Tensor]) -> Tensor:
-        first, *others = self.weights([pool(stream) for stream in streams])
+        first, *others = scores.softmax(dim=0).unbind()
         fused = streams[0] * first
         for stream, weight in zip(streams[1:], others, strict=True):
             fused = fused + stream * weight
@@ -97,12 +84,21 @@ class DualAttention(nn.Module):
         self.channel = ChannelAttention(channels)
         self.fuse = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
         r = self.conv2(self.activation(self.conv1(x)))
         by_pixel, by_channel = self.fuse.weight.chunk(2, dim=1)
+        gates = self.channel(statistics.mean(r))
         # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number a pixel
         gated = self.spatial(r) * F.conv2d(r, by_pixel)
-        return x + gated + F.conv2d(r * self.channel(pool(r)), by_channel)
+        out: Tensor = x + gated + self._by_channel(r, gates, by_channel)
+        return out
+
+    @staticmethod
+    def _by_channel(r: Tensor, gates: Tensor, weight: Tensor) -> Tensor:
+        if torch.compiler.is_exporting() or gates.shape != (1, r.shape[1], 1, 1):
+            return F.conv2d(r * gates, weight)
+        # one gate a channel for the whole batch goes into the weight: no pass over the map
+        return F.conv2d(r, weight * gates.reshape(1, -1, 1, 1))
 
 
 class ContextBlock(nn.Module):
@@ -116,14 +112,9 @@ class ContextBlock(nn.Module):
         self.expand = nn.Conv2d(channels, channels, 1, bias=False)
         self.slope = slope
 
-    def context(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, 1, 1): pixels averaged with a softmax over all of them."""
-        n, c = x.shape[:2]
-        mask = self.mask(x).reshape(n, -1, 1).softmax(dim=1)
-        return (x.reshape(n, c, -1) @ mask.to(x.dtype)).reshape(n, c, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shift: Tensor = self.expand(F.leaky_relu(self.squeeze(self.context(x)), self.slope))
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        context = statistics.attended(x, self.mask(x))
+        shift: Tensor = self.expand(F.leaky_relu(self.squeeze(context), self.slope))
         return x + shift
 
 
@@ -137,6 +128,6 @@ class ResidualContext(nn.Module):
         self.context = ContextBlock(channels, slope=slope)
         self.slope = slope
 
-    def forward(self, x: Tensor) -> Tensor:
-        r = self.context(self.conv2(F.leaky_relu(self.conv1(x), self.slope)))
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        r = self.context(self.conv2(F.leaky_relu(self.conv1(x), self.slope)), statistics)
         return x + F.leaky_relu(r, self.slope)

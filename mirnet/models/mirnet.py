@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mirnet.models.attention import DualAttention, SelectiveKernelFusion
 from mirnet.models.resize import resize
+from mirnet.models.statistics import WHOLE, Statistics
 
 NUM_ROWS = 3
 
@@ -15,6 +16,9 @@ class MultiScaleBlock(nn.Module):
 
     (N, C, H, W) -> (N, C, H, W); H and W multiples of 4, at least 8.
     """
+
+    # how many global averages one pass asks for
+    num_statistics = 10
 
     def __init__(self, channels: int, *, activation: nn.Module) -> None:
         super().__init__()
@@ -36,10 +40,11 @@ class MultiScaleBlock(nn.Module):
         self.last = nn.ModuleList(resize(widths[row], steps=-row) for row in range(1, NUM_ROWS))
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        rows = [self.attention[0](x)]
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        rows = [self.attention[0](x, statistics)]
         for row in range(1, NUM_ROWS):
-            rows.append(self.attention[row](self.exchange[f"{row - 1}_{row}"](rows[-1])))
+            below = self.exchange[f"{row - 1}_{row}"](rows[-1])
+            rows.append(self.attention[row](below, statistics))
         mixed = []
         for target in range(NUM_ROWS):
             streams = [
@@ -48,9 +53,10 @@ class MultiScaleBlock(nn.Module):
                 else self.exchange[f"{source}_{target}"](rows[source])
                 for source in range(NUM_ROWS)
             ]
-            mixed.append(self.attention[target](self.fusion[target](streams)))
+            fused = self.fusion[target](streams, statistics)
+            mixed.append(self.attention[target](fused, statistics))
         full = [mixed[0], *(up(row) for up, row in zip(self.last, mixed[1:], strict=True))]
-        out: Tensor = x + self.conv(self.fusion[0](full))
+        out: Tensor = x + self.conv(self.fusion[0](full, statistics))
         return out
 
 
@@ -59,13 +65,16 @@ class ResidualGroup(nn.Module):
 
     def __init__(self, channels: int, *, num_blocks: int, activation: nn.Module) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(
-            *(MultiScaleBlock(channels, activation=activation) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(
+            MultiScaleBlock(channels, activation=activation) for _ in range(num_blocks)
         )
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv(self.blocks(x))
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        y = x
+        for block in self.blocks:
+            y = block(y, statistics)
+        out: Tensor = x + self.conv(y)
         return out
 
 
@@ -84,14 +93,16 @@ class MIRNet(nn.Module):
         # one for all dual attention units, as in the published network
         activation = nn.PReLU()
         self.conv_in = nn.Conv2d(3, n_feat, 3, padding=1, bias=False)
-        self.groups = nn.Sequential(
-            *(
-                ResidualGroup(n_feat, num_blocks=num_msrb, activation=activation)
-                for _ in range(num_rrg)
-            )
+        self.groups = nn.ModuleList(
+            ResidualGroup(n_feat, num_blocks=num_msrb, activation=activation)
+            for _ in range(num_rrg)
         )
         self.conv_out = nn.Conv2d(n_feat, 3, 3, padding=1, bias=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        out: Tensor = image + self.conv_out(self.groups(self.conv_in(image)))
+    def forward(self, image: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        # bf16 weights work on a float32 image, whose sum with the residual stays float32
+        features = self.conv_in(image.to(self.conv_in.weight.dtype))
+        for group in self.groups:
+            features = group(features, statistics)
+        out: Tensor = image + self.conv_out(features)
         return out

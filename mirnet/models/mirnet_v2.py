@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mirnet.models.attention import ResidualContext, SelectiveKernelFusion
 from mirnet.models.resize import AverageDown, BilinearUp
+from mirnet.models.statistics import WHOLE, Statistics
 
 SLOPE = 0.2
 GROUPS = (1, 2, 4, 4)
@@ -16,6 +17,9 @@ class MultiScaleBlockV2(nn.Module):
 
     (N, C, H, W) -> (N, C, H, W); H and W multiples of 4.
     """
+
+    # how many global averages one pass asks for
+    num_statistics = 10
 
     def __init__(self, channels: int, *, groups: int) -> None:
         super().__init__()
@@ -31,12 +35,14 @@ class MultiScaleBlockV2(nn.Module):
         self.up_top = nn.ModuleList(BilinearUp(mid, top) for _ in range(2))
         self.conv = nn.Conv2d(top, top, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
         top, mid, bot = x, self.down_mid(x), self.down_bot(x)
         for up_mid, up_top in zip(self.up_mid, self.up_top, strict=True):
-            top, mid, bot = self.context_top(top), self.context_mid(mid), self.context_bot(bot)
-            mid = self.fusion_mid((mid, up_mid(bot)))
-            top = self.fusion_top((top, up_top(mid)))
+            top = self.context_top(top, statistics)
+            mid = self.context_mid(mid, statistics)
+            bot = self.context_bot(bot, statistics)
+            mid = self.fusion_mid((mid, up_mid(bot)), statistics)
+            top = self.fusion_top((top, up_top(mid)), statistics)
         out: Tensor = x + self.conv(top)
         return out
 
@@ -46,13 +52,16 @@ class ResidualGroupV2(nn.Module):
 
     def __init__(self, channels: int, *, num_blocks: int, groups: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(
-            *(MultiScaleBlockV2(channels, groups=groups) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(
+            MultiScaleBlockV2(channels, groups=groups) for _ in range(num_blocks)
         )
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv(self.blocks(x))
+    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        y = x
+        for block in self.blocks:
+            y = block(y, statistics)
+        out: Tensor = x + self.conv(y)
         return out
 
 
@@ -69,14 +78,16 @@ class MIRNetV2(nn.Module):
     def __init__(self, *, n_feat: int = 80, num_rrg: int = 4, num_msrb: int = 2) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(3, n_feat, 3, padding=1, bias=False)
-        self.groups = nn.Sequential(
-            *(
-                ResidualGroupV2(n_feat, num_blocks=num_msrb, groups=GROUPS[min(i, len(GROUPS) - 1)])
-                for i in range(num_rrg)
-            )
+        self.groups = nn.ModuleList(
+            ResidualGroupV2(n_feat, num_blocks=num_msrb, groups=GROUPS[min(i, len(GROUPS) - 1)])
+            for i in range(num_rrg)
         )
         self.conv_out = nn.Conv2d(n_feat, 3, 3, padding=1, bias=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        out: Tensor = image + self.conv_out(self.groups(self.conv_in(image)))
+    def forward(self, image: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+        # bf16 weights work on a float32 image, whose sum with the residual stays float32
+        features = self.conv_in(image.to(self.conv_in.weight.dtype))
+        for group in self.groups:
+            features = group(features, statistics)
+        out: Tensor = image + self.conv_out(features)
         return out
