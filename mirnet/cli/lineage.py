@@ -1,0 +1,69 @@
+"""``mirnet lineage``: where an enhanced picture came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mirnet.batch.records import Row
+    from mirnet.config import Settings
+
+app = typer.Typer(
+    invoke_without_command=True,
+    context_settings={"allow_interspersed_args": True},
+    help="Where an enhanced picture came from.",
+)
+
+
+@app.callback()
+def lineage(
+    picture: Annotated[str, typer.Argument(help="Output or quarantined copy: path or s3://...")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """Input and its version, model version, MLflow run, data digest, git commit, gate decision."""
+    import json
+
+    from mirnet.batch.origin import trace
+    from mirnet.config import load_settings
+
+    settings = load_settings()
+    row = trace(picture, settings).row
+    facts = {
+        "picture": picture,
+        "fate": row.status,
+        "reason": row.reason,
+        "input": row.input_key,
+        "input version": row.input_version,
+        "model": row.model_name,
+        "model version": row.model_version,
+        "MLflow run": row.model_run_id,
+        "data digest": row.data_digest,
+        "git commit": row.git_commit,
+        "gate": _gate(row, settings),
+        "batch run": row.run_id,
+        "settings digest": row.settings_digest,
+    }
+    facts = {name: value for name, value in facts.items() if value is not None}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        typer.echo(f"{name:<{width}}  {value}")
+
+
+def _gate(row: Row, settings: Settings) -> str | None:
+    """What the gate decided over the model version, as the registry keeps it."""
+    if row.model_version is None:
+        return None
+    from mirnet.errors import ServiceError, UsageError
+    from mirnet.tracking.registry import get_version
+
+    try:
+        tags = get_version(f"models:/{row.model_name}/{row.model_version}", settings).tags
+    except (ServiceError, UsageError) as error:
+        return f"not known: {error}"
+    decision, reasons = tags.get("mirnet.gate"), tags.get("mirnet.gate_reasons")
+    return f"{decision}: {reasons}" if decision else "not known: the version carries no decision"
