@@ -213,6 +213,7 @@ def _log_model(
     from mirnet.tracking.packaging import verify_package, write_package
 
     run = client.get_run(run_id)
+    _fail_unfinished(client, run.info.experiment_id, run_id)
     logged = client.create_logged_model(
         run.info.experiment_id,
         name=_architecture_name(model_dir),
@@ -241,6 +242,13 @@ def _log_model(
         client.finalize_logged_model(logged.model_id, status)
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
+
+
+def _fail_unfinished(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """Models of this run whose upload a dead process began and did not end."""
+    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+        if str(model.status) == "PENDING":
+            client.finalize_logged_model(model.model_id, "FAILED")
 
 
 def _architecture_name(model_dir: Path) -> str:

@@ -197,6 +197,8 @@ def open_run(
 ) -> TrackedRun:
     """Create the run, or go on with the one of the same key. Prefer :func:`track`."""
     client, uri = connect(settings), settings.mlflow_uri
+    # MLflow's filters have no way to write a quote inside a value
+    key = key.replace("'", "_") if key else None
     ours = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
     with service_errors(uri):
         experiment_id = _experiment(client, settings, purpose)
@@ -255,8 +257,7 @@ def _experiment(client: MlflowClient, settings: Settings, purpose: Purpose) -> s
 
 
 def _find(client: MlflowClient, experiment_id: str, key: str) -> str | None:
-    quoted = key.replace("'", "\\'")
-    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{quoted}'", max_results=1)
+    found = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     return str(found[0].info.run_id) if found else None
 
 

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mirnet.config import ModelParams, Settings
+from mirnet.models import build, save_model
+from mirnet.results import DataVersion
+from mirnet.tracking import connect, registry, track
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store with its tables, which take seconds to create."""
+    settings = Settings(workspace=tmp_path_factory.mktemp("empty-store"))
+    connect(settings)
+    return settings.workspace / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty_store: Path, settings: Settings) -> Settings:
+    """Settings with a store of the test's own."""
+    settings.workspace.mkdir(parents=True)
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
+    return settings
+
+
+@pytest.fixture
+def version() -> DataVersion:
+    return DataVersion(
+        path="somewhere/data",
+        digest="d48f655e14b913db367785d6acd73c6a.dir",
+        num_files=1000,
+        size=348058979,
+        status="clean",
+        git_commit="abc123",
+    )
+
+
+def make_model(folder: Path, *, seed: int) -> Path:
+    torch.manual_seed(seed)
+    return save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), folder)
+
+
+@pytest.fixture(scope="session")
+def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A store with versions 1 to 3 of the model 'mirnet'. Copy its database before changes."""
+    root = tmp_path_factory.mktemp("three-versions")
+    settings = Settings(workspace=root / "workspace")
+    settings.workspace.mkdir()
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
+    for seed in (1, 2, 3):
+        folder = make_model(root / f"model-{seed}", seed=seed)
+        with track(settings, purpose="train", name=f"seed {seed}", key=str(seed)) as run:
+            pass
+        registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
+    return settings
+
+
+@pytest.fixture
+def versions(three_versions: Settings, settings: Settings) -> Settings:
+    """A store of the test's own with versions 1 to 3; their artifacts are shared."""
+    settings.workspace.mkdir(parents=True)
+    shutil.copy(three_versions.workspace / "mlflow.db", settings.workspace / "mlflow.db")
+    return settings
