@@ -53,10 +53,7 @@ def services(home: Home, plan: Plan, secrets: Secrets) -> list[Service]:
 
 def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, str]:
     """Under which a person, the worker and its flows reach the stack. Holds secrets."""
-    return {
-        "AWS_ACCESS_KEY_ID": secrets.s3_pipeline_key,
-        "AWS_SECRET_ACCESS_KEY": secrets.s3_pipeline_secret,
-        "AWS_REGION": "us-east-1",
+    return _pipeline_keys(secrets) | {
         "AWS_ENDPOINT_URL": plan.url("s3"),
         "MIRNET_S3_ENDPOINT_URL": plan.url("s3"),
         "MIRNET_TRACKING_URI": plan.url("mlflow"),
@@ -74,6 +71,14 @@ def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, st
         "PREFECT_CLIENT_MAX_RETRIES": "7",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.ray,
+    }
+
+
+def _pipeline_keys(secrets: Secrets) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": secrets.s3_pipeline_key,
+        "AWS_SECRET_ACCESS_KEY": secrets.s3_pipeline_secret,
+        "AWS_REGION": "us-east-1",
     }
 
 
@@ -293,8 +298,11 @@ def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _ray_environment(secrets: Secrets) -> dict[str, str]:
+def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
     return child_environment(
+        # the checkpoints of training go from the nodes to the bucket
+        **_pipeline_keys(secrets),
+        AWS_ENDPOINT_URL=plan.url("s3"),
         GLOO_SOCKET_IFNAME="lo",
         NO_PROXY=LOOPBACK,
         RAY_AUTH_MODE="token",
@@ -330,7 +338,7 @@ def _ray_head(plan: Plan, secrets: Secrets) -> Service:
             f"--dashboard-port={plan.ports['ray-dashboard']}",
             f"--temp-dir={plan.run_dir}",
         ),
-        env=_ray_environment(secrets),
+        env=_ray_environment(plan, secrets),
         probe=http_probe(f"{plan.url('ray-dashboard')}/api/version", headers=bearer(secrets.ray)),
         prepare=lambda: plan.run_dir.mkdir(exist_ok=True, mode=0o700),
         address=plan.url("ray-dashboard"),
@@ -350,7 +358,7 @@ def _ray_node(plan: Plan, secrets: Secrets, number: int) -> Service:
             *_ray_argv(plan, host, f"ray-agent-{number}", 1),
             f"--address={RAY_HEAD}:{plan.ports['ray-gcs']}",
         ),
-        env=_ray_environment(secrets),
+        env=_ray_environment(plan, secrets),
         probe=http_probe(
             f"{plan.url('ray-dashboard')}/api/v0/nodes", headers=bearer(secrets.ray), accept=alive
         ),

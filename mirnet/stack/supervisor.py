@@ -108,6 +108,7 @@ class Keeper(threading.Thread):
                 user=owner,
                 group=owner,
                 extra_groups=[] if owner else None,
+                umask=0o077,
             )
         self._note("starting", pid=self._process.pid, restarts=restarts, message="")
         logger.info("%s: started as %d", self.name, self._process.pid)
