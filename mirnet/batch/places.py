@@ -10,7 +10,7 @@ from pathlib import Path
 from mirnet.batch.origin import single_records
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.process import FORMAT_BY_SUFFIX
-from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_rows
+from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_marks
 from mirnet.batch.storage import ObjectInfo, Place, Store, is_s3, open_source, open_store
 from mirnet.config import EnhanceParams, Settings
 from mirnet.errors import UsageError
@@ -44,7 +44,7 @@ class Batch:
 
     def fill(self, plan: Plan, *, limit: int | None) -> None:
         """Into the plan: what is done, what lies there, what is to do."""
-        plan.add_done(past_rows(self.records))
+        plan.add_done(past_marks(self.records))
         plan.add_outputs(self._outputs())
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mirnet.batch.records import RECORDS, Digests, ModelIdentity, Row
+from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
 from mirnet.config import EnhanceParams
 
@@ -109,20 +109,20 @@ class Plan:
         self._db.close()
         self._folder.cleanup()
 
-    def add_done(self, rows: Iterable[Row]) -> None:
+    def add_done(self, marks: Iterable[Mark]) -> None:
         """What earlier runs did; of two rows of a key the later one counts."""
         self._db.executemany(
             "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
             (
                 (
-                    row.input_key,
-                    row.input_version,
-                    row.model_label,
-                    row.settings_digest,
-                    row.status,
-                    row.output_key,
+                    mark.input_key,
+                    mark.input_version,
+                    mark.model_label,
+                    mark.settings_digest,
+                    mark.status,
+                    mark.output_key,
                 )
-                for row in rows
+                for mark in marks
             ),
         )
 

@@ -20,7 +20,7 @@ import ray.data
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.process import ImageJob, as_function
-from mirnet.batch.records import Digests, ModelIdentity, Row
+from mirnet.batch.records import Digests, ModelIdentity, Row, as_dict
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import EnhanceParams, Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
@@ -73,7 +73,7 @@ class EnhanceActor:
         done = []
         try:
             for row in process(items, self._job, num_threads=self._num_threads):
-                done.append(json.dumps(asdict(row)))
+                done.append(json.dumps(as_dict(row)))
         except StorageError as error:
             done.append(json.dumps({_STOPPED: str(error), "transient": error.transient}))
         return {"row": done}

@@ -7,8 +7,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 import pyarrow as pa
@@ -80,6 +80,35 @@ def _arrow_type(annotation: str) -> pa.DataType:
 
 
 SCHEMA = pa.schema([(each.name, _arrow_type(str(each.type))) for each in fields(Row)])
+_NAMES = tuple(each.name for each in fields(Row))
+_KNOWN = frozenset(_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What planning needs of a row: whether this input has been done, by what, to where."""
+
+    input_key: str
+    input_version: str
+    status: Status
+    settings_digest: str
+    model_name: str
+    output_key: str | None = None
+    model_version: str | None = None
+    model_run_id: str | None = None
+
+    @property
+    def model_label(self) -> str:
+        """As :attr:`ModelIdentity.label`."""
+        return ModelIdentity(self.model_name, self.model_version, self.model_run_id).label
+
+
+_MARK_NAMES = tuple(each.name for each in fields(Mark))
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """As dataclasses.asdict, which copies deeply and takes ten times as long."""
+    return {name: getattr(row, name) for name in _NAMES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +135,9 @@ def _digest(params: EnhanceParams, names: set[str]) -> str:
 def dump_rows(rows: list[Row], format: Format) -> bytes:
     """Rows as one file."""
     if format == "jsonl":
-        return "".join(json.dumps(asdict(row)) + "\n" for row in rows).encode()
+        return "".join(json.dumps(as_dict(row)) + "\n" for row in rows).encode()
     buffer = io.BytesIO()
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
+    table = pa.Table.from_pylist([as_dict(row) for row in rows], schema=SCHEMA)
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
@@ -116,7 +145,7 @@ def dump_rows(rows: list[Row], format: Format) -> bytes:
 def load_rows(data: bytes, format: Format) -> Iterator[Row]:
     """What :func:`dump_rows` wrote, by this or an older version of Mirnet."""
     for values in _load_dicts(data, format):
-        yield Row(**{name: value for name, value in values.items() if name in SCHEMA.names})
+        yield Row(**{name: value for name, value in values.items() if name in _KNOWN})
 
 
 def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
@@ -125,6 +154,16 @@ def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
         return
     for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(10_000):
         yield from batch.to_pylist()
+
+
+def _load_marks(data: bytes, format: Format) -> Iterator[Mark]:
+    if format == "jsonl":
+        for values in _load_dicts(data, format):
+            yield Mark(**{name: values.get(name) for name in _MARK_NAMES})  # type: ignore[arg-type]
+        return
+    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(10_000, columns=_MARK_NAMES):
+        columns = (batch.column(name).to_pylist() for name in _MARK_NAMES)
+        yield from map(Mark, *columns)
 
 
 class RunRecord:
@@ -194,6 +233,17 @@ class RunRecord:
 
 def past_rows(records: Store) -> Iterator[Row]:
     """Rows of all runs, in the order of their leases; of dead runs, the parts they left."""
+    for data, format in _past_files(records):
+        yield from load_rows(data, format)
+
+
+def past_marks(records: Store) -> Iterator[Mark]:
+    """As :func:`past_rows`, with what planning needs only."""
+    for data, format in _past_files(records):
+        yield from _load_marks(data, format)
+
+
+def _past_files(records: Store) -> Iterator[tuple[bytes, Format]]:
     runs = records.child(RUNS)
     by_run: dict[str, list[str]] = {}
     for info in runs.list():
@@ -202,10 +252,6 @@ def past_rows(records: Store) -> Iterator[Row]:
     for run_id in sorted(by_run):
         names = by_run[run_id]
         wanted = "manifest" if SUMMARY in names else "part-"
-        yield from _rows_of(runs.child(run_id), [n for n in names if n.startswith(wanted)])
-
-
-def _rows_of(run: Store, names: Iterable[str]) -> Iterator[Row]:
-    for name in sorted(names):
-        format: Format = "jsonl" if name.endswith(".jsonl") else "parquet"
-        yield from load_rows(run.get(name).data, format)
+        for name in sorted(name for name in names if name.startswith(wanted)):
+            format: Format = "jsonl" if name.endswith(".jsonl") else "parquet"
+            yield runs.child(run_id).get(name).data, format

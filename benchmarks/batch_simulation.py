@@ -1,0 +1,304 @@
+"""Ten million made-up keys through the real plan, lease, commit and record code, with kills,
+sleepers that wake up after a takeover, and jobs that race; then the invariants are checked.
+
+    python benchmarks/batch_simulation.py --keys 10000000
+
+Only the store (in memory, with a clock of its own) and the pictures (constants) are made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mirnet.batch import process
+from mirnet.batch.lease import Lease, LeaseHeld
+from mirnet.batch.measures import Measures
+from mirnet.batch.origin import from_metadata
+from mirnet.batch.places import Batch
+from mirnet.batch.plan import Plan, Planner
+from mirnet.batch.process import Fetched, ImageJob
+from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord, past_rows
+from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
+from mirnet.config import EnhanceParams
+from mirnet.images import Image
+
+LEASE_S = 1e6
+SHARD = 200_000
+NIGHTS = 3
+PART = 4000
+PICTURE = Image(np.zeros((1, 1, 3), np.uint8))
+MEASURES = Measures(0.1, 0.2, 0.0, 0.01, 0.3)
+
+
+class Killed(Exception):
+    """Raised by every call of a dead process, so that nothing it does has an effect."""
+
+
+@dataclass
+class Disk:
+    """What all processes see."""
+
+    objects: dict[str, tuple[bytes, int, bytes, float]] = field(default_factory=dict)
+    writes: Counter[str] = field(default_factory=Counter)
+    clock: float = 0.0
+    version: int = 0
+
+
+class MemoryStore(Store):
+    """One process's view of the disk."""
+
+    def __init__(self, disk: Disk, life: dict[str, bool], prefix: str = "") -> None:
+        self.uri = f"memory/{prefix}"
+        self._disk, self._life, self._prefix = disk, life, prefix
+
+    def _alive(self) -> Disk:
+        if not self._life["alive"]:
+            raise Killed
+        return self._disk
+
+    def check(self) -> None:
+        self._alive()
+
+    def address(self, key: str) -> str:
+        return self._prefix + key
+
+    def child(self, name: str) -> Store:
+        return MemoryStore(self._disk, self._life, f"{self._prefix}{name}/")
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        start = self._prefix + prefix
+        for key, (data, version, _, modified) in list(self._alive().objects.items()):
+            if key.startswith(start):
+                yield ObjectInfo(key[len(self._prefix) :], len(data), str(version), modified)
+
+    def head(self, key: str) -> Head | None:
+        found = self._alive().objects.get(self._prefix + key)
+        if found is None:
+            return None
+        data, version, metadata, modified = found
+        known = json.loads(metadata) if metadata else {}
+        return Head(len(data), str(version), known, self._disk.clock - modified)
+
+    def get(self, key: str) -> Blob:
+        found = self._alive().objects.get(self._prefix + key)
+        if found is None:
+            raise ObjectMissing(key)
+        return Blob(found[0], str(found[1]))
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "",  # noqa: ARG002
+        metadata: Mapping[str, str] | None = None,
+        replaces: str | None = None,
+        absent: bool = False,
+    ) -> str | None:
+        disk, full = self._alive(), self._prefix + key
+        found = disk.objects.get(full)
+        if (absent and found) or (replaces and (not found or str(found[1]) != replaces)):
+            return None
+        disk.version += 1
+        packed = json.dumps(dict(metadata)).encode() if metadata else b""
+        disk.objects[full] = (data, disk.version, packed, disk.clock)
+        if metadata:
+            disk.writes[f"{key} {metadata['mirnet-input-version']}"] += 1
+        return str(disk.version)
+
+    def delete(self, key: str) -> None:
+        self._alive().objects.pop(self._prefix + key, None)
+
+    def copy_from(
+        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+    ) -> None:
+        raise NotImplementedError("no picture of the simulation is bad")
+
+
+class Inputs(MemoryStore):
+    """Keys that are computed, not stored; one in a thousand changes from night to night."""
+
+    def __init__(self, disk: Disk, life: dict[str, bool], *, shard: int, num: int) -> None:
+        super().__init__(disk, life, "in/")
+        self.shard, self.num, self.night = shard, num, 0
+
+    def version(self, number: int) -> str:
+        changes = sum((number * 7919 + night) % 1000 == 0 for night in range(1, self.night + 1))
+        return f"v{changes}"
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:  # noqa: ARG002
+        for number in range(self.num):
+            yield ObjectInfo(self.key(number), 1, self.version(number), 0.0)
+
+    def key(self, number: int) -> str:
+        return f"{self.shard:03d}/{number:07d}.png"
+
+    def get(self, key: str) -> Blob:
+        self._alive()
+        return Blob(b"x", self.version(int(key[4:11])))
+
+
+def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[str]:
+    """What run_batch does, in steps that can be interleaved. The guard never notices anything:
+    the worst case of a process that slept."""
+    model = ModelIdentity("mirnet", "1")
+    planner = Planner(model=model, params=params, digests=Digests.of(params))
+    target = view.child("out")
+    batch = Batch(Place(inputs), target, target.child("_mirnet"), planner, params)
+    with Lease(batch.records, lease_s=LEASE_S) as lease, Plan() as plan:
+        yield lease.run_id
+        batch.fill(plan, limit=None)
+        job = ImageJob(
+            source=inputs,
+            target=target,
+            quarantine=batch.quarantine,
+            model=model,
+            params=params,
+            digests=planner.digests,
+            run_id=lease.run_id,
+            enhance=lambda image: image,
+            guard=lambda: None,
+        )
+        record = RunRecord(batch.records, lease.run_id, format="parquet")
+        for number, item in enumerate(plan):
+            state = job.fetch(item)
+            if isinstance(state, Fetched):
+                state = job.apply(state)
+            record.add(state if isinstance(state, Row) else job.commit(state))
+            if number % PART == PART - 1:
+                record.flush()
+            yield "row"
+        record.finish({"counts": {}})
+
+
+class World:
+    """Processes over one shard."""
+
+    def __init__(self, shard: int, num: int) -> None:
+        self.chance = random.Random(shard)
+        self.disk, self.shard, self.num = Disk(), shard, num
+        self.night = 0
+        self.events: Counter[str] = Counter()
+        self.run_ids: list[str] = []
+        self.sleepers: list[tuple[Iterator[str], dict[str, bool]]] = []
+
+    def start(self) -> tuple[Iterator[str], dict[str, bool]] | None:
+        life = {"alive": True}
+        inputs = Inputs(self.disk, life, shard=self.shard, num=self.num)
+        inputs.night = self.night
+        steps = work(MemoryStore(self.disk, life), inputs, EnhanceParams())
+        try:
+            run_id = next(steps)
+        except LeaseHeld:
+            self.events["held off"] += 1
+            return None
+        assert not self.run_ids or run_id > self.run_ids[-1], "terms grow"
+        self.run_ids.append(run_id)
+        self.events["started"] += 1
+        return steps, life
+
+    def kill(self, steps: Iterator[str], life: dict[str, bool]) -> None:
+        life["alive"] = False
+        with contextlib.suppress(Killed):
+            steps.close()  # type: ignore[attr-defined]
+        self.disk.clock += 2 * LEASE_S
+
+    def run_night(self) -> None:
+        budget = 4
+        while True:
+            started = self.start()
+            assert started, "nobody is at work"
+            steps, life = started
+            assert self.start() is None, "one job a target"
+            if budget:
+                budget -= 1
+                self._advance(steps, self.chance.randrange(max(1, self.num // 3)))
+                self._wake_sleepers()
+                if self.chance.random() < 0.6:
+                    self.kill(steps, life)
+                    self.events["killed"] += 1
+                else:
+                    self.sleepers.append((steps, life))
+                    self.disk.clock += 2 * LEASE_S
+                    self.events["slept through its lease"] += 1
+                continue
+            self._advance(steps, None)
+            self._wake_sleepers()
+            return
+
+    def _wake_sleepers(self) -> None:
+        """They commit some more, not knowing better, and then die."""
+        for steps, life in self.sleepers[:-1] if self.chance.random() < 0.5 else self.sleepers:
+            if life["alive"]:
+                self._advance(steps, self.chance.randrange(3 * PART))
+                self.kill(steps, life)
+                self.events["woke up and went on"] += 1
+
+    def _advance(self, steps: Iterator[str], most: int | None) -> None:
+        for done, _ in enumerate(steps):
+            if most is not None and done >= most:
+                return
+
+    def check(self) -> None:
+        """The invariants."""
+        inputs = Inputs(self.disk, {"alive": True}, shard=self.shard, num=self.num)
+        inputs.night = self.night
+        wanted = {info.key: info.version for info in inputs.list()}
+        target = MemoryStore(self.disk, {"alive": True}, "out/")
+        outputs = {i.key for i in target.list() if not i.key.startswith("_mirnet/")}
+        assert outputs == set(wanted), "each input has exactly one output"
+        for key, version in wanted.items():
+            head = target.head(key)
+            origin = head and from_metadata(head.metadata)
+            assert origin and origin.is_of(key) and origin.row.input_version == version
+        final = {row.input_key: row for row in past_rows(target.child("_mirnet"))}
+        assert {key: row.input_version for key, row in final.items()} == wanted
+        assert {row.status for row in final.values()} == {"enhanced"}
+        assert set(self.disk.writes.values()) == {1}, "no version of an input was written twice"
+
+
+def simulate(task: tuple[int, int]) -> Counter[str]:
+    """One shard: some nights, each with kills and sleepers, checked after each."""
+    shard, num = task
+    process.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
+    process.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
+    process.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
+    world = World(shard, num)
+    for night in range(NIGHTS):
+        world.night = night
+        world.run_night()
+        world.check()
+    world.events["keys"] = num
+    world.events["writes"] = world.disk.writes.total()
+    return world.events
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keys", type=int, default=10_000_000)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    begun = time.perf_counter()
+    num_shards = -(-options.keys // SHARD)
+    tasks = [(n, min(SHARD, options.keys - n * SHARD)) for n in range(num_shards)]
+    total: Counter[str] = Counter()
+    with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=4) as pool:
+        for events in pool.imap_unordered(simulate, tasks):
+            total += events
+            seconds = time.perf_counter() - begun
+            print(f"{total['keys']:>10,} keys sound, {seconds:.0f} s", flush=True)
+    print(json.dumps(dict(total) | {"seconds": round(seconds, 1), "invariants": "hold"}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
