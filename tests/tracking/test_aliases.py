@@ -42,7 +42,7 @@ NEVER = 10**6
 @pytest.fixture
 def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof of packages takes seconds and has its own tests."""
-    monkeypatch.setattr(aliases, "verify", lambda version, settings: None)
+    monkeypatch.setattr(aliases, "verify", lambda *_: None)
 
 
 def current(settings: Settings) -> dict[str, str]:
@@ -90,7 +90,7 @@ def test_promotions_move_champion_and_previous_and_are_recorded(
 def test_a_decision_about_another_champion_is_void(versions: Settings, unproven: None) -> None:
     promote(versions, "1")
     promote(versions, "2")
-    with pytest.raises(GateRefused, match="champion is now version 2.*compared with version 1"):
+    with pytest.raises(GateRefused, match=r"champion is now version 2.*compared with version 1"):
         promote(versions, "3", expected_champion="1")
     with pytest.raises(GateRefused, match="compared with none"):
         promote(versions, "3", expected_champion=None)

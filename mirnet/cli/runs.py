@@ -1,0 +1,103 @@
+"""``mirnet runs``: MLflow runs on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(help="MLflow runs: list, compare, spread over seeds.", no_args_is_help=True)
+
+_HEADLINE = ("eval/psnr", "eval/ssim", "val/best_psnr", "val/psnr")
+
+
+@app.command("list")
+def list_(
+    purpose: Annotated[
+        Literal["train", "evaluate"] | None, typer.Option("--purpose", help="Only these runs")
+    ] = None,
+    filter_: Annotated[
+        str, typer.Option("--filter", help='MLflow\'s filter, e.g. "metrics.`eval/psnr` > 18"')
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 20,
+) -> None:
+    """The newest runs with their status and headline figures."""
+    import time
+
+    from rich.table import Table
+
+    from mirnet.cli.show import console
+    from mirnet.config import load_settings
+    from mirnet.tracking.queries import list_runs
+
+    runs = list_runs(load_settings(), purpose=purpose, filter_string=filter_, limit=limit)
+    table = Table("run", "name", "purpose", "status", "started", "data", *_HEADLINE)
+    for run in runs:
+        table.add_row(
+            run.run_id[:8],
+            run.name,
+            run.purpose,
+            run.status,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_s)),
+            run.tags.get("mirnet.data_digest", "")[:8],
+            *(f"{run.metrics[key]:.4g}" if key in run.metrics else "" for key in _HEADLINE),
+        )
+    console.print(table if runs else "no runs")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Ids, beginnings of ids, or names")],
+) -> None:
+    """What differs between runs: tags, parameters, and all metrics."""
+    from rich.table import Table
+
+    from mirnet.cli.show import console
+    from mirnet.config import load_settings
+    from mirnet.tracking.queries import differences, find_run
+
+    settings = load_settings()
+    found = [find_run(reference, settings) for reference in runs]
+    table = Table("", "", *(f"{run.name} {run.run_id[:8]}" for run in found))
+    for difference in differences(found):
+        table.add_row(difference.kind, difference.key, *difference.values)
+    console.print(table)
+
+
+@app.command()
+def seeds(
+    metric: Annotated[str, typer.Option("--metric")] = "val/best_psnr",
+) -> None:
+    """Mean and spread of one figure over runs that differ in their seed only."""
+    from rich.table import Table
+
+    from mirnet.cli.show import console
+    from mirnet.config import load_settings
+    from mirnet.evaluation.statistics import spread
+    from mirnet.tracking.queries import SEED_PARAM, list_runs, same_recipe
+
+    groups = same_recipe(list_runs(load_settings(), purpose="train", limit=1000))
+    table = Table("recipe", "seeds", f"mean {metric}", "std", "least", "most")
+    for name, members in groups.items():
+        # a seed that ran twice counts once, by its newest run
+        values = {run.params[SEED_PARAM]: run.metrics.get(metric) for run in reversed(members)}
+        known = [value for value in values.values() if value is not None]
+        if len(known) >= 2:
+            found = spread(known)
+            figures = (found.mean, found.std, found.low, found.high)
+            table.add_row(name, ", ".join(sorted(values)), *(f"{f:.4g}" for f in figures))
+    console.print(table if table.row_count else "no recipe has run with two seeds or more")
+
+
+@app.command()
+def deliver(
+    path: Annotated[Path, typer.Argument(help="The file that a training run named")],
+) -> None:
+    """Send epoch metrics that were kept while MLflow was away."""
+    from mirnet.cli.show import console
+    from mirnet.config import load_settings
+    from mirnet.tracking.epochs import deliver as send
+
+    count = send(load_settings().mlflow_uri, path)
+    console.print(f"{count} epochs delivered")

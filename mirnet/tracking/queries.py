@@ -1,0 +1,141 @@
+"""Runs as tables: lists, differences between runs, mean and spread over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mirnet.config import Settings
+from mirnet.errors import UsageError
+from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.runs import Purpose, experiment_name
+
+SEED_PARAM = "train.seed"
+_PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run as the terminal shows it."""
+
+    run_id: str
+    name: str
+    purpose: Purpose
+    status: str
+    started_s: float
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One parameter, metric or tag that is not the same in all runs."""
+
+    kind: str
+    key: str
+    values: tuple[str, ...]
+
+
+def list_runs(
+    settings: Settings,
+    *,
+    purpose: Purpose | None = None,
+    filter_string: str = "",
+    limit: int = 20,
+) -> list[RunSummary]:
+    """Runs, the newest first.
+
+    Args:
+        filter_string: MLflow's own filter, such as ``metrics.`eval/psnr` > 18``.
+
+    Raises:
+        UsageError: MLflow does not understand the filter.
+        ServiceError: MLflow cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        experiments = {}
+        for one in (purpose,) if purpose else _PURPOSES:
+            found = client.get_experiment_by_name(experiment_name(one))
+            if found is not None:
+                experiments[found.experiment_id] = one
+        if not experiments:
+            return []
+        try:
+            runs = client.search_runs(
+                list(experiments),
+                filter_string,
+                max_results=limit,
+                order_by=["attributes.start_time DESC"],
+            )
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            line = str(error).splitlines()[0]
+            raise UsageError(f"--filter {filter_string}: {line}") from error
+    return [
+        RunSummary(
+            run_id=run.info.run_id,
+            name=run.info.run_name,
+            purpose=experiments[run.info.experiment_id],
+            status=run.info.status,
+            started_s=run.info.start_time / 1000,
+            params=run.data.params,
+            metrics=run.data.metrics,
+            tags={k: v for k, v in run.data.tags.items() if k.startswith("mirnet.")},
+        )
+        for run in runs
+    ]
+
+
+def find_run(reference: str, settings: Settings) -> RunSummary:
+    """The run of this id, beginning of an id, or name; of several with a name the newest.
+
+    Raises:
+        UsageError: there is none.
+    """
+    runs = list_runs(settings, limit=1000)
+    for run in runs:
+        if run.run_id.startswith(reference) or run.name == reference:
+            return run
+    raise UsageError(f"{reference}: no such run in {settings.mlflow_uri}; see `mirnet runs list`")
+
+
+def differences(runs: Sequence[RunSummary]) -> list[Difference]:
+    """What differs between runs; metrics are always shown."""
+    found = []
+    for kind in ("tags", "params", "metrics"):
+        columns = [getattr(run, kind) for run in runs]
+        for key in sorted(set().union(*columns)):
+            values = tuple(_shown(column.get(key)) for column in columns)
+            if kind == "metrics" or len(set(values)) > 1:
+                found.append(Difference(kind, key, values))
+    return found
+
+
+def same_recipe(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
+    """Finished runs grouped by data and all parameters but the seed, by a readable name."""
+    groups: dict[str, list[RunSummary]] = {}
+    for run in runs:
+        if run.status != "FINISHED" or SEED_PARAM not in run.params:
+            continue
+        recipe = {k: v for k, v in run.params.items() if k != SEED_PARAM}
+        identity = json.dumps([recipe, run.tags.get("mirnet.data_digest")], sort_keys=True)
+        groups.setdefault(identity, []).append(run)
+    named: dict[str, list[RunSummary]] = {}
+    for members in groups.values():
+        first = members[0]
+        digest = first.tags.get("mirnet.data_digest", "")[:8]
+        name = f"{first.params.get('preset', '?')} {first.params.get('model.name', '?')} {digest}"
+        named[f"{name} #{len(named) + 1}"] = members
+    return named
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
