@@ -35,15 +35,15 @@ class ValidateParams(Section):
     )
     min_side: int = Field(128, ge=8, description="pixels; a smaller image blocks")
     min_low_p99: float = Field(
-        8.0, ge=0, le=255, description="grey level of the low's 99th percentile; below: nearly black"
+        8.0, ge=0, le=255, description="99th percentile of the low, grey level; less: nearly black"
     )
     max_high_clipped: float = Field(
         0.25, ge=0, le=1, description="share of the high's pixels at 250 and above; more: saturated"
     )
     min_alignment: float = Field(
-        0.2, ge=0, le=1, description="correlation of local contrast; below: unrelated or misaligned"
+        0.28, ge=0, le=1, description="correlation of local contrast; less: misaligned"
     )
-    max_shift: float = Field(1.75, gt=0, description="pixels, either axis; more: misaligned")
+    max_shift: float = Field(1.5, gt=0, description="pixels, either axis; more: misaligned")
     max_flagged_share: float = Field(
         0.1, ge=0, le=1, description="share of pairs with one kind of warning above which it blocks"
     )
@@ -316,6 +316,10 @@ class Settings(BaseSettings):
     )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
     cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")
+    memory_limit_gib: float | None = Field(
+        None, ge=0.25, description="memory of one enhancement; none: half of what is free, up to 3"
+    )
+    compile: bool = Field(True, description="compile the network for image sizes that come again")
 
     @field_validator("num_workers")
     @classmethod
@@ -342,6 +346,11 @@ class Settings(BaseSettings):
     def checkpoints(self) -> str:
         """Where training keeps its checkpoints."""
         return self.storage_uri or str((self.workspace / "training").resolve())
+
+
+def use_kernel_cache(directory: Path) -> None:
+    """Let ``torch.compile`` keep its code there for other processes; a set variable wins."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory.resolve()))
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mirnet.data.alignment import PairFacts, align
 from mirnet.data.layout import PAIRS_TABLE, SIDES, Layout, scan
-from mirnet.data.measures import FileFacts, measure_file
+from mirnet.data.measures import FACTS, FileFacts, measure_file
+from mirnet.data.scenes import clusters, find_twins
 from mirnet.data.versioning import Snapshot, take_snapshot
 from mirnet.errors import DataError
+from mirnet.images import MAX_PIXELS
+
+log = logging.getLogger(__name__)
+
+CACHE = "measured-3.parquet"
+"""Raise the number with every change of a measure."""
+_TEXT = ("_md5", "_format", "_mode", "_pixels", "_phash", "_error")
 
 
 def build_manifest(
@@ -21,30 +34,32 @@ def build_manifest(
     cache_dir: Path | None = None,
     num_processes: int | None = None,
     snapshot: Snapshot | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> pd.DataFrame:
-    """Measure every file below ``root``.
+    """Measure every pair below ``root``; what is known by content from before is not decoded.
 
     Columns: ``pair`` (split/name), ``split``, ``name``, ``kind`` (pair, missing-low, missing-high,
-    stray), ``source``, ``scene``, and the facts of either side as ``low_*`` and ``high_*``.
+    empty-split, stray), ``low`` and ``high`` (paths below the root), ``{low,high}_md5``, ``_bytes``
+    and all of :class:`FileFacts`; ``exposure_ratio``, ``alignment``, ``shift_x``, ``shift_y``;
+    ``source`` (as the pairs table says) and ``scene`` (pairs with the same one show the same).
 
     Raises:
         DataError: no such folder, no split in it, or a broken pairs table.
     """
     layout = scan(root)
     snapshot = snapshot or take_snapshot(root)
-    rows = _rows(layout)
-    paths = [root / row[side] for row in rows for side in SIDES if row.get(side)]
-    with ThreadPoolExecutor(num_processes or os.cpu_count() or 1) as pool:
-        facts = dict(zip(paths, pool.map(measure_file, paths), strict=True))
-    for row in rows:
-        for side in SIDES:
-            relative = row.pop(side)
-            row |= _columns(side, facts.get(root / relative) if relative else None)
-            row[f"{side}_md5"] = snapshot.md5.get(relative) if relative else None
-    table = pd.DataFrame(rows)
-    table["source"] = table["pair"].map(_read_sources(root))
-    table["scene"] = _scenes(table)
-    return table
+    table = pd.DataFrame(_rows(layout))
+    files = {file.path: file for file in snapshot.files}
+    for side in SIDES:
+        known = [files.get(path) for path in table[side]]
+        table[f"{side}_md5"] = [file.md5 if file else None for file in known]
+        table[f"{side}_bytes"] = [file.size if file else None for file in known]
+    measured = _measure_all(root, table, cache_dir, num_processes, max_pixels)
+    table = table.merge(measured, how="left", on=["low_md5", "high_md5"])
+    # one grey level in either: a black low has a ratio too
+    table["exposure_ratio"] = (table["high_mean"] + 1) / (table["low_mean"] + 1)
+    table["source"] = table["pair"].map(_read_sources(root)).astype("str")
+    return _with_scenes(table)
 
 
 def _rows(layout: Layout) -> list[dict[str, Any]]:
@@ -56,6 +71,8 @@ def _rows(layout: Layout) -> list[dict[str, Any]]:
         split, side, name = path.relative_to(layout.root).parts
         other = "low" if side == "high" else "high"
         rows.append(_row(split, name, f"missing-{side}", **{other: f"{split}/{other}/{name}"}))
+    for split in layout.empty_splits:
+        rows.append(_row(split, "", "empty-split") | {"pair": split})
     for path in layout.strays:
         relative = path.relative_to(layout.root)
         rows.append(_row(None, path.name, "stray") | {"pair": relative.as_posix()})
@@ -69,8 +86,82 @@ def _row(
     return {"pair": pair, "split": split, "name": name, "kind": kind, "low": low, "high": high}
 
 
-def _columns(side: str, facts: FileFacts | None) -> dict[str, Any]:
-    return {f"{side}_{key}": value for key, value in vars(facts or FileFacts()).items()}
+def _measure_all(
+    root: Path,
+    table: pd.DataFrame,
+    cache_dir: Path | None,
+    num_processes: int | None,
+    max_pixels: int,
+) -> pd.DataFrame:
+    """Facts by the hashes of both sides, a row each."""
+    wanted = table[~table["kind"].isin(["stray", "empty-split"])].drop_duplicates(
+        ["low_md5", "high_md5"]
+    )
+    known = _read_cache(cache_dir)
+    fresh = wanted
+    if known is not None:
+        both = wanted.merge(known[["low_md5", "high_md5"]], how="left", indicator=True)
+        fresh = wanted[(both["_merge"] == "left_only").to_numpy()]
+    log.info("%d of %d pairs are to be measured", len(fresh), len(wanted))
+    # threads: decoders, numpy and scipy let go of the interpreter lock for nearly all of the work
+    with ThreadPoolExecutor(num_processes or os.cpu_count() or 1) as pool:
+        measure = partial(_measure_row, root=root, max_pixels=max_pixels)
+        rows = list(pool.map(measure, fresh[["low", "high", "low_md5", "high_md5"]].itertuples()))
+    new = pd.DataFrame(rows, columns=list(_types())).astype(_types())
+    if known is None:
+        known = new
+    elif len(new):
+        known = pd.concat([known, new], ignore_index=True)
+    if len(new):
+        _write_cache(known, cache_dir)
+    return known
+
+
+def _types() -> dict[str, str]:
+    """Columns of the measured table: the same types, however few rows were measured."""
+    sides = [f"{side}_{name}" for side in SIDES for name in FACTS]
+    names = ["low_md5", "high_md5", *sides, *asdict(PairFacts())]
+    return {name: _type(name) for name in names}
+
+
+def _type(name: str) -> str:
+    if name.endswith(_TEXT):
+        return "str"
+    return "object" if name.endswith("_thumb") else "float64"
+
+
+def _measure_row(row: Any, *, root: Path, max_pixels: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {"low_md5": row.low_md5, "high_md5": row.high_md5}
+    greys = []
+    for side in SIDES:
+        relative = getattr(row, side)
+        measured, grey = FileFacts(), None
+        if isinstance(relative, str):
+            measured, grey = measure_file(root / relative, max_pixels=max_pixels)
+        facts |= {f"{side}_{name}": value for name, value in vars(measured).items()}
+        greys.append(grey)
+    low, high = greys
+    fit = align(low, high) if low is not None and high is not None else PairFacts()
+    return facts | asdict(fit)
+
+
+def _read_cache(cache_dir: Path | None) -> pd.DataFrame | None:
+    if cache_dir is None or not (cache_dir / CACHE).is_file():
+        return None
+    try:
+        return pd.read_parquet(cache_dir / CACHE)
+    except (OSError, ValueError) as error:
+        log.warning("%s: not readable, measuring anew: %s", cache_dir / CACHE, error)
+        return None
+
+
+def _write_cache(table: pd.DataFrame, cache_dir: Path | None) -> None:
+    if cache_dir is None:
+        return
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=cache_dir, suffix=".parquet", delete=False) as file:
+        table.to_parquet(file, index=False)
+    Path(file.name).replace(cache_dir / CACHE)
 
 
 def _read_sources(root: Path) -> dict[str, str]:
@@ -85,6 +176,13 @@ def _read_sources(root: Path) -> dict[str, str]:
         raise DataError(f"{path}: expected a table with the columns pair and source") from error
 
 
-def _scenes(table: pd.DataFrame) -> pd.Series:
-    """Pairs that show the same: by declared source, else by equal reference."""
-    return table["source"].fillna(table["high_md5"]).fillna(table["pair"])
+def _with_scenes(table: pd.DataFrame) -> pd.DataFrame:
+    """Join what shows the same: equal source, equal reference, near twins."""
+    unique = table[table["high_thumb"].notna()].drop_duplicates("high_pixels")
+    twins = find_twins(list(unique["high_thumb"]))
+    links = [(int(unique.index[t.first]), int(unique.index[t.second])) for t in twins]
+    for column in ("source", "high_pixels"):
+        for rows in table[table[column].notna()].groupby(column).groups.values():
+            links += [(int(rows[0]), int(row)) for row in rows[1:]]
+    first = table["pair"].groupby(clusters(len(table), links)).transform("first")
+    return table.assign(scene=first.where(table["kind"] == "pair"))

@@ -30,6 +30,7 @@ from mirnet.config import Settings, ValidateParams
 from mirnet.data.checks import Check, add_verdict_columns, checks
 from mirnet.data.manifest import build_manifest
 from mirnet.data.splits import split_pairs
+from mirnet.data.thumbnails import add_thumbnails
 from mirnet.data.versioning import data_version, take_snapshot
 from mirnet.errors import DataError
 from mirnet.results import DataVersion, Finding, ValidationResult
@@ -62,7 +63,8 @@ def validate_data(
     manifest_path = reports_dir / "manifest.parquet"
     manifest.to_parquet(manifest_path, index=False)
     docs_dir = reports_dir / "data_docs"
-    findings = judge(manifest, params, docs_dir=docs_dir)
+    findings = judge(manifest, params, digest=snapshot.digest, docs_dir=docs_dir)
+    add_thumbnails(docs_dir, root, findings, manifest)
     passed = all(finding.severity != "critical" for finding in findings)
     splits: dict[str, tuple[str, ...]] = {}
     if passed:
@@ -86,39 +88,55 @@ def validate_data(
     )
 
 
-def judge(manifest: pd.DataFrame, params: ValidateParams, *, docs_dir: Path) -> tuple[Finding, ...]:
-    """Findings over a manifest, critical ones first; the Data Docs go to ``docs_dir``."""
-    table = add_verdict_columns(manifest)
-    suite = checks(params)
-    results = _run_suite(table, suite, docs_dir)
-    rows = table.set_index("pair", drop=False)
-    findings = [
-        _finding(check, rows.loc[bad["pair"]], bad[check.column])
-        for check, unexpected in zip(suite, results, strict=True)
-        for bad in unexpected
-    ]
+def judge(
+    manifest: pd.DataFrame,
+    params: ValidateParams,
+    *,
+    digest: str | None = None,
+    docs_dir: Path | None,
+) -> tuple[Finding, ...]:
+    """Findings over a manifest, critical ones first; the Data Docs go to ``docs_dir``, if given."""
+    table = add_verdict_columns(manifest.reset_index(drop=True), params)
+    table["row"] = table.index
+    suite = checks(params, digest=digest)
+    findings: list[Finding] = []
+    for check, result in zip(suite, _run_suite(table, suite, docs_dir), strict=True):
+        refused = result.get("unexpected_index_list") or []
+        if check.share and refused:
+            findings.append(_set_finding(check, result["unexpected_percent"] / 100, refused))
+        else:
+            findings += [
+                _finding(check, table.loc[bad["row"]], bad[check.column]) for bad in refused
+            ]
     return tuple(sorted(findings, key=lambda f: (f.severity, f.pair, f.check)))
 
 
 def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
     plain = value if isinstance(value, str) else float(value)
     fields: dict[str, Any] = {**{str(k): v for k, v in row.items()}, "value": plain}
-    message = check.message.format(**fields)
     pair = str(row["pair"])
     return Finding(
         check=check.name,
         severity=check.severity,
         pair=pair,
         value=plain,
-        message=f"{pair}: {message}",
+        message=f"{pair}: {check.message.format(**fields)}",
     )
 
 
-def _run_suite(
-    table: pd.DataFrame, suite: list[Check], docs_dir: Path
-) -> list[list[dict[str, Any]]]:
-    """The rows that each check refuses, as column and pair."""
-    shutil.rmtree(docs_dir, ignore_errors=True)
+def _set_finding(check: Check, share: float, refused: list[dict[str, Any]]) -> Finding:
+    named = ", ".join(bad["pair"] for bad in refused[:5]) + (", ..." if len(refused) > 5 else "")
+    return Finding(
+        check=check.name,
+        severity=check.severity,
+        pair="*",
+        value=share,
+        message=f"{check.message.format(value=share)}: {named}",
+    )
+
+
+def _run_suite(table: pd.DataFrame, suite: list[Check], docs_dir: Path) -> list[dict[str, Any]]:
+    """What the engine says of each check; nothing where it holds."""
     context = _context(docs_dir)
     batch = (
         context.data_sources.add_pandas("files")
@@ -134,20 +152,23 @@ def _run_suite(
     checkpoint = gx.Checkpoint(
         name="validate",
         validation_definitions=[validation],
-        actions=[UpdateDataDocsAction(name="docs")],
-        result_format={"result_format": "COMPLETE", "unexpected_index_column_names": ["pair"]},
+        actions=[UpdateDataDocsAction(name="docs")] if docs_dir else [],
+        result_format={
+            "result_format": "COMPLETE",
+            "unexpected_index_column_names": ["pair", "row"],
+        },
     )
     outcome = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
     (result,) = outcome.run_results.values()
     by_name = {one.expectation_config.meta["check"]: one for one in result.results}
-    return [_unexpected(check, by_name[check.name]) for check in suite]
+    return [_details(check, by_name[check.name]) for check in suite]
 
 
-def _unexpected(check: Check, result: Any) -> list[dict[str, Any]]:
+def _details(check: Check, result: Any) -> dict[str, Any]:
     if result.exception_info and result.exception_info.get("raised_exception"):
         message = result.exception_info.get("exception_message")
         raise AssertionError(f"check {check.name} could not run: {message}")
-    return list(result.result.get("unexpected_index_list") or [])
+    return {} if result.success else dict(result.result)
 
 
 def _expectation(check: Check) -> Any:
@@ -160,14 +181,27 @@ def _expectation(check: Check) -> Any:
         return ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
     if check.minimum is not None or check.maximum is not None:
         return ExpectColumnValuesToBeBetween(
-            min_value=check.minimum, max_value=check.maximum, **common
+            min_value=check.minimum, max_value=check.maximum, mostly=1 - check.share, **common
         )
     return ExpectColumnValuesToBeNull(**common)
 
 
-def _context(docs_dir: Path) -> Any:
+def _context(docs_dir: Path | None) -> Any:
     """An engine that keeps nothing but the pages, says nothing and calls nobody."""
-    site = {
+    sites = {SITE: _site(docs_dir)} if docs_dir else {}
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        data_docs_sites=sites,
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _site(docs_dir: Path) -> dict[str, Any]:
+    """Pages of this run only."""
+    shutil.rmtree(docs_dir, ignore_errors=True)
+    return {
         "class_name": "SiteBuilder",
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         "store_backend": {
@@ -175,10 +209,3 @@ def _context(docs_dir: Path) -> Any:
             "base_directory": str(docs_dir.resolve()),
         },
     }
-    config = DataContextConfig(
-        store_backend_defaults=InMemoryStoreBackendDefaults(),
-        data_docs_sites={SITE: site},
-        analytics_enabled=False,
-        progress_bars=ProgressBarsConfig(globally=False),
-    )
-    return gx.get_context(mode="ephemeral", project_config=config)

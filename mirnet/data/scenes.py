@@ -1,0 +1,153 @@
+"""Which references show the same scene, whatever their encoding, size or crop.
+
+Two steps: thumbnails of several crops against all whole thumbnails by one matrix product, then
+the few likely couples by a search for the box that fits best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from mirnet.data.measures import THUMB_SIDE
+
+Vectors = npt.NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+TWIN = 0.92
+"""Correlation from which two thumbnails are of one scene; docs/data.md has the derivation."""
+_LIKELY = 0.75
+_NEIGHBOURS = 4
+_COARSE, _FINE = 16, 32
+_BLOCK = 1024
+_WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two thumbnails of one scene."""
+
+    first: int
+    second: int
+    similarity: float
+
+
+def find_twins(thumbs: Sequence[bytes]) -> list[Twins]:
+    """Couples of the same scene among 64x64 luminance thumbnails; each index at most a few times.
+
+    Finds re-encoded and resized pictures, and crops that leave 85 % of either axis.
+    """
+    if len(thumbs) < 2:
+        return []
+    pictures = [_picture(thumb) for thumb in thumbs]
+    crops = np.stack([_crops(picture) for picture in pictures])
+    twins: dict[tuple[int, int], float] = {}
+    for inner, outer in _likely(crops):
+        box = _BOXES[int((crops[outer] @ crops[inner, 0]).argmax())]
+        similarity = _fit(pictures[outer], pictures[inner], box)
+        if similarity >= TWIN:
+            couple = (min(inner, outer), max(inner, outer))
+            twins[couple] = max(similarity, twins.get(couple, 0.0))
+    return [Twins(*couple, similarity) for couple, similarity in sorted(twins.items())]
+
+
+def similarity(first: bytes, second: bytes) -> float:
+    """Correlation of two thumbnails, either cropped so that it fits the other best."""
+    pictures = (_picture(first), _picture(second))
+    crops = [_crops(picture) for picture in pictures]
+    return max(
+        _fit(
+            pictures[outer], pictures[inner], _BOXES[int((crops[outer] @ crops[inner][0]).argmax())]
+        )
+        for inner, outer in ((0, 1), (1, 0))
+    )
+
+
+def clusters(count: int, links: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
+    """Number of the cluster of each of ``count`` things that ``links`` join."""
+    first, second = ([link[side] for link in links] for side in (0, 1))
+    graph = coo_array((np.ones(len(links)), (first, second)), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], np.intp)
+
+
+def _boxes() -> tuple[Box, ...]:
+    places = [(x, y) for y in (0.0, 0.5, 1.0) for x in (0.0, 0.5, 1.0)]
+    crops = [
+        (x * (1 - side), y * (1 - side), x * (1 - side) + side, y * (1 - side) + side)
+        for side in (0.96, 0.92, 0.88, 0.84)
+        for x, y in places
+    ]
+    return (_WHOLE, *crops)
+
+
+_BOXES = _boxes()
+
+
+def _picture(thumb: bytes) -> npt.NDArray[np.float32]:
+    shape = (THUMB_SIDE, THUMB_SIDE)
+    return np.frombuffer(thumb, np.uint8).reshape(shape).astype(np.float32)
+
+
+def _crops(picture: npt.NDArray[np.float32]) -> Vectors:
+    return np.stack([_vector(picture, box, _COARSE) for box in _BOXES])
+
+
+def _vector(picture: npt.NDArray[np.float32], box: Box, side: int) -> Vectors:
+    """A part of a thumbnail as a vector of mean 0 and length 1: their product is correlation."""
+    left, top, right, bottom = (THUMB_SIDE * edge for edge in box)
+    part = Image.fromarray(picture).resize(
+        (side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
+    )
+    vector = np.asarray(part, np.float32).ravel()
+    vector = vector - vector.mean()
+    return np.asarray(vector / (np.linalg.norm(vector) + 1e-6), np.float32)
+
+
+def _likely(crops: Vectors) -> list[tuple[int, int]]:
+    """(inner, outer) where some crop of ``outer`` looks like all of ``inner``."""
+    count, num_boxes, _ = crops.shape
+    keep = min(_NEIGHBOURS, count - 1)
+    couples: list[tuple[int, int]] = []
+    for start in range(0, count, _BLOCK):
+        rows = crops[start : start + _BLOCK, 0]
+        best = rows @ crops[:, 0].T
+        for box in range(1, num_boxes):
+            np.maximum(best, rows @ crops[:, box].T, out=best)
+        own = np.arange(len(rows))
+        best[own, start + own] = -1
+        nearest = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
+        likely = np.take_along_axis(best, nearest, axis=1) >= _LIKELY
+        couples += [(start + int(row), int(nearest[row, k])) for row, k in np.argwhere(likely)]
+    return couples
+
+
+def _fit(outer: npt.NDArray[np.float32], inner: npt.NDArray[np.float32], start: Box) -> float:
+    """Correlation of ``inner`` with the part of ``outer`` that fits it best, edge by edge."""
+    target = _vector(inner, _WHOLE, _FINE)
+    box = start
+    best = float(target @ _vector(outer, box, _FINE))
+    step = 0.04
+    while step >= 0.01 and best < 0.995:
+        before = best
+        for edge in range(4):
+            for move in (-step, step):
+                moved = list(box)
+                moved[edge] = min(1.0, max(0.0, moved[edge] + move))
+                left, top, right, bottom = moved
+                if right - left < 0.7 or bottom - top < 0.7:
+                    continue
+                here = (left, top, right, bottom)
+                similarity = float(target @ _vector(outer, here, _FINE))
+                if similarity > best:
+                    best, box = similarity, here
+        if best == before:
+            step /= 2
+        if best < 0.6:
+            break
+    return best

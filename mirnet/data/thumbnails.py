@@ -1,0 +1,82 @@
+"""Pictures of the flagged pairs on the pages that Great Expectations makes."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from mirnet.data.layout import SIDES
+from mirnet.errors import ImageError
+from mirnet.images import decode
+from mirnet.results import Finding
+
+_WIDTH = 180
+_MOST = 200
+_STYLE = "display:flex;gap:12px;align-items:center;padding:8px 0;border-top:1px solid #ddd"
+
+
+def add_thumbnails(
+    docs_dir: Path, root: Path, findings: Sequence[Finding], manifest: pd.DataFrame
+) -> None:
+    """Append the flagged pairs, with both sides in small, to the pages of the results.
+
+    The low is shown as it is and stretched to full range, so that one can see what is in it.
+    """
+    section = _section(root, findings, manifest)
+    for page in sorted(docs_dir.glob("validations/**/*.html")):
+        text = page.read_text(encoding="utf-8")
+        before, end, after = text.rpartition("</body>")
+        page.write_text(before + section + end + after, encoding="utf-8")
+
+
+def _section(root: Path, findings: Sequence[Finding], manifest: pd.DataFrame) -> str:
+    files = manifest.drop_duplicates("pair").set_index("pair")
+    shown: dict[str, str] = {}
+    rows = []
+    for finding in findings[:_MOST]:
+        if finding.pair in files.index and finding.pair not in shown:
+            row = files.loc[finding.pair]
+            shown[finding.pair] = "".join(_picture(root, row[side], side) for side in SIDES)
+        colour = "#b3261e" if finding.severity == "critical" else "#8a6d00"
+        rows.append(
+            f'<div style="{_STYLE}">{shown.get(finding.pair, "")}'
+            f'<div><b style="color:{colour}">{finding.severity}</b> {html.escape(finding.check)}'
+            f"<br>{html.escape(finding.message)}</div></div>"
+        )
+    more = (
+        f"<p>{len(findings) - _MOST} more are in the JSON report.</p>" if findings[_MOST:] else ""
+    )
+    body = "".join(rows) or "<p>Nothing was found.</p>"
+    return f'<div class="container" id="findings"><h3>Flagged pairs</h3>{body}{more}</div>'
+
+
+def _picture(root: Path, relative: object, side: str) -> str:
+    if not isinstance(relative, str):
+        return ""
+    try:
+        image = decode((root / relative).read_bytes(), name=relative)
+    except (ImageError, OSError):
+        return f"<div>{html.escape(side)}: no picture</div>"
+    pixels = image.pixels
+    eight = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    small = Image.fromarray(eight)
+    small.thumbnail((_WIDTH, _WIDTH))
+    views = [small]
+    if side == "low":
+        values = np.asarray(small, np.float32)
+        top = max(1.0, float(np.percentile(values, 99.5)))
+        views.append(Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)))
+    return "".join(f'<img alt="{side}" src="{_data_uri(view)}">' for view in views)
+
+
+def _data_uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
