@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,41 +14,76 @@ from torch import Tensor, nn
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
+from mirnet.inference.memory import GIB, MAX_TILE, default_limit, max_pixels
+from mirnet.inference.mosaic import CROP, MosaicStatistics, crop_corners
+from mirnet.inference.network import FastNetwork
 from mirnet.inference.padding import pad_to_multiple
-from mirnet.inference.precision import resolve_dtype
+from mirnet.inference.precision import Precision, resolve_dtype
+from mirnet.inference.tiles import tiles
 from mirnet.models import load_model, read_checkpoint
+
+logger = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=np.uint8 | np.uint16)
 
+# what a tile reads beyond what it writes, in pixels, and the least that pays
+HALO = {"mirnet": 64, "mirnet-v2": 64}
+MIN_TILE = 320
+TILE_STEP = 64
+
 
 class Enhancer:
-    """Enhances images of any size with one network.
+    """Enhances images of any size with one network, in bounded memory.
+
+    An image that fits into the memory limit goes through the network whole. A larger one goes
+    through in tiles that share global statistics, taken from crops spread over it.
 
     Args:
-        model: a network of :mod:`mirnet.models`; put into evaluation mode, not copied.
-        precision: arithmetic; ``auto`` is bf16 where the hardware has it.
+        model: a network of :mod:`mirnet.models`; copied, so that it stays as it is.
+        precision: arithmetic; ``auto`` is bf16 where the hardware has units for it.
         device: ``cpu`` or ``cuda``; none: CUDA where there is one.
+        memory_limit_gib: for feature maps; none: half of what is free, on CPU 3 GiB at most.
+        compile: compile the network for image sizes that come again.
+        cache_dir: where compiled code is kept for other processes.
+
+    Raises:
+        UsageError: the memory limit is too small for the network.
     """
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        precision: Literal["auto", "float32", "bf16"] = "auto",
+        precision: Precision = "auto",
         device: str | None = None,
+        memory_limit_gib: float | None = None,
+        compile: bool = True,
+        cache_dir: Path | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = resolve_dtype(precision, self.device)
-        self.model = model.eval().to(self.device)
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = resolve_dtype(precision, where)
+        self.network = FastNetwork(
+            model, device=where, dtype=dtype, compile=compile, cache_dir=cache_dir
+        )
+        architecture = self.network.architecture
+        limit = memory_limit_gib * GIB if memory_limit_gib else default_limit(where)
+        self.max_pixels = max_pixels(architecture, dtype=dtype, limit=limit)
+        self.halo = HALO[architecture.network]
+        self.tile = min(int(self.max_pixels**0.5) // TILE_STEP * TILE_STEP, MAX_TILE)
+        if self.tile < MIN_TILE:
+            need = limit / GIB * MIN_TILE**2 / self.max_pixels
+            raise UsageError(f"memory limit of {limit / GIB:.2f} GiB: needs {need:.2f} at least")
 
     @classmethod
     def load(
         cls,
         source: str | Path,
         *,
-        precision: Literal["auto", "float32", "bf16"] = "auto",
+        precision: Precision = "auto",
         device: str | None = None,
+        memory_limit_gib: float | None = None,
+        compile: bool = True,
+        cache_dir: Path | None = None,
     ) -> Enhancer:
         """From a model folder or a published checkpoint file.
 
@@ -57,8 +93,14 @@ class Enhancer:
         path = Path(source)
         if not path.exists():
             raise WeightsError(f"{path}: no such model folder or checkpoint file")
-        model = load_model(path) if path.is_dir() else read_checkpoint(path)
-        return cls(model, precision=precision, device=device)
+        return cls(
+            load_model(path) if path.is_dir() else read_checkpoint(path),
+            precision=precision,
+            device=device,
+            memory_limit_gib=memory_limit_gib,
+            compile=compile,
+            cache_dir=cache_dir,
+        )
 
     def __call__(self, pixels: npt.NDArray[P], strength: float = 1.0) -> npt.NDArray[P]:
         """Enhance (H, W, 3) RGB, uint8 or uint16, of any size from 1x1; same shape and type.
@@ -77,11 +119,10 @@ class Enhancer:
             raise UsageError(f"strength {strength}: from 0 to 1")
         if strength == 0 or pixels.size == 0:
             return pixels.copy()
-        peak = np.iinfo(pixels.dtype).max
-        low = torch.from_numpy(pixels.astype(np.float32) / peak).permute(2, 0, 1)[None]
-        enhanced = self._whole(low).lerp(low, 1 - strength) if strength < 1 else self._whole(low)
-        scaled = (enhanced[0].permute(1, 2, 0) * peak).round().clamp(0, peak)
-        return scaled.numpy().astype(pixels.dtype)
+        height, width = pixels.shape[:2]
+        if height * width <= self.max_pixels:
+            return self._enhance(pixels, strength, None)
+        return self._tiled(pixels, strength)
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
         """Enhance a decoded image; transparency, profile and metadata stay. Grey stays grey."""
@@ -92,15 +133,46 @@ class Enhancer:
             pixels = np.repeat(luma.round().astype(pixels.dtype)[..., None], 3, axis=2)
         return replace(image, pixels=pixels)
 
-    @torch.inference_mode()
-    def _whole(self, low: Tensor) -> Tensor:
-        """(1, 3, H, W) float32 in [0, 1] -> the same, clamped; all pixels at once."""
-        height, width = low.shape[2:]
-        padded = pad_to_multiple(low, multiple=4, least=8)
-        padded = padded.to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16
-        ):
-            out = self.model(padded)
-        cropped: Tensor = out[..., :height, :width]
-        return cropped.float().clamp(0, 1).cpu()
+    def _tiled(self, pixels: npt.NDArray[P], strength: float) -> npt.NDArray[P]:
+        height, width = pixels.shape[:2]
+        values = self._statistics(pixels)
+        out = np.empty_like(pixels)
+        for rows, columns in tiles(height, width, tile=self.tile, halo=self.halo):
+            read = pixels[rows.start : rows.stop, columns.start : columns.stop]
+            done = self._enhance(read, strength, values)
+            out[rows.keep, columns.keep] = done[rows.kept_of_read, columns.kept_of_read]
+        return out
+
+    def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
+        """Global statistics from crops that together fill one tile's memory."""
+        height, width = pixels.shape[:2]
+        side_y, side_x = min(CROP, height), min(CROP, width)
+        count = max(self.tile**2 // (side_y * side_x), 1)
+        crops = [
+            pixels[top : top + side_y, left : left + side_x]
+            for top, left in crop_corners(
+                height, width, count=count, crop_height=side_y, crop_width=side_x
+            )
+        ]
+        batch = torch.cat([self._padded(crop) for crop in crops])
+        return self.network.statistics(batch, MosaicStatistics())
+
+    def _enhance(
+        self, pixels: npt.NDArray[P], strength: float, values: list[Tensor] | None
+    ) -> npt.NDArray[P]:
+        height, width = pixels.shape[:2]
+        peak = int(np.iinfo(pixels.dtype).max)
+        low = self._padded(pixels)
+        enhanced = self.network(low, values).cpu().clamp_(0, 1)
+        if strength < 1:
+            enhanced = low.lerp(enhanced, strength)
+        scaled = (enhanced[0, :, :height, :width] * peak).round_()
+        return scaled.permute(1, 2, 0).numpy().astype(pixels.dtype)
+
+    def _padded(self, pixels: npt.NDArray[P]) -> Tensor:
+        """(H, W, 3) -> (1, 3, H', W') float32 in [0, 1]."""
+        scaled = pixels.astype(np.float32)
+        scaled /= np.iinfo(pixels.dtype).max
+        image = torch.from_numpy(scaled).permute(2, 0, 1)[None]
+        network = self.network
+        return pad_to_multiple(image, multiple=network.size_multiple, least=network.min_size)

@@ -35,17 +35,25 @@ class MosaicStatistics(Statistics):
 
 
 def _inner(x: Tensor) -> Tensor:
-    margin = x.shape[2] * MARGIN // CROP
-    return x[:, :, margin:-margin, margin:-margin]
+    """Without the margins, in proportion to the scale of the map; thin crops keep theirs."""
+    rows, columns = (size * MARGIN // CROP for size in x.shape[2:])
+    return x[:, :, rows : x.shape[2] - rows, columns : x.shape[3] - columns]
 
 
-def crop_corners(height: int, width: int, *, count: int) -> npt.NDArray[np.int64]:
-    """Top-left corners, (n, 2), of about ``count`` crops evenly spread over the image."""
-    rows = max(round((count * height / width) ** 0.5), 1)
-    columns = max(round(count / rows), 1)
-    tops = np.linspace(0, height - CROP, rows) if rows > 1 else np.array([(height - CROP) / 2])
-    lefts = (
-        np.linspace(0, width - CROP, columns) if columns > 1 else np.array([(width - CROP) / 2])
-    )
-    grid = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
-    return grid.astype(np.int64)
+def crop_corners(
+    height: int, width: int, *, count: int, crop_height: int = CROP, crop_width: int = CROP
+) -> npt.NDArray[np.int64]:
+    """Top-left corners, (n, 2), of at most about ``count`` crops evenly spread over the image."""
+    max_rows, max_columns = -(-height // crop_height), -(-width // crop_width)
+    rows = min(max(round((count * height / width) ** 0.5), 1), max_rows)
+    columns = min(max(count // rows, 1), max_columns)
+    rows = min(max(count // columns, 1), max_rows)
+    tops = _spread(height - crop_height, rows)
+    lefts = _spread(width - crop_width, columns)
+    return np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _spread(last: int, count: int) -> npt.NDArray[np.int64]:
+    if count == 1:
+        return np.array([last // 2])
+    return np.linspace(0, last, count).astype(np.int64)

@@ -17,6 +17,16 @@ class Span:
     keep_start: int
     keep_stop: int
 
+    @property
+    def keep(self) -> slice:
+        """What is written, in the image."""
+        return slice(self.keep_start, self.keep_stop)
+
+    @property
+    def kept_of_read(self) -> slice:
+        """What is written, in the tile."""
+        return slice(self.keep_start - self.start, self.keep_stop - self.start)
+
 
 def spans(size: int, *, tile: int, halo: int) -> list[Span]:
     """Cover ``size`` pixels with reads of ``tile`` pixels that overlap by twice the halo.
@@ -28,7 +38,6 @@ def spans(size: int, *, tile: int, halo: int) -> list[Span]:
     assert tile % GRID == 0 and halo % GRID == 0 and tile > 2 * halo
     if size <= tile:
         return [Span(0, size, 0, size)]
-    step = tile - 2 * halo
     found = []
     kept = 0
     while kept < size:
@@ -40,7 +49,6 @@ def spans(size: int, *, tile: int, halo: int) -> list[Span]:
         stop = start + tile
         found.append(Span(start, stop, kept, stop - halo))
         kept = stop - halo
-    assert step > 0
     return found
 
 

@@ -1,0 +1,97 @@
+"""``mirnet weights``: published checkpoints in, other runtimes out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import nn
+
+app = typer.Typer(
+    help="Import published checkpoints, export to other runtimes.", no_args_is_help=True
+)
+
+
+class Format(StrEnum):
+    """What ``export`` writes."""
+
+    PT2 = "pt2"
+    ONNX = "onnx"
+    INT8 = "int8"
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Published MIRNet or MIRNet-v2 checkpoint")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write")] = Path("model"),
+) -> None:
+    """Read a published checkpoint, whatever its size, into a model folder. Runs no code of it."""
+    from mirnet.models import num_parameters, read_checkpoint, save_model
+    from mirnet.models.architecture import architecture_of
+
+    model = read_checkpoint(checkpoint)
+    save_model(model, out, extra={"imported_from": checkpoint.name})
+    found = architecture_of(model)
+    typer.echo(
+        f"{found.network} (n_feat {found.n_feat}, {found.num_rrg} groups of {found.num_msrb}; "
+        f"{num_parameters(model):,} parameters) -> {out}"
+    )
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(help="File to write")],
+    model: Annotated[
+        Path, typer.Option("--model", help="Model folder or published checkpoint")
+    ] = Path("model"),
+    format: Annotated[Format, typer.Option("--format", help="What to write")] = Format.PT2,
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", help="int8: folder of dark images")
+    ] = None,
+) -> None:
+    """Write a model for another runtime, with free batch, height and width, and check it."""
+    from mirnet.models import export as exporting
+
+    network = _load(model)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if format is Format.INT8:
+        loss = exporting.export_int8(network, target, lows=_lows(calibrate))
+        typer.echo(f"{target}: {_size(target)}, {loss:.1f} dB PSNR to float32 on the lows")
+        return
+    write = exporting.export_pt2 if format is Format.PT2 else exporting.export_onnx
+    deviation = write(network, target)
+    typer.echo(f"{target}: {_size(target)}, deviates by at most {deviation:.1e} from the network")
+
+
+def _load(source: Path) -> nn.Module:
+    from mirnet.models import load_model, read_checkpoint
+
+    return read_checkpoint(source) if source.is_file() else load_model(source)
+
+
+def _lows(folder: Path | None, *, most: int = 16) -> list[npt.NDArray[np.float32]]:
+    """Up to ``most`` images of a folder as (1, 3, H, W), cropped to multiples of 4."""
+    import numpy as np
+
+    from mirnet.images import read_rgb
+
+    paths = sorted(p for p in folder.rglob("*") if p.is_file()) if folder else []
+    images = [read_rgb(path) for path in paths[:most]]
+    return [
+        np.ascontiguousarray(
+            image[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4].transpose(2, 0, 1)[None],
+            dtype=np.float32,
+        )
+        / np.float32(255)
+        for image in images
+    ]
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"

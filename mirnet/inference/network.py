@@ -1,0 +1,150 @@
+"""The fast form of a network: same weights, same function.
+
+channels_last, bf16 where asked for, and the repeated blocks compiled one by one. Compilation is
+for shapes that come again: the first image of a shape runs as it is, without a wait.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch._dynamo
+from torch import Tensor, nn
+
+from mirnet.config import use_kernel_cache
+from mirnet.models.architecture import architecture_of
+from mirnet.models.statistics import WHOLE, GivenStatistics, RecordedStatistics, Statistics
+
+logger = logging.getLogger(__name__)
+
+# a folder of mixed sizes compiles its most frequent shapes; the others run uncompiled
+MAX_SHAPES = 4
+# a shape is compiled when it comes for this time
+COMPILE_AT = 2
+
+
+def run_block(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+    """One multi-scale block, with its own statistics or with given ones."""
+    out: Tensor = block(x, GivenStatistics(values) if values else WHOLE)
+    return out
+
+
+class SwitchedBlock(nn.Module):
+    """A block that runs compiled while its network says so."""
+
+    def __init__(self, block: nn.Module, network: FastNetwork) -> None:
+        super().__init__()
+        self.block = block
+        self.num_statistics = int(block.num_statistics)  # type: ignore[arg-type]
+        self._network = (network,)  # in a tuple, so that it is no submodule
+
+    def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
+        run = self._network[0].compiled_block
+        if run is None:
+            out: Tensor = self.block(x, statistics)
+            return out
+        if isinstance(statistics, GivenStatistics):
+            return run(self.block, x, statistics.take(self.num_statistics))
+        return run(self.block, x, ())
+
+
+class FastNetwork:
+    """A copy of a network, ready for inference on one device.
+
+    Args:
+        model: stays as it is.
+        dtype: float32 or bfloat16, of weights and feature maps; the image stays float32.
+        compile: whether shapes that come again are compiled.
+        cache_dir: where compiled code is kept for other processes; none: the system's temporary
+            folder.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        compile: bool = True,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.architecture = architecture_of(model)
+        self.size_multiple = int(model.size_multiple)  # type: ignore[arg-type]
+        self.min_size = int(model.min_size)  # type: ignore[arg-type]
+        self.compiled_block: Callable[..., Tensor] | None = None
+        self._can_compile = compile and can_compile(device)
+        self._seen: Counter[tuple[int, ...]] = Counter()
+        self._compiled_shapes: set[tuple[int, ...]] = set()
+        self._model = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for group in self._model.groups:  # type: ignore[union-attr]
+            group.blocks = nn.ModuleList(SwitchedBlock(block, self) for block in group.blocks)
+        if self._can_compile and cache_dir is not None:
+            use_kernel_cache(cache_dir / "kernels")
+
+    def __call__(self, image: Tensor, values: Sequence[Tensor] | None = None) -> Tensor:
+        """(N, 3, H, W) float32 in [0, 1] -> the same, unclamped, on the network's device.
+
+        H and W are multiples of ``size_multiple``, at least ``min_size``.
+
+        Args:
+            values: global statistics, as :meth:`statistics` gives them; none: the image's own.
+        """
+        if self._wants_compiled((*image.shape, int(values is not None))):
+            try:
+                self.compiled_block = torch.compile(run_block, dynamic=False)
+                return self._run(image, values)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = str(error).strip().splitlines()[0]
+                logger.warning("compilation failed, going on without it: %s", reason)
+                self._can_compile = False
+            finally:
+                self.compiled_block = None
+        return self._run(image, values)
+
+    @torch.inference_mode()
+    def statistics(self, image: Tensor, source: Statistics) -> list[Tensor]:
+        """The global statistics of a batch, taken as ``source`` does, in order of use."""
+        recorded = RecordedStatistics(source)
+        self._model(self._placed(image), recorded)
+        return recorded.values
+
+    @torch.inference_mode()
+    def _run(self, image: Tensor, values: Sequence[Tensor] | None) -> Tensor:
+        statistics = WHOLE if values is None else GivenStatistics(values)
+        out: Tensor = self._model(self._placed(image), statistics)
+        return out
+
+    def _placed(self, image: Tensor) -> Tensor:
+        return image.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _wants_compiled(self, key: tuple[int, ...]) -> bool:
+        if not self._can_compile:
+            return False
+        self._seen[key] += 1
+        if self._seen[key] >= COMPILE_AT and len(self._compiled_shapes) < MAX_SHAPES:
+            self._compiled_shapes.add(key)
+            # all shapes and all kinds of blocks are versions of one function
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        return key in self._compiled_shapes
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether ``torch.compile`` has what it needs; if not, says so once in a warning."""
+    if device.type != "cpu":
+        return True
+    import torch._inductor.config as inductor
+
+    compilers = [name for name in inductor.cpp.cxx if name]
+    if any(shutil.which(name) for name in compilers):
+        return True
+    logger.warning("no C++ compiler (%s): running uncompiled, slower", " or ".join(compilers))
+    return False

@@ -1,0 +1,163 @@
+"""Networks for other runtimes: torch.export (pt2), ONNX, and ONNX in int8.
+
+All take a free batch, height and width; height and width are multiples of 4, at least 8. Input
+and output are (N, 3, H, W) float32 in [0, 1], the output unclamped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mirnet.errors import UsageError
+
+Batch = npt.NDArray[np.float32]
+
+INPUT, OUTPUT = "image", "enhanced"
+_SIZES = ((1, 8, 8), (2, 36, 52), (1, 64, 24))
+_MAX_SIDE = 16384
+
+
+class _Float32(nn.Module):
+    """The network as a function of the image alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = self.model(image)
+        return out
+
+
+def export_program(model: nn.Module) -> ExportedProgram:
+    """The network as a graph with free batch, height and width."""
+    sides = [4 * Dim(name, min=2, max=_MAX_SIDE // 4) for name in ("height4", "width4")]
+    shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: sides[0], 3: sides[1]}}
+    # neither 1 in the batch nor equal sides, or the graph would be tied to them
+    example = torch.rand(2, 3, 32, 40)
+    return torch.export.export(_Float32(model).eval(), (example,), dynamic_shapes=shapes)
+
+
+def export_pt2(model: nn.Module, path: Path) -> float:
+    """Write a ``.pt2`` that ``torch.export.load(path).module()`` runs without this package.
+
+    Returns:
+        The largest deviation from the network, over several sizes.
+    """
+    torch.export.save(export_program(model), path)
+    loaded = torch.export.load(path).module()
+    return _deviation(model, lambda image: loaded(torch.from_numpy(image)).numpy())
+
+
+def export_onnx(model: nn.Module, path: Path) -> float:
+    """Write an ONNX file and run it in onnxruntime.
+
+    Returns:
+        The largest deviation of onnxruntime from the network, over several sizes.
+
+    Raises:
+        UsageError: the packages of the ``export`` extra are missing.
+    """
+    _need_onnx()
+    program = torch.onnx.export(
+        export_program(model),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(path, external_data=False)
+    return _deviation(model, onnx_runner(path))
+
+
+def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float:
+    """Write an ONNX file whose convolutions compute in int8 on CPU.
+
+    Weights are quantised a channel; activations with ranges seen on ``lows``.
+
+    Args:
+        lows: calibration images, each (1, 3, H, W) float32 in [0, 1], sides multiples of 4.
+
+    Returns:
+        PSNR in dB between the int8 and the float32 network on ``lows``, clamped to [0, 1].
+
+    Raises:
+        UsageError: no calibration image, or the packages of the ``export`` extra are missing.
+    """
+    _need_onnx()
+    if not lows:
+        raise UsageError("int8 needs dark images to calibrate on: --calibrate FOLDER")
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared = Path(folder) / "plain.onnx", Path(folder) / "prepared.onnx"
+        export_onnx(model, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            path,
+            _calibration(lows),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    run = onnx_runner(path)
+    errors = [np.square(run(low).clip(0, 1) - _reference(model, low).clip(0, 1)) for low in lows]
+    mean = float(np.mean([error.mean() for error in errors]))
+    return float(10 * np.log10(1 / max(mean, 1e-12)))
+
+
+def onnx_runner(path: Path) -> Any:
+    """An ONNX file as a function of a float32 batch, on CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda image: session.run([OUTPUT], {INPUT: image})[0]
+
+
+def _calibration(lows: Sequence[Batch]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Lows(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._rest: Iterator[Batch] = iter(lows)
+
+        def get_next(self) -> dict[str, Batch] | None:
+            low = next(self._rest, None)
+            return None if low is None else {INPUT: low}
+
+    return Lows()
+
+
+def _deviation(model: nn.Module, run: Any) -> float:
+    generator = np.random.default_rng(0)
+    images = [generator.random((n, 3, h, w), dtype=np.float32) for n, h, w in _SIZES]
+    return max(float(np.abs(run(image) - _reference(model, image)).max()) for image in images)
+
+
+@torch.no_grad()
+def _reference(model: nn.Module, image: Batch) -> Batch:
+    out: Batch = model.eval()(torch.from_numpy(image)).numpy()
+    return out
+
+
+def _need_onnx() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{', '.join(missing)} missing: pip install 'mirnet-pipeline[export]', or export pt2"
+        )
