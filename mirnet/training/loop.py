@@ -92,10 +92,10 @@ def start_state(context: Context, job: Job) -> TrainState:
     """A fresh state, or that of the run's last checkpoint."""
     recipe = job.params.train
     torch.manual_seed(recipe.seed)
-    model = build(job.params.model).to(context.device)
+    model = build(job.params.model).to(context.device, memory_format=torch.channels_last)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     optimizer = kinds[recipe.optimizer](
-        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
     )
     state = TrainState(
         model=model,

@@ -60,14 +60,14 @@ def share(batch_size: int, *, rank: int, world_size: int) -> slice:
 def load_batch(
     pairs: PackedPairs, draws: Sequence[Draw], *, patch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Cut the patches: low and high, float32 (N, 3, P, P) in [0, 1], RGB."""
+    """Cut the patches: low and high, float32 (N, 3, P, P) in [0, 1], RGB, channels last."""
     shape = (len(draws), 2, patch_size, patch_size, 3)
     patches = np.empty(shape, np.uint8)
     for patch, draw in zip(patches, draws, strict=True):
         for out, image in zip(patch, pairs.pair(draw.pair), strict=True):
             out[:] = cut(image, draw, patch_size)
     both = torch.from_numpy(patches).permute(1, 0, 4, 2, 3).float().div_(255)
-    return both[0].contiguous(), both[1].contiguous()
+    return both[0], both[1]
 
 
 def cut(image: NDArray[np.uint8], draw: Draw, patch_size: int) -> NDArray[np.uint8]:
