@@ -61,6 +61,7 @@ class S3Server:
         self.secret_key = secret_key or secrets.token_urlsafe(30)
         self.timeout_s = timeout_s
         self.endpoint_url = ""
+        self.ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -117,15 +118,15 @@ class S3Server:
 
     def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-        self.endpoint_url = f"http://127.0.0.1:{ports['s3.port']}"
+        self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self.endpoint_url = f"http://127.0.0.1:{self.ports['s3.port']}"
         command = [
             _program(),
             "mini",
             f"-dir={self.folder}",
             "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1",
-            *(f"-{name}={port}" for name, port in ports.items()),
+            *(f"-{name}={port}" for name, port in self.ports.items()),
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",

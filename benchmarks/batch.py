@@ -1,0 +1,272 @@
+"""Enhancement of buckets: what the machinery costs beside the model.
+
+    python benchmarks/batch.py overlap --images 500      # against the model alone, and a plain loop
+    python benchmarks/batch.py planning --keys 100000    # 99 percent of them done
+    python benchmarks/batch.py memory --images 5000      # must stay flat
+
+All against a real S3 server on loopback that this starts and stops. Targets: overlap at most 1.15
+of the model alone and at least 4 times faster than the loop; planning at most 60 s and 300 MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
+from mirnet.batch.run import preview, run_batch
+from mirnet.batch.s3server import S3Server
+from mirnet.batch.storage import Store, open_store
+from mirnet.config import EnhanceParams, ModelParams, environment, load_settings
+from mirnet.images import Image, decode, encode, to_png
+
+MODEL = ModelIdentity("mirnet", "1")
+HEIGHT, WIDTH = 400, 600
+BASE = "s3://bench"
+
+
+@contextmanager
+def bucket() -> Iterator[S3Server]:
+    with (
+        tempfile.TemporaryDirectory(prefix="mirnet-bench-") as folder,
+        S3Server(Path(folder), buckets=("bench",)) as server,
+        environment(**server.environment),
+    ):
+        yield server
+        server.kill()
+
+
+def dark_picture(seed: int, height: int = HEIGHT, width: int = WIDTH) -> bytes:
+    """Smooth structure plus sensor noise: compresses as a photograph does, not as static."""
+    random = np.random.default_rng(seed)
+    coarse = random.uniform(2, 60, (height // 50 + 2, width // 50 + 2, 3))
+    rows = np.linspace(0, coarse.shape[0] - 1.001, height)
+    columns = np.linspace(0, coarse.shape[1] - 1.001, width)
+    smooth = coarse[rows.astype(int)][:, columns.astype(int)]
+    noisy = smooth + random.normal(0, 3, (height, width, 3))
+    return to_png(noisy.clip(0, 255).astype(np.uint8))
+
+
+def upload(store: Store, objects: Iterator[tuple[str, bytes]], *, threads: int = 8) -> None:
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda pair: store.put(*pair), objects):
+            pass
+
+
+def fill(server: S3Server, folder: str, names: list[str]) -> None:
+    """Many tiny objects, past the S3 layer, whose signatures would take most of the time."""
+
+    def part(start: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.ports["filer.port"])
+        for name in names[start::4]:
+            connection.request("PUT", f"/buckets/bench/{folder}/{name}", body=name.encode())
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status in (200, 201), answer.status
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(part, range(4)))
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class PeakMemory:
+    """Largest resident size of this process, looked at every 50 ms."""
+
+    def __enter__(self) -> PeakMemory:
+        self.peak = resident_mib()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.peak = max(self.peak, resident_mib())
+
+
+def overlap(options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from mirnet.inference import Enhancer
+    from mirnet.models import build
+
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    network = build(ModelParams(name=options.model))
+    enhancer = Enhancer(network, precision="auto")
+    plain = Enhancer(build(ModelParams(name=options.model)), precision="float32")
+    pictures = {f"{n:05d}.png": dark_picture(n) for n in range(options.images)}
+    decoded = [decode(data, name=key) for key, data in pictures.items()]
+    enhancer.enhance_image(decoded[0])
+    with bucket():
+        source = open_store(f"{BASE}/in", load_settings())
+        upload(source, iter(pictures.items()))
+        results: dict[str, list[float]] = {"alone": [], "batch": [], "loop": []}
+        for round_ in range(options.rounds):
+            begun = time.perf_counter()
+            for image in decoded:
+                enhancer.enhance_image(image)
+            results["alone"].append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            done = run_batch(
+                f"{BASE}/in",
+                f"{BASE}/out{round_}",
+                enhance=enhancer,
+                model=MODEL,
+                params=EnhanceParams(),
+                settings=load_settings(),
+            )
+            results["batch"].append(time.perf_counter() - begun)
+            assert done.enhanced == options.images
+            results["loop"].append(_plain_loop(source, f"{BASE}/loop{round_}", plain, options))
+    alone, batch, loop = (min(results[name]) for name in ("alone", "batch", "loop"))
+    return {
+        "images": options.images,
+        "model": options.model,
+        "precision": str(enhancer.dtype),
+        "seconds": {name: [round(v, 2) for v in values] for name, values in results.items()},
+        "batch_over_model_alone": round(batch / alone, 3),
+        "times_faster_than_loop": round(loop / batch, 2),
+    }
+
+
+def _plain_loop(source: Store, target: str, plain: Any, options: argparse.Namespace) -> float:
+    """Get, decode, enhance in eager float32, encode, put; on a part, scaled up."""
+    store = open_store(target, load_settings())
+    number = min(options.images, options.loop_images)
+    begun = time.perf_counter()
+    for n in range(number):
+        key = f"{n:05d}.png"
+        image = decode(source.get(key).data, name=key)
+        store.put(key, encode(plain.enhance_image(image)))
+    return (time.perf_counter() - begun) * options.images / number
+
+
+def planning(options: argparse.Namespace) -> dict[str, Any]:
+    done = int(options.keys * 0.99)
+    params = EnhanceParams()
+    with bucket() as server:
+        source = open_store(f"{BASE}/in", load_settings())
+        target = open_store(f"{BASE}/out", load_settings())
+        names = [f"{n % 100:02d}/{n:07d}.png" for n in range(options.keys)]
+        begun = time.perf_counter()
+        fill(server, "in", names)
+        fill(server, "out", names[:done])
+        upload_s = time.perf_counter() - begun
+        record = RunRecord(target.child("_mirnet"), "00000001-past", format="parquet")
+        versions = {info.key: info.version for info in source.list()}
+        for number, name in enumerate(names[:done]):
+            record.add(
+                Row(
+                    input_key=name,
+                    input_version=versions[name],
+                    input_size=1,
+                    status="enhanced",
+                    run_id="00000001-past",
+                    settings_digest=Digests.of(params).output,
+                    model_name=MODEL.name,
+                    model_version=MODEL.version,
+                    output_key=name,
+                )
+            )
+            if number % 10_000 == 0:
+                record.flush()
+        record.finish({})
+        del versions, record
+        before = resident_mib()
+        with PeakMemory() as memory:
+            begun, cpu = time.perf_counter(), time.process_time()
+            with preview(
+                f"{BASE}/in",
+                f"{BASE}/out",
+                model=MODEL,
+                params=params,
+                settings=load_settings(),
+            ) as plan:
+                seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+                counts = plan.counts
+    assert (counts.planned, counts.skipped) == (options.keys, done)
+    return {
+        "keys": options.keys,
+        "todo": counts.planned - counts.skipped,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "resident_mib_before": round(before),
+        "resident_mib_peak": round(memory.peak),
+        "upload_seconds": round(upload_s, 1),
+    }
+
+
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Resident size every 500 images, with pictures of half a megapixel's worth of varied sizes."""
+
+    def brighter(image: Image) -> Image:
+        return Image(np.minimum(image.pixels * np.uint8(2), 255), format=image.format)
+
+    pictures = [dark_picture(n, 200 + 10 * (n % 20), 300 + 10 * (n % 30)) for n in range(60)]
+    sizes: dict[int, float] = {}
+
+    def progress(done: int, total: int) -> None:
+        if done % 500 == 0 or done == total:
+            sizes[done] = round(resident_mib(), 1)
+
+    with bucket():
+        source = open_store(f"{BASE}/in", load_settings())
+        upload(source, ((f"{n:05d}.png", pictures[n % 60]) for n in range(options.images)))
+        begun = time.perf_counter()
+        run_batch(
+            f"{BASE}/in",
+            f"{BASE}/out",
+            enhance=brighter,
+            model=MODEL,
+            params=EnhanceParams(),
+            settings=load_settings(),
+            progress=progress,
+        )
+        seconds = time.perf_counter() - begun
+    return {"images": options.images, "seconds": round(seconds, 1), "resident_mib": sizes}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("overlap")
+    command.add_argument("--images", type=int, default=500)
+    command.add_argument("--loop-images", type=int, default=50)
+    command.add_argument("--rounds", type=int, default=2)
+    command.add_argument("--model", default="mirnet-s")
+    command.set_defaults(run=overlap)
+    command = commands.add_parser("planning")
+    command.add_argument("--keys", type=int, default=100_000)
+    command.set_defaults(run=planning)
+    command = commands.add_parser("memory")
+    command.add_argument("--images", type=int, default=5000)
+    command.set_defaults(run=memory)
+    options = parser.parse_args()
+    print(json.dumps(options.run(options), indent=2))
+
+
+if __name__ == "__main__":
+    main()
