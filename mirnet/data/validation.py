@@ -135,7 +135,9 @@ def _set_finding(check: Check, share: float, refused: list[dict[str, Any]]) -> F
     )
 
 
-def _run_suite(table: pd.DataFrame, suite: list[Check], docs_dir: Path) -> list[dict[str, Any]]:
+def _run_suite(
+    table: pd.DataFrame, suite: list[Check], docs_dir: Path | None
+) -> list[dict[str, Any]]:
     """What the engine says of each check; nothing where it holds."""
     context = _context(docs_dir)
     batch = (
