@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -63,6 +63,17 @@ class ModelParams(Section):
     num_msrb: int | None = Field(None, ge=1, le=8, description="multi-scale blocks a group")
 
 
+LossName = Literal["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]
+
+
+class PatchStage(Section):
+    """Patch and batch of a part of a run: progressive learning (MIRNet-v2, section 4.2)."""
+
+    start: float = Field(ge=0, lt=1, description="share of the run at which the stage begins")
+    patch_size: int = Field(ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    batch_size: int = Field(ge=1, le=4096, description="global batch")
+
+
 class TrainParams(Section):
     """The recipe. Batch size is global: the number of workers never changes the recipe."""
 
@@ -73,22 +84,61 @@ class TrainParams(Section):
     )
     batch_size: int = Field(8, ge=1, le=4096, description="global batch, over all workers")
     patch_size: int = Field(128, ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    progressive: tuple[PatchStage, ...] = Field(
+        (), description="later stages with other patches and batches, in order of their start"
+    )
+    symmetries: bool = Field(True, description="random flips and quarter turns of the patches")
+    mixup_alpha: float | None = Field(
+        None, gt=0, description="MixUp of patches with weights from Beta(alpha, alpha)"
+    )
+    mixup_start: float = Field(0.0, ge=0, lt=1, description="share of the run before MixUp")
+    accumulate: int = Field(1, ge=1, le=256, description="parts that a batch is computed in")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")
     lr: float = Field(2e-4, gt=0, le=1, description="initial learning rate")
     weight_decay: float = Field(0.0, ge=0, le=1, description="weight decay")
-    schedule: Literal["plateau", "cosine", "constant"] = Field(
-        "plateau", description="ReduceLROnPlateau on validation PSNR, or cosine, or constant"
+    schedule: Literal["plateau", "cosine", "two-cycle", "constant"] = Field(
+        "plateau",
+        description="ReduceLROnPlateau on validation PSNR; cosine; constant for 92 of 300 parts, "
+        "then cosine, as MIRNet-v2; constant",
     )
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="ReduceLROnPlateau: factor")
     plateau_patience: int = Field(5, ge=0, description="ReduceLROnPlateau: epochs")
     min_lr: float = Field(1e-6, ge=0, description="floor of the schedule")
     warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    loss: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
+        {"charbonnier": 1.0}, min_length=1, description="loss terms and their weights"
+    )
     charbonnier_eps: float = Field(1e-3, gt=0, description="epsilon of the Charbonnier loss")
+    distill_weight: float = Field(
+        1.0, gt=0, description="weight of the distance to the teacher's output, where one is given"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="moving average of the weights, scored and exported instead"
+    )
     grad_clip: float | None = Field(None, gt=0, description="clip the gradient norm at this value")
     precision: Literal["float32", "bf16", "auto"] = Field(
         "float32", description="autocast; auto: bf16 where the hardware has it"
     )
     compile: bool = Field(False, description="torch.compile the repeated blocks")
+    validate_every: int = Field(1, ge=1, description="epochs; the last is always validated")
+    early_stop: int | None = Field(
+        None, ge=1, description="validated epochs without a new best after which training ends"
+    )
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="steps between checkpoints within an epoch; none: each epoch only"
+    )
+    on_nonfinite: Literal["stop", "rollback"] = Field(
+        "stop",
+        description="a loss that is not finite ends the run, or goes back to the last "
+        "checkpoint with half the learning rate",
+    )
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> TrainParams:
+        starts = [stage.start for stage in self.progressive]
+        if starts != sorted(set(starts)):
+            raise ValueError("progressive: each stage must start later than the one before")
+        return self
 
 
 class EvaluateParams(Section):
