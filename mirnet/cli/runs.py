@@ -94,10 +94,10 @@ def seeds(
 def deliver(
     path: Annotated[Path, typer.Argument(help="The file that a training run named")],
 ) -> None:
-    """Send epoch metrics that were kept while MLflow was away."""
+    """Send what a run could not send while MLflow was away."""
     from mirnet.cli.show import console
     from mirnet.config import load_settings
-    from mirnet.tracking.epochs import deliver as send
+    from mirnet.tracking.journal import deliver as send
 
     count = send(load_settings().mlflow_uri, path)
-    console.print(f"{count} epochs delivered")
+    console.print(f"{count} entries delivered")

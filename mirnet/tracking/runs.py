@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import logging
 import os
-import platform
 import signal
 import socket
+import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mirnet.config import Params, Settings
 from mirnet.errors import ServiceError
 from mirnet.results import DataVersion
 from mirnet.tracking.client import artifact_root, connect, process_is_gone, service_errors
+from mirnet.tracking.journal import (
+    Data,
+    File,
+    Finish,
+    Journal,
+    Metrics,
+    Parameters,
+    Table,
+    Tags,
+    Text,
+    deliver_all,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +46,7 @@ log = logging.getLogger(__name__)
 
 Purpose = Literal["train", "evaluate"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
-_BATCH_OF_PARAMS = 100
+PENDING = "pending"
 _LONGEST_VALUE = 6000
 
 
@@ -43,26 +57,21 @@ def experiment_name(purpose: Purpose) -> str:
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One MLflow run and the ways to write to it. Holds no connection of its own state."""
+    """One MLflow run and the ways to write to it.
 
-    client: MlflowClient
-    uri: str
+    A write never fails because MLflow is away: it waits in the run's journal under the workspace
+    and is sent with the next write, with the next run on this machine, or by
+    ``mirnet runs deliver``.
+    """
+
+    journal: Journal
     run_id: str
     experiment_id: str
 
     def log_params(self, params: Params) -> None:
         """All parameters, flat, as ``section.key``; those of a resumed run are there already."""
-        from mlflow.entities import Param
-
-        with service_errors(self.uri):
-            known = self.client.get_run(self.run_id).data.params
-            fresh = [
-                Param(key, str(value)[:_LONGEST_VALUE])
-                for key, value in params.flat().items()
-                if key not in known
-            ]
-            for start in range(0, len(fresh), _BATCH_OF_PARAMS):
-                self.client.log_batch(self.run_id, params=fresh[start : start + _BATCH_OF_PARAMS])
+        values = {key: str(value)[:_LONGEST_VALUE] for key, value in params.flat().items()}
+        self.journal.write(Parameters(run_id=self.run_id, values=values))
 
     def log_data(self, version: DataVersion, *, context: str, split: str | None = None) -> None:
         """Bind the run to a data version; MLflow shows DVC's digest as the data set's own.
@@ -70,19 +79,7 @@ class TrackedRun:
         Args:
             context: What the data are for: training, evaluation, ...
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(
-            name=dataset_name(version),
-            digest=version.digest,
-            source_type="dvc",
-            source=f'{{"path": "{version.path}", "git_commit": "{version.git_commit or ""}"}}',
-            profile=f'{{"num_files": {version.num_files}, "size": {version.size}}}',
-        )
-        tags = [InputTag("mlflow.data.context", context)]
-        tags += [InputTag("mirnet.split", split)] if split else []
-        with service_errors(self.uri):
-            self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        self.journal.write(Data(run_id=self.run_id, version=version, context=context, split=split))
 
     def log_metrics(
         self,
@@ -93,65 +90,41 @@ class TrackedRun:
         model_id: str | None = None,
     ) -> None:
         """Metrics named ``phase/name``, bound to the data and the model that they speak of."""
-        from mlflow.entities import Metric
+        entry = Metrics(
+            run_id=self.run_id, values=dict(values), step=step, data=data, model_id=model_id
+        )
+        self.journal.write(entry)
 
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(
-                key,
-                float(value),
-                now,
-                step,
-                model_id=model_id,
-                dataset_name=dataset_name(data) if data else None,
-                dataset_digest=data.digest if data else None,
-                run_id=self.run_id,
-            )
-            for key, value in values.items()
-        ]
-        with service_errors(self.uri):
-            self.client.log_batch(self.run_id, metrics=metrics)
+    def log_image(self, pixels: NDArray[np.uint8], key: str) -> None:
+        """A picture of MLflow's image grid, uint8 HWC RGB; runs are compared by its key."""
+        from PIL import Image
 
-    def log_image(self, pixels: NDArray[np.uint8], name: str) -> None:
-        """An image of the run's own gallery, uint8 HWC RGB; ``name`` ends in .png."""
-        with service_errors(self.uri):
-            self.client.log_image(self.run_id, pixels, artifact_file=name)
+        with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
+            path = Path(folder) / "image.png"
+            Image.fromarray(pixels).save(path)
+            self.journal.write(File(run_id=self.run_id, path=path, image_key=key))
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """A table that MLflow shows and compares over runs; ``name`` ends in .json."""
-        with service_errors(self.uri):
-            self.client.log_table(self.run_id, table, name)
+        columns: dict[str, list[Any]] = {str(k): v.tolist() for k, v in table.items()}
+        self.journal.write(Table(run_id=self.run_id, columns=columns, name=name))
 
     def log_text(self, text: str, name: str) -> None:
-        """Text as an artifact; MLflow shows it by the suffix of ``name``."""
-        with service_errors(self.uri):
-            self.client.log_text(self.run_id, text, name)
+        """A text artifact, such as a JSON."""
+        self.journal.write(Text(run_id=self.run_id, text=text, name=name))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """A file or folder as artifact."""
-        with service_errors(self.uri):
-            if path.is_dir():
-                self.client.log_artifacts(self.run_id, str(path), folder)
-            else:
-                self.client.log_artifact(self.run_id, str(path), folder)
+        self.journal.write(File(run_id=self.run_id, path=path, folder=folder))
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Tags; those without a value are left out."""
-        from mlflow.entities import RunTag
-
-        fresh = [RunTag(key, value) for key, value in tags.items() if value is not None]
-        with service_errors(self.uri):
-            self.client.log_batch(self.run_id, tags=fresh)
+        values = {key: value for key, value in tags.items() if value is not None}
+        self.journal.write(Tags(run_id=self.run_id, values=values))
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the run."""
-        with service_errors(self.uri):
-            self.client.set_terminated(self.run_id, status)
-
-
-def dataset_name(version: DataVersion) -> str:
-    """The name of the data set in MLflow: its folder."""
-    return Path(version.path).name or version.path
+        self.journal.write(Finish(run_id=self.run_id, status=status))
 
 
 @contextmanager
@@ -197,29 +170,32 @@ def open_run(
 ) -> TrackedRun:
     """Create the run, or go on with the one of the same key. Prefer :func:`track`."""
     client, uri = connect(settings), settings.mlflow_uri
+    deliver_all(uri, settings.workspace / PENDING)
     # MLflow's filters have no way to write a quote inside a value
     key = key.replace("'", "_") if key else None
-    ours = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
+    known = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
+    known |= {"mirnet.environment": environment_digest()} | dict(tags or {})
+    told = {tag: value for tag, value in known.items() if value is not None}
     with service_errors(uri):
         experiment_id = _experiment(client, settings, purpose)
         end_orphans(client, experiment_id)
-        known = _find(client, experiment_id, key) if key else None
-        if known:
-            client.update_run(known, status="RUNNING")
-            run = TrackedRun(client, uri, known, experiment_id)
+        run_id = _find(client, experiment_id, key) if key else None
+        if run_id is None:
+            told |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "mirnet"}
+            created = client.create_run(experiment_id, run_name=name, tags=told)
+            run_id = str(created.info.run_id)
         else:
-            created = client.create_run(
-                experiment_id,
-                run_name=name,
-                tags={
-                    "mlflow.user": getpass.getuser(),
-                    "mlflow.source.name": "mirnet",
-                    "mirnet.python": platform.python_version(),
-                },
-            )
-            run = TrackedRun(client, uri, created.info.run_id, experiment_id)
-    run.set_tags(ours | dict(tags or {}))
-    return run
+            Tags(run_id=run_id, values=told).send(client)
+            client.update_run(run_id, status="RUNNING")
+    journal = Journal(uri, (settings.workspace / PENDING / f"{run_id}.jsonl").resolve())
+    return TrackedRun(journal, run_id, experiment_id)
+
+
+@cache
+def environment_digest() -> str:
+    """SHA-256 of all installed packages with their versions, shortened: what the lock pins."""
+    installed = {f"{d.name.lower()}=={d.version}" for d in metadata.distributions()}
+    return hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()[:16]
 
 
 def end_orphans(client: MlflowClient, experiment_id: str) -> int:

@@ -4,13 +4,15 @@ import pickle
 import socket
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from mirnet.config import Settings
+from mirnet.config import Params, Settings
 from mirnet.errors import DataError, ServiceError
-from mirnet.results import EpochMetrics
+from mirnet.results import DataVersion, EpochMetrics
 from mirnet.tracking import EpochLogger, connect, track
-from mirnet.tracking.epochs import deliver
+from mirnet.tracking.journal import deliver
 
 
 def epoch(number: int) -> EpochMetrics:
@@ -92,3 +94,43 @@ def test_files_that_are_not_ours(store: Settings, tmp_path: Path) -> None:
     other.write_text('{"a": 1}\n{"b": 2}\n')
     with pytest.raises(DataError, match=r"other\.jsonl:1"):
         deliver(store.mlflow_uri, other)
+
+
+def test_a_run_whose_mlflow_goes_away_loses_nothing(
+    store: Settings, version: DataVersion, tmp_path: Path, nowhere: str
+) -> None:
+    """All kinds of entries wait, and the next run on this machine brings them to MLflow."""
+    page = tmp_path / "page.html"
+    page.write_text("<p>hello")
+    with track(store, purpose="evaluate", name="first") as run:
+        run.journal.tracking_uri = nowhere
+        run.log_params(Params())
+        run.log_data(version, context="evaluation", split="eval15")
+        run.log_metrics({"eval/psnr": 17.5, "eval/odd": float("nan")}, data=version)
+        run.log_table(pd.DataFrame({"psnr": [1.5, float("nan")]}), "scores.json")
+        run.log_image(np.zeros((8, 8, 3), np.uint8), "comparison")
+        run.log_text("{}", "splits.json")
+        run.log_file(page)
+        run.set_tags({"mirnet.note": "kept", "mirnet.none": None})
+        page.unlink()
+    client = connect(store)
+    assert client.get_run(run.run_id).info.status == "RUNNING"
+    with track(store, purpose="evaluate", name="second"):
+        pass
+    found = client.get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["train.lr"] == "0.0002"
+    assert found.data.metrics["eval/psnr"] == 17.5
+    assert found.data.tags["mirnet.note"] == "kept"
+    assert found.inputs.dataset_inputs[0].dataset.digest == version.digest
+    names = {artifact.path for artifact in client.list_artifacts(run.run_id)}
+    assert {"scores.json", "images", "splits.json", "page.html"} <= names
+    assert not list((store.workspace / "pending").iterdir())
+
+
+def test_a_refusal_is_not_kept_for_later(store: Settings) -> None:
+    with track(store, purpose="train", name="run") as run:
+        with pytest.raises(ServiceError, match=r"(?i)invalid") as caught:
+            run.log_metrics({"no\ngood": 1.0})
+        assert not caught.value.transient
+    assert not run.journal.path.exists()

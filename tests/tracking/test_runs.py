@@ -49,7 +49,7 @@ def test_a_run_has_params_data_and_metrics_that_point_to_the_data(
         run.log_data(version, context="training", split="train")
         run.log_metrics({"val/psnr": 19.5}, step=3, data=version)
         run.log_table(pd.DataFrame({"psnr": [1.0, 2.0]}), "scores.json")
-        run.log_image(np.zeros((8, 8, 3), np.uint8), "pictures/1.png")
+        run.log_image(np.zeros((8, 8, 3), np.uint8), "comparison")
     client = connect(store)
     found = client.get_run(run.run_id)
     assert found.info.status == "FINISHED"
@@ -62,7 +62,7 @@ def test_a_run_has_params_data_and_metrics_that_point_to_the_data(
     bound = client.search_runs([run.experiment_id], "dataset.digest = '" + version.digest + "'")
     assert [r.info.run_id for r in bound] == [run.run_id]
     names = {a.path for a in client.list_artifacts(run.run_id)}
-    assert {"scores.json", "pictures"} <= names
+    assert {"scores.json", "images"} <= names
     location = client.get_experiment(run.experiment_id).artifact_location
     assert Path(location.removeprefix("file://")).is_relative_to(store.workspace.resolve())
 

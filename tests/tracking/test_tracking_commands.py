@@ -74,7 +74,7 @@ def test_delivery_on_the_terminal(
     with track(store, purpose="train", name="run") as run:
         logger = EpochLogger("http://127.0.0.1:9", run.run_id, pending)
         logger(EpochMetrics(epoch=1, step=1, lr=0.1, train_loss=0.5, train_psnr=12.5))
-    assert "1 epochs delivered" in invoke(runs_cli.app, "deliver", str(pending))
+    assert "1 entries delivered" in invoke(runs_cli.app, "deliver", str(pending))
     assert connect(store).get_run(run.run_id).data.metrics["train/psnr"] == 12.5
     with pytest.raises(DataError, match="nothing waits"):
         invoke(runs_cli.app, "deliver", str(pending))
