@@ -22,7 +22,14 @@ from mirnet.errors import StorageError
 
 _PART = ".mirnet-part-"
 _BOOKKEEPING = "_mirnet"
-_NAME_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ}
+_NAME_ERRORS = {
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.EILSEQ,
+}
 
 
 class LocalStore(Store):
