@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -100,10 +101,10 @@ def _figure(*, height: float = 2.8) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, description: str) -> str:
     """The figure as an <svg> element with text as text, and a description for screen readers."""
     buffer = io.StringIO()
-    # ids in one page must not collide, and the same figures give the same bytes
+    # ids in one page must not collide: those referred to are salted, groups lose theirs
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 9}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    svg = text[text.index("<svg") :]
+    svg = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
     label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
