@@ -27,6 +27,8 @@ def train_model(
     model_dir: Path,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     mlflow_run_id: str | None = None,
+    init_from: Path | None = None,
+    distill_from: Path | None = None,
 ) -> TrainResult:
     """Train on pairs of ``root`` and write the best model by validation PSNR to ``model_dir``.
 
@@ -39,11 +41,15 @@ def train_model(
         digest: version of the data, kept in the result and in the checkpoints.
         on_epoch: called once an epoch, in the process that controls training; must pickle.
         mlflow_run_id: copied to the result.
+        init_from: weights to start from, of the same architecture: a model folder or a published
+            checkpoint. Ignored when the run already has a checkpoint.
+        distill_from: a teacher, usually larger, whose output is learned besides the reference.
 
     Raises:
         UsageError: settings that cannot work, such as a batch that the workers cannot share.
         DataError: a pair is missing or smaller than a patch; names the pair.
         TrainingError: training failed, or the run name belongs to another recipe.
+        WeightsError: ``init_from`` or ``distill_from`` cannot be used; names the file.
         ServiceError: Ray or the checkpoint store cannot be reached; names the address.
     """
     from mirnet.training.launch import launch
@@ -59,4 +65,6 @@ def train_model(
         model_dir=model_dir,
         on_epoch=on_epoch,
         mlflow_run_id=mlflow_run_id,
+        init_from=init_from,
+        distill_from=distill_from,
     )

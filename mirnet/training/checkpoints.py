@@ -1,7 +1,8 @@
-"""The state of a run as a folder: tensors in safetensors, numbers in JSON, no pickle.
+"""The state of a run, and the same as a folder: no pickle on the way back.
 
 =========================  ==================================================
 ``weights.safetensors``    the network being trained
+``ema.safetensors``        the moving average of its weights, if there is one
 ``optimizer.pt``           the optimiser, read with ``weights_only=True``
 ``progress.json``          step, history, schedule, best so far, fingerprint
 ``best/``                  the best network by validation PSNR, project format
@@ -21,69 +22,129 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mirnet.config import Params
 from mirnet.errors import TrainingError
-from mirnet.models import build, save_model
+from mirnet.models import build, load_model, save_model
 from mirnet.results import EpochMetrics
+from mirnet.training.job import Job
 from mirnet.training.schedules import Schedule
 
 BEST = "best"
-_WEIGHTS, _OPTIMIZER, _PROGRESS = "weights.safetensors", "optimizer.pt", "progress.json"
+_WEIGHTS, _EMA = "weights.safetensors", "ema.safetensors"
+_OPTIMIZER, _PROGRESS = "optimizer.pt", "progress.json"
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class Progress(BaseModel):
     """Where a run stands, as it lies in ``progress.json``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     fingerprint: dict[str, Any] = Field(description="what a resumed run must share")
     step: int = 0
     history: list[EpochMetrics] = []
     best_epoch: int = -1
     best_val_psnr: float = float("-inf")
+    since_best: int = Field(0, description="validated epochs since the best")
     schedule: dict[str, Any] = {}
-    sums: list[float] = Field(default=[], description="running sums of a begun epoch")
+    lr_scale: float = Field(1.0, description="halved by each rollback")
+    num_rollbacks: int = 0
+    ema_updates: int = 0
+    sums: list[float] = Field([], description="running sums of a begun epoch")
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
-
-def fingerprint(params: Params, digest: str, train_ids: tuple[str, ...]) -> dict[str, Any]:
+def fingerprint(job: Job) -> dict[str, Any]:
     """What must be equal for a run to go on: recipe, network, data version and pairs."""
-    return {
-        "digest": digest,
-        "num_train": len(train_ids),
-        **{f"model.{key}": value for key, value in params.model.model_dump(mode="json").items()},
-        **{f"train.{key}": value for key, value in params.train.model_dump(mode="json").items()},
+    sections = {"model": job.params.model, "train": job.params.train}
+    flat = {
+        f"{section}.{key}": value
+        for section, values in sections.items()
+        for key, value in values.model_dump(mode="json").items()
     }
+    return {"digest": job.digest, "num_train": len(job.train), **flat}
 
 
 @dataclass
 class TrainState:
     """All that training changes."""
 
+    job: Job
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: Schedule
+    ema: AveragedModel | None
     progress: Progress
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def keep_if_best(self, metrics: EpochMetrics) -> None:
-        """Copy the weights when the epoch's validation PSNR is the highest so far."""
-        if metrics.val_psnr is None or metrics.val_psnr <= self.progress.best_val_psnr:
-            return
-        self.progress.best_val_psnr = metrics.val_psnr
-        self.progress.best_epoch = metrics.epoch
-        self.best = _copy(self.model)
+    @classmethod
+    def start(cls, job: Job, device: torch.device) -> TrainState:
+        """A run at step 0, equal on all workers."""
+        recipe = job.params.train
+        torch.manual_seed(recipe.seed)
+        model: nn.Module = build(job.params.model)
+        if job.initial is not None:
+            model.load_state_dict(job.initial)
+        model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = _OPTIMIZERS[recipe.optimizer](
+            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+        ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
+        schedule = Schedule(recipe, total_steps=job.total_steps)
+        progress = Progress(fingerprint=fingerprint(job))
+        return cls(job, model, optimizer, schedule, ema, progress)
 
-    def save(self, folder: Path, params: Params) -> None:
+    @property
+    def scored(self) -> nn.Module:
+        """The network that is validated and exported."""
+        return self.model if self.ema is None else self.ema.module
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is done, or nothing got better for long enough."""
+        patience = self.job.params.train.early_stop
+        stalled = patience is not None and self.progress.since_best >= patience
+        return stalled or self.progress.step >= self.job.total_steps
+
+    def set_lr(self) -> float:
+        """Give the optimiser the learning rate of the step to come."""
+        lr = self.schedule.lr(self.progress.step) * self.progress.lr_scale
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def update(self) -> None:
+        """One optimiser step with the gradients at hand."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+
+    def end_epoch(self, metrics: EpochMetrics) -> None:
+        """Add an epoch to the history; keep the weights when it is the best so far."""
+        self.progress.history.append(metrics)
+        if metrics.val_psnr is None:
+            return
+        self.schedule.validated(metrics.val_psnr)
+        self.progress.since_best += 1
+        if metrics.val_psnr > self.progress.best_val_psnr:
+            self.progress.best_val_psnr = metrics.val_psnr
+            self.progress.best_epoch = metrics.epoch
+            self.progress.since_best = 0
+            self.best = copy_weights(self.scored)
+
+    def save(self, folder: Path) -> None:
         """Write everything into an empty folder."""
         self.progress.schedule = self.schedule.state_dict()
-        save_file(_copy(self.model), folder / _WEIGHTS)
+        save_file(copy_weights(self.model), folder / _WEIGHTS)
+        if self.ema is not None:
+            self.progress.ema_updates = int(self.ema.n_averaged)
+            save_file(copy_weights(self.ema.module), folder / _EMA)
         torch.save(self.optimizer.state_dict(), folder / _OPTIMIZER)
         (folder / _PROGRESS).write_text(self.progress.model_dump_json(), encoding="utf-8")
         if self.best:
-            best = build(params.model)
+            best = build(self.job.params.model)
             best.load_state_dict(self.best)
             save_model(best, folder / BEST)
 
@@ -96,14 +157,23 @@ class TrainState:
         progress = read_progress(folder)
         _check_same_run(progress.fingerprint, self.progress.fingerprint)
         self.model.load_state_dict(load_file(folder / _WEIGHTS))
+        if self.ema is not None:
+            self.ema.module.load_state_dict(load_file(folder / _EMA))
+            self.ema.n_averaged.fill_(progress.ema_updates)
         self.optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, weights_only=True))
         self.schedule.load_state_dict(progress.schedule)
         self.progress = progress
-        if (folder / BEST / _WEIGHTS).is_file():
-            self.best = load_file(folder / BEST / _WEIGHTS)
+        if (folder / BEST).is_dir():
+            self.best = copy_weights(load_model(folder / BEST))
 
 
-def _copy(model: nn.Module) -> dict[str, Tensor]:
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a network's weights; the first update copies them."""
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=average)
+
+
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     """Contiguous copies on the CPU; shared parameters are copied under each of their names."""
     return {
         key: value.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)

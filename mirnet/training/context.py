@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,9 @@ class Context(Protocol):
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with gradients averaged over the workers."""
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """A block in which a wrapped model's gradients only add up here."""
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over the workers, in place."""
@@ -52,6 +55,9 @@ class InProcess:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
         return values

@@ -8,15 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from mirnet.config import Params, Settings
 from mirnet.data.loading import load_pairs
-from mirnet.errors import TrainingError, UsageError
-from mirnet.models import build, num_parameters
+from mirnet.errors import TrainingError, UsageError, WeightsError
+from mirnet.models import build, load_model, num_parameters, read_checkpoint
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.training import IN_PROCESS
-from mirnet.training.checkpoints import BEST, Progress, read_progress
+from mirnet.training.checkpoints import BEST, Progress, copy_weights, read_progress
 from mirnet.training.context import InProcess
-from mirnet.training.loop import Job, fit
+from mirnet.training.job import Job
+from mirnet.training.loop import fit
 from mirnet.training.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
@@ -33,13 +36,23 @@ def launch(
     model_dir: Path,
     on_epoch: Callable[[EpochMetrics], None] | None,
     mlflow_run_id: str | None,
+    init_from: Path | None,
+    distill_from: Path | None,
 ) -> TrainResult:
     """See :func:`mirnet.training.train_model`."""
     started = time.monotonic()
     check_request(train_ids, val_ids, params, settings, run_name)
     train, val = _load(root, train_ids), _load(root, val_ids)
-    check_patch_fits(train, params.train.patch_size)
-    job = Job(params=params, train=train, val=val, digest=digest)
+    sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
+    check_patch_fits(train, max(sizes))
+    job = Job(
+        params=params,
+        train=train,
+        val=val,
+        digest=digest,
+        initial=initial_weights(init_from, params) if init_from else None,
+        teacher=_read_network(distill_from).eval() if distill_from else None,
+    )
 
     if settings.ray_address == IN_PROCESS:
         filesystem, path = open_filesystem(settings)
@@ -91,15 +104,37 @@ def check_request(
     both = sorted(set(train_ids) & set(val_ids))
     if both:
         raise UsageError(f"{both[0]} is a training pair and a validation pair")
-    least, most = settings.worker_range
-    batch_size = params.train.batch_size
     if settings.ray_address == IN_PROCESS:
         return
-    if least < 1 or most > batch_size or (least == most and batch_size % least):
-        raise UsageError(
-            f"train.batch_size {batch_size} does not divide over MIRNET_NUM_WORKERS "
-            f"{settings.num_workers}: the batch is global, change one of the two"
-        )
+    least, most = settings.worker_range
+    for batch_size in (params.train.batch_size, *(s.batch_size for s in params.train.progressive)):
+        if least < 1 or most > batch_size or (least == most and batch_size % least):
+            raise UsageError(
+                f"train.batch_size {batch_size} does not divide over MIRNET_NUM_WORKERS "
+                f"{settings.num_workers}: the batch is global, change one of the two"
+            )
+
+
+def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
+    """Weights to start from, checked against the network of the params.
+
+    Raises:
+        WeightsError: unreadable, or of another architecture; names the file.
+    """
+    weights = copy_weights(_read_network(source))
+    try:
+        build(params.model).load_state_dict(weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{source} does not fit model.name {params.model.name} and its sizes: warm start needs "
+            f"the same architecture ({str(error).splitlines()[-1].strip()})"
+        ) from error
+    return weights
+
+
+def _read_network(source: Path) -> nn.Module:
+    """A model folder, or a published checkpoint."""
+    return load_model(source) if source.is_dir() else read_checkpoint(source)
 
 
 def export_best(folder: Path | None, model_dir: Path) -> Progress:

@@ -26,7 +26,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, TrainingError
 from mirnet.results import EpochMetrics
-from mirnet.training.loop import Job, describe, fit
+from mirnet.training.job import Job
+from mirnet.training.loop import describe, fit
 from mirnet.training.pairs import PackedPairs
 from mirnet.training.ray_session import ray_session
 from mirnet.training.store import open_filesystem
@@ -153,6 +154,8 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     try:
         fit(context, config["job"].open())
     except MirnetError as error:
+        if isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise  # on this worker only: the others wait for it
         return {"error": str(error), "num_workers": context.world_size}
     return {"num_workers": context.world_size}
 
@@ -175,6 +178,12 @@ class RayContext:
     def wrap(self, model: nn.Module) -> nn.Module:
         """DDP, also for one worker: the arithmetic is then the same for any number."""
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """A block in which a wrapped model's gradients only add up here."""
+        assert isinstance(wrapped, DistributedDataParallel)
+        block: AbstractContextManager[None] = wrapped.no_sync()
+        return block
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over the workers, in place."""

@@ -7,49 +7,111 @@ and uninterrupted, see the same patches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mirnet.config import TrainParams
 from mirnet.training.pairs import PackedPairs
 
-_ORDER, _CROPS = 0, 1
+_ORDER, _CROPS, _PARTNERS = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample: a pair, where the crop lies (0 to 1 of the free range), and its symmetry."""
+    """One sample: a pair, where the crop lies (0 to 1 of the free range), and its symmetry.
+
+    With MixUp, ``partner`` takes ``1 - weight`` of the sample.
+    """
 
     pair: int
     top: float
     left: float
     symmetry: int
+    partner: Draw | None = None
+    weight: float = 1.0
 
 
-def draw_batch(*, seed: int, step: int, batch_size: int, num_pairs: int) -> list[Draw]:
-    """The samples of a global batch. Every pair once before any pair a second time."""
-    rng = np.random.default_rng((seed, _CROPS, step))
-    corners = rng.random((batch_size, 2))
-    symmetries = rng.integers(0, 8, batch_size)
-    first = step * batch_size
-    order = _pair_order(seed=seed, first=first, count=batch_size, num_pairs=num_pairs)
+@dataclass(frozen=True)
+class StepPlan:
+    """Sizes of one step."""
+
+    batch_size: int
+    patch_size: int
+    first_sample: int
+    mixup_alpha: float | None
+
+
+@dataclass(frozen=True)
+class _Stage:
+    start: int
+    samples_before: int
+    batch_size: int
+    patch_size: int
+
+
+class Sampler:
+    """The samples of every step of a run."""
+
+    def __init__(self, recipe: TrainParams, *, num_pairs: int, total_steps: int) -> None:
+        self._recipe = recipe
+        self._num_pairs = num_pairs
+        self._total_steps = total_steps
+        self._stages = [_Stage(0, 0, recipe.batch_size, recipe.patch_size)]
+        for stage in recipe.progressive:
+            before, start = self._stages[-1], round(stage.start * total_steps)
+            samples = before.samples_before + (start - before.start) * before.batch_size
+            self._stages.append(_Stage(start, samples, stage.batch_size, stage.patch_size))
+
+    def plan(self, step: int) -> StepPlan:
+        """Batch and patch size of a step, and how many samples came before it."""
+        stage = [stage for stage in self._stages if stage.start <= step][-1]
+        return StepPlan(
+            batch_size=stage.batch_size,
+            patch_size=stage.patch_size,
+            first_sample=stage.samples_before + (step - stage.start) * stage.batch_size,
+            mixup_alpha=self._recipe.mixup_alpha if self._mixes(step) else None,
+        )
+
+    def _mixes(self, step: int) -> bool:
+        return step >= self._recipe.mixup_start * self._total_steps
+
+    def draws(self, step: int) -> list[Draw]:
+        """The samples of a global batch. Every pair once before any pair a second time."""
+        plan, seed = self.plan(step), self._recipe.seed
+        pairs = _pair_order(seed, plan.first_sample, plan.batch_size, self._num_pairs)
+        draws = _crops(np.random.default_rng((seed, _CROPS, step)), pairs, self._recipe)
+        if plan.mixup_alpha is None:
+            return draws
+        rng = np.random.default_rng((seed, _PARTNERS, step))
+        partners = _crops(rng, rng.integers(0, self._num_pairs, plan.batch_size), self._recipe)
+        weights = rng.beta(plan.mixup_alpha, plan.mixup_alpha, plan.batch_size)
+        return [
+            replace(draw, partner=partner, weight=float(weight))
+            for draw, partner, weight in zip(draws, partners, weights, strict=True)
+        ]
+
+
+def _crops(rng: np.random.Generator, pairs: NDArray[np.int64], recipe: TrainParams) -> list[Draw]:
+    corners = rng.random((len(pairs), 2))
+    symmetries = rng.integers(0, 8, len(pairs)) * recipe.symmetries
     return [
-        Draw(pair, float(corners[i, 0]), float(corners[i, 1]), int(symmetries[i]))
-        for i, pair in enumerate(order)
+        Draw(int(pair), float(top), float(left), int(symmetry))
+        for pair, (top, left), symmetry in zip(pairs, corners, symmetries, strict=True)
     ]
 
 
-def _pair_order(*, seed: int, first: int, count: int, num_pairs: int) -> list[int]:
+def _pair_order(seed: int, first: int, count: int, num_pairs: int) -> NDArray[np.int64]:
     """Positions ``first..first+count`` of an endless chain of permutations."""
     rounds = range(first // num_pairs, (first + count - 1) // num_pairs + 1)
     chain = np.concatenate(
         [np.random.default_rng((seed, _ORDER, r)).permutation(num_pairs) for r in rounds]
     )
     start = first - rounds.start * num_pairs
-    return [int(index) for index in chain[start : start + count]]
+    return chain[start : start + count]
 
 
 def share(batch_size: int, *, rank: int, world_size: int) -> slice:
@@ -61,13 +123,21 @@ def load_batch(
     pairs: PackedPairs, draws: Sequence[Draw], *, patch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Cut the patches: low and high, float32 (N, 3, P, P) in [0, 1], RGB, channels last."""
-    shape = (len(draws), 2, patch_size, patch_size, 3)
-    patches = np.empty(shape, np.uint8)
-    for patch, draw in zip(patches, draws, strict=True):
-        for out, image in zip(patch, pairs.pair(draw.pair), strict=True):
-            out[:] = cut(image, draw, patch_size)
-    both = torch.from_numpy(patches).permute(1, 0, 4, 2, 3).float().div_(255)
+    both = _cut_all(pairs, draws, patch_size)
+    partners = [draw.partner for draw in draws if draw.partner is not None]
+    if partners:
+        weights = torch.tensor([draw.weight for draw in draws]).reshape(1, -1, 1, 1, 1)
+        both = torch.lerp(_cut_all(pairs, partners, patch_size), both, weights)
     return both[0], both[1]
+
+
+def _cut_all(pairs: PackedPairs, draws: Sequence[Draw], patch_size: int) -> Tensor:
+    """(2, N, 3, P, P): lows, then highs."""
+    patches = np.empty((2, len(draws), patch_size, patch_size, 3), np.uint8)
+    for number, draw in enumerate(draws):
+        for side, image in enumerate(pairs.pair(draw.pair)):
+            patches[side, number] = cut(image, draw, patch_size)
+    return torch.from_numpy(patches).permute(0, 1, 4, 2, 3).float().div_(255)
 
 
 def cut(image: NDArray[np.uint8], draw: Draw, patch_size: int) -> NDArray[np.uint8]:

@@ -9,6 +9,9 @@ import torch
 
 from mirnet.config import TrainParams
 
+# MIRNet-v2, section 4.2: 92 of 300 thousand steps at the initial rate, then half a cosine
+_FLAT = 92 / 300
+
 
 class Schedule:
     """Learning rate of every step of a run, warm-up first."""
@@ -33,9 +36,11 @@ class Schedule:
             return params.lr * (step + 1) / params.warmup_steps
         if params.schedule == "plateau":
             return float(self._holder.param_groups[0]["lr"])
+        done = (step - params.warmup_steps) / max(1, self._total_steps - params.warmup_steps)
         if params.schedule == "cosine":
-            done = (step - params.warmup_steps) / max(1, self._total_steps - params.warmup_steps)
             return cosine(params.lr, params.min_lr, done)
+        if params.schedule == "two-cycle":
+            return cosine(params.lr, params.min_lr, max(0.0, (done - _FLAT) / (1 - _FLAT)))
         return params.lr
 
     def validated(self, val_psnr: float) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
+from mirnet.training.acceleration import autocast_dtype
 from mirnet.training.context import Context
 from mirnet.training.pairs import PackedPairs, Pixels
 
@@ -23,12 +25,25 @@ class Scores:
     psnr: Tensor
     ssim: Tensor
 
+    def means(self) -> dict[str, float]:
+        """Means over the images, by the names of :class:`~mirnet.results.EpochMetrics`."""
+        return {
+            "val_loss": float(self.loss.mean()),
+            "val_psnr": float(self.psnr.mean()),
+            "val_ssim": float(self.ssim.mean()),
+        }
+
 
 @torch.inference_mode()
 def validate(
-    context: Context, model: nn.Module, pairs: PackedPairs, *, autocast: torch.dtype | None
+    context: Context,
+    model: nn.Module,
+    pairs: PackedPairs,
+    *,
+    precision: Literal["float32", "bf16", "auto"],
 ) -> Scores:
     """L1 on the raw output, PSNR and SSIM on 8-bit images, of every pair."""
+    autocast = autocast_dtype(precision, context.device)
     model.eval()
     table = torch.zeros(3, len(pairs), dtype=torch.float64, device=context.device)
     for index in range(context.rank, len(pairs), context.world_size):
@@ -51,7 +66,11 @@ def _to_batch(image: Pixels, device: torch.device) -> Tensor:
 def _forward(model: nn.Module, low: Tensor, autocast: torch.dtype | None) -> Tensor:
     height, width = low.shape[-2:]
     padded = pad(low, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="reflect")
-    with torch.autocast(low.device.type, dtype=autocast, enabled=autocast is not None):
+    # whole images of many sizes: a compilation for each would cost more than it gives
+    with (
+        torch.autocast(low.device.type, dtype=autocast, enabled=autocast is not None),
+        torch.compiler.set_stance("force_eager"),
+    ):
         output = model(padded)
     cropped: Tensor = output[..., :height, :width].float()
     return cropped

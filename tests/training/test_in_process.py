@@ -100,10 +100,10 @@ def test_a_run_name_of_another_recipe_is_refused(train, small_params, in_process
 def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step(
     train, small_params, in_process, monkeypatch, tmp_path
 ):
-    def poisoned(output, target, *, eps):
+    def poisoned(output, target, recipe):
         return (output - target).square().mean(dim=(1, 2, 3)) * float("nan")
 
-    monkeypatch.setattr(loop, "charbonnier", poisoned)
+    monkeypatch.setattr(loop, "combined", poisoned)
     with pytest.raises(TrainingError, match=r"step 0: .*not finite.*our485/\d\.png"):
         train(small_params(), in_process)
     assert not (tmp_path / "model").exists()

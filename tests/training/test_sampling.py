@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirnet.config import TrainParams
 from mirnet.errors import DataError
 from mirnet.training.pairs import check_patch_fits, pack_pairs
-from mirnet.training.sampling import Draw, cut, draw_batch, load_batch, share
+from mirnet.training.sampling import Draw, Sampler, cut, load_batch, share
+
+
+def _sampler(num_pairs=7, total_steps=100, **recipe):
+    return Sampler(TrainParams(**recipe), num_pairs=num_pairs, total_steps=total_steps)
 
 
 def _pairs(sizes):
@@ -40,24 +45,51 @@ def test_a_pair_smaller_than_the_patch_is_refused_by_name():
 
 @given(num_pairs=st.integers(1, 9), batch_size=st.integers(1, 20), num_steps=st.integers(1, 8))
 def test_no_pair_comes_twice_before_all_came_once(num_pairs, batch_size, num_steps):
-    drawn = [
-        draw.pair
-        for step in range(num_steps)
-        for draw in draw_batch(seed=3, step=step, batch_size=batch_size, num_pairs=num_pairs)
-    ]
+    sampler = _sampler(num_pairs, seed=3, batch_size=batch_size)
+    drawn = [draw.pair for step in range(num_steps) for draw in sampler.draws(step)]
     counts = Counter(drawn)
     assert len(drawn) == batch_size * num_steps
     assert max(counts.values()) - min(counts[i] for i in range(num_pairs)) <= 1
 
 
 def test_a_step_is_drawn_alike_whatever_came_before():
-    def draw(step):
-        return draw_batch(seed=1, step=step, batch_size=4, num_pairs=7)
-
-    in_order = [draw(step) for step in range(6)]
-    assert draw(5) == in_order[5]
+    in_order = [_sampler(seed=1, batch_size=4).draws(step) for step in range(6)]
+    assert _sampler(seed=1, batch_size=4).draws(5) == in_order[5]
     assert in_order[4] != in_order[5]
-    assert draw_batch(seed=2, step=5, batch_size=4, num_pairs=7) != in_order[5]
+    assert _sampler(seed=2, batch_size=4).draws(5) != in_order[5]
+
+
+def test_progressive_stages_change_sizes_and_go_on_in_the_chain_of_pairs():
+    later = {"start": 0.5, "patch_size": 32, "batch_size": 2}
+    sampler = _sampler(5, 10, batch_size=4, patch_size=16, progressive=[later])
+    plans = [sampler.plan(step) for step in range(10)]
+    assert [(p.batch_size, p.patch_size) for p in plans] == [(4, 16)] * 5 + [(2, 32)] * 5
+    assert [p.first_sample for p in plans] == [0, 4, 8, 12, 16, 20, 22, 24, 26, 28]
+    drawn = Counter(draw.pair for step in range(10) for draw in sampler.draws(step))
+    assert set(drawn.values()) == {6}
+
+
+def test_without_symmetries_patches_keep_their_orientation():
+    turned = {d.symmetry for step in range(9) for d in _sampler(symmetries=True).draws(step)}
+    assert turned == set(range(8))
+    kept = {d.symmetry for step in range(9) for d in _sampler(symmetries=False).draws(step)}
+    assert kept == {0}
+
+
+def test_mixup_begins_late_and_mixes_low_and_high_alike():
+    _, packed = _pairs([(24, 37)] * 7)
+    sampler = _sampler(total_steps=10, batch_size=4, mixup_alpha=1.2, mixup_start=0.5)
+    assert all(draw.partner is None for draw in sampler.draws(4))
+    draws = sampler.draws(5)
+    low, high = load_batch(packed, draws, patch_size=16)
+    for number, draw in enumerate(draws):
+        assert 0 < draw.weight < 1
+        for mixed, side in ((low, 0), (high, 1)):
+            first = cut(packed.pair(draw.pair)[side], draw, 16) / 255
+            second = cut(packed.pair(draw.partner.pair)[side], draw.partner, 16) / 255
+            expected = draw.weight * first + (1 - draw.weight) * second
+            got = mixed[number].permute(1, 2, 0).numpy()
+            np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 @given(batch_size=st.integers(1, 64), world_size=st.integers(1, 9))

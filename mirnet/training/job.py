@@ -1,0 +1,39 @@
+"""What is trained on what: the same for every worker, and all that a worker needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mirnet.config import Params
+from mirnet.training.pairs import PackedPairs
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run's params and data.
+
+    Attributes:
+        initial: weights to start from in place of random ones.
+        teacher: a larger network whose output is learned besides the reference.
+    """
+
+    params: Params
+    train: PackedPairs
+    val: PackedPairs
+    digest: str
+    initial: dict[str, Tensor] | None = None
+    teacher: nn.Module | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps an epoch."""
+        recipe = self.params.train
+        return recipe.steps_per_epoch or math.ceil(len(self.train) / recipe.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps_per_epoch * self.params.train.num_epochs
