@@ -62,8 +62,6 @@ def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, st
         "MIRNET_STORAGE_URI": "s3://training/checkpoints",
         "MIRNET_WORKSPACE": str(home.folder("workspace")),
         "MIRNET_REPORTS_DIR": str(home.folder("reports")),
-        "MLFLOW_TRACKING_USERNAME": "pipeline",
-        "MLFLOW_TRACKING_PASSWORD": secrets.mlflow_pipeline,
         "NO_PROXY": LOOPBACK,
         "PREFECT_API_URL": f"{plan.url('prefect')}/api",
         "PREFECT_API_AUTH_STRING": secrets.prefect_auth,
@@ -79,6 +77,8 @@ def _pipeline_keys(secrets: Secrets) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": secrets.s3_pipeline_key,
         "AWS_SECRET_ACCESS_KEY": secrets.s3_pipeline_secret,
         "AWS_REGION": "us-east-1",
+        "MLFLOW_TRACKING_USERNAME": "pipeline",
+        "MLFLOW_TRACKING_PASSWORD": secrets.mlflow_pipeline,
     }
 
 
@@ -300,7 +300,7 @@ def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
 
 def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
     return child_environment(
-        # the checkpoints of training go from the nodes to the bucket
+        # training sends its checkpoints to the bucket and its epochs to MLflow from the nodes
         **_pipeline_keys(secrets),
         AWS_ENDPOINT_URL=plan.url("s3"),
         GLOO_SOCKET_IFNAME="lo",
