@@ -163,10 +163,10 @@ class Enhancer:
         height, width = pixels.shape[:2]
         peak = int(np.iinfo(pixels.dtype).max)
         low = self._padded(pixels)
-        enhanced = self.network(low, values).cpu().clamp_(0, 1)
+        enhanced = self.network(low, values).cpu().clamp(0, 1)
         if strength < 1:
             enhanced = low.lerp(enhanced, strength)
-        scaled = (enhanced[0, :, :height, :width] * peak).round_()
+        scaled = (enhanced[0, :, :height, :width] * peak).round()
         return scaled.permute(1, 2, 0).numpy().astype(pixels.dtype)
 
     def _padded(self, pixels: npt.NDArray[P]) -> Tensor:

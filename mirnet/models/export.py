@@ -56,7 +56,7 @@ def export_pt2(model: nn.Module, path: Path) -> float:
     """
     torch.export.save(export_program(model), path)
     loaded = torch.export.load(path).module()
-    return _deviation(model, lambda image: loaded(torch.from_numpy(image)).numpy())
+    return _deviation(model, lambda image: loaded(torch.from_numpy(image)).detach().numpy())
 
 
 def export_onnx(model: nn.Module, path: Path) -> float:

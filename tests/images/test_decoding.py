@@ -1,0 +1,159 @@
+"""Every kind of input has its fate: read, converted or refused with one line."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import pytest
+
+from mirnet.errors import ImageError
+from mirnet.images import decode, encode, read_rgb, to_png
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8)
+
+
+def saved(picture: PIL.Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, *, bits: int, colour_type: int, rows: bytes = b"") -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+JPEG = saved(PIL.Image.fromarray(COLOUR), "JPEG")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello, this is text", "not-an-image"),
+        (to_png(COLOUR)[:60], "truncated"),
+        (JPEG[: len(JPEG) // 2], "truncated"),
+        (b"\x89PNG\r\n\x1a\n" + JPEG, "truncated"),
+        (saved(PIL.Image.fromarray(COLOUR), "GIF"), "not-an-image"),
+        (png(100_000, 100_000, bits=8, colour_type=2), "too-large"),
+        (png(20_000, 20_000, bits=8, colour_type=2), "too-large"),
+        (saved(PIL.Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "unsupported"),
+        (saved(PIL.Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), "unsupported"),
+        (
+            saved(
+                PIL.Image.fromarray(COLOUR),
+                "WEBP",
+                save_all=True,
+                append_images=[PIL.Image.fromarray(255 - COLOUR)],
+            ),
+            "animated",
+        ),
+        (
+            saved(
+                PIL.Image.fromarray(COLOUR),
+                "TIFF",
+                save_all=True,
+                append_images=[PIL.Image.fromarray(COLOUR)],
+            ),
+            "animated",
+        ),
+    ],
+)
+def test_refused_with_one_line_that_names_the_file(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(data, name="night.png")
+    assert caught.value.reason == reason
+    assert str(caught.value).startswith("night.png")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_prefix_of_a_file_is_refused_or_read_never_a_crash() -> None:
+    for data in (to_png(COLOUR), JPEG, saved(PIL.Image.fromarray(COLOUR), "TIFF")):
+        for length in range(0, len(data) - 1, 7):
+            try:
+                image = decode(data[:length], name="cut")
+            except ImageError:
+                continue
+            assert image.pixels.shape == COLOUR.shape
+
+
+def test_the_limit_is_checked_before_decoding() -> None:
+    with pytest.raises(ImageError, match="9x6 is more than the limit of 53 pixels"):
+        decode(to_png(COLOUR), name="x", max_pixels=53)
+    assert decode(to_png(COLOUR), name="x", max_pixels=54).pixels.shape == (6, 9, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5000, 1), (1, 5000)])
+def test_thin_images_are_read(size: tuple[int, int]) -> None:
+    assert decode(to_png(np.zeros((*size, 3), np.uint8)), name="x").pixels.shape == (*size, 3)
+
+
+def test_palette_with_transparency() -> None:
+    picture = PIL.Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode="P")
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    image = decode(saved(picture, transparency=1), name="x")
+    assert image.pixels.tolist() == [[[10, 20, 30], [40, 50, 60]], [[40, 50, 60], [10, 20, 30]]]
+    assert image.alpha is not None
+    assert image.alpha.tolist() == [[255, 0], [0, 255]]
+
+
+def test_16_bit_grey_with_alpha() -> None:
+    samples = RNG.integers(0, 65536, (3, 4, 2)).astype(np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    image = decode(png(4, 3, bits=16, colour_type=4, rows=rows), name="x")
+    assert image.grey
+    assert np.array_equal(image.pixels, np.repeat(samples[..., :1], 3, axis=2))
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha, samples[..., 1])
+    again = decode(encode(image), name="x")
+    assert np.array_equal(again.pixels, image.pixels)
+    assert again.grey
+
+
+def test_cmyk_becomes_rgb() -> None:
+    picture = PIL.Image.new("CMYK", (2, 2), (0, 255, 255, 0))
+    image = decode(saved(picture, "TIFF"), name="x")
+    assert image.pixels[0, 0].tolist() == [255, 0, 0]
+    assert image.icc is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "maker"
+    data = saved(PIL.Image.fromarray(COLOUR), exif=exif)
+    image = decode(data, name="x")
+    upright = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(data)))
+    assert np.array_equal(image.pixels, np.asarray(upright))
+    again = PIL.Image.open(io.BytesIO(encode(image)))
+    assert again.getexif()[0x0112] == 1
+    assert again.getexif()[0x010F] == "maker"
+
+
+def test_strict_reading_refuses_what_a_data_set_should_not_hold(tmp_path: Path) -> None:
+    good = tmp_path / "good.png"
+    good.write_bytes(to_png(COLOUR))
+    assert np.array_equal(read_rgb(good), COLOUR)
+    for name, data, found in [
+        ("grey.png", saved(PIL.Image.fromarray(COLOUR[..., 0])), "8-bit grey"),
+        ("deep.png", to_png(COLOUR.astype(np.uint16) * 257), "16-bit RGB"),
+        ("glass.png", saved(PIL.Image.new("RGBA", (2, 2))), "8-bit RGB with transparency"),
+    ]:
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(ImageError, match=f"{name}: expected 8-bit RGB, found {found}"):
+            read_rgb(path)
+    with pytest.raises(ImageError, match=r"missing\.png: No such file"):
+        read_rgb(tmp_path / "missing.png")

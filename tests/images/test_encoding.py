@@ -1,0 +1,91 @@
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+from PIL import ImageCms
+
+from mirnet.errors import UsageError
+from mirnet.images import Image, decode, encode
+
+RNG = np.random.default_rng(0)
+
+
+def sample(shape: tuple[int, int], dtype: type, *, grey: bool, alpha: bool, format: str) -> Image:
+    peak = np.iinfo(dtype).max
+    pixels = RNG.integers(0, peak + 1, (*shape, 3)).astype(dtype)
+    if grey:
+        pixels = np.repeat(pixels[..., :1], 3, axis=2)
+    mask = RNG.integers(0, peak + 1, shape).astype(dtype) if alpha else None
+    return Image(pixels=pixels, format=format, alpha=mask, grey=grey)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (7, 5)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize(
+    ("format", "alpha"), [("PNG", False), ("PNG", True), ("TIFF", False), ("TIFF", True)]
+)
+def test_lossless_formats_give_back_every_sample(
+    shape: tuple[int, int], dtype: type, grey: bool, format: str, alpha: bool
+) -> None:
+    image = sample(shape, dtype, grey=grey, alpha=alpha, format=format)
+    again = decode(encode(image), name="x")
+    assert again.format == format
+    assert again.pixels.dtype == dtype
+    assert np.array_equal(again.pixels, image.pixels)
+    assert (again.alpha is None) == (image.alpha is None)
+    if image.alpha is not None:
+        assert np.array_equal(again.alpha, image.alpha)
+
+
+def test_bmp_is_lossless_in_8_bits() -> None:
+    image = sample((7, 5), np.uint8, grey=False, alpha=False, format="BMP")
+    assert np.array_equal(decode(encode(image), name="x").pixels, image.pixels)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP"])
+def test_lossy_formats_stay_close(format: str) -> None:
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), axis=2)
+    again = decode(encode(Image(pixels, format=format)), name="x")
+    assert again.format == format
+    assert np.abs(again.pixels.astype(int) - pixels).mean() < 2
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_the_colour_profile_is_kept(format: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image(np.zeros((4, 4, 3), np.uint8), format=format, icc=profile)
+    assert decode(encode(image), name="x").icc == profile
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+def test_the_colour_profile_is_kept_in_16_bits(format: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image(np.zeros((4, 4, 3), np.uint16), format=format, icc=profile)
+    assert decode(encode(image), name="x").icc == profile
+
+
+def test_16_bits_become_the_nearest_8() -> None:
+    wide = np.array([0, 128, 129, 257, 32767, 65535], np.uint16)
+    image = Image(np.repeat(wide[None, :, None], 3, axis=2))
+    narrow = decode(encode(image, format="BMP"), name="x").pixels[0, :, 0]
+    assert narrow.tolist() == [round(int(v) * 255 / 65535) for v in wide]
+
+
+def test_another_decoder_reads_our_16_bit_png() -> None:
+    image = Image(np.full((3, 2, 3), 0x1234, np.uint16))
+    assert PIL.Image.open(io.BytesIO(encode(image))).getpixel((0, 0)) == (0x12, 0x12, 0x12)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP"])
+def test_transparency_is_not_lost_silently(format: str) -> None:
+    image = sample((2, 2), np.uint8, grey=False, alpha=True, format="PNG")
+    with pytest.raises(UsageError, match=f"{format} holds no transparency"):
+        encode(image, format=format)
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(UsageError, match="format GIF: write one of PNG"):
+        encode(Image(np.zeros((1, 1, 3), np.uint8)), format="gif")
