@@ -33,7 +33,7 @@ VENDORS = {
     "ray": ("mirnet/training/ray", "mirnet/batch/ray"),
     "mlflow": ("mirnet/tracking/",),
     "boto3": ("mirnet/batch/s3.py",),
-    "botocore": ("mirnet/batch/s3.py",),
+    "botocore": ("mirnet/batch/s3.py", "mirnet/data/versioning.py"),
     "great_expectations": ("mirnet/data/validation.py",),
     "dvc": ("mirnet/data/versioning.py",),
     "dvc_data": ("mirnet/data/versioning.py",),

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from mirnet.data.degradation import DegradationRanges
-from mirnet.data.layout import EVAL_SPLIT, TRAIN_SPLIT, Pair, find_pairs
+from mirnet.data.layout import EVAL_SPLIT, IMAGE_SUFFIXES, TRAIN_SPLIT, Pair, find_pairs
 from mirnet.data.synthesis import Shot, synthesize
 from mirnet.errors import DataError
 
@@ -84,13 +86,79 @@ def make_sample_data(
         for split, count in ((TRAIN_SPLIT, num_train), (EVAL_SPLIT, num_eval))
         for shot in _shots(split, count, size)
     ]
+    return _make(shots, dst, seed=seed, notes=sources_table(), ranges=DegradationRanges())
+
+
+def make_from_photographs(
+    src: Path,
+    dst: Path,
+    *,
+    seed: int = 0,
+    per_photo: int = 1,
+    size: int | None = None,
+    eval_share: float = 0.1,
+    ranges: DegradationRanges | None = None,
+    num_processes: int = 1,
+) -> list[Pair]:
+    """Dark pairs from a folder of well-lit photographs, in the LoL layout, whole or not at all.
+
+    Args:
+        src: Folder, searched with its subfolders.
+        dst: Folder to make; an existing one is replaced only if it was made here.
+        seed: Same seed and photographs, same bytes, in any number of processes.
+        per_photo: Pairs a photograph, with other parameters and crops.
+        size: Side in pixels of square crops; none: whole photographs.
+        eval_share: Share of the photographs, at least one of two, that ``eval15`` gets alone.
+        ranges: From what the parameters are drawn.
+        num_processes: Processes that work side by side.
+
+    Raises:
+        DataError: no photographs, or ``dst`` holds something else.
+        ImageError: a photograph is no 8-bit RGB image; names it.
+    """
+    photos = sorted(
+        p for p in src.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()
+    )
+    if not photos:
+        raise DataError(f"{src}: no photographs in it")
+    held = round(eval_share * len(photos)) or (1 if eval_share and len(photos) > 1 else 0)
+    order = np.random.default_rng(seed).permutation(len(photos))
+    judged = {photos[i] for i in order[:held]}
+    shots = []
+    for photo in photos:
+        source = photo.relative_to(src).as_posix()
+        stem = photo.relative_to(src).as_posix().replace("/", "-")
+        split = EVAL_SPLIT if photo in judged else TRAIN_SPLIT
+        for turn in range(per_photo):
+            name = f"{stem}-{turn + 1:02d}.png" if per_photo > 1 else f"{stem}.png"
+            shots.append(Shot(f"{split}/{name}", source, photo, size))
+    notes = f"# Synthetic pairs\n\nMade from {len(photos)} photographs; see `pairs.csv`.\n"
+    return _make(
+        shots,
+        dst,
+        seed=seed,
+        notes=notes,
+        ranges=ranges or DegradationRanges(),
+        num_processes=num_processes,
+    )
+
+
+def _make(
+    shots: list[Shot],
+    dst: Path,
+    *,
+    seed: int,
+    notes: str,
+    ranges: DegradationRanges,
+    num_processes: int = 1,
+) -> list[Pair]:
     if dst.exists() and any(dst.iterdir()) and not (dst / "SOURCES.md").is_file():
         raise DataError(f"{dst}: holds something that is no sample set; give another folder")
     dst.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=dst.parent, prefix=f".{dst.name}.") as scratch:
         made = Path(scratch) / dst.name
-        synthesize(shots, made, seed=seed, ranges=DegradationRanges())
-        (made / "SOURCES.md").write_text(sources_table(), encoding="utf-8")
+        synthesize(shots, made, seed=seed, ranges=ranges, num_processes=num_processes)
+        (made / "SOURCES.md").write_text(notes, encoding="utf-8")
         if dst.exists():
             shutil.rmtree(dst)
         made.replace(dst)

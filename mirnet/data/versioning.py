@@ -1,6 +1,6 @@
 """The version of a data set: DVC's digest of its folder, and the pin that it is compared with.
 
-The only module that knows DVC.
+The only module that knows DVC. Of S3 it knows what DVC lets through: the base of its errors.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import yaml
-from dvc.exceptions import DvcException, NotDvcRepoError
+from botocore.exceptions import BotoCoreError
+from dvc.exceptions import CheckoutError, DvcException, FileTransferError, NotDvcRepoError
 from dvc.ignore import DvcIgnoreFilter
 from dvc.repo import Repo
 from dvc.scm import SCM, NoSCM, SCMError
@@ -25,10 +26,13 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import LocalFileSystem
 from dvc_objects.fs.memory import MemoryFileSystem
 
-from mirnet.errors import DataError
+from mirnet.errors import DataError, StorageError
 from mirnet.results import DataVersion
 
 log = logging.getLogger(__name__)
+
+_GIVEN = "given"
+"""Name of a remote that exists for one command."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,13 @@ class TrackedFile:
     md5: str
     size: int
     """Bytes."""
+
+
+@dataclass(frozen=True)
+class RemoteFile(TrackedFile):
+    """A file and its address on a remote, by content: it never changes."""
+
+    url: str
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def read_pin(root: Path) -> Pin | None:
     Raises:
         DataError: the file is there and is not what DVC writes for a folder.
     """
-    path = root.parent / f"{root.name}.dvc"
+    path = _pin_path(root)
     if not path.is_file():
         return None
     try:
@@ -121,7 +132,7 @@ def data_version(root: Path, *, snapshot: Snapshot | None = None) -> DataVersion
         DataError: no such folder, nothing in it, or a broken ``.dvc`` file.
     """
     now = snapshot or take_snapshot(root)
-    pin = read_pin(root.resolve())
+    pin = read_pin(root)
     status: Literal["clean", "modified", "untracked"] = "untracked"
     if pin is not None:
         status = "clean" if pin.digest == now.digest else "modified"
@@ -158,26 +169,151 @@ def init_workspace(path: Path) -> None:
     if (path / Repo.DVC_DIR).is_dir():
         return
     path.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
         Repo.init(str(path), no_scm=True).close()
     except DvcException as error:
         raise DataError(f"{path}: {error}") from error
 
 
+def remember(snapshot: Snapshot) -> None:
+    """Keep the list of files of this version in DVC's cache, so that later changes have names.
+
+    Raises:
+        DataError: no DVC workspace around the folder.
+    """
+    entries = [{"md5": file.md5, "relpath": file.path} for file in snapshot.files]
+    tree = Tree.from_list(entries, hash_name="md5")
+    tree.digest()
+    with open_repo(snapshot.root) as repo:
+        repo.cache.local.add(tree.path, tree.fs, tree.oid)
+
+
+def push(root: Path, *, remote: str | None = None, endpoint_url: str | None = None) -> int:
+    """Send the pinned version to a remote; gives the number of files sent.
+
+    Args:
+        root: Folder of the data set.
+        remote: Name of a DVC remote or a URL such as ``s3://bucket/prefix``; none: the default.
+        endpoint_url: S3 server of a URL, other than AWS.
+
+    Raises:
+        DataError: the folder is not what its pin says, or no remote is configured.
+        ServiceError: the remote cannot be reached or refuses; names it.
+    """
+    if data_version(root).status != "clean":
+        raise DataError(f"{root}: is not the pinned version; `dvc add {root}` pins what it holds")
+    with _open_remote(root, remote, endpoint_url) as (repo, name):
+        pin = str(_pin_path(root))
+        repo.commit(pin, force=True)
+        return int(repo.push(targets=[pin], remote=name))
+
+
+def pull(
+    root: Path, *, remote: str | None = None, endpoint_url: str | None = None, force: bool = False
+) -> int:
+    """Bring the pinned version; gives the number of files received. Arguments as in :func:`push`.
+
+    Raises:
+        DataError: no pin, local changes that would be lost (unless ``force``), no remote.
+        ServiceError: the remote cannot be reached, refuses, or lacks files; names it.
+    """
+    if read_pin(root) is None:
+        raise DataError(f"{_pin_path(root)} is missing: there is nothing to pull")
+    if not force and root.is_dir() and any(root.iterdir()):
+        version = data_version(root)
+        if version.status == "modified":
+            raise DataError(f"{root}: differs from its pin; --force replaces what it holds")
+    with _open_remote(root, remote, endpoint_url) as (repo, name):
+        repo.cloud.get_remote(name, "pull")  # says so where there is none
+        result = repo.pull(targets=[str(_pin_path(root))], remote=name, force=force)
+    return int(result["stats"]["fetched"])
+
+
+def list_remote_files(
+    root: Path, *, remote: str | None = None, endpoint_url: str | None = None
+) -> list[RemoteFile]:
+    """Where each file of the data set lies on a remote. Asks nobody; arguments as in :func:`push`.
+
+    Raises:
+        DataError: no such folder, or no remote is configured.
+    """
+    snapshot = take_snapshot(root)
+    with _open_remote(root, remote, endpoint_url) as (repo, name):
+        store = repo.cloud.get_remote_odb(name, "files")
+        return [
+            RemoteFile(
+                file.path,
+                file.md5,
+                file.size,
+                store.fs.unstrip_protocol(store.oid_to_path(file.md5)),
+            )
+            for file in snapshot.files
+        ]
+
+
 @contextmanager
-def open_repo(root: Path) -> Iterator[Any]:
+def open_repo(root: Path, **options: Any) -> Iterator[Any]:
     """The DVC workspace around a data folder; DVC's errors become ours.
 
     Raises:
         DataError: no workspace around it, or DVC refuses.
     """
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     try:
-        with Repo(Repo.find_root(str(root.resolve().parent))) as repo:
+        with Repo(Repo.find_root(str(root.resolve().parent)), **options) as repo:
             yield repo
     except NotDvcRepoError as error:
         raise DataError(f"{root}: in no DVC workspace; run dvc init above it") from error
+    except (FileTransferError, CheckoutError):
+        raise  # the remote's doing
     except DvcException as error:
-        raise DataError(f"{root}: {error}") from error
+        raise DataError(f"{root}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def _open_remote(
+    root: Path, remote: str | None, endpoint_url: str | None
+) -> Iterator[tuple[Any, str | None]]:
+    options: dict[str, Any] = {}
+    if remote and "://" in remote:
+        place = {"url": remote}
+        if endpoint_url and remote.startswith("s3://"):
+            place["endpointurl"] = endpoint_url
+        options["config"] = {"remote": {_GIVEN: place}}
+    with _Reasons() as reasons:
+        try:
+            with open_repo(root, **options) as repo:
+                yield repo, _GIVEN if options else remote
+        except (FileTransferError, CheckoutError, BotoCoreError, OSError) as error:
+            where = f"remote {remote}" if remote else "the default remote"
+            why = "; ".join(dict.fromkeys(reasons.messages)) or str(error).splitlines()[0]
+            raise StorageError(f"{root}: {where}: {why}") from error
+
+
+class _Reasons(logging.Handler):
+    """While it is in force, collects what DVC logs of failures in place of printing it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+        self._loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+        self._before = [(one.handlers, one.propagate) for one in self._loggers]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        reason = record.exc_info[1] if record.exc_info else None
+        message = record.getMessage() + (f" - {reason}" if reason else "")
+        self.messages.append(" ".join(message.split()))
+
+    def __enter__(self) -> Self:
+        for one in self._loggers:
+            one.handlers, one.propagate = [self], False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one, before in zip(self._loggers, self._before, strict=True):
+            one.handlers, one.propagate = before
 
 
 def git_commit(folder: Path) -> str | None:
@@ -194,6 +330,11 @@ def git_commit(folder: Path) -> str | None:
         return None
     finally:
         scm.close()
+
+
+def _pin_path(root: Path) -> Path:
+    folder = root.resolve()
+    return folder.parent / f"{folder.name}.dvc"
 
 
 def _ignore(folder: Path) -> Any:

@@ -1,0 +1,202 @@
+"""``mirnet data``: bring pairs in, say which version they are, move them, make them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirnet.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from mirnet.data.degradation import DegradationRanges
+    from mirnet.results import DataVersion
+
+app = typer.Typer(
+    name="data", help="Data sets: import, status, pull, push, synthesize.", no_args_is_help=True
+)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set")]
+RemoteOption = Annotated[
+    str | None,
+    typer.Option("--remote", help="Name of a DVC remote, or s3://bucket/prefix [the default one]"),
+]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Zip file or folder: LoL v1, LOL-v2, low/high")],
+    data: DataOption = Path("data"),
+    only: Annotated[
+        str | None, typer.Option("--only", help="Part of the paths to take, e.g. Real_captured")
+    ] = None,
+    skip_unpaired: Annotated[
+        bool, typer.Option("--skip-unpaired", help="Leave out images without a partner")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of what the folder holds")
+    ] = False,
+) -> None:
+    """Bring a zip file or folder into the LoL layout, whole or not at all."""
+    from rich.progress import Progress
+
+    from mirnet.data.importer import import_data
+    from mirnet.data.versioning import data_version, read_pin, remember, take_snapshot
+
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("pairs", total=None)
+        plan = import_data(
+            source,
+            data,
+            only=only,
+            skip_unpaired=skip_unpaired,
+            replace=replace,
+            on_pair=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if plan.unpaired:
+        typer.echo(f"left out: {len(plan.unpaired)} images without a partner")
+    snapshot = take_snapshot(data)
+    version = data_version(data, snapshot=snapshot)
+    if version.status == "clean":
+        remember(snapshot)
+    typer.echo(f"{data}: {len(plan.pairs)} pairs, {_words(version)}")
+    pin = read_pin(data)
+    if version.status == "modified" and pin:
+        typer.echo(f"{pin.path.name} pins {pin.digest}; `dvc add {data}` pins what is there now")
+
+
+@app.command()
+def status(
+    data: DataOption = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+) -> None:
+    """Clean, modified, missing or untracked, and which files. Exit code 1 unless clean."""
+    from mirnet.data.versioning import data_version, read_pin
+
+    pin = read_pin(data)
+    if pin and not data.exists():
+        raise DataError(
+            f"{data}: missing; {pin.path.name} pins {pin.digest} with {pin.num_files} files: "
+            "`mirnet data import` or `mirnet data pull` brings them"
+        )
+    version = data_version(data)
+    if as_json:
+        typer.echo(version.model_dump_json(indent=2))
+    else:
+        typer.echo(f"{data}: {_words(version)}")
+        for name in version.changed:
+            typer.echo(f"  {name}")
+        if version.status == "modified" and not version.changed:
+            typer.echo("  which files is not known: the list of the pinned ones is not here")
+    if version.status != "clean":
+        raise typer.Exit(1)
+
+
+@app.command()
+def pull(
+    data: DataOption = Path("data"),
+    remote: RemoteOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace local changes")] = False,
+) -> None:
+    """Bring the pinned version from a remote."""
+    from mirnet.config import load_settings
+    from mirnet.data.versioning import data_version, pull
+
+    endpoint = load_settings().s3_endpoint_url
+    received = pull(data, remote=remote, endpoint_url=endpoint, force=force)
+    typer.echo(f"{data}: {received} files received, {_words(data_version(data))}")
+
+
+@app.command()
+def push(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
+    """Send the pinned version to a remote."""
+    from mirnet.config import load_settings
+    from mirnet.data.versioning import push
+
+    sent = push(data, remote=remote, endpoint_url=load_settings().s3_endpoint_url)
+    typer.echo(f"{data}: {sent} files sent")
+
+
+@app.command()
+def files(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
+    """Path, md5, size and remote URL of every file, a JSON object a line."""
+    from dataclasses import asdict
+
+    from mirnet.config import load_settings
+    from mirnet.data.versioning import list_remote_files
+
+    endpoint = load_settings().s3_endpoint_url
+    for file in list_remote_files(data, remote=remote, endpoint_url=endpoint):
+        typer.echo(json.dumps(asdict(file)))
+
+
+@app.command()
+def synthesize(
+    source: Annotated[Path, typer.Argument(help="Folder of well-lit photographs")],
+    destination: Annotated[Path, typer.Argument(help="Folder of the new data set")],
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same pairs")] = 0,
+    per_photo: Annotated[int, typer.Option("--per-photo", min=1, help="Pairs a photograph")] = 1,
+    size: Annotated[
+        int | None, typer.Option("--size", min=16, help="Square crops, pixels [whole photographs]")
+    ] = None,
+    eval_share: Annotated[
+        float, typer.Option("--eval-share", min=0, max=0.9, help="Photographs kept for eval15")
+    ] = 0.1,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Range, e.g. exposure=[0.02,0.4]"),
+    ] = None,
+    num_processes: Annotated[int, typer.Option("--processes", min=1, help="Processes")] = 1,
+) -> None:
+    """Make dark pairs from photographs by a model of a camera; parameters are in pairs.csv."""
+    from mirnet.data.samples import make_from_photographs
+
+    pairs = make_from_photographs(
+        source,
+        destination,
+        seed=seed,
+        per_photo=per_photo,
+        size=size,
+        eval_share=eval_share,
+        ranges=_ranges(set_ or []),
+        num_processes=num_processes,
+    )
+    typer.echo(f"{destination}: {len(pairs)} pairs")
+
+
+@app.command()
+def sample(
+    destination: Annotated[Path, typer.Argument(help="Folder of the new data set")],
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same pairs")] = 0,
+) -> None:
+    """Write the sample pairs of the demo."""
+    from mirnet.data.samples import make_sample_data
+
+    typer.echo(f"{destination}: {len(make_sample_data(destination, seed=seed))} pairs")
+
+
+def _ranges(settings: list[str]) -> DegradationRanges:
+    import yaml
+    from pydantic import ValidationError
+
+    from mirnet.data.degradation import DegradationRanges
+
+    values: dict[str, object] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: write it as key=value, e.g. exposure=[0.02,0.4]")
+        values[key] = yaml.safe_load(text)
+    try:
+        return DegradationRanges.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"--set {key}: {problem['msg']}") from error
+
+
+def _words(version: DataVersion) -> str:
+    changed = f", {len(version.changed)} files differ" if version.changed else ""
+    return f"{version.status}{changed}, version {version.digest}, {version.num_files} files"
