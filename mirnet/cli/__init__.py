@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from mirnet.cli import data as data_commands
+from mirnet.cli import doctor, lineage, registry, runs, stack, weights
 from mirnet.errors import GateRefused, MirnetError
 
 app = typer.Typer(
@@ -21,6 +23,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(data_commands.app, name="data")
+app.add_typer(weights.app, name="weights")
+app.add_typer(runs.app, name="runs")
+app.add_typer(registry.app, name="registry")
+app.add_typer(lineage.app, name="lineage")
+app.add_typer(stack.app, name="stack")
+app.add_typer(doctor.app, name="doctor")
+app.command("export")(weights.export)
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Folder in the LoL layout: our485/{low,high}, eval15/...")
@@ -131,12 +142,25 @@ def enhance(
     model: Annotated[
         str | None, typer.Option("--model", help="Folder or models:/NAME@ALIAS [the champion]")
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Enhance at most so many")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done; write nothing")
+    ] = False,
 ) -> None:
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
-    from mirnet.cli.show import show_enhancement
+    from mirnet.cli.show import enhancement_progress, show_enhancement, show_plan
 
-    show_enhancement(stages.enhance(source, target, stages.open_run(params, set_), model=model))
+    run = stages.open_run(params, set_)
+    if dry_run:
+        with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:
+            show_plan(plan)
+        return
+    with enhancement_progress() as progress:
+        result = stages.enhance(source, target, run, model=model, limit=limit, progress=progress)
+    show_enhancement(result)
 
 
 def main() -> None:

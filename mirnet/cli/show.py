@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from mirnet.results import (
     EnhanceResult,
@@ -12,6 +26,9 @@ from mirnet.results import (
     TrainResult,
     ValidationResult,
 )
+
+if TYPE_CHECKING:
+    from mirnet.batch.plan import Plan
 
 console = Console()
 
@@ -80,6 +97,39 @@ def show_enhancement(result: EnhanceResult) -> None:
     console.print(enhancement_table(result))
     if result.manifest_uri:
         console.print(f"manifest: {result.manifest_uri}")
+
+
+class _Rate(ProgressColumn):
+    """Images a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} images/s" if task.speed else "")
+
+
+@contextmanager
+def enhancement_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar with images a second and time left; nothing where there is no terminal."""
+    columns = (
+        TextColumn("enhancing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("enhance", total=None)
+        yield lambda ended, todo: progress.update(task, completed=ended, total=todo)
+
+
+def show_plan(plan: Plan) -> None:
+    """What would be done, image by image, then the counts."""
+    for item in plan:
+        console.print(f"{item.info.key} -> {item.output_key}", highlight=False, soft_wrap=True)
+    counts = plan.counts
+    console.print(
+        f"{plan.num_todo} to enhance of {counts.planned} planned, "
+        f"{counts.skipped} done already, {counts.ignored} ignored by the filters"
+    )
 
 
 def _short(value: float | str) -> str:

@@ -5,7 +5,7 @@ as JSON to the reports folder, under its own name, from where the next one can g
 """
 
 from mirnet.stages.data import blocking_message, check_version, validate
-from mirnet.stages.enhancing import enhance
+from mirnet.stages.enhancing import enhance, plan_enhancement
 from mirnet.stages.evaluating import evaluate
 from mirnet.stages.models import champion
 from mirnet.stages.promotion import check_champion, promote, undo_promotion
@@ -22,6 +22,7 @@ __all__ = [
     "enhance",
     "evaluate",
     "open_run",
+    "plan_enhancement",
     "promote",
     "train",
     "undo_promotion",

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mirnet.results import EnhanceResult
-from mirnet.stages.models import CHAMPION, load_enhancer, open_model
+from mirnet.stages.models import CHAMPION, OpenedModel, load_enhancer, open_model
 from mirnet.stages.run import Run
+
+if TYPE_CHECKING:
+    from mirnet.batch.plan import Plan
+    from mirnet.batch.run import ModelIdentity
 
 
 def enhance(
@@ -15,6 +21,7 @@ def enhance(
     run: Run,
     *,
     model: str | None = None,
+    limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EnhanceResult:
     """Enhance what is not done yet and account for every image.
@@ -22,29 +29,60 @@ def enhance(
     Args:
         source: an image, a folder or s3://bucket/prefix.
         model: a folder or ``models:/NAME@ALIAS``; the champion if none.
+        limit: enhance at most so many.
+        progress: called with images ended and images to do.
 
     Raises:
         UsageError: there is no champion yet, or the places cannot be.
         StorageError: a place cannot be reached, read or written.
         DataError: more images were bad than the params allow.
     """
-    from mirnet.batch.run import ModelIdentity, run_batch
+    from mirnet.batch.run import run_batch
 
-    opened = open_model(model or f"models:/{run.params.promote.name}@{CHAMPION}", run)
+    opened = _open(model, run)
     result = run_batch(
         source,
         target,
         enhance=load_enhancer(opened.folder, run),
-        model=ModelIdentity(
-            name=opened.name,
-            version=opened.version,
-            run_id=opened.run_id,
-            data_digest=opened.data_digest,
-            git_commit=opened.git_commit,
-        ),
+        model=_identity(opened),
         params=run.params.enhance,
         settings=run.settings,
         progress=progress,
+        limit=limit,
     )
     result.save(run.report("enhance"))
     return result
+
+
+@contextmanager
+def plan_enhancement(
+    source: str, target: str, run: Run, *, model: str | None = None, limit: int | None = None
+) -> Iterator[Plan]:
+    """What :func:`enhance` would do; nothing is written."""
+    from mirnet.batch.run import preview
+
+    with preview(
+        source,
+        target,
+        model=_identity(_open(model, run)),
+        params=run.params.enhance,
+        settings=run.settings,
+        limit=limit,
+    ) as plan:
+        yield plan
+
+
+def _open(model: str | None, run: Run) -> OpenedModel:
+    return open_model(model or f"models:/{run.params.promote.name}@{CHAMPION}", run)
+
+
+def _identity(model: OpenedModel) -> ModelIdentity:
+    from mirnet.batch.run import ModelIdentity
+
+    return ModelIdentity(
+        name=model.name,
+        version=model.version,
+        run_id=model.run_id,
+        data_digest=model.data_digest,
+        git_commit=model.git_commit,
+    )
