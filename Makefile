@@ -44,7 +44,7 @@ format: setup ## format and fix
 lock: ## resolve the newest versions that pyproject.toml admits into requirements.lock
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
-	.venv-lock/bin/python -m pip install --quiet -e ".[demo,stack,dev]" setuptools
+	.venv-lock/bin/python -m pip install --quiet -e ".[demo,stack,kubernetes,dev]" setuptools
 	.venv-lock/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 	rm -rf .venv-lock
 
