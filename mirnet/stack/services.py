@@ -362,6 +362,7 @@ def _ray_node(plan: Plan, secrets: Secrets, number: int) -> Service:
         probe=http_probe(
             f"{plan.url('ray-dashboard')}/api/v0/nodes", headers=bearer(secrets.ray), accept=alive
         ),
-        after=("ray-head",),
+        # one at a time: Ray gives a node 30 s to start, which two of them miss on a busy machine
+        after=("ray-head",) if number == 1 else (f"ray-node-{number - 1}",),
         address=host,
     )
