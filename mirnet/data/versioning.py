@@ -25,6 +25,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import LocalFileSystem
 from dvc_objects.fs.memory import MemoryFileSystem
+from scmrepo.exceptions import SCMError as ScmrepoError
 
 from mirnet.errors import DataError, StorageError
 from mirnet.results import DataVersion
@@ -326,8 +327,8 @@ def git_commit(folder: Path) -> str | None:
         return None
     try:
         return str(scm.get_rev())
-    except SCMError:
-        return None
+    except ScmrepoError:
+        return None  # no commit yet
     finally:
         scm.close()
 

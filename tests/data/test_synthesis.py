@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from mirnet.cli.data import app
+from mirnet.data.degradation import Degradation, DegradationRanges, darken, develop, draw, unprocess
+from mirnet.data.layout import find_pairs
+from mirnet.data.samples import PHOTOGRAPHS, make_from_photographs, photograph_path
+from mirnet.data.versioning import take_snapshot
+from mirnet.errors import DataError, UsageError
+
+GAINS = np.array([2.0, 1.0, 1.7], np.float32)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    (root / "trip 1").mkdir()
+    for number, photo in enumerate(PHOTOGRAPHS[:5]):
+        picture = Image.open(photograph_path(photo)).convert("RGB").resize((96, 80))
+        picture.save(root / ("trip 1" if number % 2 else ".") / f"{photo.name}.png")
+    return root
+
+
+def how(**changes: object) -> Degradation:
+    values: dict[str, object] = {
+        "exposure": 0.1,
+        "gamma": 2.2,
+        "shot_noise": 0.0,
+        "read_noise": 0.0,
+        "red_gain": 2.0,
+        "blue_gain": 1.7,
+        "red_error": 1.0,
+        "blue_error": 1.0,
+        "jpeg_quality": None,
+    }
+    return Degradation.model_validate(values | changes)
+
+
+def test_unprocessing_is_undone_by_developing() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(levels[::5], levels[::5], indexing="ij"), axis=-1)
+    pixels = np.concatenate([grid, grid[..., :1][::-1]], axis=-1)
+    back = develop(unprocess(pixels, gamma=2.2, gains=GAINS), gamma=2.2, gains=GAINS)
+    # above the highlights' mask a gain clips by design
+    safe = pixels.max(axis=-1) < 230
+    assert np.abs(back.astype(int) - pixels)[safe].max() <= 1
+
+
+def test_full_exposure_without_noise_changes_nothing() -> None:
+    pixels = np.full((8, 8, 3), (30, 120, 90), np.uint8)
+    dark = darken(pixels, how(exposure=1.0), np.random.default_rng(0))
+    assert (dark == pixels).all()
+
+
+def test_exposure_acts_on_linear_light() -> None:
+    pixels = np.full((4, 4, 3), 128, np.uint8)
+    raw = unprocess(pixels, gamma=2.2, gains=GAINS)
+    half = darken(pixels, how(exposure=0.5), np.random.default_rng(0))
+    again = unprocess(half, gamma=2.2, gains=GAINS)
+    assert again / raw == pytest.approx(np.full_like(raw, 0.5), rel=0.03)
+
+
+def test_noise_has_the_variance_it_should() -> None:
+    pixels = np.full((400, 400, 3), 128, np.uint8)
+    unit = how(exposure=0.4, shot_noise=1e-3, read_noise=1e-5)
+    clean = unprocess(pixels, gamma=2.2, gains=GAINS) * np.float32(0.4)
+    dark = darken(pixels, unit, np.random.default_rng(0))
+    raw = unprocess(dark, gamma=2.2, gains=GAINS)
+    expected = 1e-3 * clean[0, 0] + 1e-5
+    assert raw.var(axis=(0, 1)) == pytest.approx(expected, rel=0.1)
+
+
+def test_drawn_parameters_stay_in_their_ranges() -> None:
+    ranges = DegradationRanges(jpeg_share=0.5)
+    drawn = [draw(ranges, np.random.default_rng(seed)) for seed in range(300)]
+    exposures = np.array([d.exposure for d in drawn])
+    assert exposures.min() >= 0.02
+    assert exposures.max() <= 0.4
+    assert np.median(np.log(exposures)) == pytest.approx(np.log(0.02 * 0.4) / 2, abs=0.2)
+    assert 0.4 < np.mean([d.jpeg_quality is not None for d in drawn]) < 0.6
+    # log read = 2.18 log shot + 1.20 + N(0, 0.26)
+    rest = [np.log(d.read_noise) - 2.18 * np.log(d.shot_noise) - 1.20 for d in drawn]
+    assert np.mean(rest) == pytest.approx(0, abs=0.06)
+    assert np.std(rest) == pytest.approx(0.26, abs=0.04)
+
+
+def test_bounds_are_checked() -> None:
+    with pytest.raises(ValidationError, match="exposure"):
+        DegradationRanges(exposure=(0.4, 0.02))
+
+
+def test_same_bytes_in_any_number_of_processes(photos: Path, tmp_path: Path) -> None:
+    digests = set()
+    for number in (1, 2):
+        root = tmp_path / str(number)
+        make_from_photographs(photos, root, seed=5, per_photo=2, size=64, num_processes=number)
+        digests.add(take_snapshot(root).digest)
+    assert len(digests) == 1
+
+
+def test_photographs_do_not_straddle_the_splits(photos: Path, tmp_path: Path) -> None:
+    pairs = make_from_photographs(photos, tmp_path / "data", per_photo=3, eval_share=0.4)
+    assert len(pairs) == 15
+    with (tmp_path / "data/pairs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    judged = {row["source"] for row in rows if row["pair"].startswith("eval15")}
+    assert len(judged) == 2
+    assert not judged & {row["source"] for row in rows if row["pair"].startswith("our485")}
+    first = pairs[0]
+    reference = np.asarray(Image.open(photos / rows[0]["source"]))
+    assert (np.asarray(Image.open(first.high_path)).shape) == reference.shape
+
+
+def test_command(photos: Path, tmp_path: Path) -> None:
+    run = CliRunner()
+    arguments = ["synthesize", str(photos), str(tmp_path / "made"), "--size", "64"]
+    made = run.invoke(app, [*arguments, "--set", "exposure=[0.05,0.05]"])
+    assert made.exit_code == 0, made.output
+    assert "5 pairs" in made.output
+    assert len(find_pairs(tmp_path / "made")) == 5
+    assert "0.05" in (tmp_path / "made/pairs.csv").read_text()
+    wrong = run.invoke(app, [*arguments, "--set", "exposure=[2,1]"])
+    assert isinstance(wrong.exception, UsageError)
+    nothing = run.invoke(
+        app, ["synthesize", str(tmp_path / "made/our485/none"), str(tmp_path / "x")]
+    )
+    assert isinstance(nothing.exception, DataError)
