@@ -5,9 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 DATA ?= data
 PARAMS ?= cpu
+STACK_HOME ?= .mirnet/stack
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all retrain lint format lock clean
+.PHONY: help setup demo test test-all stack stack-test stack-down retrain lint format lock clean
 
 help: ## list all targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,15 @@ test: setup ## the tests, without the slow ones
 
 test-all: setup ## the tests with those that take minutes
 	$(BIN)/python -m pytest -m "not gpu"
+
+stack: setup ## start PostgreSQL, S3, MLflow, Prefect and Ray on this machine
+	$(BIN)/mirnet stack up
+
+stack-test: setup ## go through the running stack as a team does, with kills
+	STACK_HOME=$(STACK_HOME) $(BIN)/python -m pytest -m stack tests/stack
+
+stack-down: setup ## stop the stack; its data stay (mirnet stack down --purge removes them)
+	$(BIN)/mirnet stack down
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
