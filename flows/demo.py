@@ -97,6 +97,7 @@ def main() -> int:
 if __name__ == "__main__":
     apply_engine_defaults()
     shutil.rmtree(WORKSPACE, ignore_errors=True)
+    WORKSPACE.mkdir()
     with environment(**PLACES):
         from flows.policy import exit_code_of
 

@@ -19,7 +19,7 @@ from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import open_store
 from mirnet.config import load_settings
 from mirnet.data.versioning import add, init_workspace
-from mirnet.errors import DataError, GateRefused
+from mirnet.errors import DataError, GateRefused, TrainingError
 from mirnet.results import RetrainResult
 
 TINY = [
@@ -30,7 +30,15 @@ TINY = [
     "train.patch_size=32",
     "evaluate.bootstrap_samples=100",
 ]
-ANY_GAIN = "promote.min_gain_db=-100"
+# a network of six steps is no good: let the gate see nothing but that there is one
+LENIENT = [
+    "promote.min_gain_db=-100",
+    "promote.max_loss_db=100",
+    "promote.max_colour_cast=null",
+    "promote.min_luma_ratio=null",
+    "promote.min_well_lit_psnr_db=null",
+    "promote.max_added_clipping=null",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,7 +74,7 @@ def retrained(site: Site) -> RetrainResult:
     """One whole retrain flow on two real Ray workers."""
     with pytest.MonkeyPatch.context() as patch:
         site.use(patch)
-        return retrain(str(site.data), "demo", [*TINY, ANY_GAIN])
+        return retrain(str(site.data), "demo", [*TINY, *LENIENT])
 
 
 def test_retrain_goes_from_data_to_champion(retrained: RetrainResult, site: Site) -> None:
@@ -125,6 +133,21 @@ def test_a_refused_candidate_leaves_the_champion(
         retrain(str(site.data), "demo", [*TINY, "promote.min_gain_db=60"])
     run = stages.open_run("demo")
     assert stages.champion(run).version == retrained.promotion.version
+
+
+def test_a_champion_that_does_not_work_is_taken_back(
+    retrained: RetrainResult, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(run: stages.Run, *, version: str) -> None:
+        assert stages.champion(run).version == version != retrained.promotion.version
+        raise TrainingError("gives no picture")
+
+    site.use(monkeypatch)
+    monkeypatch.setenv("MIRNET_RAY_ADDRESS", "in-process")
+    monkeypatch.setattr(stages, "check_champion", broken)
+    with pytest.raises(TrainingError, match="gives no picture"):
+        retrain(str(site.data), "demo", [*TINY, *LENIENT, "train.seed=7"])
+    assert stages.champion(stages.open_run("demo")).version == retrained.promotion.version
 
 
 def test_a_broken_pair_stops_the_flow_by_name(
