@@ -15,7 +15,7 @@ from typing import cast
 from uuid import UUID
 
 from prefect.automations import Automation
-from prefect.blocks.core import Block
+from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
@@ -132,24 +132,21 @@ def _notifications(alerts: UUID) -> list[Automation]:
     ]
 
 
-def save_notifier(address: str) -> UUID:
-    """Keep the address of a Slack or other webhook as a secret block; returns its id."""
-    block: Block
+def notifier(address: str) -> NotificationBlock:
+    """A block that sends to a Slack or other webhook; holds the address as a secret."""
     if address.startswith("https://hooks.slack.com/"):
-        block = SlackWebhook(url=SecretStr(address))
-    else:
-        block = CustomWebhookNotificationBlock(
-            name=_BLOCK,
-            url="{{url}}",
-            secrets={"url": address},
-            json_data={"subject": "{{subject}}", "body": "{{body}}"},
-        )
-    return cast(UUID, block.save(_BLOCK, overwrite=True))
+        return SlackWebhook(url=SecretStr(address))
+    return CustomWebhookNotificationBlock(
+        name=_BLOCK,
+        url="{{url}}",
+        secrets={"url": address},
+        json_data={"subject": "{{subject}}", "body": "{{body}}"},
+    )
 
 
 def apply(*, deployment: str = "process", webhook: str | None = None) -> list[str]:
     """Create or update all automations on the server in force; returns their names."""
-    alerts = save_notifier(webhook) if webhook else None
+    alerts = cast(UUID, notifier(webhook).save(_BLOCK, overwrite=True)) if webhook else None
     with get_client(sync_client=True) as client:
         wanted = automations(
             retrain=_deployment(client, f"retrain/{deployment}"),

@@ -1,0 +1,33 @@
+"""What the checks of infra/ share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def lock() -> dict[str, str]:
+    """Name -> version of requirements.lock."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").split()
+    return dict(line.split("==") for line in lines)
+
+
+@pytest.fixture(scope="session")
+def manifests() -> list[dict[str, Any]]:
+    """Every Kubernetes object of base and gpu."""
+    found: list[dict[str, Any]] = []
+    for path in sorted((ROOT / "infra/kubernetes").glob("*/*.yaml")):
+        if path.name != "kustomization.yaml":
+            found += yaml.safe_load_all(path.read_text(encoding="utf-8"))
+    return found

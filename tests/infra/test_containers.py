@@ -1,0 +1,133 @@
+"""Dockerfile and compose.yaml, as far as they can be checked without a container engine."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from mirnet.config import Settings
+from mirnet.stack.plan import BUCKETS
+
+SETTINGS = {f"MIRNET_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.fixture(scope="module")
+def dockerfile(root: Path) -> list[str]:
+    text = (root / "infra/docker/Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+
+
+@pytest.fixture(scope="module")
+def compose(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((root / "infra/compose.yaml").read_text("utf-8"))
+    return loaded
+
+
+def test_each_image_ends_as_a_user_without_rights(dockerfile: list[str]) -> None:
+    users: dict[str, str | None] = {}
+    stage = ""
+    for line in dockerfile:
+        if match := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
+            stage = match[2]
+            users[stage] = users.get(match[1])
+        elif line.startswith("USER "):
+            users[stage] = line.split()[1]
+    assert users["cpu"] == users["gpu"] == "10001:10001"
+
+
+def test_bases_are_pinned_and_stages_exist(dockerfile: list[str]) -> None:
+    stages: set[str] = set()
+    for line in dockerfile:
+        if match := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
+            assert match[1] in stages or re.fullmatch(r"python:3\.11\.\d+-slim-\w+", match[1])
+            stages.add(match[2])
+        if match := re.search(r"COPY --from=(\S+)", line):
+            assert match[1] in stages
+
+
+def test_what_the_image_copies_is_there_and_not_ignored(root: Path, dockerfile: list[str]) -> None:
+    kept = [
+        line[1:]
+        for line in (root / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    ]
+    copied = set()
+    for line in dockerfile:
+        if line.startswith("COPY ") and "--from" not in line:
+            copied |= {word for word in line.split()[1:-1] if not word.startswith("--")}
+    assert {"requirements.lock", "mirnet", "flows", "prefect.yaml"} <= copied
+    for name in copied:
+        assert (root / name).exists(), name
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in kept), name
+
+
+def test_the_image_resolves_nothing(dockerfile: list[str]) -> None:
+    installs = [part for line in dockerfile for part in line.split("&&") if "pip install" in part]
+    assert len(installs) == 3
+    assert all("--no-deps" in part for part in installs)
+
+
+def test_every_secret_of_compose_is_generated(root: Path) -> None:
+    wanted = set(re.findall(r"\$\{(\w+):\?\}", (root / "infra/compose.yaml").read_text("utf-8")))
+    made = subprocess.run(
+        [root / "infra/compose-env.sh"], capture_output=True, text=True, check=True
+    ).stdout
+    values = dict(line.split("=") for line in made.splitlines())
+    assert set(values) == wanted
+    assert all(re.fullmatch(r"[0-9a-f]{64}", value) for value in values.values())
+    assert len(set(values.values())) == len(values)
+
+
+def test_references_inside_compose_hold(root: Path, compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", {})) <= set(services), name
+        for volume in service.get("volumes", []):
+            source = volume.rsplit(":", 2)[0] if volume.endswith(":ro") else volume.split(":")[0]
+            if source.startswith("./"):
+                assert (root / "infra" / source).is_file(), source
+            elif not source.startswith("${"):
+                assert source in compose["volumes"], source
+        mirnet_names = {key for key in service.get("environment", {}) if key.startswith("MIRNET_")}
+        assert mirnet_names <= SETTINGS, name
+
+
+def test_addresses_inside_compose_match_what_listens(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    listening = {name: _ports(service) for name, service in services.items()}
+    listening["postgres"] = {5432}
+    seen = 0
+    for service in services.values():
+        for value in map(str, service.get("environment", {}).values()):
+            url = urlsplit(value if "://" in value else f"tcp://{value}")
+            plain = re.sub(r"\$\{\w+:\?\}", "x", url.netloc)
+            host, _, port = plain.rpartition("@")[2].partition(":")
+            if port.isdigit() and host in services:
+                assert int(port) in listening[host], value
+                seen += 1
+    assert seen >= 8
+
+
+def _ports(service: dict[str, Any]) -> set[int]:
+    words = [str(word) for word in service.get("command", [])]
+    return {int(m[1]) for w in words if (m := re.fullmatch(r"--?[\w.-]*port=(\d+)", w))}
+
+
+def test_compose_listens_on_loopback_and_drops_rights(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+        assert service["cap_drop"] == ["ALL"]
+        assert service["read_only"] is True
+        assert "latest" not in service["image"]
+
+
+def test_compose_has_the_buckets_of_the_stack(compose: dict[str, Any]) -> None:
+    words = compose["services"]["s3"]["command"]
+    assert f"-bucket={','.join(BUCKETS)}" in words
