@@ -183,6 +183,12 @@ class Plan:
         """Images to enhance."""
         return self.counts.planned - self.counts.skipped
 
+    def size_on_disk(self) -> int:
+        """Bytes of the index so far."""
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        (size,) = self._db.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
+
     def __iter__(self) -> Iterator[WorkItem]:
         for row in self._db.execute("SELECT * FROM todo ORDER BY number"):
             info = ObjectInfo(
