@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ _V2_BLOCK = {
     **{f"skff_{row}.{a}": f"fusion_{row}.{b}" for row in ("top", "mid") for a, b in _SKFF.items()},
 }
 SHARED_ACTIVATION = "groups.0.blocks.0.attention.0.activation.weight"
+# what reading bytes that are no checkpoint can end in
+_DAMAGE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError),
+    *(LookupError, AttributeError, AssertionError, OverflowError, struct.error),
+)
 
 
 def _v1_block(n_feat: int) -> dict[str, str]:
@@ -130,7 +136,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path}: not a checkpoint that is safe to read: {reason}") from error
     for key in ("state_dict", "params"):
