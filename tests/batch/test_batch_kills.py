@@ -72,7 +72,7 @@ def assert_sound(source: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "num_kills", [6, pytest.param(30, marks=pytest.mark.slow)], ids=["few", "many"]
+    "num_kills", [4, pytest.param(30, marks=pytest.mark.slow)], ids=["few", "many"]
 )
 def test_kill_9_at_random_moments(
     num_kills: int, places: tuple[str, str], variables: dict[str, str]
@@ -98,7 +98,7 @@ def test_kill_9_at_random_moments(
     assert_sound(source, target)
 
 
-@pytest.mark.parametrize("num_jobs", [2, 4])
+@pytest.mark.parametrize("num_jobs", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_jobs_at_once_on_one_target(
     num_jobs: int, places: tuple[str, str], variables: dict[str, str]
 ) -> None:
