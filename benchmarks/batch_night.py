@@ -10,7 +10,9 @@ limits of a public cloud are assumptions, named below and to be replaced by your
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -142,14 +144,19 @@ def measure_steps(model: str) -> Steps:
 
 
 def changed(number: int) -> dict[str, object]:
-    key = f"2026/11/24/{number:07d}.png"
+    key, chance = f"2026/11/24/{number:07d}.png", random.Random(number)
     return {
         "input_key": key,
         "output_key": key,
-        "input_version": f"{number * 2654435761 % 2**64:032x}",
-        "luminance_before": round(number * 0.618 % 1, 5),
-        "luminance_after": round(number * 0.414 % 1, 5),
-        "input_size": 200_000 + number * 7 % 1000,
+        "input_version": hashlib.md5(key.encode()).hexdigest(),
+        **{
+            name: round(chance.random(), 5)
+            for name in ("luminance_before", "luminance_after", "dark_share", "bright_share")
+        },
+        "noise": round(chance.random() / 50, 6),
+        "saturation": round(chance.random(), 5),
+        "seconds": round(chance.random(), 4),
+        "input_size": chance.randrange(10**5, 10**6),
     }
 
 
@@ -206,7 +213,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(required=True, dest="command")
     command = commands.add_parser("measure")
-    command.add_argument("--model", default="mirnet-s")
+    command.add_argument("--model", default="mirnet-xs")
     command = commands.add_parser("compute")
     command.add_argument("steps", type=Path)
     command.add_argument("--pictures", type=float, default=1e8)

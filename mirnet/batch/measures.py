@@ -33,8 +33,11 @@ def measure(pixels: npt.NDArray[np.unsignedinteger[Any]]) -> Measures:
     height, width = pixels.shape[:2]
     grid = _unit(pixels[:: max(1, height // _SIDE), :: max(1, width // _SIDE)])
     luma = grid @ _REC709
-    largest = grid.max(axis=2)
-    saturation = (largest - grid.min(axis=2)) / np.maximum(largest, 1e-3)
+    red, green, blue = grid[..., 0], grid[..., 1], grid[..., 2]
+    # pairwise: reducing over an axis of three takes twenty times as long
+    largest = np.maximum(np.maximum(red, green), blue)
+    smallest = np.minimum(np.minimum(red, green), blue)
+    saturation = (largest - smallest) / np.maximum(largest, 1e-3)
     top, left = max(0, (height - _SIDE) // 2), max(0, (width - _SIDE) // 2)
     middle = _unit(pixels[top : top + _SIDE, left : left + _SIDE]) @ _REC709
     return Measures(
