@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import ray.exceptions
 import ray.train
 import torch
 import torch.distributed as dist
@@ -91,6 +92,8 @@ def launch_training(
             result = _fit_in_thread(trainer, epochs, job)
         except ray.train.TrainingFailedError as error:
             raise TrainingError(_first_reason(error)) from error
+        except ray.exceptions.RayError as error:
+            raise TrainingError(f"Ray lost the training run: {_last_line(error)}") from error
     answer = result.return_value or {}
     if "error" in answer:
         raise TrainingError(answer["error"])
@@ -242,5 +245,9 @@ def _first_reason(error: ray.train.TrainingFailedError) -> str:
     """The first worker's last line, which is what a person can act on."""
     failures = getattr(error, "worker_failures", {})
     cause = next(iter(failures.values()), error)
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return f"training failed after {MAX_FAILURES} restarts: {lines[-1] if lines else cause!r}"
+    return f"training failed after {MAX_FAILURES} restarts: {_last_line(cause)}"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -38,6 +38,7 @@ def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -
         ServiceError: nobody answers at the address; names it.
     """
     if ray.is_initialized():
+        _check_connection(settings.ray_address)
         yield
         return
     apply_engine_defaults(**_ENVIRONMENT)
@@ -55,6 +56,15 @@ def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -
             ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_connection(wanted: str | None) -> None:
+    """A process has one Ray connection: it must be the one that the settings name."""
+    here = ray.get_runtime_context().gcs_address
+    if wanted not in (None, "auto", here):
+        raise ServiceError(
+            f"MIRNET_RAY_ADDRESS is {wanted}, but this process works with the Ray at {here}"
+        )
 
 
 def _join(address: str) -> None:

@@ -18,6 +18,7 @@ class Schedule:
 
     def __init__(self, params: TrainParams, *, total_steps: int) -> None:
         self._params = params
+        self._floor = min(params.min_lr, params.lr)
         self._total_steps = total_steps
         # ReduceLROnPlateau acts on an optimiser: this one holds nothing but the rate.
         self._holder = torch.optim.SGD([torch.zeros(1)], lr=params.lr)
@@ -26,7 +27,7 @@ class Schedule:
             mode="max",
             factor=params.plateau_factor,
             patience=params.plateau_patience,
-            min_lr=params.min_lr,
+            min_lr=self._floor,
         )
 
     def lr(self, step: int) -> float:
@@ -38,9 +39,9 @@ class Schedule:
             return float(self._holder.param_groups[0]["lr"])
         done = (step - params.warmup_steps) / max(1, self._total_steps - params.warmup_steps)
         if params.schedule == "cosine":
-            return cosine(params.lr, params.min_lr, done)
+            return cosine(params.lr, self._floor, done)
         if params.schedule == "two-cycle":
-            return cosine(params.lr, params.min_lr, max(0.0, (done - _FLAT) / (1 - _FLAT)))
+            return cosine(params.lr, self._floor, max(0.0, (done - _FLAT) / (1 - _FLAT)))
         return params.lr
 
     def validated(self, val_psnr: float) -> None:
