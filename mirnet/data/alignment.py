@@ -68,7 +68,11 @@ def _local_contrast(grey: Luminance, offset: float) -> Luminance:
     logarithm = np.log(gaussian_filter(grey, 1.5) + np.float32(offset))
     detail = logarithm - gaussian_filter(logarithm, 8)
     contrast = detail / (np.sqrt(gaussian_filter(detail**2, 8)) + np.float32(0.1))
-    return np.asarray(contrast - contrast.mean(), np.float32)
+    # faded out at the frame, which does not move with what is in it
+    fade = [
+        np.minimum(1, np.minimum(np.arange(n) + 1, n - np.arange(n)) / REACH) for n in grey.shape
+    ]
+    return np.asarray((contrast - contrast.mean()) * np.outer(*fade), np.float32)
 
 
 def _vertex(values: npt.NDArray[np.floating], at: int) -> float:
