@@ -34,7 +34,7 @@ from mirnet.images import Image
 
 LEASE_S = 1e6
 SHARD = 200_000
-NIGHTS = 3
+NIGHTS = 2
 PART = 4000
 PICTURE = Image(np.zeros((1, 1, 3), np.uint8))
 MEASURES = Measures(0.1, 0.2, 0.0, 0.01, 0.3)
@@ -214,7 +214,7 @@ class World:
         self.disk.clock += 2 * LEASE_S
 
     def run_night(self) -> None:
-        budget = 4
+        budget = 2
         while True:
             started = self.start()
             assert started, "nobody is at work"
@@ -268,7 +268,7 @@ class World:
 
 
 def simulate(task: tuple[int, int]) -> Counter[str]:
-    """One shard: some nights, each with kills and sleepers, checked after each."""
+    """One shard: some nights, each with kills and sleepers; checked at the end."""
     shard, num = task
     process.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
     process.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
@@ -277,7 +277,7 @@ def simulate(task: tuple[int, int]) -> Counter[str]:
     for night in range(NIGHTS):
         world.night = night
         world.run_night()
-        world.check()
+    world.check()
     world.events["keys"] = num
     world.events["writes"] = world.disk.writes.total()
     return world.events

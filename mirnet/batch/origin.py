@@ -5,7 +5,7 @@ and says years later where a picture came from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,18 @@ from mirnet.config import Settings
 from mirnet.errors import StorageError
 
 _PREFIX = "mirnet-"
+_KEY_HEADER = f"{_PREFIX}input-key"
 _NOT_CARRIED = {"input_size", "output_key", "seconds"}
-_CARRIED = [each for each in fields(Row) if each.name not in _NOT_CARRIED]
+_KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+_CARRIED = [
+    (
+        each.name,
+        _PREFIX + each.name.replace("_", "-"),
+        _KINDS.get(str(each.type).split()[0], unquote),
+    )
+    for each in fields(Row)
+    if each.name not in _NOT_CARRIED
+]
 # S3 allows 2 KiB of metadata in all
 _MAX_KEY = 800
 
@@ -36,23 +46,20 @@ class Origin:
 
 def to_metadata(row: Row) -> dict[str, str]:
     """A row as object metadata: ASCII, at most about 1.6 KiB."""
-    values = {each.name: getattr(row, each.name) for each in _CARRIED}
-    values["input_key"] = unquote(_carried_key(row.input_key))
-    return {
-        _PREFIX + name.replace("_", "-"): quote(str(value))
-        for name, value in values.items()
-        if value is not None
+    metadata = {
+        header: quote(str(value))
+        for name, header, _ in _CARRIED
+        if (value := getattr(row, name)) is not None
     }
+    metadata[_KEY_HEADER] = quote(unquote(_carried_key(row.input_key)))
+    return metadata
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Origin | None:
     """What :func:`to_metadata` wrote; none where it did not."""
-    values: dict[str, Any] = {}
-    for each in _CARRIED:
-        text = metadata.get(_PREFIX + each.name.replace("_", "-"))
-        if text is not None:
-            kind = {"int": int, "float": float}.get(str(each.type).split(" ")[0], unquote)
-            values[each.name] = kind(text)
+    values: dict[str, Any] = {
+        name: kind(metadata[header]) for name, header, kind in _CARRIED if header in metadata
+    }
     try:
         return Origin(Row(input_size=0, **values))
     except TypeError:
