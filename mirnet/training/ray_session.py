@@ -6,6 +6,7 @@ import contextlib
 import logging
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -69,12 +70,20 @@ def _check_connection(wanted: str | None) -> None:
 
 def _join(address: str) -> None:
     try:
+        if address != "auto":
+            # Ray itself needs minutes to find that nobody is there
+            socket.create_connection(_host_and_port(address), timeout=10).close()
         ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ServiceError(
-            f"Ray at {address} (MIRNET_RAY_ADDRESS) does not answer: {reason}"
+            f"Ray at {address} does not answer: {reason}. Is MIRNET_RAY_ADDRESS right?"
         ) from error
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
