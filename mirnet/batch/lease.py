@@ -77,9 +77,14 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        if self._lost is None:
-            released = LeaseEntry(**asdict(self.entry) | {"released": True})
+        if self._lost is not None:
+            return
+        released = LeaseEntry(**asdict(self.entry) | {"released": True})
+        try:
             self._store.put(_NAME, released.dump(), replaces=self._version)
+        except StorageError as error:
+            # it runs out by itself, and what ended the run matters more
+            logger.warning("lease not given back: %s", error)
 
     @property
     def run_id(self) -> str:

@@ -112,6 +112,12 @@ class LocalStore(Store):
             version = _version(os.fstat(file.fileno()))
             return Blob(data, version, self._read_metadata(path, version))
 
+    def read_into(self, key: str, file: IO[bytes]) -> None:
+        """Copy the bytes of a file."""
+        path = self._path(key)
+        with self._explained(path), path.open("rb") as origin:
+            shutil.copyfileobj(origin, file)
+
     def put(
         self,
         key: str,
@@ -155,15 +161,12 @@ class LocalStore(Store):
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:
-        """Copy a file as it is; from elsewhere through memory."""
-        if not isinstance(source, LocalStore):
-            self.put(target_key, source.get(key).data, metadata=metadata)
-            return
+        """Written beside, then renamed."""
         path = self._path(target_key)
         with self._explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _part_beside(path) as part, source._path(key).open("rb") as file:
-                shutil.copyfileobj(file, part)
+            with _part_beside(path) as part:
+                source.read_into(key, part)
                 part.flush()
                 self._write_metadata(path, _version(os.fstat(part.fileno())), metadata)
                 Path(part.name).replace(path)
@@ -213,6 +216,8 @@ class LocalStore(Store):
     def _explained(self, path: Path) -> Iterator[None]:
         try:
             yield
+        except StorageError:  # an OSError too; of the store that is read
+            raise
         except FileNotFoundError as error:
             raise ObjectMissing(f"{path}: no such file") from error
         except PermissionError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import boto3
 import botocore.loaders
@@ -172,6 +174,16 @@ class S3Store(Store):
 
         return self._again(key, once)
 
+    def read_into(self, key: str, file: IO[bytes]) -> None:
+        """In parts at the same time, if it is large."""
+
+        def once() -> None:
+            file.seek(0)
+            file.truncate()
+            self._client.download_fileobj(*self._named(key).values(), file)
+
+        self._again(key, once)
+
     def put(
         self,
         key: str,
@@ -209,20 +221,27 @@ class S3Store(Store):
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:
-        """On the server where both are on it, else through memory."""
-        if not isinstance(source, S3Store) or source.endpoint != self.endpoint:
-            self.put(target_key, source.get(key).data, metadata=metadata)
+        """On the server where both are on it, else through a temporary file; any size."""
+        place = self._named(target_key)
+        options: dict[str, Any] = {"Metadata": dict(metadata)}
+        if isinstance(source, S3Store) and source.endpoint == self.endpoint:
+            origin = source._named(key)
+            options["MetadataDirective"] = "REPLACE"
+            self._again(
+                target_key,
+                lambda: self._client.copy(origin, place["Bucket"], place["Key"], ExtraArgs=options),
+            )
             return
-        origin = source._named(key)
-        self._again(
-            target_key,
-            lambda: self._client.copy_object(
-                **self._named(target_key),
-                CopySource=origin,
-                Metadata=dict(metadata),
-                MetadataDirective="REPLACE",
-            ),
-        )
+        with tempfile.TemporaryFile() as file:
+            source.read_into(key, file)
+
+            def once() -> None:
+                file.seek(0)
+                # boto3 closes what it has read
+                with os.fdopen(os.dup(file.fileno()), "rb") as copy:
+                    self._client.upload_fileobj(copy, *place.values(), ExtraArgs=options)
+
+            self._again(target_key, once)
 
     def _named(self, key: str) -> dict[str, str]:
         full = self.prefix + key

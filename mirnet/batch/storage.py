@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
@@ -97,6 +98,10 @@ class Store(ABC):
     @abstractmethod
     def get(self, key: str) -> Blob:
         """The whole object."""
+
+    @abstractmethod
+    def read_into(self, key: str, file: IO[bytes]) -> None:
+        """The object's bytes into an open file, piece by piece."""
 
     @abstractmethod
     def put(

@@ -78,7 +78,7 @@ class Tally:
                 if time.monotonic() - flushed > self._flush_s:
                     self._record.flush()
                     flushed = time.monotonic()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self._record.flush()
             raise
 

@@ -104,11 +104,18 @@ def test_copies_keep_bytes_and_take_metadata(places: tuple[str, str]) -> None:
 
 def test_copies_cross_kinds_of_stores(s3: str, tmp_path: Path) -> None:
     remote, local = open_store(s3, Settings()), open_store(str(tmp_path), Settings())
-    remote.put("a.png", b"remote")
-    local.put("b.png", b"local")
+    large = bytes(range(256)) * 4 * 10_000  # 10 MB: more than one part
+    remote.put("a.png", large)
+    local.put("b.png", large + b"!")
     local.copy_from(remote, "a.png", "a.png", metadata={"mirnet-x": "1"})
     remote.copy_from(local, "b.png", "b.png", metadata={"mirnet-x": "2"})
-    assert (local.get("a.png").data, remote.get("b.png").data) == (b"remote", b"local")
+    assert local.get("a.png").data == large
+    assert remote.get("b.png").data == large + b"!"
+    assert dict(local.get("a.png").metadata) == {"mirnet-x": "1"}
+    with pytest.raises(ObjectMissing):
+        local.copy_from(remote, "gone", "c.png", metadata={})
+    with pytest.raises(ObjectMissing):
+        remote.copy_from(remote, "gone", "c.png", metadata={})
     assert dict(remote.get("b.png").metadata) == {"mirnet-x": "2"}
 
 
