@@ -111,6 +111,13 @@ def render_report(
     return _write(target, html)
 
 
+def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures of one size in a row with white between: one image for MLflow's image grid."""
+    gap = np.full((pictures[0].shape[0], 4, 3), 255, np.uint8)
+    parts = [part for picture in pictures for part in (picture, gap)][:-1]
+    return np.concatenate(parts, axis=1)
+
+
 def _summary_rows(
     candidate: str,
     scores: pd.DataFrame,

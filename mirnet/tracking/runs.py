@@ -220,7 +220,10 @@ def _experiment(client: MlflowClient, settings: Settings, purpose: Purpose) -> s
     if known is None:
         try:
             root = artifact_root(settings)
-            return str(client.create_experiment(name, f"{root}/{name}" if root else None))
+            location = f"{root}/{name}" if root else None
+            # the pages of training runs, not those of language model applications
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(client.create_experiment(name, location, tags=tags))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

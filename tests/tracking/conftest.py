@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
-import torch
+import torch  # noqa: F401  sets up its loggers
+from tracking_models import make_model
 
-from mirnet.config import ModelParams, Settings
-from mirnet.models import build, save_model
+from mirnet.config import Settings
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, registry, track
+
+# pytest listens to every level, and torch then writes thousands of records for an export
+logging.getLogger("torch.__trace").propagate = False
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +42,6 @@ def version() -> DataVersion:
         status="clean",
         git_commit="abc123",
     )
-
-
-def make_model(folder: Path, *, seed: int) -> Path:
-    torch.manual_seed(seed)
-    return save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), folder)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -30,6 +29,7 @@ def counted(function):
         return function(*args, **kwargs)
     return write
 aliases._put, aliases._write = counted(aliases._put), counted(aliases._write)
+aliases.verify = lambda *_: None
 settings = Settings(workspace=Path(workspace))
 found = registry.get_version(f"models:/mirnet/{version}", settings)
 print("ready", flush=True)
@@ -229,10 +229,11 @@ def test_two_processes_that_promote_at_once_end_in_one_state(
 
 
 def test_decisions_about_the_same_champion_only_one_wins(
-    versions: Settings, unproven: None, tmp_path: Path
+    versions: Settings, unproven: None
 ) -> None:
     promote(versions, "1")
-    winners, losers = [], []
+    winners: list[AliasChange | None] = []
+    losers: list[str] = []
 
     def try_it(number: str) -> None:
         try:

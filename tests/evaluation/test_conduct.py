@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mirnet.evaluation.conduct import peak_mib_per_megapixel, well_lit_psnr
+from mirnet.evaluation.report import side_by_side
+
+Pixels = NDArray[np.uint8]
+
+
+def test_well_lit_pictures_by_hand() -> None:
+    flat = np.full((16, 16, 3), 100, np.uint8)
+    assert well_lit_psnr(lambda p: p, [flat, flat]) == 100
+    assert well_lit_psnr(lambda p: p + np.uint8(10), [flat]) == pytest.approx(28.13, abs=0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_sees_what_a_method_takes_for_a_moment() -> None:
+    picture = np.zeros((1000, 1000, 3), np.uint8)
+
+    def greedy(pixels: Pixels) -> Pixels:
+        # 200 MiB, touched and given back
+        return pixels + np.ones(200 * 2**20, np.uint8)[:1]
+
+    frugal = peak_mib_per_megapixel(lambda p: p, picture)
+    taken = peak_mib_per_megapixel(greedy, picture)
+    if frugal is None or taken is None:
+        pytest.skip("this kernel does not reset the high-water mark")
+    assert frugal < 50
+    assert 150 < taken < 300
+
+
+def test_pictures_in_a_row() -> None:
+    black, grey = np.zeros((5, 7, 3), np.uint8), np.full((5, 7, 3), 99, np.uint8)
+    row = side_by_side([black, grey])
+    assert row.shape == (5, 7 + 4 + 7, 3)
+    assert (row[:, :7] == 0).all() and (row[:, 7:11] == 255).all() and (row[:, 11:] == 99).all()

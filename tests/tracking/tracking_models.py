@@ -1,0 +1,16 @@
+"""Small models in the project's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mirnet.config import ModelParams
+from mirnet.models import build, save_model
+
+
+def make_model(folder: Path, *, seed: int) -> Path:
+    """A network of random weights, the same for a seed."""
+    torch.manual_seed(seed)
+    return save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), folder)
