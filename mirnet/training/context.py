@@ -47,11 +47,11 @@ class InProcess:
     world_size = 1
 
     def __init__(
-        self, store: CheckpointStore, on_epoch: Callable[[EpochMetrics], None] | None = None
+        self, store: CheckpointStore, *listeners: Callable[[EpochMetrics], None] | None
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._store = store
-        self._on_epoch = on_epoch
+        self._listeners = [listener for listener in listeners if listener is not None]
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -70,5 +70,7 @@ class InProcess:
     def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
         if checkpoint is not None:
             self._store.put(checkpoint)
-        if metrics is not None and self._on_epoch is not None:
-            self._on_epoch(metrics)
+        if metrics is None:
+            return
+        for listener in self._listeners:
+            listener(metrics)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -19,9 +21,11 @@ from mirnet.training import IN_PROCESS
 from mirnet.training.checkpoints import BEST, Progress, copy_weights, read_progress
 from mirnet.training.context import InProcess
 from mirnet.training.job import Job
-from mirnet.training.loop import fit
+from mirnet.training.loop import describe, fit
 from mirnet.training.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
+
+logger = logging.getLogger(__name__)
 
 
 def launch(
@@ -54,21 +58,9 @@ def launch(
         teacher=_read_network(distill_from).eval() if distill_from else None,
     )
 
-    if settings.ray_address == IN_PROCESS:
-        filesystem, path = open_filesystem(settings)
-        store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
-        fit(InProcess(store, on_epoch), job)
-        num_workers, uri = 1, store.uri
-        with store.latest() as folder:
-            progress = export_best(folder, model_dir)
-    else:
-        from mirnet.training.ray_launcher import launch_training
-
-        outcome = launch_training(job, settings=settings, run_name=run_name, on_epoch=on_epoch)
-        num_workers, uri = outcome.num_workers, outcome.checkpoint_uri
-        with outcome.checkpoint() as folder:
-            progress = export_best(folder, model_dir)
-
+    num_workers, uri, checkpoint = _run(job, settings, run_name, on_epoch)
+    with checkpoint as folder:
+        progress = export_best(folder, model_dir)
     return TrainResult(
         run_id=mlflow_run_id,
         model_dir=str(model_dir),
@@ -82,6 +74,37 @@ def launch(
         num_workers=num_workers,
         seconds=time.monotonic() - started,
     )
+
+
+def _run(
+    job: Job,
+    settings: Settings,
+    run_name: str,
+    on_epoch: Callable[[EpochMetrics], None] | None,
+) -> tuple[int, str, AbstractContextManager[Path | None]]:
+    """Train where the settings say: number of workers, where checkpoints are, the last one."""
+
+    def log(metrics: EpochMetrics) -> None:
+        logger.info("%s", describe(metrics, job.params.train.num_epochs))
+
+    if settings.ray_address == IN_PROCESS:
+        filesystem, path = open_filesystem(settings)
+        store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
+        fit(InProcess(store, on_epoch, log), job)
+        return 1, store.uri, store.latest()
+    if settings.ray_address and settings.ray_address.startswith(("http://", "https://")):
+        from mirnet.training.ray_jobs import run_job
+
+        outcome = run_job(
+            job, settings=settings, run_name=run_name, on_epoch=on_epoch, on_progress=log
+        )
+        return outcome.num_workers, outcome.checkpoint_uri, outcome.checkpoint()
+    from mirnet.training.ray_launcher import launch_training
+
+    result = launch_training(
+        job, settings=settings, run_name=run_name, on_epoch=on_epoch, on_progress=log
+    )
+    return result.num_workers, result.checkpoint_uri, result.checkpoint()
 
 
 def check_request(

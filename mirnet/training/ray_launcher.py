@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -28,12 +27,10 @@ from mirnet.config import Settings
 from mirnet.errors import MirnetError, TrainingError
 from mirnet.results import EpochMetrics
 from mirnet.training.job import Job
-from mirnet.training.loop import describe, fit
+from mirnet.training.loop import fit
 from mirnet.training.pairs import PackedPairs
 from mirnet.training.ray_session import ray_session
-from mirnet.training.store import open_filesystem
-
-logger = logging.getLogger(__name__)
+from mirnet.training.store import open_filesystem, uri_of
 
 MAX_FAILURES = 3
 _EMPTY = np.empty(0, np.uint8)
@@ -58,8 +55,11 @@ def launch_training(
     settings: Settings,
     run_name: str,
     on_epoch: Callable[[EpochMetrics], None] | None,
+    on_progress: Callable[[EpochMetrics], None] | None = None,
 ) -> Outcome:
     """Run the loop on ``settings.num_workers`` Ray workers.
+
+    ``on_epoch`` is called in the controller's process, ``on_progress`` in this one.
 
     Raises:
         ServiceError: Ray or the checkpoint store does not answer; names the address.
@@ -89,7 +89,7 @@ def launch_training(
             ),
         )
         try:
-            result = _fit_in_thread(trainer, epochs, job)
+            result = _fit_in_thread(trainer, epochs, on_progress)
         except ray.train.TrainingFailedError as error:
             raise TrainingError(_first_reason(error)) from error
         except ray.exceptions.RayError as error:
@@ -99,12 +99,14 @@ def launch_training(
         raise TrainingError(answer["error"])
     if result.checkpoint is None:
         raise TrainingError(f"run {run_name} ended without a checkpoint")
-    scheme = "" if local else "s3://"
-    return Outcome(answer.get("num_workers", most), f"{scheme}{path}/{run_name}", result.checkpoint)
+    uri = uri_of(filesystem, f"{path}/{run_name}")
+    return Outcome(answer.get("num_workers", most), uri, result.checkpoint)
 
 
-def _fit_in_thread(trainer: TorchTrainer, epochs: Queue, job: Job) -> ray.train.Result:
-    """Run to the end, logging each epoch here.
+def _fit_in_thread(
+    trainer: TorchTrainer, epochs: Queue, on_progress: Callable[[EpochMetrics], None] | None
+) -> ray.train.Result:
+    """Run to the end, handing on each epoch here.
 
     In the main thread Ray Train would take over Ctrl-C and exit the process.
     """
@@ -119,7 +121,9 @@ def _fit_in_thread(trainer: TorchTrainer, epochs: Queue, job: Job) -> ray.train.
     Thread(target=run, name="ray-train", daemon=True).start()
     while not outcome.done() or not epochs.empty():
         with suppress(Empty):
-            logger.info("%s", describe(epochs.get(timeout=0.5), job.params.train.num_epochs))
+            epoch = epochs.get(timeout=0.5)
+            if on_progress is not None:
+                on_progress(epoch)
     return outcome.result()
 
 

@@ -45,6 +45,28 @@ def _s3(settings: Settings) -> fs.S3FileSystem:
     )
 
 
+def uri_of(filesystem: fs.FileSystem, path: str) -> str:
+    """A path with its scheme, for messages and results."""
+    return path if isinstance(filesystem, fs.LocalFileSystem) else f"s3://{path}"
+
+
+@contextmanager
+def storage_errors(path: str) -> Iterator[None]:
+    """Refusals of a store as StorageError that names the path."""
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        raise StorageError(f"checkpoint store at {path}: {error}") from error
+
+
+def read_text(filesystem: fs.FileSystem, path: str) -> str | None:
+    """A small file, or None where there is none."""
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
+        return None
+    with filesystem.open_input_stream(path) as stream:
+        return str(stream.read().decode())
+
+
 class CheckpointStore:
     """Numbered checkpoint folders and a pointer to the last whole one, written last."""
 
@@ -55,8 +77,7 @@ class CheckpointStore:
     @property
     def uri(self) -> str:
         """Where the checkpoints are, for messages and results."""
-        scheme = "s3://" if isinstance(self._fs, fs.S3FileSystem) else ""
-        return f"{scheme}{self._path}"
+        return uri_of(self._fs, str(self._path))
 
     def put(self, folder: Path) -> None:
         """Move a local folder here as the newest checkpoint, then drop the one before.
@@ -67,14 +88,12 @@ class CheckpointStore:
         previous = self._latest_name()
         number = int(previous.removeprefix(_PREFIX)) + 1 if previous else 0
         name = f"{_PREFIX}{number:06d}"
-        try:
+        with storage_errors(self.uri):
             self._fs.create_dir(str(self._path / name), recursive=True)
             fs.copy_files(str(folder), str(self._path / name), fs.LocalFileSystem(), self._fs)
             self._point_to(name)
             if previous:
                 self._fs.delete_dir(str(self._path / previous))
-        except (OSError, pyarrow.ArrowException) as error:
-            raise StorageError(f"{self.uri}: cannot write a checkpoint: {error}") from error
         shutil.rmtree(folder)
 
     @contextmanager
@@ -89,14 +108,8 @@ class CheckpointStore:
             yield Path(folder)
 
     def _latest_name(self) -> str | None:
-        pointer = str(self._path / _LATEST)
-        try:
-            if self._fs.get_file_info(pointer).type == fs.FileType.NotFound:
-                return None
-            with self._fs.open_input_stream(pointer) as stream:
-                return str(stream.read().decode())
-        except (OSError, pyarrow.ArrowException) as error:
-            raise StorageError(f"{self.uri}: cannot read the checkpoints: {error}") from error
+        with storage_errors(self.uri):
+            return read_text(self._fs, str(self._path / _LATEST))
 
     def _point_to(self, name: str) -> None:
         pointer = str(self._path / _LATEST)

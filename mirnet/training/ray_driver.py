@@ -1,0 +1,65 @@
+"""What runs on the cluster for a submitted job: ``python -m mirnet.training.ray_driver RUN``.
+
+Speaks to whoever follows the log in marked lines.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pyarrow import fs
+
+from mirnet.config import Settings, apply_engine_defaults, load_settings
+from mirnet.errors import MirnetError
+from mirnet.results import EpochMetrics
+from mirnet.training.parcel import receive_job
+from mirnet.training.store import open_filesystem, storage_errors
+
+EPOCH_MARK, ERROR_MARK, WORKERS_MARK = "mirnet-epoch ", "mirnet-error ", "mirnet-workers "
+RESULT = "result"
+
+
+def drive(run_name: str, settings: Settings) -> int:
+    """Train the job that lies on the store; leaves the last checkpoint under ``result``.
+
+    Returns the number of workers.
+    """
+    from mirnet.training.ray_launcher import launch_training
+
+    filesystem, root = open_filesystem(settings)
+    path = f"{root}/{run_name}"
+    outcome = launch_training(
+        receive_job(filesystem, f"{path}/job"),
+        settings=settings,
+        run_name=run_name,
+        on_epoch=None,
+        on_progress=_say_epoch,
+    )
+    with outcome.checkpoint() as folder, storage_errors(path):
+        filesystem.create_dir(f"{path}/{RESULT}", recursive=True)
+        fs.copy_files(str(folder), f"{path}/{RESULT}", fs.LocalFileSystem(), filesystem)
+    return outcome.num_workers
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"\n{line}\n")  # Ray's own output may have left a line unfinished
+    sys.stdout.flush()
+
+
+def _say_epoch(metrics: EpochMetrics) -> None:
+    _say(EPOCH_MARK + metrics.model_dump_json())
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, or that of the error, which is said in one line."""
+    apply_engine_defaults()
+    try:
+        _say(f"{WORKERS_MARK}{drive(arguments[0], load_settings())}")
+    except MirnetError as error:
+        _say(ERROR_MARK + " ".join(str(error).splitlines()))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,168 @@
+"""Training as a job of an existing cluster, through Ray's Jobs API.
+
+The job travels over the checkpoint store (:mod:`mirnet.training.parcel`) and the package with the
+submission, so that the cluster needs our dependencies but no checkout and no shared disk. The
+submission id comes from the run name: who asks again for a run that is under way follows it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from pyarrow import fs
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+import mirnet
+from mirnet.config import Settings
+from mirnet.errors import ServiceError, TrainingError, UsageError
+from mirnet.results import EpochMetrics
+from mirnet.training.job import Job
+from mirnet.training.parcel import send_job
+from mirnet.training.ray_driver import EPOCH_MARK, ERROR_MARK, RESULT, WORKERS_MARK
+from mirnet.training.store import open_filesystem, storage_errors, uri_of
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 2.0
+_ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """A job that succeeded."""
+
+    num_workers: int
+    checkpoint_uri: str
+    filesystem: fs.FileSystem
+    path: str
+
+    @contextmanager
+    def checkpoint(self) -> Iterator[Path]:
+        """A local copy of the last checkpoint."""
+        with tempfile.TemporaryDirectory() as folder, storage_errors(self.path):
+            fs.copy_files(f"{self.path}/{RESULT}", folder, self.filesystem, fs.LocalFileSystem())
+            yield Path(folder)
+
+
+def run_job(
+    job: Job,
+    *,
+    settings: Settings,
+    run_name: str,
+    on_epoch: Callable[[EpochMetrics], None] | None,
+    on_progress: Callable[[EpochMetrics], None] | None,
+) -> JobOutcome:
+    """Submit the training or follow the one under way; ends the job when interrupted.
+
+    Both functions are called here, which may reach a tracking server that the cluster may not.
+
+    Raises:
+        UsageError: no checkpoint store that the cluster can see is set.
+        ServiceError: nobody answers at the address; names it.
+        TrainingError: the job failed, with its own words.
+    """
+    address = settings.ray_address or ""
+    if settings.storage_uri is None:
+        raise UsageError(
+            f"training on {address} needs MIRNET_STORAGE_URI: the cluster cannot see "
+            f"{settings.checkpoints}; set s3://bucket/prefix or a folder that all nodes share"
+        )
+    client = _connect(address)
+    filesystem, root = open_filesystem(settings)
+    path = f"{root}/{run_name}"
+    listeners = [listener for listener in (on_epoch, on_progress) if listener is not None]
+    submission_id = _under_way(client, run_name)
+    if submission_id is None:
+        send_job(job, filesystem, f"{path}/job")
+        submission_id = _submit(client, settings, run_name)
+    logger.info("following job %s on %s", submission_id, address)
+    try:
+        log = _follow(client, submission_id, listeners)
+    except (KeyboardInterrupt, SystemExit):
+        client.stop_job(submission_id)
+        raise
+    status = client.get_job_status(submission_id)
+    if status != JobStatus.SUCCEEDED:
+        raise TrainingError(f"job {submission_id} on {address}: {_reason(log, status)}")
+    workers = _marked(log, WORKERS_MARK)
+    return JobOutcome(int(workers[-1]), uri_of(filesystem, path), filesystem, path)
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, requests.RequestException) as error:
+        reason = str(error).splitlines()[0]
+        raise ServiceError(
+            f"Ray at {address} does not answer: {reason}. Is MIRNET_RAY_ADDRESS right?"
+        ) from error
+
+
+def _jobs_of(client: JobSubmissionClient, run_name: str) -> list[JobDetails]:
+    jobs = client.list_jobs()
+    return [job for job in jobs if (job.metadata or {}).get("mirnet_run") == run_name]
+
+
+def _under_way(client: JobSubmissionClient, run_name: str) -> str | None:
+    """The live job of a run, if there is one."""
+    alive = [job.submission_id for job in _jobs_of(client, run_name) if job.status in _ALIVE]
+    return alive[0] if alive else None
+
+
+def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> str:
+    """Start a job; a second attempt of a run has a number in its id."""
+    attempt = len(_jobs_of(client, run_name)) + 1
+    places = {
+        "MIRNET_RAY_ADDRESS": "auto",
+        "MIRNET_NUM_WORKERS": settings.num_workers,
+        "MIRNET_STORAGE_URI": str(settings.storage_uri),
+    }
+    if settings.s3_endpoint_url:
+        places["MIRNET_S3_ENDPOINT_URL"] = settings.s3_endpoint_url
+    package = str(Path(mirnet.__file__).parent)
+    submitted: str = client.submit_job(
+        entrypoint=f"python -m mirnet.training.ray_driver {run_name}",
+        submission_id=f"mirnet-{run_name}" + (f"-{attempt}" if attempt > 1 else ""),
+        runtime_env={"env_vars": places, "py_modules": [package]},
+        metadata={"mirnet_run": run_name},
+    )
+    return submitted
+
+
+def _follow(
+    client: JobSubmissionClient,
+    submission_id: str,
+    listeners: list[Callable[[EpochMetrics], None]],
+) -> str:
+    """Hand on each epoch until the job ends; returns the whole log."""
+    seen = 0
+    while True:
+        ended = client.get_job_status(submission_id) not in _ALIVE
+        log: str = client.get_job_logs(submission_id)
+        epochs = _marked(log, EPOCH_MARK)
+        for line in epochs[seen:]:
+            for listener in listeners:
+                listener(EpochMetrics.model_validate_json(line))
+        seen = len(epochs)
+        if ended:
+            return log
+        time.sleep(POLL_S)
+
+
+def _marked(log: str, mark: str) -> list[str]:
+    """What follows a mark, of each whole line that begins with it."""
+    lines = log.splitlines(keepends=True)
+    return [ln[len(mark) :].strip() for ln in lines if ln.startswith(mark) and ln.endswith("\n")]
+
+
+def _reason(log: str, status: JobStatus) -> str:
+    errors = _marked(log, ERROR_MARK)
+    last = [line for line in log.splitlines() if line.strip()][-1:]
+    return errors[-1] if errors else f"ended as {status.value}: {' '.join(last)}"
