@@ -365,6 +365,11 @@ class Settings(BaseSettings):
         60.0, ge=0.1, description="seconds without a sign of life after which a job counts as dead"
     )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
+    cpu_hour_price: float = Field(0.0, ge=0, description="what a CPU core costs an hour")
+    gpu_hour_price: float = Field(0.0, ge=0, description="what a GPU costs an hour")
+    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="of the prices, ISO 4217")
+    cpu_watts: float = Field(10.0, ge=0, description="power of a busy CPU core, for the estimate")
+    gpu_watts: float = Field(350.0, ge=0, description="power of a busy GPU, for the estimate")
     cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")
     memory_limit_gib: float | None = Field(
         None, ge=0.25, description="memory of one enhancement; none: half of what is free, up to 3"

@@ -43,7 +43,7 @@ def test_mirnet_commands_and_their_options_exist(page: Path) -> None:
     for words in commands(page, "mirnet"):
         command: Any = root
         rest = list(words)
-        while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        while getattr(command, "commands", None) and rest and not rest[0].startswith("-"):
             command = command.commands.get(rest.pop(0))
             assert command is not None, f"mirnet {' '.join(words)}"
         options = {option for parameter in command.params for option in parameter.opts}
