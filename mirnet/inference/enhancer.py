@@ -144,10 +144,10 @@ class Enhancer:
         return out
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Global statistics from crops that together fill one tile's memory."""
+        """Global statistics from as many crops as fit into memory at once."""
         height, width = pixels.shape[:2]
         side_y, side_x = min(CROP, height), min(CROP, width)
-        count = max(self.tile**2 // (side_y * side_x), 1)
+        count = max(self.max_pixels // (side_y * side_x), 1)
         crops = [
             pixels[top : top + side_y, left : left + side_x]
             for top, left in crop_corners(

@@ -1,0 +1,165 @@
+"""How a large image is best cut up: the figures and the picture of docs/inference.md.
+
+    python benchmarks/tiling.py --model model [--pairs LOL/our485] [--picture docs/images/tiles.jpg]
+
+A photograph of the scikit-learn wheel, enlarged to 2 megapixels and darkened with sensor noise,
+goes through the network whole and in tiles whose global statistics come from different places.
+With pairs: what local statistics (TLC, Chu et al., ECCV 2022) do to PSNR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import sklearn.datasets
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from mirnet.images import read_rgb
+from mirnet.inference import Enhancer
+from mirnet.inference.padding import pad_to_multiple
+from mirnet.models import load_model
+from mirnet.models.statistics import WHOLE, RecordedStatistics, Statistics
+
+TILE = 640
+SIZE = (1740, 1160)
+
+
+class LocalStatistics(Statistics):
+    """TLC: each pixel averages over a window around it, ``size`` pixels at full resolution."""
+
+    def __init__(self, size: int, *, height: int) -> None:
+        self.size, self.height = size, height
+
+    def mean(self, *streams: Tensor) -> Tensor:
+        return sum((self._local(stream) for stream in streams[1:]), self._local(streams[0]))
+
+    def _local(self, x: Tensor) -> Tensor:
+        side = max(round(self.size * x.shape[2] / self.height), 1)
+        window = (min(side, x.shape[2]), min(side, x.shape[3]))
+        means = F.avg_pool2d(x, window, stride=1)
+        rows, columns = x.shape[2] - means.shape[2], x.shape[3] - means.shape[3]
+        around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        return F.pad(means, around, mode="replicate")
+
+
+def dark_photograph(name: str = "china.jpg", size: tuple[int, int] = SIZE) -> np.ndarray:
+    photo = Image.fromarray(sklearn.datasets.load_sample_image(name)).resize(size, Image.BICUBIC)
+    rng = np.random.default_rng(0)
+    light = (np.asarray(photo) / 255.0) ** 2.2 * 0.1
+    light = light + rng.normal(size=light.shape) * np.sqrt(light * 1e-3 + 1e-6)
+    return (np.clip(light, 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(np.float64) - b) ** 2)
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def border_steps(image: np.ndarray, *, step: int, halo: int) -> tuple[float, float]:
+    """Mean difference of neighbouring columns across tile borders, and everywhere else."""
+    differences = np.abs(np.diff(image.astype(np.float64), axis=1)).mean(axis=(0, 2))
+    borders = np.arange(TILE - halo, image.shape[1] - 1, step) - 1
+    elsewhere = np.delete(differences, borders)
+    return float(differences[borders].mean()), float(elsewhere.mean())
+
+
+def as_batch(pixels: np.ndarray) -> Tensor:
+    image = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    return pad_to_multiple(image, multiple=4, least=8)
+
+
+def as_pixels(batch: Tensor) -> np.ndarray:
+    return (batch[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def compare_tiles(model: nn.Module, pixels: np.ndarray) -> tuple[dict, dict[str, np.ndarray]]:
+    whole_enhancer = Enhancer(model, precision="float32", compile=False)
+    whole_enhancer.max_pixels = pixels.size
+    started = time.process_time()
+    whole = whole_enhancer(pixels)
+    results: dict = {"whole_cpu_s": time.process_time() - started, "psnr_db": {}}
+    tiled = Enhancer(model, precision="float32", compile=False)
+    tiled.max_pixels, tiled.tile = TILE**2, TILE
+    started = time.process_time()
+    images = {"whole": whole, "mosaic": tiled(pixels)}
+    results["tiled_cpu_s"] = time.process_time() - started
+    for factor in (2, 4):
+        recorded = RecordedStatistics(WHOLE)
+        small = F.interpolate(as_batch(pixels), scale_factor=1 / factor, mode="area")
+        with torch.inference_mode():
+            model(pad_to_multiple(small, multiple=4), recorded)
+        tiled._statistics = lambda _, values=recorded.values: values  # type: ignore[method-assign]
+        images[f"downscaled by {factor}"] = tiled(pixels)
+    tiled._statistics = lambda _: None  # type: ignore[method-assign]
+    images["each tile its own"] = tiled(pixels)
+    for name, image in images.items():
+        if name != "whole":
+            results["psnr_db"][name] = psnr(image, whole)
+    step = TILE - 2 * tiled.halo
+    for name in ("whole", "mosaic", "each tile its own"):
+        at, elsewhere = border_steps(images[name], step=step, halo=tiled.halo)
+        results[f"border_step {name}"] = {"across_borders": at, "elsewhere": elsewhere}
+    return results, images
+
+
+def local_statistics(model: nn.Module, pairs: Path, *, count: int) -> dict[str, float]:
+    """Mean PSNR over the last pairs of the folder, with global and local statistics."""
+    names = sorted(p.name for p in (pairs / "low").iterdir())[-count:]
+    scores: dict[str, list[float]] = {}
+    for name in names:
+        low, high = read_rgb(pairs / "low" / name), read_rgb(pairs / "high" / name)
+        batch = as_batch(low)
+        sources: dict[str, Statistics] = {"global": WHOLE}
+        for size in (192, 384):
+            sources[f"local {size}"] = LocalStatistics(size, height=batch.shape[2])
+        for kind, source in sources.items():
+            with torch.inference_mode():
+                out = as_pixels(model(batch, source))
+            scores.setdefault(kind, []).append(psnr(out[: low.shape[0], : low.shape[1]], high))
+    return {kind: float(np.mean(values)) for kind, values in scores.items()}
+
+
+def draw(images: dict[str, np.ndarray], path: Path) -> None:
+    """A crop around a tile border: whole, tiled, each tile its own; differences times 20."""
+    top, left, side = 400, TILE - 64 - 150, 300
+    crop = {k: v[top : top + side, left : left + side] for k, v in images.items()}
+    rows = []
+    for name in ("mosaic", "each tile its own"):
+        difference = np.abs(crop[name].astype(int) - crop["whole"]) * 20
+        rows.append(
+            np.hstack([crop["whole"], crop[name], difference.clip(0, 255).astype(np.uint8)])
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.vstack(rows)).save(path, quality=88)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", type=Path, default=Path("model"))
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--json", type=Path, default=Path("reports/benchmark-tiling.json"))
+    options = parser.parse_args()
+    model = load_model(options.model)
+    results, images = compare_tiles(model, dark_photograph())
+    if options.pairs:
+        results["local_statistics_psnr_db"] = local_statistics(
+            model, options.pairs, count=options.count
+        )
+    if options.picture:
+        draw(images, options.picture)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

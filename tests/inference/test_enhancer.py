@@ -1,0 +1,234 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from mirnet.config import ModelParams
+from mirnet.errors import UsageError, WeightsError
+from mirnet.images import Image
+from mirnet.inference import Enhancer, network
+from mirnet.models import build, save_model
+from mirnet.models.mirnet import MIRNet
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def model() -> MIRNet:
+    torch.manual_seed(0)
+    return build(ModelParams(name="mirnet-xs", n_feat=8)).eval()  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def enhancer(model: MIRNet) -> Enhancer:
+    return Enhancer(model, precision="float32", compile=False)
+
+
+def dark(height: int, width: int, dtype: type = np.uint8) -> npt.NDArray[np.uint8 | np.uint16]:
+    """A ramp with a bright corner and noise, so that every region has other statistics."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:height, 0:width]
+    light = 0.1 + 0.2 * rows / max(height, 1) + 0.5 * ((rows < 80) & (columns < 80))
+    light = light[..., None] + rng.normal(0, 0.02, (height, width, 3))
+    return (light.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (37, 1), (2, 3), (4, 4), (33, 46)])
+def test_any_size_keeps_shape_and_type(
+    enhancer: Enhancer, size: tuple[int, int], dtype: type
+) -> None:
+    low = dark(*size, dtype)
+    out = enhancer(low)
+    assert out.shape == low.shape
+    assert out.dtype == dtype
+
+
+def test_same_as_the_network_itself(enhancer: Enhancer, model: MIRNet) -> None:
+    low = dark(24, 32)
+    batch = torch.from_numpy(low.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        wanted = (model(batch).clamp(0, 1)[0].permute(1, 2, 0) * 255).numpy()
+    assert np.abs(enhancer(low) - wanted).max() <= 0.51
+    assert not np.array_equal(enhancer(low), low)
+
+
+def test_strength_mixes_input_and_output(enhancer: Enhancer) -> None:
+    low = dark(16, 16)
+    full = enhancer(low).astype(float)
+    assert np.array_equal(enhancer(low, strength=0), low)
+    half = enhancer(low, strength=0.5)
+    assert np.abs(half - (low + full) / 2).max() <= 1
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_out_of_range(enhancer: Enhancer, strength: float) -> None:
+    with pytest.raises(UsageError, match=r"strength .*: from 0 to 1"):
+        enhancer(dark(8, 8), strength=strength)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3))]
+)
+def test_other_arrays_are_refused(enhancer: Enhancer, pixels: npt.NDArray[np.uint8]) -> None:
+    with pytest.raises(UsageError, match="expected \\(height, width, 3\\)"):
+        enhancer(pixels)
+
+
+def test_image_keeps_what_is_not_colour(enhancer: Enhancer) -> None:
+    low = dark(8, 12)
+    low[..., 1:] = low[..., :1]
+    alpha = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    image = Image(low, format="WEBP", alpha=alpha, grey=True, icc=b"profile", exif=b"exif")
+    out = enhancer.enhance_image(image)
+    assert (out.format, out.icc, out.exif, out.grey) == ("WEBP", b"profile", b"exif", True)
+    assert out.alpha is alpha
+    assert np.array_equal(out.pixels[..., 0], out.pixels[..., 2])
+    assert not np.array_equal(out.pixels, low)
+
+
+def test_the_model_stays_as_it_is(model: MIRNet) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    Enhancer(model, precision="bf16", compile=False)(dark(8, 8))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_bf16_stays_close_to_float32(model: MIRNet, enhancer: Enhancer) -> None:
+    low = dark(64, 64)
+    fast = Enhancer(model, precision="bf16", compile=False)(low).astype(float)
+    assert psnr(fast, enhancer(low).astype(float)) > 45
+
+
+@pytest.fixture(scope="module")
+def attentive() -> MIRNet:
+    """A network whose output depends on its global averages, as trained ones do."""
+    torch.manual_seed(0)
+    net = build(ModelParams(name="mirnet-xs", n_feat=8)).eval()
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if ("channel" in name or "fusion" in name) and weight.dim() == 4:
+                weight.mul_(20)
+        net.conv_out.weight.mul_(4)
+    return net  # type: ignore[return-value]
+
+
+def psnr(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
+
+
+def test_tiles_look_like_the_whole(attentive: MIRNet) -> None:
+    low = dark(600, 320)
+    low[:300] //= 8
+    whole = Enhancer(attentive, precision="float32", compile=False)(low).astype(float)
+    enhancer = Enhancer(attentive, precision="float32", compile=False)
+    enhancer.max_pixels, enhancer.tile = 2 * 256 * 256, 320
+    tiled = enhancer(low).astype(float)
+    assert psnr(tiled, whole) > 45
+    steps = np.abs(np.diff(tiled, axis=0)).mean(axis=(1, 2))
+    border = 320 - enhancer.halo - 1
+    usual = np.delete(steps[100:290], border - 100)
+    assert steps[border] <= usual.mean() + 3 * usual.std()
+    # statistics of their own would make the tiles differ
+    enhancer._statistics = lambda _: None  # type: ignore[method-assign,assignment,return-value]
+    assert psnr(enhancer(low).astype(float), whole) < psnr(tiled, whole) - 10
+
+
+def test_long_and_thin_images_go_in_tiles(model: MIRNet) -> None:
+    enhancer = Enhancer(model, precision="float32", compile=False)
+    low = dark(1, 1500)
+    whole = enhancer(low).astype(float)
+    enhancer.max_pixels, enhancer.tile = 320 * 4, 320
+    tiled = enhancer(low).astype(float)
+    assert tiled.shape == whole.shape
+    assert np.abs(tiled - whole).mean() < 2
+
+
+def test_memory_limit_sets_the_tile_and_has_a_least(model: MIRNet) -> None:
+    small = Enhancer(model, precision="float32", memory_limit_gib=0.25, compile=False)
+    large = Enhancer(model, precision="float32", memory_limit_gib=0.5, compile=False)
+    assert large.max_pixels == pytest.approx(2 * small.max_pixels, abs=1)
+    assert small.tile**2 <= small.max_pixels
+    with pytest.raises(UsageError, match=r"memory limit of 0\.01 GiB: needs 0\.\d+ at least"):
+        Enhancer(model, precision="float32", memory_limit_gib=0.01, compile=False)
+
+
+def test_loads_folders_and_names_what_is_missing(model: MIRNet, tmp_path: Path) -> None:
+    folder = save_model(model, tmp_path / "model")
+    low = dark(8, 8)
+    loaded = Enhancer.load(folder, precision="float32", compile=False)
+    assert np.array_equal(loaded(low), Enhancer(model, precision="float32", compile=False)(low))
+    with pytest.raises(WeightsError, match="absent: no such model folder or checkpoint file"):
+        Enhancer.load(tmp_path / "absent")
+
+
+def test_without_a_compiler_one_warning_and_eager(
+    model: MIRNet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(network.shutil, "which", lambda _: None)
+    with caplog.at_level(logging.WARNING):
+        enhancer = Enhancer(model, precision="float32", device="cpu")
+    outputs = [enhancer(dark(8, 8)) for _ in range(3)]
+    assert np.array_equal(outputs[0], outputs[2])
+    assert [r.message for r in caplog.records if "no C++ compiler" in r.message] == [
+        r.message for r in caplog.records
+    ]
+    assert len(caplog.records) == 1
+
+
+def test_only_sizes_that_come_again_are_compiled(
+    model: MIRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[tuple[int, ...]] = []
+
+    def recording(function: object, *, dynamic: bool) -> object:
+        assert dynamic is False
+
+        def run(block: object, x: torch.Tensor, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
+            compiled.append(tuple(x.shape[2:]))
+            return network.run_block(block, x, values)  # type: ignore[arg-type]
+
+        return run
+
+    monkeypatch.setattr(network, "can_compile", lambda _: True)
+    monkeypatch.setattr(network.torch, "compile", recording)
+    enhancer = Enhancer(model, precision="float32")
+    for side in (8, 12, 8, 12, 16, 16, 20, 20, 24, 24, 24, 8):
+        enhancer(dark(side, side))
+    assert sorted(set(compiled)) == [(8, 8), (12, 12), (16, 16), (20, 20)]
+    assert compiled.count((8, 8)) == 2
+
+
+def test_a_failing_compilation_falls_back(
+    model: MIRNet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(function: object, *, dynamic: bool) -> object:
+        def run(*_: object) -> torch.Tensor:
+            raise torch._dynamo.exc.InternalTorchDynamoError("compiler exploded\nmore")
+
+        return run
+
+    monkeypatch.setattr(network, "can_compile", lambda _: True)
+    monkeypatch.setattr(network.torch, "compile", failing)
+    enhancer = Enhancer(model, precision="float32")
+    with caplog.at_level(logging.WARNING):
+        outputs = [enhancer(dark(8, 8)) for _ in range(4)]
+    assert np.array_equal(outputs[0], outputs[3])
+    assert [r.getMessage() for r in caplog.records] == [
+        "compilation failed, going on without it: compiler exploded"
+    ]
+
+
+@pytest.mark.slow
+def test_compiled_is_the_same_function(model: MIRNet, tmp_path: Path) -> None:
+    enhancer = Enhancer(model, precision="float32", cache_dir=tmp_path)
+    low = dark(16, 24)
+    outputs = [enhancer(low).astype(int) for _ in range(3)]
+    assert enhancer.network._compiled_shapes
+    assert np.abs(outputs[2] - outputs[0]).max() <= 1

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mirnet.cli.weights import app
+from mirnet.config import ModelParams
+from mirnet.errors import UsageError
+from mirnet.images import to_png
+from mirnet.models import build, export, load_model, save_model
+from mirnet.models.mirnet import MIRNet
+
+NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
+
+
+def small(name: str, n_feat: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build(ModelParams(name=name, n_feat=n_feat, num_rrg=1, num_msrb=1)).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
+def test_pt2_takes_any_batch_and_size(name: str, n_feat: int, tmp_path: Path) -> None:
+    model = small(name, n_feat)
+    assert export.export_pt2(model, tmp_path / "net.pt2") < 1e-5
+    loaded = torch.export.load(tmp_path / "net.pt2").module()
+    image = torch.rand(3, 3, 12, 44)
+    with torch.no_grad():
+        assert torch.allclose(loaded(image), model(image), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
+def test_onnx_agrees_on_several_sizes(name: str, n_feat: int, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    assert export.export_onnx(small(name, n_feat), tmp_path / "net.onnx") < 1e-4
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_close(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = small("mirnet-xs", 16)
+    lows = [np.random.default_rng(i).random((1, 3, 32, 32), dtype=np.float32) / 4 for i in (0, 1)]
+    export.export_onnx(model, tmp_path / "float.onnx")
+    loss = export.export_int8(model, tmp_path / "int8.onnx", lows=lows)
+    assert loss > 30
+    out = export.onnx_runner(tmp_path / "int8.onnx")(lows[0])
+    assert not np.array_equal(out, export.onnx_runner(tmp_path / "float.onnx")(lows[0]))
+    assert (tmp_path / "int8.onnx").stat().st_size < (tmp_path / "float.onnx").stat().st_size
+
+
+def test_int8_needs_images() -> None:
+    with pytest.raises(UsageError, match="--calibrate FOLDER"):
+        export.export_int8(small("mirnet-xs", 8), Path("never"), lows=[])
+
+
+def test_onnx_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
+    with pytest.raises(UsageError, match=r"onnxscript missing: pip install .*\[export\]"):
+        export.export_onnx(small("mirnet-xs", 8), Path("never"))
+
+
+def test_import_command(tmp_path: Path) -> None:
+    model = build(ModelParams(name="mirnet-v2", n_feat=16, num_rrg=1, num_msrb=1))
+    theirs = {"conv_in.weight": model.conv_in.weight.detach()}
+    torch.save({"params": theirs}, tmp_path / "net.pth")
+    result = CliRunner().invoke(app, ["import", str(tmp_path / "net.pth")])
+    assert result.exit_code != 0
+    assert "no MIRNet or MIRNet-v2 checkpoint" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_export_command(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = small("mirnet-xs", 8)
+    assert isinstance(model, MIRNet)
+    folder = save_model(model, tmp_path / "model")
+    lows = tmp_path / "lows"
+    lows.mkdir()
+    (lows / "1.png").write_bytes(to_png(np.full((33, 30, 3), 20, np.uint8)))
+    target = tmp_path / "net.onnx"
+    options = ["--model", str(folder), "--format", "int8", "--calibrate", str(lows)]
+    result = CliRunner().invoke(app, ["export", str(target), *options])
+    assert result.exit_code == 0, result.output
+    assert "dB PSNR to float32" in result.output
+    assert target.is_file()
+    assert load_model(folder) is not None
