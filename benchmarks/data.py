@@ -115,9 +115,13 @@ def thresholds(folders: list[Path]) -> None:
         good = [i for i in order if own[i].alignment >= ValidateParams().min_alignment]
         moved = [max(abs(own[i].shift_x), abs(own[i].shift_y)) for i in good]
         print(f"  largest shift of an aligned pair: {max(moved):.2f} px")
-        for shift in (1, 2, 3, 5):
-            found = [abs(align(lows[i][shift:], highs[i][:-shift]).shift_y) for i in good]
-            print(f"  made shift of {shift} px: seen as {min(found):.2f} to {max(found):.2f}")
+        gains = [own[i].alignment - own[i].in_place for i in good]
+        print(f"  largest gain of an aligned pair by a shift: {max(gains):.3f}")
+        for shift in (2, 3, 5):
+            moved_pairs = [align(lows[i][shift:], highs[i][:-shift]) for i in good]
+            seen = sum(abs(one.shift_y) > ValidateParams().max_shift for one in moved_pairs)
+            gains = [one.alignment - one.in_place for one in moved_pairs]
+            print(f"  made shift of {shift} px: {seen} of {len(good)} seen, gain {min(gains):.3f}")
         rivals = [
             align(lows[i], highs[j]).alignment
             for i, j in itertools.product(range(len(pairs)), range(0, len(pairs), 3))

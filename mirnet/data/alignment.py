@@ -24,6 +24,8 @@ class PairFacts:
 
     alignment: float | None = None
     """Correlation of local contrast where it is best: 1 same, about 0 unrelated."""
+    in_place: float | None = None
+    """The same without any shift."""
     shift_x: float | None = None
     """Pixels by which low lies to the right of high where the correlation is best."""
     shift_y: float | None = None
@@ -42,7 +44,7 @@ def align(low: Luminance, high: Luminance) -> PairFacts:
     first, second = (_local_contrast(_window(x), offset) for x, offset in ((low, 2), (high, 8)))
     norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
     if norm == 0:
-        return PairFacts(alignment=0.0, shift_x=0.0, shift_y=0.0)
+        return PairFacts()
     spectrum = fft.rfft2(first) * np.conj(fft.rfft2(second))
     reach = REACH // _BIN
     whole = np.roll(fft.irfft2(spectrum, s=first.shape), (reach, reach), (0, 1)) / norm
@@ -50,6 +52,7 @@ def align(low: Luminance, high: Luminance) -> PairFacts:
     top, left = np.unravel_index(int(near.argmax()), near.shape)
     return PairFacts(
         alignment=float(near.max()),
+        in_place=float(near[reach, reach]),
         shift_x=float(_BIN * (left - reach + _vertex(near[top], int(left)))),
         shift_y=float(_BIN * (top - reach + _vertex(near[:, left], int(top)))),
     )

@@ -36,6 +36,8 @@ class Check:
 
 
 _KINDS = frozenset({"pair", "missing-low", "missing-high", "empty-split", "stray"})
+_GAIN = 0.01
+"""Correlation that a shift must add before it counts: aligned pairs add at most 0.009."""
 # Published data as they are: their digest says that nobody changed them, so that what they are
 # known for is reported and does not block.
 _PUBLISHED = {"d48f655e14b913db367785d6acd73c6a.dir": frozenset({"leak-exact"})}
@@ -186,9 +188,11 @@ def add_verdict_columns(manifest: pd.DataFrame, params: ValidateParams) -> pd.Da
     same = (table["low_pixels"] == table["high_pixels"]) & table["low_pixels"].notna()
     table["identical"] = table["low_pixels"].where(same)
     table["contrary"] = table["exposure_ratio"].where(~same)
-    # where nothing is alike, a shift means nothing
-    alike = table["alignment"] >= params.min_alignment
-    table["shift"] = table[["shift_x", "shift_y"]].abs().max(axis=1).where(alike)
+    # a shift means something only where the pictures are alike, and more alike with it
+    certain = (table["alignment"] >= params.min_alignment) & (
+        table["alignment"] - table["in_place"] > _GAIN
+    )
+    table["shift"] = table[["shift_x", "shift_y"]].abs().max(axis=1).where(certain)
     folded = table["pair"].str.casefold()
     table["case_clash"] = _first_other(table, folded)
     table["duplicate_of"] = _first_other(table, table["split"] + table["low_pixels"])

@@ -23,7 +23,7 @@ from mirnet.images import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 
-CACHE = "measured-4.parquet"
+CACHE = "measured-6.parquet"
 """Raise the number with every change of a measure."""
 _TEXT = ("_md5", "_format", "_mode", "_pixels", "_phash", "_error")
 
