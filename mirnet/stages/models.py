@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CANDIDATE = "mirnet"
 CHAMPION = "champion"
 WELL_LIT = "well_lit_psnr"
+PEAK_MIB = "peak_mib_per_megapixel"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,14 @@ def load_enhancer(folder: Path, run: Run) -> Enhancer:
     """The model of a folder, with the arithmetic that the params ask for."""
     from mirnet.inference import Enhancer
 
-    return Enhancer.load(folder, precision=run.params.enhance.precision)
+    settings = run.settings
+    return Enhancer.load(
+        folder,
+        precision=run.params.enhance.precision,
+        memory_limit_gib=settings.memory_limit_gib,
+        compile=settings.compile,
+        cache_dir=settings.cache_dir or settings.workspace,
+    )
 
 
 def _digest(folder: Path) -> str | None:
