@@ -8,7 +8,7 @@ PARAMS ?= cpu
 STACK_HOME ?= .mirnet/stack
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all stack stack-test stack-down retrain lint format lock clean
+.PHONY: help setup demo test test-all stack stack-test stack-down docs retrain lint format lock clean
 
 help: ## list all targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ stack-test: setup ## go through the running stack as a team does, with kills
 
 stack-down: setup ## stop the stack; its data stay (mirnet stack down --purge removes them)
 	$(BIN)/mirnet stack down
+
+docs: setup ## build the pages of docs/ as a site in reports/site
+	$(BIN)/mkdocs build
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
