@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _NAME = "lease.json"
 _RENEWALS_A_LEASE = 4
+# tells this process from an earlier one with the same number
+_PROCESS = secrets.token_hex(8)
+_held_here: set[str] = set()
 
 
 class LeaseHeld(MirnetError):
@@ -46,6 +49,7 @@ class LeaseEntry:
     run_id: str
     holder: str
     lease_s: float
+    process: str = ""
     released: bool = False
 
     def dump(self) -> bytes:
@@ -71,12 +75,14 @@ class Lease:
     def __enter__(self) -> Self:
         self.entry, self._version = self._acquire()
         self._renewed = time.monotonic()
+        _held_here.add(self.run_id)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        _held_here.discard(self.run_id)
         if self._lost is not None:
             return
         released = LeaseEntry(**asdict(self.entry) | {"released": True})
@@ -141,6 +147,8 @@ class Lease:
     def _refuse_if_alive(self, found: LeaseEntry, age_s: float) -> None:
         if found.released:
             return
+        if found.process == _own_process() and found.run_id not in _held_here:
+            return  # an earlier attempt of ours, which could not give it back
         if age_s > found.lease_s:
             logger.warning("taking over the lease of %s, silent for %.0f s", found.holder, age_s)
             return
@@ -155,7 +163,7 @@ class Lease:
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         run_id = f"{term:08d}-{now}-{secrets.token_hex(3)}"
         holder = f"{socket.gethostname()} pid {os.getpid()}"
-        return LeaseEntry(term=term, run_id=run_id, holder=holder, lease_s=self._lease_s)
+        return LeaseEntry(term, run_id, holder, self._lease_s, process=_own_process())
 
     def _renew_until_stopped(self) -> None:
         while not self._stop.wait(self._lease_s / _RENEWALS_A_LEASE):
@@ -169,3 +177,7 @@ class Lease:
                 self._lost = "another job has taken it over"
                 return
             self._version, self._renewed = version, begun
+
+
+def _own_process() -> str:
+    return f"{_PROCESS}-{os.getpid()}"

@@ -66,6 +66,26 @@ def test_holder_notices_a_takeover(places: tuple[str, str]) -> None:
     assert json.loads(store.get("lease.json").data)["run_id"] == "thief"
 
 
+def test_a_retry_in_the_same_process_need_not_wait(
+    places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt could not give its lease back: the store was away."""
+    store = open_store(places[1], Settings())
+    first = Lease(store, lease_s=30)
+    first.__enter__()
+    with monkeypatch.context() as patch:
+
+        def away(*_: object, **__: object) -> None:
+            raise StorageError("the store is away")
+
+        patch.setattr(type(store), "put", away)
+        first.__exit__()
+    with Lease(store, lease_s=30) as second:
+        assert second.entry.term == first.entry.term + 1
+        with pytest.raises(LeaseHeld):
+            Lease(store, lease_s=30).__enter__()
+
+
 def test_garbage_in_the_lease_is_one_line(places: tuple[str, str]) -> None:
     fill(places[1], {"lease.json": b"{"})
     with pytest.raises(StorageError, match="is not a lease; delete it"):
