@@ -43,7 +43,7 @@ def enhance(
     result = run_batch(
         source,
         target,
-        enhance=load_enhancer(opened.folder, run),
+        enhance=load_enhancer(opened.folder, run, compile=True),
         model=_identity(opened),
         params=run.params.enhance,
         settings=run.settings,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from mirnet.stages.data import split_roles
 from mirnet.stages.models import (
     CANDIDATE,
     CHAMPION,
+    PEAK_MIB,
     WELL_LIT,
     champion,
     load_enhancer,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from mirnet.evaluation.baselines import Enhance
     from mirnet.evaluation.scoring import ScoredPair
+    from mirnet.tracking import TrackedRun
 
     Outputs = dict[tuple[str, str], NDArray[np.uint8]]
 
@@ -59,31 +63,42 @@ def evaluate(
     check_tracking(run.settings)
     trained = _training_of(model, trained, run)
     source = model or (trained.model_dir if trained else "")
-    methods, champion_version = _contest(source, run)
+    contest = _contest(source, run)
     version = data_version(data)
     ids = split_roles(data, run)["val" if run.params.evaluate.split == "val" else "eval"]
     pairs = [(i, low, high) for i, (low, high) in zip(ids, load_pairs(data, ids), strict=True)]
     outputs: Outputs = {}
-    scores, summary = score_pairs(pairs, methods, run.params.evaluate, outputs=outputs)
-    if CANDIDATE in methods:
-        summary[CANDIDATE] = _with_well_lit(summary[CANDIDATE], methods[CANDIDATE], pairs)
-    folder = run.settings.reports_dir / "evaluation"
-    folder.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(folder / "scores.parquet", index=False)
-    result = EvaluationResult(
-        model=source,
-        digest=version.digest,
-        split=run.params.evaluate.split,
-        methods=summary,
-        champion_version=champion_version,
-        scores_path=str(folder / "scores.parquet"),
-        seconds=time.monotonic() - started,
-    )
-    if CANDIDATE in methods:
-        page = _render(result, run, folder, trained, scores=scores, pairs=pairs, outputs=outputs)
-        result = result.model_copy(update={"report_path": str(page)})
-    result = _publish(result, run, version=version, scores=scores)
-    result.save(run.report("evaluate"))
+    # the runs are there before the work: if MLflow goes away meanwhile, what they say is kept
+    with ExitStack() as stack:
+        runs = {
+            name: stack.enter_context(_open_run(name, contest, run, version=version))
+            for name in contest.methods
+        }
+        conduct = _conduct(contest.methods, pairs)
+        scores, summary = score_pairs(pairs, contest.methods, run.params.evaluate, outputs=outputs)
+        for name, score in summary.items():
+            more = {"extra": score.extra | conduct.get(name, {}), "run_id": runs[name].run_id}
+            summary[name] = score.model_copy(update=more)
+        folder = run.settings.reports_dir / "evaluation"
+        folder.mkdir(parents=True, exist_ok=True)
+        scores.to_parquet(folder / "scores.parquet", index=False)
+        result = EvaluationResult(
+            run_id=runs[CANDIDATE].run_id if CANDIDATE in runs else None,
+            model=source,
+            digest=version.digest,
+            split=run.params.evaluate.split,
+            methods=summary,
+            champion_version=contest.champion_version,
+            scores_path=str(folder / "scores.parquet"),
+            seconds=time.monotonic() - started,
+        )
+        if CANDIDATE in contest.methods:
+            page = _render(
+                result, run, folder, trained, scores=scores, pairs=pairs, outputs=outputs
+            )
+            result = result.model_copy(update={"report_path": str(page)})
+        result.save(run.report("evaluate"))
+        _publish(result, runs, version=version, scores=scores, pairs=pairs, outputs=outputs)
     return result
 
 
@@ -98,36 +113,69 @@ def _training_of(model: str | None, trained: TrainResult | None, run: Run) -> Tr
     return trained
 
 
-def _contest(source: str, run: Run) -> tuple[dict[str, Enhance], str | None]:
-    """What is scored, by name, and the version of the champion at this time.
+@dataclass(frozen=True)
+class _Contest:
+    """What is scored, by name, what each name stands for, and the champion of this time."""
 
-    The champion is left out where it is the candidate itself.
-    """
+    methods: dict[str, Enhance]
+    identities: dict[str, str]
+    champion_version: str | None = None
+
+
+def _contest(source: str, run: Run) -> _Contest:
+    """The baselines, the candidate, and the champion unless it is the candidate itself."""
     from mirnet.evaluation.baselines import baseline
 
-    methods = {name: baseline(name) for name in run.params.evaluate.baselines}
+    names = list(run.params.evaluate.baselines)
     if source.startswith("baseline:"):
-        name = source.removeprefix("baseline:")
-        return methods | {name: baseline(name)}, None
+        names = list(dict.fromkeys([*names, source.removeprefix("baseline:")]))
+    methods = {name: baseline(name) for name in names}
+    identities = {name: f"baseline:{name}" for name in names}
+    if source.startswith("baseline:"):
+        return _Contest(methods, identities)
     candidate = open_model(source, run)
     methods[CANDIDATE] = load_enhancer(candidate.folder, run)
+    identities[CANDIDATE] = candidate.weights_digest or source
     current = champion(run)
     if current is None:
-        return methods, None
-    if open_model(str(current.folder), run).weights_digest != candidate.weights_digest:
+        return _Contest(methods, identities)
+    digest = open_model(str(current.folder), run).weights_digest
+    if digest != candidate.weights_digest:
         methods[CHAMPION] = load_enhancer(current.folder, run)
-    return methods, current.version
+        identities[CHAMPION] = f"champion {digest}"
+    return _Contest(methods, identities, current.version)
 
 
-def _with_well_lit(
-    score: MethodScore, enhance: Enhance, pairs: Sequence[ScoredPair]
-) -> MethodScore:
-    """Add what the method leaves of pictures that need no enhancement: PSNR to the input, dB."""
-    from mirnet.evaluation.metrics import psnr
+def _open_run(
+    name: str, contest: _Contest, run: Run, *, version: DataVersion
+) -> AbstractContextManager[TrackedRun]:
+    """A run a method in MLflow; scoring the same on the same pairs goes on with the same run."""
+    from mirnet.tracking import track
 
+    split, identity = run.params.evaluate.split, contest.identities[name]
+    tags = {"mirnet.method": name, "mirnet.model": identity, "mirnet.split": split}
+    return track(
+        run.settings,
+        purpose="evaluate",
+        name=f"{name} {split} {version.digest[:8]}",
+        key=f"{version.digest} {split} {identity}",
+        tags=run_tags(run, version) | tags,
+    )
+
+
+def _conduct(
+    methods: Mapping[str, Enhance], pairs: Sequence[ScoredPair]
+) -> dict[str, dict[str, float]]:
+    """What the gate asks of the candidate besides scores: memory, and well lit pictures."""
+    from mirnet.evaluation.conduct import peak_mib_per_megapixel, well_lit_psnr
+
+    if CANDIDATE not in methods or not pairs:
+        return {}
+    enhance = methods[CANDIDATE]
+    mib = peak_mib_per_megapixel(enhance, pairs[0][1])
     highs = [high for _, _, high in pairs[:_WELL_LIT_PICTURES]]
-    kept = sum(psnr(enhance(high), high) for high in highs) / len(highs)
-    return score.model_copy(update={"extra": score.extra | {WELL_LIT: kept}})
+    kept = {WELL_LIT: well_lit_psnr(enhance, highs)}
+    return {CANDIDATE: kept if mib is None else kept | {PEAK_MIB: mib}}
 
 
 def _render(
@@ -177,31 +225,27 @@ def _render(
 
 
 def _publish(
-    result: EvaluationResult, run: Run, *, version: DataVersion, scores: pd.DataFrame
-) -> EvaluationResult:
-    """A run a method in MLflow, so that analysts see all of them in one table."""
-    from mirnet.tracking import track
+    result: EvaluationResult,
+    runs: Mapping[str, TrackedRun],
+    *,
+    version: DataVersion,
+    scores: pd.DataFrame,
+    pairs: Sequence[ScoredPair],
+    outputs: Outputs,
+) -> None:
+    """Figures, tables and pictures to MLflow, so that analysts see all methods in one table."""
+    from mirnet.evaluation.report import side_by_side
 
-    methods: dict[str, MethodScore] = {}
-    for name, score in result.methods.items():
-        what = result.model if name == CANDIDATE else name
-        with track(
-            run.settings,
-            purpose="evaluate",
-            name=f"{name} {result.split} {version.digest[:8]}",
-            key=f"{version.digest} {result.split} {what}",
-            tags=run_tags(run, version) | {"mirnet.method": name, "mirnet.model": what},
-        ) as tracked:
-            tracked.log_data(version, context="evaluation", split=result.split)
-            tracked.log_metrics(_metrics(score), data=version)
-            tracked.log_table(scores[scores["method"] == name], "scores.json")
-            if name == CANDIDATE and result.report_path:
-                tracked.log_file(Path(result.report_path))
-            methods[name] = score.model_copy(update={"run_id": tracked.run_id})
-    candidate = methods.get(CANDIDATE)
-    return result.model_copy(
-        update={"methods": methods, "run_id": candidate.run_id if candidate else None}
-    )
+    shown = [pairs[i] for i in sorted({0, len(pairs) // 2, len(pairs) - 1})]
+    for name, tracked in runs.items():
+        tracked.log_data(version, context="evaluation", split=result.split)
+        tracked.log_metrics(_metrics(result.methods[name]), data=version)
+        tracked.log_table(scores[scores["method"] == name], "scores.json")
+        for pair_id, low, high in shown:
+            row = side_by_side([low, outputs[pair_id, name], high])
+            tracked.log_image(row, key=pair_id.replace("/", " ").removesuffix(".png"))
+    if result.report_path and CANDIDATE in runs:
+        runs[CANDIDATE].log_file(Path(result.report_path))
 
 
 def _metrics(score: MethodScore) -> Mapping[str, float]:

@@ -69,8 +69,13 @@ def champion(run: Run) -> ResolvedModel | None:
     return resolve(f"models:/{name}@{CHAMPION}", run.settings)
 
 
-def load_enhancer(folder: Path, run: Run) -> Enhancer:
-    """The model of a folder, with the arithmetic that the params ask for."""
+def load_enhancer(folder: Path, run: Run, *, compile: bool = False) -> Enhancer:
+    """The model of a folder, with the arithmetic and the limits that params and settings ask for.
+
+    Args:
+        compile: compile the network for sizes that come again. Costs up to a minute, so it pays
+            for a batch and not for the few pictures of an evaluation.
+    """
     from mirnet.inference import Enhancer
 
     settings = run.settings
@@ -78,8 +83,8 @@ def load_enhancer(folder: Path, run: Run) -> Enhancer:
         folder,
         precision=run.params.enhance.precision,
         memory_limit_gib=settings.memory_limit_gib,
-        compile=settings.compile,
-        cache_dir=settings.cache_dir or settings.workspace,
+        compile=compile and settings.compile,
+        cache_dir=(settings.cache_dir or settings.workspace / "cache").resolve() / "kernels",
     )
 
 

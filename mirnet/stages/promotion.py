@@ -6,7 +6,14 @@ from pathlib import Path
 
 from mirnet.errors import TrainingError, UsageError
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
-from mirnet.stages.models import CANDIDATE, CHAMPION, WELL_LIT, champion, load_enhancer
+from mirnet.stages.models import (
+    CANDIDATE,
+    CHAMPION,
+    PEAK_MIB,
+    WELL_LIT,
+    champion,
+    load_enhancer,
+)
 from mirnet.stages.run import Run
 
 
@@ -62,6 +69,7 @@ def promote(
             same_weights=current is not None
             and current.tags.get(registry.DIGEST_TAG) == version.weights_digest,
             well_lit_psnr=evaluation.methods[CANDIDATE].extra.get(WELL_LIT),
+            mib_per_megapixel=evaluation.methods[CANDIDATE].extra.get(PEAK_MIB),
         ),
         params,
     )
