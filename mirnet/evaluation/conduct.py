@@ -37,7 +37,7 @@ def peak_mib_per_megapixel(enhance: Enhance, pixels: NDArray[np.uint8]) -> float
     if math.isnan(before):
         return None
     megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
-    return max(after - before, 0.0) / megapixels
+    return float(max(after - before, 0.0) / megapixels)
 
 
 def _high_water_mib(status: Path) -> float:

@@ -1,0 +1,44 @@
+"""The filters that docs/mlflow.md gives analysts find what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mirnet.config import ModelParams, Params, Settings, TrainParams
+from mirnet.results import DataVersion
+from mirnet.tracking import track
+from mirnet.tracking.queries import list_runs
+
+PAGE = Path(__file__).parents[2] / "docs" / "mlflow.md"
+
+
+def test_every_filter_of_the_page_finds_its_runs_and_no_others(
+    store: Settings, version: DataVersion
+) -> None:
+    tags = {"mirnet.data_digest": version.digest, "mirnet.split": "eval15"}
+    for seed in (0, 1):
+        params = Params(model=ModelParams(name="mirnet-xs"), train=TrainParams(seed=seed))
+        with track(store, purpose="train", name=f"seed {seed}", tags=tags) as run:
+            run.log_params(params)
+            run.log_data(version, context="training")
+    for method, psnr in (("mirnet", 17.5), ("champion", 17.0), ("autocontrast", 11.2)):
+        more = tags | {"mirnet.method": method}
+        with track(store, purpose="evaluate", name=method, tags=more) as run:
+            run.log_data(version, context="evaluation")
+            run.log_metrics({"eval/psnr": psnr}, data=version)
+    with track(store, purpose="evaluate", name="other data"):
+        pass
+
+    filters = re.findall(r"^    ((?:tags|dataset|params|metrics)\..+)$", PAGE.read_text(), re.M)
+    expected = [
+        # those with the split tag, those bound to the data, ...
+        {"seed 0", "seed 1", "mirnet", "champion", "autocontrast"},
+        {"seed 0", "seed 1", "mirnet", "champion", "autocontrast"},
+        {"mirnet"},
+        {"seed 0", "seed 1"},
+        {"seed 1"},
+        {"champion"},
+    ]
+    found = [{r.name for r in list_runs(store, filter_string=f)} for f in filters]
+    assert found == expected
