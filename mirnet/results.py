@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,10 +19,9 @@ class Result(BaseModel):
     def save(self, path: Path) -> Path:
         """Write as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=2) + "\n")
-        Path(name).replace(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
         return path
 
     @classmethod

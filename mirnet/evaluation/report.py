@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import tempfile
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -249,8 +248,7 @@ def _template() -> Template:
 def _write(target: Path, html: str) -> Path:
     """Whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(html)
-    Path(name).replace(target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(target)
     return target
