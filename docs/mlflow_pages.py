@@ -98,6 +98,8 @@ def main(workspace: Path) -> None:
                 WebDriverWait(browser, PATIENCE_S).until(
                     lambda b, text=text: text in b.find_element(By.TAG_NAME, "body").text
                 )
+                for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
+                    button.click()
                 time.sleep(2)
                 target = IMAGES / f"mlflow-{name}.png"
                 browser.save_screenshot(str(target))
