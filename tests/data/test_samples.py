@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mirnet.data.checks import names
 from mirnet.data.layout import find_pairs
-from mirnet.data.samples import PHOTOGRAPHS, make_sample_data
+from mirnet.data.samples import PHOTOGRAPHS, make_sample_data, sources_table
 from mirnet.data.versioning import take_snapshot
 from mirnet.errors import DataError
 
@@ -43,3 +44,14 @@ def test_nothing_of_somebody_else_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no sample set"):
         make_sample_data(tmp_path)
     assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_docs_list_the_same_sources() -> None:
+    docs = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    rows = [line for line in sources_table().splitlines() if line.startswith("|")]
+    assert [row for row in rows if row not in docs] == []
+
+
+def test_docs_list_every_check() -> None:
+    docs = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    assert [name for name in names() if f"`{name.removesuffix('-share')}`" not in docs] == []
