@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CACHE = "measured-6.parquet"
 """Raise the number with every change of a measure."""
+_TWINS = "twins-1-"
 _TEXT = ("_md5", "_format", "_mode", "_pixels", "_phash", "_error")
 
 
@@ -59,7 +62,7 @@ def build_manifest(
     # one grey level in either: a black low has a ratio too
     table["exposure_ratio"] = (table["high_mean"] + 1) / (table["low_mean"] + 1)
     table["source"] = table["pair"].map(_read_sources(root)).astype("str")
-    return _with_scenes(table)
+    return _with_scenes(table, cache_dir)
 
 
 def _rows(layout: Layout) -> list[dict[str, Any]]:
@@ -176,13 +179,33 @@ def _read_sources(root: Path) -> dict[str, str]:
         raise DataError(f"{path}: expected a table with the columns pair and source") from error
 
 
-def _with_scenes(table: pd.DataFrame) -> pd.DataFrame:
+def _with_scenes(table: pd.DataFrame, cache_dir: Path | None) -> pd.DataFrame:
     """Join what shows the same: equal source, equal reference, near twins."""
     unique = table[table["high_thumb"].notna()].drop_duplicates("high_pixels")
-    twins = find_twins(list(unique["high_thumb"]))
-    links = [(int(unique.index[t.first]), int(unique.index[t.second])) for t in twins]
+    links = [
+        (int(unique.index[first]), int(unique.index[second]))
+        for first, second in _twins(unique, cache_dir)
+    ]
     for column in ("source", "high_pixels"):
         for rows in table[table[column].notna()].groupby(column).groups.values():
             links += [(int(rows[0]), int(row)) for row in rows[1:]]
     first = table["pair"].groupby(clusters(len(table), links)).transform("first")
     return table.assign(scene=first.where(table["kind"] == "pair"))
+
+
+def _twins(unique: pd.DataFrame, cache_dir: Path | None) -> list[tuple[int, int]]:
+    """Couples of rows; looked for once for the same references in the same order."""
+    seen = hashlib.blake2b("".join(unique["high_pixels"]).encode(), digest_size=12).hexdigest()
+    path = cache_dir / f"{_TWINS}{seen}.json" if cache_dir else None
+    if path and path.is_file():
+        try:
+            return [(first, second) for first, second in json.loads(path.read_text())]
+        except ValueError as error:
+            log.warning("%s: not readable, looking for twins anew: %s", path, error)
+    couples = [(twin.first, twin.second) for twin in find_twins(list(unique["high_thumb"]))]
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(couples, file)
+        Path(file.name).replace(path)
+    return couples
