@@ -52,7 +52,9 @@ def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
     rows = [finding.model_dump() for finding in result.findings]
     if rows:
         create_table_artifact(
-            key="validation", table=rows, description=f"Findings on {version.digest}"
+            key="validation",
+            table=rows,
+            description=f"Findings on {version.digest}. Data Docs: {result.docs_path}",
         )
     if not result.passed:
         raise GateRefused(stages.blocking_message(result))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mirnet.results import EnhanceResult
-from mirnet.stages.models import CHAMPION, OpenedModel, load_enhancer, open_model
+from mirnet.stages.models import CHAMPION, PROFILE, OpenedModel, load_enhancer, open_model
 from mirnet.stages.run import Run
 
 if TYPE_CHECKING:
+    from mirnet.batch.drift import Profile
     from mirnet.batch.plan import Plan
     from mirnet.batch.run import ModelIdentity
 
@@ -49,6 +51,7 @@ def enhance(
         settings=run.settings,
         progress=progress,
         limit=limit,
+        reference=_reference(opened),
     )
     result.save(run.report("enhance"))
     return result
@@ -70,6 +73,15 @@ def plan_enhancement(
         limit=limit,
     ) as plan:
         yield plan
+
+
+def _reference(model: OpenedModel) -> Profile | None:
+    """What the model's training lows looked like; none where it was not written down."""
+    path = model.folder / PROFILE
+    if not path.is_file():
+        return None
+    profile: Profile = json.loads(path.read_text(encoding="utf-8"))
+    return profile
 
 
 def _open(model: str | None, run: Run) -> OpenedModel:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 CANDIDATE = "mirnet"
 CHAMPION = "champion"
 WELL_LIT = "well_lit_psnr"
+PROFILE = "profile.json"
 PEAK_MIB = "peak_mib_per_megapixel"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mirnet.results import DataVersion, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
+from mirnet.stages.models import PROFILE
 from mirnet.stages.run import Run
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def train(
     from mirnet.training import train_model
 
     check_tracking(run.settings)
-    splits = (validation or passed_validation(data, run, version)).splits
+    validation = validation or passed_validation(data, run, version)
+    splits = validation.splits
     name = run_name or f"{run.params.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
     log.info("training run %s; the same name resumes it", name)
     with track(
@@ -42,6 +44,8 @@ def train(
         tracked.log_params(run.params)
         tracked.log_data(version, context="training", split="train")
         tracked.log_text(json.dumps(splits, indent=2), "splits.json")
+        if validation.docs_path and Path(validation.docs_path).is_file():
+            tracked.log_file(Path(validation.docs_path).parent, "validation")
         pending = run.settings.workspace / "pending" / f"{tracked.run_id}.jsonl"
         result = train_model(
             root=data,
@@ -55,10 +59,22 @@ def train(
             on_epoch=EpochLogger(run.settings.mlflow_uri, tracked.run_id, pending.resolve()),
             mlflow_run_id=tracked.run_id,
         )
+        write_profile(data, splits["train"], model_dir)
         tracked.log_metrics({"val/best_psnr": result.best_val_psnr}, data=version)
         tracked.log_file(model_dir, "model")
     result.save(run.report("train"))
     return result
+
+
+def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
+    """What the training lows look like, beside the weights: nightly inputs are compared with it."""
+    from mirnet.batch.drift import build_profile
+    from mirnet.batch.measures import measure
+    from mirnet.data.loading import load_pairs
+
+    lows = (low for pair_id in ids for low, _ in load_pairs(data, [pair_id]))
+    profile = build_profile((measure(low), low.shape[1], low.shape[0]) for low in lows)
+    (model_dir / PROFILE).write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")
 
 
 def run_tags(run: Run, version: DataVersion) -> dict[str, str | None]:
