@@ -22,7 +22,7 @@ from mirnet.config import EnhanceParams, Settings
 from mirnet.results import EnhanceResult
 
 PICTURES = {f"{number % 3}/{number:02d}.png": picture(number, side=24) for number in range(30)}
-LEASE: dict[str, Any] = {"lease_s": 0.4, "flush_s": 0.1}
+LEASE: dict[str, Any] = {"lease_s": 1.0, "flush_s": 0.1}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def undisturbed(source: str, target: str) -> EnhanceResult:
         enhance=double,
         model=MODEL,
         params=EnhanceParams(contact_images=0),
-        settings=Settings(**LEASE),
+        settings=Settings(lease_s=30),
     )
 
 
