@@ -7,11 +7,9 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
@@ -96,8 +94,9 @@ class Plan:
     """A plan on disk, removed when closed."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mirnet-plan-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "plan.sqlite")
+        # an empty name: a file in the temporary folder that has no name there, so that nothing
+        # of it is left after a kill
+        self._db = sqlite3.connect("")
         self._db.row_factory = sqlite3.Row
         self._db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _TABLES)
         self.counts = PlanCounts()
@@ -107,7 +106,6 @@ class Plan:
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
-        self._folder.cleanup()
 
     def add_done(self, marks: Iterable[Mark]) -> None:
         """What earlier runs did; of two rows of a key the later one counts."""
