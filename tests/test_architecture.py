@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "training": BASE | {"models", "data", "evaluation"},
     "batch": BASE | {"images", "inference"},
     "tracking": BASE | {"models"},
-    "stack": BASE,
-    "doctor": BASE | {"stack"},
+    "cost": BASE,
+    "stack": BASE | {"batch"},
+    "doctor": BASE | {"batch", "stack", "tracking"},
 }
 COMPOSERS = {"stages", "cli", "__init__"}
 VENDORS = {
