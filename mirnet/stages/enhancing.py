@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mirnet.results import EnhanceResult
@@ -39,13 +40,14 @@ def enhance(
         StorageError: a place cannot be reached, read or written.
         DataError: more images were bad than the params allow.
     """
-    from mirnet.batch.run import run_batch
+    from mirnet.batch.run import LazyEnhance, run_batch
 
     opened = _open(model, run)
     result = run_batch(
         source,
         target,
-        enhance=load_enhancer(opened.folder, run, compile=True),
+        # loaded when there is something to do, and in each process that does it
+        enhance=LazyEnhance(partial(load_enhancer, opened.folder, run, compile=True)),
         model=_identity(opened),
         params=run.params.enhance,
         settings=run.settings,
