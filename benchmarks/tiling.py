@@ -42,11 +42,18 @@ class LocalStatistics(Statistics):
 
     def _local(self, x: Tensor) -> Tensor:
         side = max(round(self.size * x.shape[2] / self.height), 1)
-        window = (min(side, x.shape[2]), min(side, x.shape[3]))
-        means = F.avg_pool2d(x, window, stride=1)
-        rows, columns = x.shape[2] - means.shape[2], x.shape[3] - means.shape[3]
-        around = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        return F.pad(means, around, mode="replicate")
+        return _window_means(_window_means(x, side, dim=2), side, dim=3)
+
+
+def _window_means(x: Tensor, side: int, *, dim: int) -> Tensor:
+    """Means over windows of ``side`` along one axis, moved inwards at the ends."""
+    size = x.shape[dim]
+    side = min(side, size)
+    sums = x.double().cumsum(dim)
+    sums = torch.cat((torch.zeros_like(sums.narrow(dim, 0, 1)), sums), dim)
+    means = (sums.narrow(dim, side, size - side + 1) - sums.narrow(dim, 0, size - side + 1)) / side
+    starts = (torch.arange(size) - side // 2).clamp(0, size - side)
+    return means.index_select(dim, starts).to(x.dtype)
 
 
 def dark_photograph(name: str = "china.jpg", size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -79,7 +86,9 @@ def as_pixels(batch: Tensor) -> np.ndarray:
     return (batch[0].clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(np.uint8)
 
 
-def compare_tiles(model: nn.Module, pixels: np.ndarray) -> tuple[dict, dict[str, np.ndarray]]:
+def compare_tiles(
+    model: nn.Module, pixels: np.ndarray, *, factors: list[int]
+) -> tuple[dict, dict[str, np.ndarray]]:
     whole_enhancer = Enhancer(model, precision="float32", compile=False)
     whole_enhancer.max_pixels = pixels.size
     started = time.process_time()
@@ -88,9 +97,9 @@ def compare_tiles(model: nn.Module, pixels: np.ndarray) -> tuple[dict, dict[str,
     tiled = Enhancer(model, precision="float32", compile=False)
     tiled.max_pixels, tiled.tile = TILE**2, TILE
     started = time.process_time()
-    images = {"whole": whole, "mosaic": tiled(pixels)}
+    images = {"whole": whole, "tiled": tiled(pixels)}
     results["tiled_cpu_s"] = time.process_time() - started
-    for factor in (2, 4):
+    for factor in factors:
         recorded = RecordedStatistics(WHOLE)
         small = F.interpolate(as_batch(pixels), scale_factor=1 / factor, mode="area")
         with torch.inference_mode():
@@ -103,7 +112,7 @@ def compare_tiles(model: nn.Module, pixels: np.ndarray) -> tuple[dict, dict[str,
         if name != "whole":
             results["psnr_db"][name] = psnr(image, whole)
     step = TILE - 2 * tiled.halo
-    for name in ("whole", "mosaic", "each tile its own"):
+    for name in ("whole", "tiled", "each tile its own"):
         at, elsewhere = border_steps(images[name], step=step, halo=tiled.halo)
         results[f"border_step {name}"] = {"across_borders": at, "elsewhere": elsewhere}
     return results, images
@@ -131,7 +140,7 @@ def draw(images: dict[str, np.ndarray], path: Path) -> None:
     top, left, side = 400, TILE - 64 - 150, 300
     crop = {k: v[top : top + side, left : left + side] for k, v in images.items()}
     rows = []
-    for name in ("mosaic", "each tile its own"):
+    for name in ("tiled", "each tile its own"):
         difference = np.abs(crop[name].astype(int) - crop["whole"]) * 20
         rows.append(
             np.hstack([crop["whole"], crop[name], difference.clip(0, 255).astype(np.uint8)])
@@ -145,17 +154,19 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("model"))
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--count", type=int, default=5)
+    parser.add_argument("--downscaled", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", type=Path, default=Path("reports/benchmark-tiling.json"))
     options = parser.parse_args()
     model = load_model(options.model)
-    results, images = compare_tiles(model, dark_photograph())
+    results, images = compare_tiles(model, dark_photograph(), factors=options.downscaled)
+    if options.picture:
+        draw(images, options.picture)
+    print(json.dumps(results, indent=2), flush=True)
     if options.pairs:
         results["local_statistics_psnr_db"] = local_statistics(
             model, options.pairs, count=options.count
         )
-    if options.picture:
-        draw(images, options.picture)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirnet.errors import UsageError, WeightsError
@@ -21,6 +22,7 @@ from mirnet.inference.padding import pad_to_multiple
 from mirnet.inference.precision import Precision, resolve_dtype
 from mirnet.inference.tiles import tiles
 from mirnet.models import load_model, read_checkpoint
+from mirnet.models.statistics import WHOLE
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +32,16 @@ P = TypeVar("P", bound=np.uint8 | np.uint16)
 HALO = {"mirnet": 64, "mirnet-v2": 64}
 MIN_TILE = 320
 TILE_STEP = 64
+# smaller copies of an image have other statistics
+MAX_DOWNSCALE = 2.3
 
 
 class Enhancer:
     """Enhances images of any size with one network, in bounded memory.
 
     An image that fits into the memory limit goes through the network whole. A larger one goes
-    through in tiles that share global statistics, taken from crops spread over it.
+    through in tiles that share global statistics, taken from a smaller copy of it or from
+    crops spread over it.
 
     Args:
         model: a network of :mod:`mirnet.models`; copied, so that it stays as it is.
@@ -144,8 +149,16 @@ class Enhancer:
         return out
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Global statistics from as many crops as fit into memory at once."""
+        """Global statistics within the memory limit: docs/inference.md has the measurement.
+
+        Down to about half the size a downscaled image is the better sample, beyond that crops.
+        """
         height, width = pixels.shape[:2]
+        factor = (height * width / self.max_pixels) ** 0.5
+        if 1 < factor <= MAX_DOWNSCALE:
+            size = (max(int(height / factor), 1), max(int(width / factor), 1))
+            small = F.interpolate(self._padded(pixels)[..., :height, :width], size, mode="area")
+            return self.network.statistics(self._fitted(small), WHOLE)
         side_y, side_x = min(CROP, height), min(CROP, width)
         count = max(self.max_pixels // (side_y * side_x), 1)
         crops = [
@@ -173,6 +186,8 @@ class Enhancer:
         """(H, W, 3) -> (1, 3, H', W') float32 in [0, 1]."""
         scaled = pixels.astype(np.float32)
         scaled /= np.iinfo(pixels.dtype).max
-        image = torch.from_numpy(scaled).permute(2, 0, 1)[None]
+        return self._fitted(torch.from_numpy(scaled).permute(2, 0, 1)[None])
+
+    def _fitted(self, image: Tensor) -> Tensor:
         network = self.network
         return pad_to_multiple(image, multiple=network.size_multiple, least=network.min_size)
