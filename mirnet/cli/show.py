@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -39,7 +40,13 @@ def show_validation(result: ValidationResult) -> None:
         table = Table("severity", "check", "pair", "value", "finding")
         for finding in result.findings:
             value = "" if finding.value is None else _short(finding.value)
-            table.add_row(finding.severity, finding.check, finding.pair, value, finding.message)
+            table.add_row(
+                finding.severity,
+                finding.check,
+                escape(finding.pair),
+                value,
+                escape(finding.message),
+            )
         console.print(table)
     pairs = ", ".join(f"{split} {count}" for split, count in result.num_pairs.items())
     verdict = "[green]passed" if result.passed else "[red]blocked"
@@ -73,7 +80,7 @@ def show_evaluation(result: EvaluationResult) -> None:
     """Scores with intervals and where the pictures are."""
     console.print(evaluation_table(result))
     if result.report_path:
-        console.print(f"pictures: {result.report_path}")
+        _say(f"pictures: {result.report_path}")
 
 
 def show_promotion(result: PromotionResult) -> None:
@@ -81,12 +88,12 @@ def show_promotion(result: PromotionResult) -> None:
     verdict = f"[green]{result.alias}" if result.alias else "[red]refused"
     console.print(f"{result.name} version {result.version}: {verdict}")
     for reason in result.reasons:
-        console.print(f"  - {reason}")
+        _say(f"  - {reason}")
 
 
 def enhancement_table(result: EnhanceResult) -> Table:
     """A row a fate."""
-    table = Table("images", "", title=f"{result.source} -> {result.target}")
+    table = Table("images", "")
     for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
         table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
     return table
@@ -94,9 +101,15 @@ def enhancement_table(result: EnhanceResult) -> Table:
 
 def show_enhancement(result: EnhanceResult) -> None:
     """Counts and where the record is."""
+    _say(f"{result.source} -> {result.target}")
+    if result.held_by:
+        _say(result.held_by)
+        return
     console.print(enhancement_table(result))
     if result.manifest_uri:
-        console.print(f"manifest: {result.manifest_uri}")
+        _say(f"manifest: {result.manifest_uri}")
+    if result.drifted:
+        _say(f"drifted from the model's training pictures: {', '.join(result.drifted)}")
 
 
 class _Rate(ProgressColumn):
@@ -124,12 +137,17 @@ def enhancement_progress() -> Iterator[Callable[[int, int], None]]:
 def show_plan(plan: Plan) -> None:
     """What would be done, image by image, then the counts."""
     for item in plan:
-        console.print(f"{item.info.key} -> {item.output_key}", highlight=False, soft_wrap=True)
+        _say(f"{item.info.key} -> {item.output_key}")
     counts = plan.counts
     console.print(
         f"{plan.num_todo} to enhance of {counts.planned} planned, "
         f"{counts.skipped} done already, {counts.ignored} ignored by the filters"
     )
+
+
+def _say(text: str) -> None:
+    """A line as it is: names of files are neither markup nor to be broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _short(value: float | str) -> str:
