@@ -201,6 +201,9 @@ def test_deployments_are_registered_from_the_file(stack: Stack, tmp_path: Path) 
     schema = stack.prefect("deployments/filter", {"flows": {"name": {"any_": ["retrain"]}}})
     described = schema[0]["parameter_openapi_schema"]["properties"]["data"]
     assert "LoL layout" in described["description"]
+    # the scheduler has to put runs into the database; with SQLAlchemy 2.1 it failed without a word
+    planned = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    wait_for(lambda: stack.prefect("flow_runs/count", planned) > 2, timeout_s=150)
 
 
 def test_automations_are_made_once(stack: Stack, tmp_path: Path) -> None:
