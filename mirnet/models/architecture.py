@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from mirnet.config import ModelParams
 from mirnet.errors import UsageError
 from mirnet.models.mirnet import MIRNet
 from mirnet.models.mirnet_v2 import MIRNetV2
+from mirnet.params import ModelParams
 
 
 class Architecture(BaseModel):

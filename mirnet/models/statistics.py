@@ -28,7 +28,8 @@ class Statistics:
     def attended(self, x: Tensor, scores: Tensor) -> Tensor:
         """Average of (N, C, H, W) with a softmax of (N, 1, H, W) over all pixels: (N, C, 1, 1)."""
         n, c = x.shape[:2]
-        weights = scores.reshape(n, -1, 1).float().softmax(dim=1).to(x.dtype)
+        precise = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.reshape(n, -1, 1).to(precise).softmax(dim=1).to(x.dtype)
         return (x.reshape(n, c, -1) @ weights).reshape(n, c, 1, 1)
 
 
