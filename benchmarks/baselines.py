@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mirnet.config import EvaluateParams
 from mirnet.data.layout import find_pairs
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.scoring import score_pairs
 from mirnet.images import read_rgb
+from mirnet.params import EvaluateParams
 
 _EXTRA = {"ms_ssim": "MS-SSIM", "ciede2000": "CIEDE2000", "gt_mean_psnr": "GT-mean PSNR"}
 

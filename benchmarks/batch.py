@@ -30,8 +30,9 @@ from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import Store, open_store
-from mirnet.config import EnhanceParams, ModelParams, environment, load_settings
+from mirnet.config import environment, load_settings
 from mirnet.images import Image, decode, encode, to_png
+from mirnet.params import EnhanceParams, ModelParams
 
 MODEL = ModelIdentity("mirnet", "1")
 HEIGHT, WIDTH = 400, 600

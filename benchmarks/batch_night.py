@@ -26,8 +26,9 @@ from mirnet.batch.origin import to_metadata
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.records import Digests, Mark, Row, dump_rows, past_marks
 from mirnet.batch.storage import ObjectInfo, open_store
-from mirnet.config import EnhanceParams, ModelParams, load_settings
+from mirnet.config import load_settings
 from mirnet.images import decode, encode
+from mirnet.params import EnhanceParams, ModelParams
 
 NIGHT_S = 8 * 3600
 

@@ -30,8 +30,8 @@ from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.process import Fetched, ImageJob
 from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord, past_rows
 from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
-from mirnet.config import EnhanceParams
 from mirnet.images import Image
+from mirnet.params import EnhanceParams
 
 LEASE_S = 1e6
 SHARD = 200_000

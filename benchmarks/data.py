@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mirnet.config import ValidateParams, apply_engine_defaults
+from mirnet.config import apply_engine_defaults
 from mirnet.data.alignment import align
 from mirnet.data.degradation import DegradationRanges, darken, draw
 from mirnet.data.layout import EVAL_SPLIT, SIDES, TRAIN_SPLIT, find_pairs
@@ -37,6 +37,7 @@ from mirnet.data.measures import luminance, measure_file
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.data.scenes import similarity
 from mirnet.images import MAX_PIXELS, read_rgb
+from mirnet.params import ValidateParams
 
 WIDTH, HEIGHT = 600, 400
 _SCENES = 400

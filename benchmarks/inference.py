@@ -25,10 +25,10 @@ from plain import plain_forward
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mirnet.config import ModelParams
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.precision import resolve_dtype
 from mirnet.models import build
+from mirnet.params import ModelParams
 
 CONVOLUTION = torch.ops.aten.convolution.default
 
@@ -156,7 +156,7 @@ def first_image(model: str, size: str) -> float:
     """Seconds from the start of a fresh process to its first enhanced image."""
     code = (
         "import numpy as np, torch\n"
-        "from mirnet.config import ModelParams\n"
+        "from mirnet.params import ModelParams\n"
         "from mirnet.inference import Enhancer\n"
         "from mirnet.models import build\n"
         f"enhancer = Enhancer(build(ModelParams(name={model!r})))\n"

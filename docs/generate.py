@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from mirnet.config import Params, Settings, preset_names
+from mirnet.config import Settings
+from mirnet.params import Params, preset_names
 
 CONFIGURATION = Path(__file__).parent / "configuration.md"
 

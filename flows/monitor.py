@@ -16,9 +16,10 @@ from prefect.artifacts import create_table_artifact
 
 from flows.events import announce_data_change, announce_failure
 from flows.policy import exit_code_of, is_transient
-from mirnet.config import load_params, load_settings
+from mirnet.config import load_settings
 from mirnet.doctor import Check, examine
 from mirnet.errors import DataError, ServiceError, UsageError
+from mirnet.params import load_params
 from mirnet.results import Result
 from mirnet.telemetry import Gauge, write_textfile
 

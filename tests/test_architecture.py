@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"config", "errors", "results"}
+BASE = {"config", "errors", "params", "results"}
 MAY_IMPORT = {
-    "config": {"errors", "presets"},
+    "config": {"errors"},
+    "params": {"errors", "presets"},
     "errors": set(),
     "results": {"errors"},
     "presets": set(),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mirnet.config import load_params, load_settings, preset_names
+from mirnet.config import load_settings
 from mirnet.errors import UsageError
+from mirnet.params import load_params, preset_names
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,8 +12,9 @@ from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.process import FORMAT_BY_SUFFIX
 from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_marks
 from mirnet.batch.storage import ObjectInfo, Place, Store, is_s3, open_source, open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.errors import UsageError
+from mirnet.params import EnhanceParams
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Self
 
 from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
-from mirnet.config import EnhanceParams
+from mirnet.params import EnhanceParams
 
 _PAGE = 1000
 _TABLES = """

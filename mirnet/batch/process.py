@@ -12,9 +12,9 @@ from mirnet.batch.origin import from_metadata, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import Digests, ModelIdentity, Row, Status
 from mirnet.batch.storage import Head, KeyRefused, ObjectMissing, Store, TransientStorageError
-from mirnet.config import EnhanceParams
 from mirnet.errors import ImageError, UsageError
 from mirnet.images import Image, decode, encode
+from mirnet.params import EnhanceParams
 
 _CONTENT_TYPES = {
     "PNG": "image/png",

@@ -22,8 +22,9 @@ from mirnet.batch.plan import WorkItem
 from mirnet.batch.process import ImageJob, as_function
 from mirnet.batch.records import Digests, ModelIdentity, Row, as_dict
 from mirnet.batch.storage import ObjectInfo, open_store
-from mirnet.config import EnhanceParams, Settings, apply_engine_defaults
+from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
+from mirnet.params import EnhanceParams
 
 logger = logging.getLogger(__name__)
 

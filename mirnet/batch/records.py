@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirnet.batch.storage import Store
-from mirnet.config import EnhanceParams
+from mirnet.params import EnhanceParams
 
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
 Format = Literal["parquet", "jsonl"]

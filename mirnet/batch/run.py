@@ -16,7 +16,8 @@ from mirnet.batch.plan import Plan
 from mirnet.batch.process import ImageJob, LazyEnhance, as_function
 from mirnet.batch.records import ModelIdentity, Row, RunRecord
 from mirnet.batch.tally import Outline, Progress, Tally
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 __all__ = ["LazyEnhance", "ModelIdentity", "preview", "run_batch"]

@@ -14,8 +14,8 @@ from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
 from mirnet.batch.storage import Store
-from mirnet.config import EnhanceParams
 from mirnet.errors import DataError, StorageError
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mirnet.config import ValidateParams
 from mirnet.data.layout import EVAL_SPLIT, SIDES
 from mirnet.data.scenes import similarity
+from mirnet.params import ValidateParams
 
 Severity = Literal["critical", "warning"]
 

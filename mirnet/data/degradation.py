@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import Field, model_validator
 
-from mirnet.config import Section
+from mirnet.params import Section
 
 Pixels = npt.NDArray[np.uint8]
 Linear = npt.NDArray[np.float32]

@@ -7,9 +7,9 @@ import logging
 import numpy as np
 import pandas as pd
 
-from mirnet.config import ValidateParams
 from mirnet.data.layout import EVAL_SPLIT, TRAIN_SPLIT
 from mirnet.errors import DataError
+from mirnet.params import ValidateParams
 
 log = logging.getLogger(__name__)
 

@@ -26,13 +26,14 @@ from great_expectations.expectations.core.expect_column_values_to_be_null import
     ExpectColumnValuesToBeNull,
 )
 
-from mirnet.config import Settings, ValidateParams
+from mirnet.config import Settings
 from mirnet.data.checks import Check, add_verdict_columns, checks
 from mirnet.data.manifest import build_manifest
 from mirnet.data.splits import split_pairs
 from mirnet.data.thumbnails import add_thumbnails
 from mirnet.data.versioning import data_version, take_snapshot
 from mirnet.errors import DataError
+from mirnet.params import ValidateParams
 from mirnet.results import DataVersion, Finding, ValidationResult
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Literal
 
 import pandas as pd
 
-from mirnet.config import EvaluateParams, PromoteParams
 from mirnet.evaluation.statistics import Gain, paired_gain
+from mirnet.params import EvaluateParams, PromoteParams
 
 
 @dataclass(frozen=True)

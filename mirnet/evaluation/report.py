@@ -18,11 +18,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from mirnet.config import EvaluateParams
 from mirnet.evaluation import charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
 from mirnet.evaluation.statistics import paired_gain
+from mirnet.params import EvaluateParams
 from mirnet.results import EpochMetrics, MethodScore
 
 LONGEST_SIDE = 800

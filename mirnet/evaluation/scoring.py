@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mirnet.config import EvaluateParams
 from mirnet.errors import DataError
 from mirnet.evaluation import defects, metrics
 from mirnet.evaluation.baselines import Enhance
 from mirnet.evaluation.statistics import interval
+from mirnet.params import EvaluateParams
 from mirnet.results import MethodScore
 
 ScoredPair = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]

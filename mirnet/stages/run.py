@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirnet.config import Params, Settings, load_params, load_settings
+from mirnet.config import Settings, load_settings
+from mirnet.params import Params, load_params
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from mirnet.config import Params, Settings
+from mirnet.config import Settings
 from mirnet.errors import ServiceError
+from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking.client import artifact_root, connect, process_is_gone, service_errors
 from mirnet.tracking.journal import (

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mirnet.config import Params, Settings
+from mirnet.config import Settings
+from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 
 IN_PROCESS = "in-process"

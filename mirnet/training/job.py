@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mirnet.config import Params
+from mirnet.params import Params
 from mirnet.training.pairs import PackedPairs
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mirnet.config import Params, Settings
+from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
 from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.models import build, load_model, num_parameters, read_checkpoint
+from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.training import IN_PROCESS
 from mirnet.training.checkpoints import BEST, Progress, copy_weights, read_progress

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from mirnet.config import LossName, TrainParams
+from mirnet.params import LossName, TrainParams
 
 _OVER_SAMPLE = (1, 2, 3)
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mirnet.config import Params
 from mirnet.errors import TrainingError
 from mirnet.models import load_model, save_model
+from mirnet.params import Params
 from mirnet.training.job import Job
 from mirnet.training.pairs import PackedPairs
 from mirnet.training.store import read_text, storage_errors

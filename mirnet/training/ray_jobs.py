@@ -17,6 +17,7 @@ from pathlib import Path
 
 import requests
 from pyarrow import fs
+from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import mirnet
@@ -98,7 +99,7 @@ def run_job(
 def _connect(address: str) -> JobSubmissionClient:
     try:
         return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, requests.RequestException) as error:
+    except (ConnectionError, RuntimeError, RayError, requests.RequestException) as error:
         reason = str(error).splitlines()[0]
         raise ServiceError(
             f"Ray at {address} does not answer: {reason}. Is MIRNET_RAY_ADDRESS right?"

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirnet.config import TrainParams
+from mirnet.params import TrainParams
 from mirnet.training.pairs import PackedPairs
 
 _ORDER, _CROPS, _PARTNERS = 0, 1, 2

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mirnet.config import TrainParams
+from mirnet.params import TrainParams
 
 # MIRNet-v2, section 4.2: 92 of 300 thousand steps at the initial rate, then half a cosine
 _FLAT = 92 / 300

@@ -11,9 +11,10 @@ from typing import Any
 from batch_samples import MODEL, double
 
 from mirnet.batch.run import run_batch
-from mirnet.config import EnhanceParams, Settings, environment
+from mirnet.config import Settings, environment
 from mirnet.errors import MirnetError
 from mirnet.images import Image
+from mirnet.params import EnhanceParams
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["mirnet.batch.run", "mirnet.batch.s3", "batch_samples"])

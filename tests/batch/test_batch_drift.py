@@ -12,9 +12,10 @@ from mirnet.batch.measures import Measures, measure
 from mirnet.batch.records import Row
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.images import decode
+from mirnet.params import EnhanceParams
 
 
 def rows(luminances: np.ndarray) -> list[Row]:

@@ -11,9 +11,10 @@ from fault_proxy import FaultProxy
 from mirnet.batch.run import run_batch
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.images import decode
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(6)}

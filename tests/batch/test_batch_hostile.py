@@ -14,8 +14,9 @@ from moto import mock_aws
 from mirnet.batch.records import Row, past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.images import decode
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 

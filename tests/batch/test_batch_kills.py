@@ -18,7 +18,8 @@ from mirnet.batch.records import past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 PICTURES = {f"{number % 3}/{number:02d}.png": picture(number, side=24) for number in range(30)}

@@ -16,8 +16,9 @@ from mirnet.batch.records import Row
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.cli.lineage import app
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.errors import StorageError
+from mirnet.params import EnhanceParams
 
 
 def enhance(source: str, target: str, settings: Settings) -> None:

@@ -19,9 +19,10 @@ from ray.cluster_utils import Cluster
 from mirnet.batch.records import past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.images import Image
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}

@@ -11,9 +11,10 @@ from batch_samples import MODEL, double, fill, picture
 from mirnet.batch.records import Row, load_rows
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.storage import open_store
-from mirnet.config import EnhanceParams, Settings
+from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
 from mirnet.images import decode
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 PICTURES = {"a.png": picture(1), "b/c.jpg": picture(2, format="JPEG"), "b/d.webp": picture(3)}

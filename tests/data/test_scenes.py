@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mirnet.config import ValidateParams
 from mirnet.data.alignment import align
 from mirnet.data.manifest import build_manifest
 from mirnet.data.measures import luminance, measure_file, noise_level
@@ -19,6 +18,7 @@ from mirnet.data.scenes import TWIN, clusters, find_twins, similarity
 from mirnet.data.splits import split_pairs, val_stands_in
 from mirnet.errors import DataError
 from mirnet.images import MAX_PIXELS
+from mirnet.params import ValidateParams
 
 
 def photo(number: int) -> Image.Image:

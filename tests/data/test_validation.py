@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mirnet.config import Settings, ValidateParams
+from mirnet.config import Settings
 from mirnet.data.layout import SIDES
 from mirnet.data.manifest import build_manifest
 from mirnet.data.validation import judge, validate_data
 from mirnet.errors import DataError
 from mirnet.images import Image as Picture
 from mirnet.images import encode
+from mirnet.params import ValidateParams
 from mirnet.results import ValidationResult
 
 ONE = "our485/astronaut-01.png"

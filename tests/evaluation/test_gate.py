@@ -8,11 +8,11 @@ import pytest
 from evaluation_pictures import dark_pairs
 from numpy.typing import NDArray
 
-from mirnet.config import EvaluateParams, PromoteParams
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.gate import Decision, Evidence, decide, gather_evidence
 from mirnet.evaluation.scoring import score_pairs
 from mirnet.evaluation.statistics import Gain
+from mirnet.params import EvaluateParams, PromoteParams
 
 Pixels = NDArray[np.uint8]
 FAST = EvaluateParams(bootstrap_samples=300)

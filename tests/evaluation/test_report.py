@@ -9,11 +9,11 @@ import pytest
 from evaluation_pictures import dark_pairs
 from numpy.typing import NDArray
 
-from mirnet.config import EvaluateParams
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.gate import Check, Decision
 from mirnet.evaluation.report import MAX_PICTURES, Page, render_report
 from mirnet.evaluation.scoring import score_pairs
+from mirnet.params import EvaluateParams
 from mirnet.results import EpochMetrics
 
 FAST = EvaluateParams(bootstrap_samples=200)

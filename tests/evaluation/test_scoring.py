@@ -6,11 +6,11 @@ from evaluation_pictures import bright_picture, dark_pairs
 from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000
 
-from mirnet.config import EvaluateParams
 from mirnet.errors import DataError, UsageError
 from mirnet.evaluation import defects, metrics
 from mirnet.evaluation.baselines import BASELINES, baseline
 from mirnet.evaluation.scoring import score_pairs
+from mirnet.params import EvaluateParams
 
 FAST = EvaluateParams(bootstrap_samples=200)
 

@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from mirnet.cli import app
-from mirnet.config import Params, load_params
 from mirnet.data.versioning import add, init_workspace
+from mirnet.params import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

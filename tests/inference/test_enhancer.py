@@ -6,12 +6,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from mirnet.config import ModelParams
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
 from mirnet.inference import Enhancer, network
 from mirnet.models import build, save_model
 from mirnet.models.mirnet import MIRNet
+from mirnet.params import ModelParams
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,11 +6,11 @@ import torch
 from typer.testing import CliRunner
 
 from mirnet.cli.weights import app
-from mirnet.config import ModelParams
 from mirnet.errors import UsageError
 from mirnet.images import to_png
 from mirnet.models import build, export, load_model, save_model
 from mirnet.models.mirnet import MIRNet
+from mirnet.params import ModelParams
 
 NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
 

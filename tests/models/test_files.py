@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mirnet.config import ModelParams
 from mirnet.errors import WeightsError
 from mirnet.models import build, load_model, save_model
 from mirnet.models.files import ARCHITECTURE, WEIGHTS, read_description
+from mirnet.params import ModelParams
 
 
 @pytest.fixture

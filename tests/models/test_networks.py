@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from mirnet.config import ModelParams
 from mirnet.errors import UsageError
 from mirnet.models import build, names, num_parameters
+from mirnet.params import ModelParams
 
 
 @pytest.mark.parametrize(

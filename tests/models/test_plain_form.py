@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirnet.config import ModelParams
 from mirnet.models import build
 from mirnet.models.attention import ContextBlock, DualAttention, SelectiveKernelFusion
 from mirnet.models.resize import BlurDown, Down, Up, upsample2
 from mirnet.models.statistics import WHOLE, GivenStatistics, RecordedStatistics
+from mirnet.params import ModelParams
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mirnet.config import ModelParams
 from mirnet.errors import WeightsError
 from mirnet.models import build, load_model, read_checkpoint, save_model
 from mirnet.models.published import _V2_BLOCK, SHARED_ACTIVATION, _v1_block
+from mirnet.params import ModelParams
 
 
 def published(name: str, *, prefix: str = "") -> dict[str, Tensor]:

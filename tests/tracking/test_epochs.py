@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirnet.config import Params, Settings
+from mirnet.config import Settings
 from mirnet.errors import DataError, ServiceError
+from mirnet.params import Params
 from mirnet.results import DataVersion, EpochMetrics
 from mirnet.tracking import EpochLogger, connect, track
 from mirnet.tracking.journal import deliver

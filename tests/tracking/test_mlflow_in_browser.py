@@ -17,7 +17,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from mirnet.config import Params, Settings, child_environment
+from mirnet.config import Settings, child_environment
+from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, track
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mirnet.config import ModelParams, Params, Settings, TrainParams
+from mirnet.config import Settings
+from mirnet.params import ModelParams, Params, TrainParams
 from mirnet.results import DataVersion
 from mirnet.tracking import track
 from mirnet.tracking.queries import list_runs

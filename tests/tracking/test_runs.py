@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirnet.config import Params, Settings
+from mirnet.config import Settings
 from mirnet.errors import ServiceError
+from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import check_tracking, connect, track
 

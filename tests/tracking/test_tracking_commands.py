@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from mirnet.cli import registry as registry_cli
 from mirnet.cli import runs as runs_cli
-from mirnet.config import Params, Settings, TrainParams
+from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
+from mirnet.params import Params, TrainParams
 from mirnet.results import EpochMetrics
 from mirnet.tracking import EpochLogger, aliases, connect, track
 

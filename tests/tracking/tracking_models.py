@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from mirnet.config import ModelParams
 from mirnet.models import build, save_model
+from mirnet.params import ModelParams
 
 
 def make_model(folder: Path, *, seed: int) -> Path:

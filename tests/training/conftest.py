@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mirnet.config import Params, Settings, load_params
+from mirnet.config import Settings
+from mirnet.params import Params, load_params
 from mirnet.results import TrainResult
 from mirnet.training import train_model
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.ndimage import laplace
 
-from mirnet.config import TrainParams
 from mirnet.evaluation.metrics import ssim_per_image
+from mirnet.params import TrainParams
 from mirnet.training import losses
 
 TERMS = ["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]

@@ -27,6 +27,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture(autouse=True)
+def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """A Ray head of its own process group; its Jobs API address."""
@@ -36,7 +41,8 @@ def head() -> Iterator[str]:
     command += ["--num-cpus=2", "--node-ip-address=127.0.0.1", f"--port={_free_port()}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
     command += [f"--temp-dir={folder}", "--object-store-memory=200000000"]
-    environment = child_environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = child_environment(PATH=path, RAY_AUTH_MODE="disabled")
     with subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
     ) as process:

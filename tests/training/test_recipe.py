@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mirnet.config import ModelParams
 from mirnet.errors import TrainingError, WeightsError
 from mirnet.models import build, load_model, save_model
+from mirnet.params import ModelParams
 from mirnet.training import loop
 from mirnet.training.losses import combined
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirnet.config import TrainParams
 from mirnet.errors import DataError
+from mirnet.params import TrainParams
 from mirnet.training.pairs import check_patch_fits, pack_pairs
 from mirnet.training.sampling import Draw, Sampler, cut, load_batch, share
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirnet.config import TrainParams
+from mirnet.params import TrainParams
 from mirnet.training.schedules import Schedule
 
 

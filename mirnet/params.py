@@ -1,0 +1,320 @@
+"""Params: the numbers of a run, from a YAML file or a preset, one section a stage."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mirnet.errors import UsageError
+
+
+class Section(BaseModel):
+    """Base of all params sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ValidateParams(Section):
+    """Thresholds of the data gate and the split of the training pairs."""
+
+    seed: int = Field(0, ge=0, description="seed of the validation split")
+    val_fraction: float = Field(
+        0.1, gt=0, lt=0.9, description="share of the training pairs, by scene, kept for validation"
+    )
+    min_side: int = Field(128, ge=8, description="pixels; a smaller image blocks")
+    min_low_p99: float = Field(
+        8.0, ge=0, le=255, description="99th percentile of the low, grey level; less: nearly black"
+    )
+    max_high_clipped: float = Field(
+        0.25, ge=0, le=1, description="share of the high's pixels at 250 and above; more: saturated"
+    )
+    min_alignment: float = Field(
+        0.28, ge=0, le=1, description="correlation of local contrast; less: misaligned"
+    )
+    max_shift: float = Field(1.5, gt=0, description="pixels, either axis; more: misaligned")
+    max_flagged_share: float = Field(
+        0.1, ge=0, le=1, description="share of pairs with one kind of warning above which it blocks"
+    )
+    accept: tuple[str, ...] = Field(
+        (), description="checks that only warn where they would block, e.g. leak-exact"
+    )
+
+
+class ModelParams(Section):
+    """Which network; ``None`` keeps what the named architecture has."""
+
+    name: Literal["mirnet", "mirnet-s", "mirnet-xs", "mirnet-v2"] = Field(
+        "mirnet-xs", description="architecture by name"
+    )
+    n_feat: int | None = Field(None, ge=8, le=256, multiple_of=8, description="channels")
+    num_rrg: int | None = Field(None, ge=1, le=8, description="recursive residual groups")
+    num_msrb: int | None = Field(None, ge=1, le=8, description="multi-scale blocks a group")
+
+
+LossName = Literal["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]
+
+
+class PatchStage(Section):
+    """Patch and batch of a part of a run: progressive learning (MIRNet-v2, section 4.2)."""
+
+    start: float = Field(ge=0, lt=1, description="share of the run at which the stage begins")
+    patch_size: int = Field(ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    batch_size: int = Field(ge=1, le=4096, description="global batch")
+
+
+class TrainParams(Section):
+    """The recipe. Batch size is global: the number of workers never changes the recipe."""
+
+    seed: int = Field(0, ge=0, description="seed of weights, crops and flips")
+    num_epochs: int = Field(40, ge=1, le=10_000, description="epochs")
+    steps_per_epoch: int | None = Field(
+        None, ge=1, description="optimiser steps an epoch; none: one pass over the training pairs"
+    )
+    batch_size: int = Field(8, ge=1, le=4096, description="global batch, over all workers")
+    patch_size: int = Field(128, ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    progressive: tuple[PatchStage, ...] = Field(
+        (), description="later stages with other patches and batches, in order of their start"
+    )
+    symmetries: bool = Field(True, description="random flips and quarter turns of the patches")
+    mixup_alpha: float | None = Field(
+        None, gt=0, description="MixUp of patches with weights from Beta(alpha, alpha)"
+    )
+    mixup_start: float = Field(0.0, ge=0, lt=1, description="share of the run before MixUp")
+    accumulate: int = Field(1, ge=1, le=256, description="parts that a batch is computed in")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")
+    lr: float = Field(2e-4, gt=0, le=1, description="initial learning rate")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="weight decay")
+    schedule: Literal["plateau", "cosine", "two-cycle", "constant"] = Field(
+        "plateau",
+        description="ReduceLROnPlateau on validation PSNR; cosine; constant for 92 of 300 parts, "
+        "then cosine, as MIRNet-v2; constant",
+    )
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="ReduceLROnPlateau: factor")
+    plateau_patience: int = Field(5, ge=0, description="ReduceLROnPlateau: epochs")
+    min_lr: float = Field(1e-6, ge=0, description="floor of the schedule")
+    warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    loss: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
+        {"charbonnier": 1.0}, min_length=1, description="loss terms and their weights"
+    )
+    charbonnier_eps: float = Field(1e-3, gt=0, description="epsilon of the Charbonnier loss")
+    distill_weight: float = Field(
+        1.0, gt=0, description="weight of the distance to the teacher's output, where one is given"
+    )
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="moving average of the weights, scored and exported instead"
+    )
+    grad_clip: float | None = Field(None, gt=0, description="clip the gradient norm at this value")
+    precision: Literal["float32", "bf16", "auto"] = Field(
+        "float32", description="autocast; auto: bf16 where the hardware has it"
+    )
+    compile: bool = Field(False, description="torch.compile the repeated blocks")
+    validate_every: int = Field(1, ge=1, description="epochs; the last is always validated")
+    early_stop: int | None = Field(
+        None, ge=1, description="validated epochs without a new best after which training ends"
+    )
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="steps between checkpoints within an epoch; none: each epoch only"
+    )
+    on_nonfinite: Literal["stop", "rollback"] = Field(
+        "stop",
+        description="a loss that is not finite ends the run, or goes back to the last "
+        "checkpoint with half the learning rate",
+    )
+
+    @model_validator(mode="after")
+    def _stages_in_order(self) -> TrainParams:
+        starts = [stage.start for stage in self.progressive]
+        if starts != sorted(set(starts)):
+            raise ValueError("progressive: each stage must start later than the one before")
+        return self
+
+
+class EvaluateParams(Section):
+    """What is scored."""
+
+    split: Literal["eval15", "val"] = Field(
+        "eval15", description="the evaluation pairs; val stands in where eval15 is missing"
+    )
+    baselines: tuple[str, ...] = Field(
+        ("input", "autocontrast"), description="methods scored beside the model"
+    )
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000, description="resamples of intervals")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+
+
+class PromoteParams(Section):
+    """Rules and margins of the promotion gate."""
+
+    name: str = Field("mirnet", min_length=1, description="registered model name")
+    min_gain_db: float = Field(
+        0.5, description="lower bound of the paired PSNR gain over autocontrast, dB"
+    )
+    max_loss_db: float = Field(
+        0.0, ge=0, description="PSNR that a candidate may lose to the champion, dB"
+    )
+    baseline: str = Field("autocontrast", description="the method that a candidate must beat")
+    min_images: int = Field(
+        5, ge=2, description="evaluation images below which nothing is promoted"
+    )
+    max_added_clipping: float | None = Field(
+        0.1, ge=0, le=1, description="share of pixels clipped beyond the reference's; none: any"
+    )
+    max_colour_cast: float | None = Field(
+        12.0, ge=0, description="mean distance of mean colours in CIE a*b*; none: any"
+    )
+    min_luma_ratio: float | None = Field(
+        0.6, ge=0, le=1, description="mean brightness over the reference's; none: any"
+    )
+    min_well_lit_psnr_db: float | None = Field(
+        8.0, ge=0, description="PSNR that an already well lit picture keeps; none: any"
+    )
+    max_seconds_per_megapixel: float | None = Field(
+        None, gt=0, description="time to enhance, on the machine that evaluates; none: any"
+    )
+    max_mib_per_megapixel: float | None = Field(
+        None, gt=0, description="peak memory to enhance; none: any"
+    )
+
+
+class EnhanceParams(Section):
+    """How a batch of images is enhanced."""
+
+    strength: float = Field(1.0, ge=0, le=1, description="0 gives the input, 1 the enhanced image")
+    precision: Literal["float32", "bf16", "auto"] = Field("auto", description="arithmetic")
+    max_pixels: int = Field(200_000_000, ge=1, description="larger images are quarantined")
+    max_bad_share: float = Field(
+        0.5, ge=0, le=1, description="share of quarantined images above which the run fails"
+    )
+    pass_luminance: float | None = Field(
+        None, gt=0, le=1, description="mean luma from which an image is passed through unchanged"
+    )
+    layout: Literal["stable", "versioned"] = Field(
+        "stable", description="output keys: as the input's, or below MODEL-VERSION/"
+    )
+    on_new_model: Literal["keep", "redo"] = Field(
+        "keep", description="whether what another model version has done is done"
+    )
+    suffixes: tuple[str, ...] = Field(
+        (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
+        description="names to take, in any case; empty: all",
+    )
+    include: tuple[str, ...] = Field((), description="globs over the key; none: all")
+    exclude: tuple[str, ...] = Field((), description="globs over the key")
+    min_age_s: float = Field(0.0, ge=0, description="leave younger objects for the next run")
+    max_bytes: int = Field(
+        1_000_000_000, ge=1, description="larger objects are quarantined without a download"
+    )
+    quarantine_prefix: str = Field(
+        "_mirnet/quarantine", min_length=1, description="below the target"
+    )
+    manifest_format: Literal["parquet", "jsonl"] = Field(
+        "parquet", description="how the run's manifest is written"
+    )
+    contact_images: int = Field(
+        6, ge=0, le=100, description="pictures by lot, and as many of the darkest, on the page"
+    )
+    drift_distance: float = Field(
+        0.3, ge=0, le=1, description="Jensen-Shannon distance from the model's reference profile"
+    )
+    drift_min_images: int = Field(50, ge=1, description="fewer images say nothing about drift")
+
+
+class Params(Section):
+    """All numbers of a run."""
+
+    preset: str = Field("cpu", description="where these numbers started from")
+    validation: ValidateParams = Field(default_factory=ValidateParams, alias="validate")
+    model: ModelParams = Field(default_factory=ModelParams)
+    train: TrainParams = Field(default_factory=TrainParams)
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams)
+    promote: PromoteParams = Field(default_factory=PromoteParams)
+    enhance: EnhanceParams = Field(default_factory=EnhanceParams)
+
+    def flat(self) -> dict[str, Any]:
+        """``section.key`` -> value, as logged to MLflow."""
+        flat: dict[str, Any] = {"preset": self.preset}
+        for section, values in self.model_dump(by_alias=True, mode="json").items():
+            if isinstance(values, dict):
+                flat |= {f"{section}.{key}": value for key, value in values.items()}
+        return flat
+
+
+def preset_names() -> list[str]:
+    """Names that ``--params`` takes besides a file."""
+    folder = resources.files("mirnet.presets")
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] = ()) -> Params:
+    """Read params from a preset name or a YAML file, then apply ``section.key=value``.
+
+    Without a source: ``params.yaml`` in the working directory, else the ``cpu`` preset.
+
+    Raises:
+        UsageError: no such preset or file, unknown key, or a value out of bounds; names the key.
+    """
+    values, origin = _read_params(source)
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{origin}: {_first_problem(error)}") from error
+
+
+def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
+    if source is None:
+        source = Path("params.yaml") if Path("params.yaml").is_file() else "cpu"
+    if str(source) in preset_names():
+        text = (resources.files("mirnet.presets") / f"{source}.yaml").read_text(encoding="utf-8")
+        origin = f"preset {source}"
+    elif Path(source).is_file():
+        text, origin = Path(source).read_text(encoding="utf-8"), str(source)
+    else:
+        raise UsageError(
+            f"--params {source}: no such file, and no such preset ({', '.join(preset_names())})"
+        )
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{origin}: expected sections with keys, such as train: {{lr: 0.001}}")
+    return values, origin
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    section, dot, key = path.partition(".")
+    if not (equals and dot and section and key):
+        raise UsageError(f"--set {override}: write it as section.key=value, e.g. train.lr=0.001")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {override}: the value is not YAML") from error
+    if isinstance(value, str):
+        value = _number_or_text(value)
+    branch = values.setdefault(section, {})
+    if not isinstance(branch, dict):
+        raise UsageError(f"--set {override}: {section} is not a section")
+    branch[key] = value
+
+
+def _number_or_text(text: str) -> float | str:
+    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown parameter {where}"
+    return f"{where}: {problem['msg']} (got {problem['input']!r})"
