@@ -59,6 +59,6 @@ def check_patch_fits(pairs: PackedPairs, patch_size: int) -> None:
     for name, (height, width) in zip(pairs.names, pairs.sizes, strict=True):
         if min(height, width) < patch_size:
             raise DataError(
-                f"{name} is {width}x{height}, smaller than train.patch_size {patch_size}: "
-                "lower train.patch_size or remove the pair"
+                f"{name} is {width}x{height}, smaller than a patch of {patch_size}: "
+                "lower train.patch_size (and train.progressive), or remove the pair"
             )

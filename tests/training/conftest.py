@@ -65,6 +65,9 @@ def small_params() -> Callable[..., Params]:
             "train.precision=float32",
             "train.warmup_steps=2",
             "train.compile=false",
+            "train.progressive=[]",
+            "train.ema_decay=null",
+            "train.validate_every=1",
         )
         return load_params("cpu", overrides=(*base, *overrides))
 

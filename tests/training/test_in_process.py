@@ -112,7 +112,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step(
 def test_a_missing_pair_and_a_small_pair_are_named(train, small_params, in_process):
     with pytest.raises(DataError, match=r"99\.png"):
         train(small_params(), in_process, train_ids=["our485/99.png"])
-    with pytest.raises(DataError, match=r"our485/1\.png is 48x40.*patch_size 64"):
+    with pytest.raises(DataError, match=r"our485/1\.png is 48x40.*patch of 64.*train\.patch_size"):
         train(small_params("train.patch_size=64"), in_process)
 
 

@@ -39,7 +39,7 @@ def test_pairs_of_unequal_size_are_refused_by_name():
 
 def test_a_pair_smaller_than_the_patch_is_refused_by_name():
     _, packed = _pairs([(32, 32), (20, 31)])
-    with pytest.raises(DataError, match=r"p1 is 31x20.*patch_size 24"):
+    with pytest.raises(DataError, match=r"p1 is 31x20.*patch of 24"):
         check_patch_fits(packed, 24)
 
 
