@@ -240,6 +240,8 @@ def test_retrain_survives_the_loss_of_each_server(stack: Stack, data: Path) -> N
 
 
 def _task_running(stack: Stack, run_id: str, name: str) -> bool:
+    state = stack.state(run_id)
+    assert state["type"] in ("SCHEDULED", "PENDING", "RUNNING"), state["message"]
     tasks = stack.prefect("task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
     ended = [t for t in tasks if t["state_type"] in ("FAILED", "CRASHED")]
     assert not ended, ended[0]["state"]["message"]
