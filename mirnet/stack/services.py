@@ -300,7 +300,10 @@ def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
 
 
 def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
+    programs = Path(sys.executable).parent
     return child_environment(
+        # jobs call `python` by name: ours, not the machine's
+        PATH=f"{programs}:{child_environment().get('PATH', '')}",
         # training sends its checkpoints to the bucket and its epochs to MLflow from the nodes
         **_pipeline_keys(secrets),
         AWS_ENDPOINT_URL=plan.url("s3"),
