@@ -91,6 +91,7 @@ def test_two_workers_give_the_losses_and_scores_of_one_process(
         assert two.val_ssim == pytest.approx(one.val_ssim, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_only_the_steps_since_its_checkpoint(
     ray_here, train, small_params, settings, in_process, tmp_path
 ):
@@ -106,6 +107,7 @@ def test_a_killed_worker_costs_only_the_steps_since_its_checkpoint(
         assert two.train_loss == pytest.approx(one.train_loss, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_not_tried_again(ray_here, train, small_params, settings):
     with pytest.raises(TrainingError, match=r"step \d+: the gradient is not finite.*our485/\d"):
         train(
