@@ -52,7 +52,7 @@ PHOTOGRAPHS = (
     ),
     Photograph(
         "chelsea", "skimage", "data/chelsea.png", "scikit-image",
-        "Stefan van der Walt", "CC0", EVAL_SPLIT,
+        "Stefan van der Walt", "CC0", TRAIN_SPLIT,
     ),
     Photograph(
         "coffee", "skimage", "data/coffee.png", "scikit-image",
@@ -67,7 +67,7 @@ PHOTOGRAPHS = (
 
 
 def make_sample_data(
-    dst: Path, *, seed: int = 0, num_train: int = 60, num_eval: int = 15, size: int = 288
+    dst: Path, *, seed: int = 0, num_train: int = 60, num_eval: int = 12, size: int = 288
 ) -> list[Pair]:
     """Write a small data set in the LoL layout to ``dst``, whole or not at all.
 
