@@ -260,6 +260,11 @@ def _prefect_server(home: Home, plan: Plan, secrets: Secrets) -> Service:
             PREFECT_HOME=str(folder),
             PREFECT_API_DATABASE_CONNECTION_URL=database,
             PREFECT_SERVER_API_AUTH_STRING=secrets.prefect_auth,
+            # in memory, as by default, a restart of the server ends every run that holds a
+            # place under a concurrency limit: its lease is gone, and Prefect cancels it
+            PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=(
+                "prefect.server.concurrency.lease_storage.filesystem"
+            ),
             PREFECT_UI_API_URL=f"{plan.url('prefect')}/api",
         ),
         probe=http_probe(
