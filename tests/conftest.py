@@ -10,8 +10,9 @@ import pytest
 
 from mirnet.config import Settings, apply_engine_defaults
 
-# before any engine is imported by a test module
-apply_engine_defaults()
+# before any engine is imported by a test module; two spinning threads on small tensors are many
+# times slower than one when the machine has anything else to do
+apply_engine_defaults(OMP_NUM_THREADS="1")
 
 _OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
 
