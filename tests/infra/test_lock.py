@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sysconfig
 from pathlib import Path
 
 _OURS = {"mirnet-pipeline", "pip"}
@@ -17,7 +18,8 @@ def test_no_installed_package_is_outside_the_lock(lock: dict[str, str]) -> None:
     locked = {_normal(name): version for name, version in lock.items()}
     installed = {
         _normal(found.metadata["Name"]): found.version.partition("+")[0]
-        for found in importlib.metadata.distributions()
+        # not what setuptools carries inside itself, which other tests may have put on the path
+        for found in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
     }
     outside = {
         name: version
