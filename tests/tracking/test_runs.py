@@ -96,9 +96,10 @@ def test_the_same_key_goes_on_with_the_same_run(store: Settings, version: DataVe
 
 
 def test_sigterm_ends_the_run(store: Settings) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     die_in_a_run(store, "SIGTERM")
     assert statuses(store) == ["KILLED"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_left_by_a_killed_process_is_ended_by_the_next(store: Settings) -> None:
