@@ -11,6 +11,7 @@ import sys
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.events import announce_drift
 from flows.policy import exit_code_of, io_task
 from mirnet import stages
 from mirnet.results import EnhanceResult
@@ -47,6 +48,7 @@ def enhance(
         table=[result.model_dump(exclude={"source", "target"})],
         description=f"{source} -> {target}",
     )
+    announce_drift(result)
     return result
 
 

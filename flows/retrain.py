@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.transactions import Transaction, transaction
 
+from flows.events import announce_promotion
 from flows.policy import exit_code_of, io_task
 from mirnet import stages
 from mirnet.errors import GateRefused
@@ -145,6 +146,8 @@ def retrain(
         txn.set("promotion", promotion)
         if promotion.promoted:
             check_champion(run, promotion)
+    if promotion.promoted or promotion.alias is None:
+        announce_promotion(promotion)
     if promotion.alias is None:
         raise GateRefused(
             f"{promotion.name} version {promotion.version}: " + "; ".join(promotion.reasons)

@@ -25,10 +25,6 @@ ACTIONS = {
     "upload_fileobj": "s3:PutObject",
     "delete_object": "s3:DeleteObject",
     "head_bucket": "s3:ListBucket",
-    # boto3's transfers, in parts where the object is large
-    "download_fileobj": "s3:GetObject",
-    "upload_fileobj": "s3:PutObject",
-    "copy": "s3:PutObject",
 }
 _PER_BUCKET = (
     "aws_s3_bucket_public_access_block",
