@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from flows.foreground import leave_foreground_group
 from mirnet.config import apply_engine_defaults, environment
 
 WORKSPACE = Path(".demo")
@@ -97,6 +98,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    leave_foreground_group()
     apply_engine_defaults()
     shutil.rmtree(WORKSPACE, ignore_errors=True)
     WORKSPACE.mkdir()

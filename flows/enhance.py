@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from flows.events import announce_drift
+from flows.foreground import leave_foreground_group
 from flows.policy import exit_code_of, io_task
 from mirnet import stages
 from mirnet.results import EnhanceResult
@@ -72,4 +73,5 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leave_foreground_group()
     sys.exit(_main(sys.argv[1:]))

@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from prefect.transactions import Transaction, transaction
 
 from flows.events import announce_promotion
+from flows.foreground import leave_foreground_group
 from flows.policy import exit_code_of, io_task
 from mirnet import stages
 from mirnet.errors import GateRefused
@@ -179,4 +180,5 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    leave_foreground_group()
     sys.exit(_main(sys.argv[1:]))
