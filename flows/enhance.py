@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.events import announce_drift
 from flows.foreground import leave_foreground_group
-from flows.policy import exit_code_of, io_task
+from flows.policy import exit_code_of, io_task, open_run
 from mirnet import stages
 from mirnet.results import EnhanceResult
 from mirnet.stages import Run
@@ -42,11 +42,14 @@ def enhance(
         params: Preset name or path of a YAML file.
         overrides: Parameters to change, as section.key=value.
     """
-    run = stages.open_run(params, overrides)
+    run = open_run(params, overrides)
     result = enhance_batch(source, target, run, model)
     create_table_artifact(
         key="enhance",
-        table=[result.model_dump(exclude={"source", "target"})],
+        table=[
+            result.model_dump(exclude={"source", "target", "cost"})
+            | (result.cost.metrics() if result.cost else {})
+        ],
         description=f"{source} -> {target}",
     )
     announce_drift(result)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
+from prefect.runtime import flow_run
 
 from flows.events import announce_data_change, announce_failure
-from flows.policy import exit_code_of, is_transient
+from flows.policy import exit_code_of, is_transient, start_logging
 from mirnet.config import load_settings
 from mirnet.doctor import Check, examine
 from mirnet.errors import DataError, ServiceError, UsageError
@@ -98,6 +99,7 @@ def monitor(data: str = "data", params: str = "cpu") -> Watch:
         data: Folder whose version is compared with the champion's.
         params: Preset name or path of a YAML file; says the registered model's name.
     """
+    start_logging(flow_run.get_id())
     checks = examine_machine()
     champion = None
     if all(check.outcome != "failed" for check in checks if check.name == "mlflow"):

@@ -11,9 +11,15 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
+from mirnet import stages
+from mirnet.config import load_settings
 from mirnet.errors import MirnetError, ServiceError
+from mirnet.logs import JsonLines, bind
+from mirnet.stages import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +57,32 @@ def quiet_expected_errors() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(present, _OneLine) for present in logger.filters):
             logger.addFilter(_OneLine())
+
+
+def open_run(params: str, overrides: list[str] | None) -> Run:
+    """The run of the flow that calls, whose id stands on all log lines from here on.
+
+    Raises:
+        UsageError: see :func:`mirnet.stages.open_run`.
+    """
+    flow_run_id = flow_run.get_id()
+    start_logging(flow_run_id)
+    return stages.open_run(params, overrides, flow_run_id=flow_run_id)
+
+
+def start_logging(flow_run_id: str | None) -> None:
+    """Show what the library logs, in Prefect and on the console; JSON where the settings say so.
+
+    Raises:
+        UsageError: a ``MIRNET_*`` variable has a bad value.
+    """
+    bind(flow_run_id=flow_run_id)
+    logging.getLogger("mirnet").setLevel(logging.getLogger("prefect").level)
+    if load_settings().log_format == "json":
+        for name in ("", "prefect"):
+            for handler in logging.getLogger(name).handlers:
+                if isinstance(handler, PrefectConsoleHandler):
+                    handler.setFormatter(JsonLines())
 
 
 def check_prefect() -> None:

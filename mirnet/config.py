@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         60.0, ge=0.1, description="seconds without a sign of life after which a job counts as dead"
     )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="log lines for people, or one JSON object a line with the run's ids"
+    )
     cpu_hour_price: float = Field(0.0, ge=0, description="what a CPU core costs an hour")
     gpu_hour_price: float = Field(0.0, ge=0, description="what a GPU costs an hour")
     currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="of the prices, ISO 4217")
@@ -118,6 +121,9 @@ _ENGINE_DEFAULTS = {
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # what the library logs stands beside the flow run in Prefect
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "mirnet",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # 20 s is too short for a first start on a busy machine
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",

@@ -1,44 +1,28 @@
 """What a run cost, by the configured prices, and about how much energy it took.
 
-An estimate: busy time times price and power. Idle machines, storage and traffic are not in it.
+Busy time times price and power. Idle machines, storage and traffic are not in it.
 """
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterable
+
 from mirnet.config import Settings
-from mirnet.results import Result
+from mirnet.results import Cost, EpochMetrics
 
 
-class Cost(Result):
-    """One stage or run."""
-
-    cpu_hours: float
-    gpu_hours: float
-    price: float
-    currency: str
-    energy_kwh: float
-
-    def metrics(self) -> dict[str, float]:
-        """For an MLflow run."""
-        return {
-            "cost/cpu_hours": self.cpu_hours,
-            "cost/gpu_hours": self.gpu_hours,
-            "cost/price": self.price,
-            "cost/energy_kwh": self.energy_kwh,
-        }
-
-
-def estimate(settings: Settings, *, seconds: float, num_cpus: float, num_gpus: float = 0.0) -> Cost:
-    """Busy cores and cards for ``seconds``.
+def estimate(settings: Settings, *, cpu_s: float, gpu_s: float = 0.0) -> Cost:
+    """The cost of busy cores and cards.
 
     Args:
         settings: Prices and watts.
-        seconds: Wall clock, s.
-        num_cpus: CPU cores in use on average, over all workers.
-        num_gpus: GPUs in use, over all workers.
+        cpu_s: Core seconds, over all processes.
+        gpu_s: Card seconds, over all cards.
     """
-    assert min(seconds, num_cpus, num_gpus) >= 0
-    cpu_hours, gpu_hours = seconds * num_cpus / 3600, seconds * num_gpus / 3600
+    assert min(cpu_s, gpu_s) >= 0
+    cpu_hours, gpu_hours = cpu_s / 3600, gpu_s / 3600
     return Cost(
         cpu_hours=cpu_hours,
         gpu_hours=gpu_hours,
@@ -46,3 +30,34 @@ def estimate(settings: Settings, *, seconds: float, num_cpus: float, num_gpus: f
         currency=settings.currency,
         energy_kwh=(cpu_hours * settings.cpu_watts + gpu_hours * settings.gpu_watts) / 1000,
     )
+
+
+def of_training(settings: Settings, history: Iterable[EpochMetrics]) -> Cost:
+    """The cost of all epochs, those before a resume included; loading and export are not."""
+    epochs = tuple(history)
+    return estimate(
+        settings, cpu_s=sum(e.cpu_s for e in epochs), gpu_s=sum(e.gpu_s for e in epochs)
+    )
+
+
+class CostMeter:
+    """Counts what this process uses from its creation on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
+
+    def cost(self, *, elsewhere_s: float = 0.0) -> Cost:
+        """The cost so far; ``elsewhere_s``: core seconds of other processes that worked for us.
+
+        A card counts as busy while this process has it open; cards of other processes are not
+        seen.
+        """
+        torch = sys.modules.get("torch")
+        busy_card = torch is not None and torch.cuda.is_initialized()
+        wall_s = time.perf_counter() - self._wall_s
+        return estimate(
+            self._settings,
+            cpu_s=time.process_time() - self._cpu_s + elsewhere_s,
+            gpu_s=wall_s if busy_card else 0.0,
+        )

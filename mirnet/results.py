@@ -41,6 +41,25 @@ class Result(BaseModel):
             ) from error
 
 
+class Cost(Result):
+    """Core and card hours of a stage, what they cost by the configured prices, and the energy."""
+
+    cpu_hours: float
+    gpu_hours: float
+    price: float
+    currency: str
+    energy_kwh: float
+
+    def metrics(self) -> dict[str, float]:
+        """For an MLflow run."""
+        return {
+            "cost/cpu_hours": self.cpu_hours,
+            "cost/gpu_hours": self.gpu_hours,
+            "cost/price": self.price,
+            "cost/energy_kwh": self.energy_kwh,
+        }
+
+
 class DataVersion(Result):
     """Which bytes a data set holds, as DVC sees them."""
 
@@ -94,6 +113,8 @@ class EpochMetrics(Result):
     patches_per_s: float | None = None
     wait_share: float | None = Field(default=None, description="share of time waiting for data")
     seconds: float = 0.0
+    cpu_s: float = Field(default=0.0, description="core seconds of the epoch, over all workers")
+    gpu_s: float = Field(default=0.0, description="card seconds of the epoch, over all workers")
 
 
 class TrainResult(Result):
@@ -110,6 +131,7 @@ class TrainResult(Result):
     history: tuple[EpochMetrics, ...]
     num_workers: int
     seconds: float
+    cost: Cost | None = None
 
 
 class MethodScore(Result):
@@ -139,6 +161,7 @@ class EvaluationResult(Result):
     scores_path: str = Field(description="Parquet, a row an image and method")
     report_path: str | None = None
     seconds: float
+    cost: Cost | None = None
 
 
 class PromotionResult(Result):
@@ -178,6 +201,7 @@ class EnhanceResult(Result):
         default=None, description="the job that is at work on this target; this one did nothing"
     )
     seconds: float
+    cost: Cost | None = None
 
 
 class RetrainResult(Result):

@@ -23,9 +23,10 @@ MAY_IMPORT = {
     "inference": BASE | {"models", "images"},
     "evaluation": BASE | {"images", "data", "inference"},
     "training": BASE | {"models", "data", "evaluation"},
-    "batch": BASE | {"images", "inference"},
-    "tracking": BASE | {"models"},
+    "batch": BASE | {"images", "inference", "cost", "logs"},
+    "tracking": BASE | {"models", "logs"},
     "cost": BASE,
+    "logs": set(),
     "stack": BASE | {"batch"},
     "doctor": BASE | {"batch", "stack", "tracking"},
 }

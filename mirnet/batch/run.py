@@ -17,6 +17,8 @@ from mirnet.batch.process import ImageJob, LazyEnhance, as_function
 from mirnet.batch.records import ModelIdentity, Row, RunRecord
 from mirnet.batch.tally import Outline, Progress, Tally
 from mirnet.config import Settings
+from mirnet.cost import CostMeter
+from mirnet.logs import bound
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
@@ -55,10 +57,14 @@ def run_batch(
         DataError: more than ``max_bad_share`` of the images were quarantined. The manifest and
             the summary are written before.
     """
-    begun = time.perf_counter()
+    begun, meter = time.perf_counter(), CostMeter(settings)
     batch = open_batch(source, target, model=model, params=params, settings=settings)
     try:
-        with Lease(batch.records, lease_s=settings.lease_s) as lease, Plan() as plan:
+        with (
+            Lease(batch.records, lease_s=settings.lease_s) as lease,
+            bound(batch_run_id=lease.run_id),
+            Plan() as plan,
+        ):
             if batch.single is None:
                 batch.target.sweep()
             batch.fill(plan, limit=limit)
@@ -74,6 +80,8 @@ def run_batch(
                 model=model,
                 plan=plan.counts,
                 begun=begun,
+                meter=meter,
+                remote=settings.batch_engine == "ray" and batch.single is None,
             )
             return tally.close(outline, batch.source.store, batch.target)
     except LeaseHeld as held:

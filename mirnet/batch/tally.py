@@ -14,6 +14,7 @@ from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
 from mirnet.batch.storage import Store
+from mirnet.cost import CostMeter
 from mirnet.errors import DataError, StorageError
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
@@ -26,7 +27,10 @@ _MAX_STORAGE_FAILURES = 20
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a run apart from its rows. ``begun``: ``time.perf_counter()``."""
+    """What is known of a run apart from its rows.
+
+    ``begun``: ``time.perf_counter()``. ``remote``: other processes did the rows.
+    """
 
     run_id: str
     source: str
@@ -34,6 +38,8 @@ class Outline:
     model: ModelIdentity
     plan: PlanCounts
     begun: float
+    meter: CostMeter
+    remote: bool = False
 
 
 class Tally:
@@ -50,6 +56,7 @@ class Tally:
         self._record = record
         self._params = params
         self._flush_s = flush_s
+        self._row_s = 0.0
         self.counts: Counter[str] = Counter()
         self._sheet = ContactSheet(num_images=params.contact_images)
         self._drift = DriftMonitor(
@@ -87,6 +94,7 @@ class Tally:
         self._sheet.add(row)
         self._drift.add(row)
         self.counts[row.status] += 1
+        self._row_s += row.seconds
 
     def close(self, outline: Outline, source: Store, target: Store) -> EnhanceResult:
         """Write manifest and page, then the summary.
@@ -97,7 +105,9 @@ class Tally:
         drift = self._drift.result()
         page = self._write_page(outline, source, target)
         problem = self._problem()
-        manifest, summary = self._record.finish(self._summary(outline, drift, problem))
+        cost = outline.meter.cost(elsewhere_s=self._row_s if outline.remote else 0.0)
+        told = self._summary(outline, drift, problem) | {"cost": cost.model_dump()}
+        manifest, summary = self._record.finish(told)
         if problem:
             raise DataError(f"{outline.source}: {problem}; see {manifest}")
         return EnhanceResult(
@@ -118,6 +128,7 @@ class Tally:
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
             seconds=time.perf_counter() - outline.begun,
+            cost=cost,
         )
 
     def _write_page(self, outline: Outline, source: Store, target: Store) -> str | None:

@@ -50,10 +50,10 @@ SetOption = Annotated[
 def _root(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens")] = False,
 ) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    from mirnet.config import load_settings
+    from mirnet.logs import configure
+
+    configure(logging.INFO if verbose else logging.WARNING, load_settings().log_format)
 
 
 @app.command()

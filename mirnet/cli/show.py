@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mirnet.results import (
+    Cost,
     EnhanceResult,
     EvaluationResult,
     PromotionResult,
@@ -59,6 +60,18 @@ def show_training(result: TrainResult) -> None:
         f"{result.model_name} ({result.num_parameters:,} parameters): "
         f"best validation PSNR {result.best_val_psnr:.2f} dB in epoch {result.best_epoch}, "
         f"{result.seconds:.0f} s with {result.num_workers} workers -> {result.model_dir}"
+    )
+    _show_cost(result.cost)
+
+
+def _show_cost(cost: Cost | None) -> None:
+    """Hours and energy; the price where prices are configured."""
+    if cost is None:
+        return
+    price = f", {cost.price:.2f} {cost.currency}" if cost.price else ""
+    _say(
+        f"about {cost.cpu_hours:.3f} core hours, {cost.gpu_hours:.3f} GPU hours, "
+        f"{cost.energy_kwh:.4f} kWh{price}"
     )
 
 
@@ -106,6 +119,7 @@ def show_enhancement(result: EnhanceResult) -> None:
         _say(result.held_by)
         return
     console.print(enhancement_table(result))
+    _show_cost(result.cost)
     if result.manifest_uri:
         _say(f"manifest: {result.manifest_uri}")
     if result.drifted:

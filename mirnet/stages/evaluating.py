@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirnet.cost import CostMeter
 from mirnet.results import DataVersion, EvaluationResult, MethodScore, TrainResult
 from mirnet.stages.data import split_roles
 from mirnet.stages.models import (
@@ -59,7 +60,7 @@ def evaluate(
     from mirnet.evaluation.scoring import score_pairs
     from mirnet.tracking import check_tracking
 
-    started = time.monotonic()
+    started, meter = time.monotonic(), CostMeter(run.settings)
     check_tracking(run.settings)
     trained = _training_of(model, trained, run)
     source = model or (trained.model_dir if trained else "")
@@ -91,6 +92,7 @@ def evaluate(
             champion_version=contest.champion_version,
             scores_path=str(folder / "scores.parquet"),
             seconds=time.monotonic() - started,
+            cost=meter.cost(),
         )
         if CANDIDATE in contest.methods:
             page = _render(
@@ -244,6 +246,8 @@ def _publish(
         for pair_id, low, high in shown:
             row = side_by_side([low, outputs[pair_id, name], high])
             tracked.log_image(row, key=pair_id.replace("/", " ").removesuffix(".png"))
+    if result.cost and CANDIDATE in runs:
+        runs[CANDIDATE].log_metrics(result.cost.metrics())
     if result.report_path and CANDIDATE in runs:
         runs[CANDIDATE].log_file(Path(result.report_path))
 

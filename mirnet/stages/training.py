@@ -7,6 +7,7 @@ import logging
 import time
 from pathlib import Path
 
+from mirnet.cost import of_training
 from mirnet.results import DataVersion, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
 from mirnet.stages.models import PROFILE
@@ -60,7 +61,10 @@ def train(
             mlflow_run_id=tracked.run_id,
         )
         write_profile(data, splits["train"], model_dir)
-        tracked.log_metrics({"val/best_psnr": result.best_val_psnr}, data=version)
+        cost = of_training(run.settings, result.history)
+        result = result.model_copy(update={"cost": cost})
+        best = {"val/best_psnr": result.best_val_psnr}
+        tracked.log_metrics(best | cost.metrics(), data=version)
         tracked.log_file(model_dir, "model")
     result.save(run.report("train"))
     return result

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mirnet.config import Settings
 from mirnet.errors import ServiceError
+from mirnet.logs import bound
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking.client import artifact_root, connect, process_is_gone, service_errors
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["validate", "train", "evaluate"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
 PENDING = "pending"
 _LONGEST_VALUE = 6000
 
 
 def experiment_name(purpose: Purpose) -> str:
-    """Experiments by purpose: ``mirnet-train`` and ``mirnet-evaluate``."""
+    """Experiments by purpose: ``mirnet-train``, ``mirnet-evaluate`` and ``mirnet-validate``."""
     return f"mirnet-{purpose}"
 
 
@@ -68,6 +69,14 @@ class TrackedRun:
     journal: Journal
     run_id: str
     experiment_id: str
+
+    @property
+    def page(self) -> str:
+        """Address of the run's page on an MLflow server; without a server, how to find it."""
+        uri = self.journal.tracking_uri
+        if uri.startswith("http"):
+            return f"{uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"MLflow run {self.run_id} in {uri}"
 
     def log_params(self, params: Params) -> None:
         """All parameters, flat, as ``section.key``; those of a resumed run are there already."""
@@ -150,7 +159,7 @@ def track(
     """
     run = open_run(settings, purpose=purpose, name=name, key=key, tags=tags)
     try:
-        with _termination_as_exception():
+        with _termination_as_exception(), bound(mlflow_run_id=run.run_id):
             yield run
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         _finish_or_log(run, "KILLED")

@@ -167,7 +167,7 @@ def end_epoch(
     if (epoch + 1) % job.params.train.validate_every == 0 or done == job.total_steps:
         scores = validate(context, state.scored, job.val, precision=job.params.train.precision)
         metrics = metrics.model_copy(update=scores.means())
-    metrics = metrics.model_copy(update={"seconds": meter.seconds})
+    metrics = metrics.model_copy(update={"seconds": meter.seconds} | meter.busy())
     state.end_epoch(metrics)
     state.progress.sums = []
     meter.reset()

@@ -45,6 +45,17 @@ class Meter:
         """The sums over all workers; each must call it."""
         return list(self._context.sum(self._sums.clone()).tolist())
 
+    def busy(self) -> dict[str, float]:
+        """Core and card seconds of the epoch so far, over all workers; each must call it."""
+        card = self.seconds if self._context.device.type == "cuda" else 0.0
+        mine = torch.tensor(
+            [time.process_time() - self._cpu_started, card],
+            dtype=torch.float64,
+            device=self._context.device,
+        )
+        cpu_s, gpu_s = self._context.sum(mine).tolist()
+        return {"cpu_s": cpu_s, "gpu_s": gpu_s}
+
     def means(self) -> Means:
         """Means over all workers; each must call it."""
         loss, psnr, norm, count = self.total()
@@ -57,4 +68,4 @@ class Meter:
 
     def reset_clock(self) -> None:
         """Count seconds from now."""
-        self._started = time.perf_counter()
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
