@@ -17,7 +17,7 @@ from prefect.transactions import Transaction, transaction
 
 from flows.events import announce_promotion
 from flows.foreground import leave_foreground_group
-from flows.policy import exit_code_of, io_task
+from flows.policy import exit_code_of, io_task, open_run
 from mirnet import stages
 from mirnet.errors import GateRefused
 from mirnet.results import (
@@ -47,16 +47,23 @@ def check_version(data: str, *, allow_modified: bool) -> DataVersion:
     return version
 
 
+@io_task("publish validation")
+def publish_validation(run: Run, result: ValidationResult) -> str:
+    """Findings and Data Docs to MLflow, before a refusal stops the flow."""
+    return stages.publish_validation(run, result)
+
+
 @task(name="validate", cache_policy=NO_CACHE)
 def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
     """Great Expectations over the manifest; critical findings stop the flow by name."""
     result = stages.validate(Path(data), run, version=version)
+    page = publish_validation(run, result)
     rows = [finding.model_dump() for finding in result.findings]
     if rows:
         create_table_artifact(
             key="validation",
             table=rows,
-            description=f"Findings on {version.digest}. Data Docs: {result.docs_path}",
+            description=f"Findings on {version.digest}, with Data Docs: {page}",
         )
     if not result.passed:
         raise GateRefused(stages.blocking_message(result))
@@ -115,6 +122,16 @@ def check_champion(run: Run, promotion: PromotionResult) -> None:
     stages.check_champion(run, version=promotion.version)
 
 
+def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
+    """Hours, price and energy by stage, beside the other artifacts of the flow run."""
+    costs = {"train": trained.cost, "evaluate": evaluation.cost}
+    create_table_artifact(
+        key="cost",
+        table=[{"stage": stage} | cost.model_dump() for stage, cost in costs.items() if cost],
+        description="Busy cores and cards by the configured prices and watts; an estimate.",
+    )
+
+
 @flow(name="retrain", description=__doc__)
 def retrain(
     data: str = "data",
@@ -135,7 +152,7 @@ def retrain(
     Raises:
         GateRefused: validation blocked the data, or the gate refused the model.
     """
-    run = stages.open_run(params, overrides, flow_run_id=flow_run.get_id())
+    run = open_run(params, overrides)
     check_services(run)
     version = check_version(data, allow_modified=allow_modified)
     validation = validate(data, run, version)
@@ -147,6 +164,7 @@ def retrain(
         txn.set("promotion", promotion)
         if promotion.promoted:
             check_champion(run, promotion)
+    show_cost(trained, evaluation)
     if promotion.promoted or promotion.alias is None:
         announce_promotion(promotion)
     if promotion.alias is None:

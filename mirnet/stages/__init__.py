@@ -4,7 +4,12 @@ The Prefect flows and the command line call these and nothing else. Each stage w
 as JSON to the reports folder, under its own name, from where the next one can go on.
 """
 
-from mirnet.stages.data import blocking_message, check_version, validate
+from mirnet.stages.data import (
+    blocking_message,
+    check_version,
+    publish_validation,
+    validate,
+)
 from mirnet.stages.enhancing import enhance, plan_enhancement
 from mirnet.stages.evaluating import evaluate
 from mirnet.stages.models import champion
@@ -24,6 +29,7 @@ __all__ = [
     "open_run",
     "plan_enhancement",
     "promote",
+    "publish_validation",
     "train",
     "undo_promotion",
     "validate",

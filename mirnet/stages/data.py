@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 
 from mirnet.errors import DataError, GateRefused
@@ -45,6 +47,45 @@ def validate(data: Path, run: Run, *, version: DataVersion | None = None) -> Val
     )
     result.save(run.report("validate"))
     return result
+
+
+def publish_validation(run: Run, result: ValidationResult) -> str:
+    """Bring the findings and the Data Docs to MLflow, also of data that are blocked.
+
+    The same data judged by the same thresholds are one MLflow run, however often they are judged.
+
+    Returns:
+        Where to look at them.
+
+    Raises:
+        ServiceError: MLflow cannot be reached.
+    """
+    from mirnet.stages.training import run_tags
+    from mirnet.tracking import track
+
+    version = result.version
+    thresholds = run.params.validation.model_dump_json()
+    key = hashlib.sha256(f"{version.digest} {thresholds}".encode()).hexdigest()[:16]
+    tags = run_tags(run, version) | {"mirnet.verdict": "passed" if result.passed else "blocked"}
+    with track(
+        run.settings,
+        purpose="validate",
+        name=f"{'passed' if result.passed else 'blocked'} {version.digest[:8]}",
+        key=key,
+        tags=tags,
+    ) as tracked:
+        tracked.log_params(run.params)
+        tracked.log_data(version, context="validation")
+        counts = Counter(finding.severity for finding in result.findings)
+        pairs = {f"pairs/{split}": float(count) for split, count in result.num_pairs.items()}
+        findings = {f"findings/{kind}": float(counts[kind]) for kind in ("critical", "warning")}
+        tracked.log_metrics(pairs | findings, data=version)
+        tracked.log_text(result.model_dump_json(indent=2), "validation.json")
+        if result.docs_path:
+            tracked.log_file(Path(result.docs_path).parent, "data_docs")
+        if result.manifest_path:
+            tracked.log_file(Path(result.manifest_path))
+    return tracked.page
 
 
 def blocking_message(result: ValidationResult) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.demo import fill_bucket
@@ -160,6 +162,17 @@ def test_a_broken_pair_stops_the_flow_by_name(
     victim.write_bytes(victim.read_bytes()[:2000])
     with pytest.raises(GateRefused, match=f"our485/{victim.name}"):
         retrain(str(data), "demo", TINY)
+    client, validated = last_validation()
+    assert validated.data.tags["mirnet.verdict"] == "blocked"
+    assert validated.data.metrics["findings/critical"] == 1
+    pages = {file.path for file in client.list_artifacts(validated.info.run_id, "data_docs")}
+    assert "data_docs/index.html" in pages
+
+
+def last_validation() -> tuple[MlflowClient, MlflowRun]:
+    client = MlflowClient(load_settings().mlflow_uri)
+    (experiment,) = client.search_experiments(filter_string="name = 'mirnet-validate'")
+    return client, client.search_runs([experiment.experiment_id])[0]
 
 
 def test_modified_data_stop_unless_allowed(
@@ -174,3 +187,7 @@ def test_modified_data_stop_unless_allowed(
     extra.unlink()
     with pytest.raises(DataError, match=extra.name):
         retrain(str(data), "demo", TINY)
+    # allowed, they come as far as the gate, and MLflow says what they are
+    with pytest.raises(GateRefused, match=extra.name):
+        retrain(str(data), "demo", TINY, allow_modified=True)
+    assert last_validation()[1].data.tags["mirnet.data_status"] == "modified"
