@@ -1,9 +1,11 @@
 """How a large image is best cut up: the figures and the picture of docs/inference.md.
 
     python benchmarks/tiling.py --model model [--pairs LOL/our485] [--picture docs/images/tiles.jpg]
+    python benchmarks/tiling.py --model model --all
 
-A photograph of the scikit-learn wheel, enlarged to 2 megapixels and darkened with sensor noise,
-goes through the network whole and in tiles whose global statistics come from different places.
+A photograph of the sample data, enlarged to 2 megapixels and darkened with sensor noise, goes
+through the network whole and in tiles whose global statistics come from different places. With
+--all every photograph does, whole and in tiles as the enhancer takes them.
 With pairs: what local statistics (TLC, Chu et al., ECCV 2022) do to PSNR.
 """
 
@@ -15,12 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import sklearn.datasets
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
 from mirnet.inference.padding import pad_to_multiple
@@ -56,8 +58,10 @@ def _window_means(x: Tensor, side: int, *, dim: int) -> Tensor:
     return means.index_select(dim, starts).to(x.dtype)
 
 
-def dark_photograph(name: str = "china.jpg", size: tuple[int, int] = SIZE) -> np.ndarray:
-    photo = Image.fromarray(sklearn.datasets.load_sample_image(name)).resize(size, Image.BICUBIC)
+def dark_photograph(name: str = "china", size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A photograph of the sample data, enlarged and darkened: (H, W, 3) uint8."""
+    (found,) = (photo for photo in PHOTOGRAPHS if photo.name == name)
+    photo = Image.fromarray(read_rgb(photograph_path(found))).resize(size, Image.BICUBIC)
     rng = np.random.default_rng(0)
     light = (np.asarray(photo) / 255.0) ** 2.2 * 0.1
     light = light + rng.normal(size=light.shape) * np.sqrt(light * 1e-3 + 1e-6)
@@ -118,6 +122,28 @@ def compare_tiles(
     return results, images
 
 
+def compare_photographs(model: nn.Module) -> dict[str, dict[str, float]]:
+    """Every photograph of the sample data: the tiled against the whole image."""
+    whole = Enhancer(model, precision="float32", compile=False)
+    whole.max_pixels = SIZE[0] * SIZE[1]
+    tiled = Enhancer(model, precision="float32", compile=False)
+    tiled.max_pixels, tiled.tile = TILE**2, TILE
+    rows = {}
+    for photo in PHOTOGRAPHS:
+        pixels = dark_photograph(photo.name)
+        images = whole(pixels), tiled(pixels)
+        steps = [
+            border_steps(image, step=TILE - 2 * tiled.halo, halo=tiled.halo) for image in images
+        ]
+        rows[photo.name] = {
+            "psnr_db": round(psnr(images[1], images[0]), 1),
+            "border_step_tiled": round(steps[1][0], 3),
+            "border_step_whole": round(steps[0][0], 3),
+        }
+        print(photo.name, rows[photo.name], flush=True)
+    return rows
+
+
 def local_statistics(model: nn.Module, pairs: Path, *, count: int) -> dict[str, float]:
     """Mean PSNR over the last pairs of the folder, with global and local statistics."""
     names = sorted(p.name for p in (pairs / "low").iterdir())[-count:]
@@ -156,9 +182,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5)
     parser.add_argument("--downscaled", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--all", action="store_true", help="every photograph of the sample data")
     parser.add_argument("--json", type=Path, default=Path("reports/benchmark-tiling.json"))
     options = parser.parse_args()
     model = load_model(options.model)
+    if options.all:
+        compare_photographs(model)
+        return
     results, images = compare_tiles(model, dark_photograph(), factors=options.downscaled)
     if options.picture:
         draw(images, options.picture)
