@@ -28,7 +28,8 @@ from flows.events import DATA_CHANGED, DRIFTED, PROMOTED, REFUSED, UNHEALTHY
 from flows.policy import exit_code_of
 from mirnet.errors import UsageError
 
-HEARTBEAT_S = 30
+SILENCE_S = 90
+"""Three heartbeats of a worker with PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30."""
 _BLOCK = "mirnet-alerts"
 _ENDS = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
 _HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -36,10 +37,14 @@ _QUIET = timedelta(hours=6)
 
 
 def automations(
-    *, retrain: UUID | None, enhance: UUID | None, alerts: UUID | None
+    *,
+    retrain: UUID | None,
+    enhance: UUID | None,
+    alerts: UUID | None,
+    silence_s: float = SILENCE_S,
 ) -> list[Automation]:
     """What should be there, given the ids of the deployments and of the notifier."""
-    wanted = [_crash_zombies()]
+    wanted = [_crash_zombies(silence_s)]
     if retrain is not None:
         wanted += [
             _run_on(DRIFTED, retrain, "mirnet: retrain after drift"),
@@ -52,11 +57,11 @@ def automations(
     return wanted
 
 
-def _crash_zombies() -> Automation:
+def _crash_zombies(silence_s: float) -> Automation:
     """A run whose process died without a word: a lost host, an out-of-memory kill."""
     return Automation(
         name="mirnet: crash runs that went silent",
-        description="No heartbeat for three intervals and no end: the process is gone.",
+        description=f"No heartbeat for {silence_s:.0f} s and no end: the process is gone.",
         trigger=EventTrigger(
             after={_HEARTBEAT},
             expect={_HEARTBEAT} | _ENDS,
@@ -64,7 +69,7 @@ def _crash_zombies() -> Automation:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(seconds=3 * HEARTBEAT_S),
+            within=timedelta(seconds=silence_s),
         ),
         actions=[
             ChangeFlowRunState(
@@ -144,7 +149,9 @@ def notifier(address: str) -> NotificationBlock:
     )
 
 
-def apply(*, deployment: str = "process", webhook: str | None = None) -> list[str]:
+def apply(
+    *, deployment: str = "process", webhook: str | None = None, silence_s: float = SILENCE_S
+) -> list[str]:
     """Create or update all automations on the server in force; returns their names."""
     alerts = cast(UUID, notifier(webhook).save(_BLOCK, overwrite=True)) if webhook else None
     with get_client(sync_client=True) as client:
@@ -152,6 +159,7 @@ def apply(*, deployment: str = "process", webhook: str | None = None) -> list[st
             retrain=_deployment(client, f"retrain/{deployment}"),
             enhance=_deployment(client, f"enhance/{deployment}"),
             alerts=alerts,
+            silence_s=silence_s,
         )
         for automation in wanted:
             for existing in client.read_automations_by_name(automation.name):
@@ -183,11 +191,21 @@ def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.automations", description=__doc__)
     parser.add_argument("--deployment", default="process", help="name of the deployments to run")
     parser.add_argument("--webhook-file", type=Path, help="file that holds the webhook's address")
+    parser.add_argument(
+        "--silence",
+        type=float,
+        default=SILENCE_S,
+        metavar="SECONDS",
+        help="without a heartbeat, after which a run counts as dead; more than the workers' "
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY [%(default)s]",
+    )
     options = parser.parse_args(arguments)
 
     def run() -> None:
         webhook = _read_webhook(options.webhook_file)
-        for name in apply(deployment=options.deployment, webhook=webhook):
+        for name in apply(
+            deployment=options.deployment, webhook=webhook, silence_s=options.silence
+        ):
             print(name)
 
     return exit_code_of(run)
