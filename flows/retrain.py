@@ -8,9 +8,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.transactions import Transaction, transaction
@@ -22,6 +28,7 @@ from mirnet import stages
 from mirnet.errors import GateRefused
 from mirnet.results import (
     DataVersion,
+    EpochMetrics,
     EvaluationResult,
     PromotionResult,
     RetrainResult,
@@ -73,6 +80,14 @@ def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
 @io_task("train")
 def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> TrainResult:
     """Ray Train. A retry resumes from the last checkpoint, since the run name stays."""
+    num_epochs = run.params.train.num_epochs
+    bar = create_progress_artifact(0.0, key="training", description=f"{num_epochs} epochs")
+    assert isinstance(bar, UUID)
+
+    def progress(epoch: EpochMetrics) -> None:
+        done = 100 * (epoch.epoch + 1) / num_epochs
+        update_progress_artifact(bar, progress=done, description=epoch.describe(num_epochs))
+
     return stages.train(
         Path(data),
         run,
@@ -80,6 +95,7 @@ def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> T
         validation=validation,
         model_dir=run.settings.workspace / "models" / run_name,
         run_name=run_name,
+        progress=progress,
     )
 
 

@@ -101,6 +101,18 @@ class TrainParams(Section):
         {"charbonnier": 1.0}, min_length=1, description="loss terms and their weights"
     )
     charbonnier_eps: float = Field(1e-3, gt=0, description="epsilon of the Charbonnier loss")
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="weights to start from, of the same architecture: a model folder, a published "
+        "checkpoint or models:/NAME@ALIAS",
+    )
+    distill_from: str | None = Field(
+        None,
+        min_length=1,
+        description="a teacher whose output is learned besides the reference, usually larger; "
+        "written as init_from",
+    )
     distill_weight: float = Field(
         1.0, gt=0, description="weight of the distance to the teacher's output, where one is given"
     )
@@ -108,11 +120,19 @@ class TrainParams(Section):
         None, gt=0, lt=1, description="moving average of the weights, scored and exported instead"
     )
     grad_clip: float | None = Field(None, gt=0, description="clip the gradient norm at this value")
-    precision: Literal["float32", "bf16", "auto"] = Field(
-        "float32", description="autocast; auto: bf16 where the hardware has it"
+    precision: Literal["float32", "bf16", "fp16", "auto"] = Field(
+        "float32",
+        description="autocast; fp16 with a loss scaler; auto: bf16 where the hardware has it",
     )
     compile: bool = Field(False, description="torch.compile the repeated blocks")
     validate_every: int = Field(1, ge=1, description="epochs; the last is always validated")
+    samples_every: int | None = Field(
+        2,
+        ge=1,
+        description="validations between sample pictures in MLflow, and at the end; none: no "
+        "pictures",
+    )
+    num_samples: int = Field(3, ge=1, le=32, description="validation pairs that are pictured")
     early_stop: int | None = Field(
         None, ge=1, description="validated epochs without a new best after which training ends"
     )

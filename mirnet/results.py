@@ -116,6 +116,34 @@ class EpochMetrics(Result):
     cpu_s: float = Field(default=0.0, description="core seconds of the epoch, over all workers")
     gpu_s: float = Field(default=0.0, description="card seconds of the epoch, over all workers")
 
+    def describe(self, num_epochs: int) -> str:
+        """The epoch in one line, with what is left of the run."""
+        psnr = self.val_psnr
+        score = "not validated" if psnr is None else f"validation {psnr:.2f} dB"
+        left = self.seconds * (num_epochs - self.epoch - 1)
+        return (
+            f"epoch {self.epoch + 1}/{num_epochs}: loss {self.train_loss:.4f}, {score}, "
+            f"{self.patches_per_s or 0:.1f} patches/s, about {left:.0f} s left"
+        )
+
+
+class SamplePicture(Result):
+    """A validation pair as the network of some epoch sees it."""
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    epoch: int
+    pair: str
+    jpeg: bytes = Field(description="low, enhanced and reference side by side")
+
+
+class NodeUsage(Result):
+    """How busy a node of a training run is, at the end of an epoch."""
+
+    epoch: int
+    node: str = Field(description="its address")
+    values: dict[str, float] = Field(description="by MLflow's names of system metrics")
+
 
 class TrainResult(Result):
     """What `mirnet train` leaves behind."""

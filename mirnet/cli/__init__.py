@@ -88,11 +88,15 @@ def train(
 ) -> None:
     """Train MIRNet on the training pairs; the best weights by validation PSNR are kept."""
     from mirnet import stages
-    from mirnet.cli.show import show_training
+    from mirnet.cli.show import show_training, training_progress
 
     run = stages.open_run(params, set_)
     version = stages.check_version(data, allow_modified=allow_modified)
-    show_training(stages.train(data, run, version=version, model_dir=out, run_name=run_name))
+    with training_progress(run.params.train.num_epochs) as progress:
+        result = stages.train(
+            data, run, version=version, model_dir=out, run_name=run_name, progress=progress
+        )
+    show_training(result)
 
 
 @app.command()

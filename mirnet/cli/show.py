@@ -23,6 +23,7 @@ from rich.text import Text
 from mirnet.results import (
     Cost,
     EnhanceResult,
+    EpochMetrics,
     EvaluationResult,
     PromotionResult,
     TrainResult,
@@ -146,6 +147,30 @@ def enhancement_progress() -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("enhance", total=None)
         yield lambda ended, todo: progress.update(task, completed=ended, total=todo)
+
+
+@contextmanager
+def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None]]:
+    """A bar with loss, PSNR, patches a second and time left; nothing where there is no terminal."""
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=num_epochs)
+        best = float("-inf")
+
+        def show(metrics: EpochMetrics) -> None:
+            nonlocal best
+            best = max(best, metrics.val_psnr or best)
+            text = f"loss {metrics.train_loss:.4f}, best {best:.2f} dB"
+            text += f", {metrics.patches_per_s or 0:.1f} patches/s"
+            progress.update(task, completed=metrics.epoch + 1, description=text)
+
+        yield show
 
 
 def show_plan(plan: Plan) -> None:

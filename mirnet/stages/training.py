@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mirnet.cost import of_training
-from mirnet.results import DataVersion, TrainResult, ValidationResult
+from mirnet.results import DataVersion, EpochMetrics, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
-from mirnet.stages.models import PROFILE
+from mirnet.stages.models import PROFILE, OpenedModel, open_model
 from mirnet.stages.run import Run
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,16 @@ def train(
     model_dir: Path,
     validation: ValidationResult | None = None,
     run_name: str | None = None,
+    progress: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainResult:
     """Train on the scenes that validation left for training; one MLflow run a run name.
 
+    ``progress`` is called in this process once an epoch.
+
     Raises:
         GateRefused: the data do not pass validation.
+        UsageError: ``train.init_from`` or ``train.distill_from`` is no model.
+        WeightsError: it is one that cannot be used here.
         ServiceError: MLflow, Ray or the checkpoint store cannot be reached.
     """
     from mirnet.tracking import EpochLogger, check_tracking, track
@@ -38,6 +44,10 @@ def train(
     validation = validation or passed_validation(data, run, version)
     splits = validation.splits
     name = run_name or f"{run.params.preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    start, teacher = (
+        open_model(source, run) if source else None
+        for source in (run.params.train.init_from, run.params.train.distill_from)
+    )
     log.info("training run %s; the same name resumes it", name)
     with track(
         run.settings, purpose="train", name=name, key=name, tags=run_tags(run, version)
@@ -47,7 +57,9 @@ def train(
         tracked.log_text(json.dumps(splits, indent=2), "splits.json")
         if validation.docs_path and Path(validation.docs_path).is_file():
             tracked.log_file(Path(validation.docs_path).parent, "validation")
-        pending = run.settings.workspace / "pending" / f"{tracked.run_id}.jsonl"
+        tracked.set_tags({"mirnet.init_from": _origin(start), "mirnet.teacher": _origin(teacher)})
+        pending = (run.settings.workspace / "pending").resolve()
+        uri, run_id = run.settings.mlflow_uri, tracked.run_id
         result = train_model(
             root=data,
             train_ids=splits["train"],
@@ -57,8 +69,13 @@ def train(
             digest=version.digest,
             run_name=name,
             model_dir=model_dir,
-            on_epoch=EpochLogger(run.settings.mlflow_uri, tracked.run_id, pending.resolve()),
-            mlflow_run_id=tracked.run_id,
+            on_epoch=EpochLogger(uri, run_id, pending / f"{run_id}.jsonl"),
+            on_progress=progress,
+            # another process than that of the epochs, so another file to wait in
+            on_extra=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
+            mlflow_run_id=run_id,
+            init_from=start.folder if start else None,
+            distill_from=teacher.folder if teacher else None,
         )
         write_profile(data, splits["train"], model_dir)
         cost = of_training(run.settings, result.history)
@@ -68,6 +85,14 @@ def train(
         tracked.log_file(model_dir, "model")
     result.save(run.report("train"))
     return result
+
+
+def _origin(model: OpenedModel | None) -> str | None:
+    """A model that training began from or learned from, as a tag: name, version, weights."""
+    if model is None:
+        return None
+    known = (model.name, model.version and f"version {model.version}", model.weights_digest)
+    return " ".join(part for part in known if part)
 
 
 def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:

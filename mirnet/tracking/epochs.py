@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirnet.results import EpochMetrics
-from mirnet.tracking.journal import Journal, Metrics
+from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.tracking.journal import File, Journal, Metrics
 
 _NAMES = {
     "lr": "train/lr",
@@ -37,6 +38,22 @@ class EpochLogger:
 
     def __post_init__(self) -> None:
         self._journal = Journal(self.tracking_uri, self.pending_path)
+
+    def extra(self, extra: NodeUsage | SamplePicture) -> None:
+        """A sample picture, by its pair, or how busy a node is, among the system metrics."""
+        if isinstance(extra, SamplePicture):
+            self._picture(extra)
+            return
+        values = {f"system/{extra.node}/{key}": value for key, value in extra.values.items()}
+        self._journal.write(Metrics(run_id=self.run_id, values=values, step=extra.epoch))
+
+    def _picture(self, picture: SamplePicture) -> None:
+        with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
+            path = Path(folder) / "image.jpg"
+            path.write_bytes(picture.jpeg)
+            key = f"samples/{picture.pair}"
+            entry = File(run_id=self.run_id, path=path, image_key=key, step=picture.epoch)
+            self._journal.write(entry)
 
     def __call__(self, metrics: EpochMetrics) -> None:
         known = metrics.model_dump(exclude_none=True)

@@ -150,13 +150,15 @@ class File(_Entry):
     path: Path
     folder: str | None = None
     image_key: str | None = None
+    step: int = 0
 
     def send(self, client: MlflowClient) -> None:
         """Into the run's artifacts."""
         if self.image_key is not None:
             from mlflow import Image
 
-            client.log_image(self.run_id, Image(str(self.path)), key=self.image_key, step=0)
+            image = Image(str(self.path))
+            client.log_image(self.run_id, image, key=self.image_key, step=self.step)
         elif self.path.is_dir():
             client.log_artifacts(self.run_id, str(self.path), self.folder)
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mirnet.config import Settings
 from mirnet.params import Params
-from mirnet.results import EpochMetrics, TrainResult
+from mirnet.results import EpochMetrics, NodeUsage, SamplePicture, TrainResult
 
 IN_PROCESS = "in-process"
 
@@ -27,6 +27,8 @@ def train_model(
     run_name: str,
     model_dir: Path,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
+    on_progress: Callable[[EpochMetrics], None] | None = None,
+    on_extra: Callable[[NodeUsage | SamplePicture], None] | None = None,
     mlflow_run_id: str | None = None,
     init_from: Path | None = None,
     distill_from: Path | None = None,
@@ -41,6 +43,8 @@ def train_model(
         train_ids, val_ids: pair ids such as ``our485/1.png``; they must not overlap.
         digest: version of the data, kept in the result and in the checkpoints.
         on_epoch: called once an epoch, in the process that controls training; must pickle.
+        on_progress: the same in this process.
+        on_extra: sample pictures and the usage of nodes, in this process.
         mlflow_run_id: copied to the result.
         init_from: weights to start from, of the same architecture: a model folder or a published
             checkpoint. Ignored when the run already has a checkpoint.
@@ -65,6 +69,8 @@ def train_model(
         run_name=run_name,
         model_dir=model_dir,
         on_epoch=on_epoch,
+        on_progress=on_progress,
+        on_extra=on_extra,
         mlflow_run_id=mlflow_run_id,
         init_from=init_from,
         distill_from=distill_from,

@@ -11,13 +11,15 @@ from torch._inductor import cpp_builder, exc
 
 logger = logging.getLogger(__name__)
 
+Precision = Literal["float32", "bf16", "fp16", "auto"]
 
-def autocast_dtype(
-    precision: Literal["float32", "bf16", "auto"], device: torch.device
-) -> torch.dtype | None:
+
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
     """The type to compute in; None is float32. ``auto`` takes bf16 where hardware has it."""
     if precision == "float32":
         return None
+    if precision == "fp16":
+        return torch.float16
     return torch.bfloat16 if precision == "bf16" or _has_fast_bf16(device) else None
 
 

@@ -14,6 +14,7 @@ Sampling needs no state: it is a function of the seed and the step.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from mirnet.training.schedules import Schedule
 BEST = "best"
 _WEIGHTS, _EMA = "weights.safetensors", "ema.safetensors"
 _OPTIMIZER, _PROGRESS = "optimizer.pt", "progress.json"
+# what may differ in a resumed run: none of it changes a weight
+_FREE = {"samples_every", "num_samples", "checkpoint_every", "early_stop"}
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -52,6 +55,7 @@ class Progress(BaseModel):
     num_rollbacks: int = 0
     ema_updates: int = 0
     sums: list[float] = Field([], description="running sums of a begun epoch")
+    scaler: dict[str, Any] = Field({}, description="loss scaler of fp16")
 
 
 def fingerprint(job: Job) -> dict[str, Any]:
@@ -61,6 +65,7 @@ def fingerprint(job: Job) -> dict[str, Any]:
         f"{section}.{key}": value
         for section, values in sections.items()
         for key, value in values.model_dump(mode="json").items()
+        if key not in _FREE
     }
     return {"digest": job.digest, "num_train": len(job.train), **flat}
 
@@ -74,6 +79,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     ema: AveragedModel | None
+    scaler: torch.amp.GradScaler
     progress: Progress
     best: dict[str, Tensor] = field(default_factory=dict)
 
@@ -85,14 +91,15 @@ class TrainState:
         model: nn.Module = build(job.params.model)
         if job.initial is not None:
             model.load_state_dict(job.initial)
-        model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = on_device(model, device)
         optimizer = _OPTIMIZERS[recipe.optimizer](
             model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
         ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
         schedule = Schedule(recipe, total_steps=job.total_steps)
+        scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         progress = Progress(fingerprint=fingerprint(job))
-        return cls(job, model, optimizer, schedule, ema, progress)
+        return cls(job, model, optimizer, schedule, ema, scaler, progress)
 
     @property
     def scored(self) -> nn.Module:
@@ -113,9 +120,25 @@ class TrainState:
             group["lr"] = lr
         return lr
 
+    def clip(self) -> Tensor:
+        """Take the loss scale out of the gradients and clip them; their norm before that."""
+        self.scaler.unscale_(self.optimizer)
+        limit = self.job.params.train.grad_clip or math.inf
+        return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def lower_scale(self) -> bool:
+        """After gradients that are not finite: half the loss scale of fp16, if that can help."""
+        self.optimizer.zero_grad()
+        scale = self.scaler.get_scale()
+        if not self.scaler.is_enabled() or scale <= 1:
+            return False
+        self.scaler.update(scale / 2)
+        return True
+
     def update(self) -> None:
         """One optimiser step with the gradients at hand."""
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         self.progress.step += 1
         if self.ema is not None:
@@ -137,6 +160,7 @@ class TrainState:
     def save(self, folder: Path) -> None:
         """Write everything into an empty folder."""
         self.progress.schedule = self.schedule.state_dict()
+        self.progress.scaler = self.scaler.state_dict()
         save_file(copy_weights(self.model), folder / _WEIGHTS)
         if self.ema is not None:
             self.progress.ema_updates = int(self.ema.n_averaged)
@@ -162,9 +186,16 @@ class TrainState:
             self.ema.n_averaged.fill_(progress.ema_updates)
         self.optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, weights_only=True))
         self.schedule.load_state_dict(progress.schedule)
+        self.scaler.load_state_dict(progress.scaler)
         self.progress = progress
         if (folder / BEST).is_dir():
             self.best = copy_weights(load_model(folder / BEST))
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network, moved, in the layout that convolutions are fastest in."""
+    moved: nn.Module = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -10,15 +11,19 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mirnet.results import EpochMetrics
+from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
 from mirnet.training.store import CheckpointStore
+
+Extra = NodeUsage | SamplePicture
 
 
 class Context(Protocol):
     """One worker's view of a run."""
 
     rank: int
+    local_rank: int
     world_size: int
+    node: str
     device: torch.device
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -39,19 +44,28 @@ class Context(Protocol):
         Rank 0 gives the checkpoint folder, which then belongs to the context.
         """
 
+    def tell(self, extras: Sequence[Extra]) -> None:
+        """Hand pictures and figures of this worker to the run's listener; no barrier."""
+
 
 class InProcess:
     """One worker, no Ray."""
 
     rank = 0
+    local_rank = 0
     world_size = 1
 
     def __init__(
-        self, store: CheckpointStore, *listeners: Callable[[EpochMetrics], None] | None
+        self,
+        store: CheckpointStore,
+        *listeners: Callable[[EpochMetrics], None] | None,
+        on_extra: Callable[[Extra], None] | None = None,
     ) -> None:
+        self.node = socket.gethostname()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._store = store
         self._listeners = [listener for listener in listeners if listener is not None]
+        self._on_extra = on_extra
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -74,3 +88,8 @@ class InProcess:
             return
         for listener in self._listeners:
             listener(metrics)
+
+    def tell(self, extras: Sequence[Extra]) -> None:
+        if self._on_extra is not None:
+            for extra in extras:
+                self._on_extra(extra)

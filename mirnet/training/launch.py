@@ -8,11 +8,12 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from mirnet.config import Settings
+from mirnet.config import Settings, use_kernel_cache
 from mirnet.data.loading import load_pairs
 from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.models import build, load_model, num_parameters, read_checkpoint
@@ -20,9 +21,9 @@ from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.training import IN_PROCESS
 from mirnet.training.checkpoints import BEST, Progress, copy_weights, read_progress
-from mirnet.training.context import InProcess
+from mirnet.training.context import Extra, InProcess
 from mirnet.training.job import Job
-from mirnet.training.loop import describe, fit
+from mirnet.training.loop import fit
 from mirnet.training.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
@@ -40,6 +41,8 @@ def launch(
     run_name: str,
     model_dir: Path,
     on_epoch: Callable[[EpochMetrics], None] | None,
+    on_progress: Callable[[EpochMetrics], None] | None,
+    on_extra: Callable[[Extra], None] | None,
     mlflow_run_id: str | None,
     init_from: Path | None,
     distill_from: Path | None,
@@ -59,7 +62,16 @@ def launch(
         teacher=_read_network(distill_from).eval() if distill_from else None,
     )
 
-    num_workers, uri, checkpoint = _run(job, settings, run_name, on_epoch)
+    if params.train.compile:
+        use_kernel_cache((settings.cache_dir or settings.workspace / "cache").resolve() / "kernels")
+
+    def tell(metrics: EpochMetrics) -> None:
+        logger.info("%s", metrics.describe(params.train.num_epochs))
+        if on_progress is not None:
+            on_progress(metrics)
+
+    listeners = Listeners(on_epoch, tell, on_extra)
+    num_workers, uri, checkpoint = _run(job, settings, run_name, listeners)
     with checkpoint as folder:
         progress = export_best(folder, model_dir)
     return TrainResult(
@@ -77,33 +89,46 @@ def launch(
     )
 
 
+@dataclass(frozen=True)
+class Listeners:
+    """Who hears of a run: ``epoch`` where training is controlled, the others in this process."""
+
+    epoch: Callable[[EpochMetrics], None] | None
+    progress: Callable[[EpochMetrics], None]
+    extra: Callable[[Extra], None] | None
+
+
 def _run(
-    job: Job,
-    settings: Settings,
-    run_name: str,
-    on_epoch: Callable[[EpochMetrics], None] | None,
+    job: Job, settings: Settings, run_name: str, listeners: Listeners
 ) -> tuple[int, str, AbstractContextManager[Path | None]]:
     """Train where the settings say: number of workers, where checkpoints are, the last one."""
-
-    def log(metrics: EpochMetrics) -> None:
-        logger.info("%s", describe(metrics, job.params.train.num_epochs))
-
     if settings.ray_address == IN_PROCESS:
         filesystem, path = open_filesystem(settings)
         store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
-        fit(InProcess(store, on_epoch, log), job)
+        context = InProcess(store, listeners.epoch, listeners.progress, on_extra=listeners.extra)
+        fit(context, job)
         return 1, store.uri, store.latest()
     if settings.ray_address and settings.ray_address.startswith(("http://", "https://")):
         from mirnet.training.ray_jobs import run_job
 
         outcome = run_job(
-            job, settings=settings, run_name=run_name, on_epoch=on_epoch, on_progress=log
+            job,
+            settings=settings,
+            run_name=run_name,
+            on_epoch=listeners.epoch,
+            on_progress=listeners.progress,
+            on_extra=listeners.extra,
         )
         return outcome.num_workers, outcome.checkpoint_uri, outcome.checkpoint()
     from mirnet.training.ray_launcher import launch_training
 
     result = launch_training(
-        job, settings=settings, run_name=run_name, on_epoch=on_epoch, on_progress=log
+        job,
+        settings=settings,
+        run_name=run_name,
+        on_epoch=listeners.epoch,
+        on_progress=listeners.progress,
+        on_extra=listeners.extra,
     )
     return result.num_workers, result.checkpoint_uri, result.checkpoint()
 

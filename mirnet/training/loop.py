@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,14 +14,16 @@ from torch import Tensor, nn
 
 from mirnet.errors import TrainingError
 from mirnet.results import EpochMetrics
+from mirnet.training import samples
 from mirnet.training.acceleration import autocast_dtype, compile_blocks
 from mirnet.training.batches import Batches
-from mirnet.training.checkpoints import TrainState
+from mirnet.training.checkpoints import TrainState, on_device
 from mirnet.training.context import Context
 from mirnet.training.job import Job
 from mirnet.training.losses import charbonnier, combined
 from mirnet.training.meter import Meter
 from mirnet.training.sampling import Sampler
+from mirnet.training.usage import NodeMonitor
 from mirnet.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,16 @@ def fit(context: Context, job: Job) -> None:
         if folder is not None:
             state.load(folder)
             logger.info("going on at step %d", state.progress.step)
+    networks = [state.model]
+    if job.teacher is not None:
+        networks.append(on_device(job.teacher.requires_grad_(False), context.device))
     if recipe.compile:
-        compile_blocks(state.model)
-    step_of = StepOf(context, job, context.wrap(state.model))
+        for network in networks:
+            compile_blocks(network)
+    step_of = StepOf(context, job, context.wrap(state.model), state.scaler)
     sampler = Sampler(recipe, num_pairs=len(job.train), total_steps=job.total_steps)
     meter = Meter(context, state.progress.sums)
+    monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
     undo = Undo(state) if recipe.on_nonfinite == "rollback" else None
 
     with open_batches(context, job, sampler) as batches, memory_advice():
@@ -56,8 +62,10 @@ def fit(context: Context, job: Job) -> None:
             low, high = batches.take(step)
             lr = state.set_lr()
             losses, errors = step_of(low, high, batch_size=sampler.plan(step).batch_size)
-            norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.grad_clip or math.inf)
+            norm = state.clip()
             if not torch.isfinite(norm):  # equal on all workers, as gradients are averaged
+                if state.lower_scale():  # the same batch once more
+                    continue
                 blame = f"step {step}: the gradient is not finite; its batch held "
                 blame += ", ".join(batches.names(step))
                 meter = go_back(context, state, undo, blame)
@@ -68,6 +76,8 @@ def fit(context: Context, job: Job) -> None:
             done = state.progress.step
             if done % job.steps_per_epoch == 0:
                 metrics = end_epoch(context, state, meter, lr=lr, waited_s=batches.waited_s)
+                if monitor is not None:
+                    context.tell([monitor.read(metrics.epoch)])
                 batches.waited_s = 0.0
                 context.report(metrics, write_checkpoint(context, state))
             elif recipe.checkpoint_every and done % recipe.checkpoint_every == 0:
@@ -85,6 +95,7 @@ class StepOf:
     context: Context
     job: Job
     model: nn.Module
+    scaler: torch.amp.GradScaler
 
     def __call__(self, low: Tensor, high: Tensor, *, batch_size: int) -> tuple[Tensor, Tensor]:
         """Leave the gradient of the mean loss over the global batch in the parameters.
@@ -103,7 +114,7 @@ class StepOf:
                 loss = combined(output, y, recipe)
                 if self.job.teacher is not None:
                     loss = loss + recipe.distill_weight * self._distance(output, x)
-                torch.autograd.backward(loss.sum() * weight)
+                torch.autograd.backward(self.scaler.scale(loss.sum() * weight))
             losses.append(loss.detach())
             errors.append((output.detach().clamp(0, 1) - y).square().mean(dim=(1, 2, 3)))
         return torch.cat(losses), torch.cat(errors)
@@ -142,7 +153,6 @@ def go_back(context: Context, state: TrainState, undo: Undo | None, blame: str) 
     if undo is None or state.progress.num_rollbacks == MAX_ROLLBACKS:
         raise TrainingError(f"{blame}. Lower train.lr, set train.grad_clip, or look at these pairs")
     undo.apply(state)
-    state.optimizer.zero_grad()
     logger.warning("%s; back to step %d with half the learning rate", blame, state.progress.step)
     return Meter(context, state.progress.sums)
 
@@ -164,24 +174,18 @@ def end_epoch(
         patches_per_s=means.patches / train_s,
         wait_share=waited_s / train_s,
     )
-    if (epoch + 1) % job.params.train.validate_every == 0 or done == job.total_steps:
-        scores = validate(context, state.scored, job.val, precision=job.params.train.precision)
+    recipe, last = job.params.train, done == job.total_steps
+    if last or (epoch + 1) % recipe.validate_every == 0:
+        pictured = samples.wanted(recipe, epoch=epoch, last=last)
+        keep = samples.chosen(len(job.val), recipe.num_samples) if pictured else ()
+        scores = validate(context, state.scored, job.val, precision=recipe.precision, keep=keep)
         metrics = metrics.model_copy(update=scores.means())
+        context.tell(samples.pictures(epoch, job.val, scores.outputs))
     metrics = metrics.model_copy(update={"seconds": meter.seconds} | meter.busy())
     state.end_epoch(metrics)
     state.progress.sums = []
     meter.reset()
     return metrics
-
-
-def describe(metrics: EpochMetrics, num_epochs: int) -> str:
-    """An epoch in one line."""
-    score = "not validated" if metrics.val_psnr is None else f"validation {metrics.val_psnr:.2f} dB"
-    left = metrics.seconds * (num_epochs - metrics.epoch - 1)
-    return (
-        f"epoch {metrics.epoch + 1}/{num_epochs}: loss {metrics.train_loss:.4f}, {score}, "
-        f"{metrics.patches_per_s:.1f} patches/s, about {left:.0f} s left"
-    )
 
 
 def write_checkpoint(context: Context, state: TrainState) -> Path | None:

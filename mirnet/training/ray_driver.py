@@ -11,12 +11,14 @@ from pyarrow import fs
 
 from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError
-from mirnet.results import EpochMetrics
+from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.training.context import Extra
 from mirnet.training.parcel import receive_job
 from mirnet.training.store import open_filesystem, storage_errors
 
 EPOCH_MARK, ERROR_MARK, WORKERS_MARK = "mirnet-epoch ", "mirnet-error ", "mirnet-workers "
-RESULT = "result"
+USAGE_MARK, PICTURE_MARK = "mirnet-usage ", "mirnet-picture "
+RESULT, PICTURES = "result", "pictures"
 
 
 def drive(run_name: str, settings: Settings) -> int:
@@ -28,17 +30,35 @@ def drive(run_name: str, settings: Settings) -> int:
 
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
+
+    def say_extra(extra: Extra) -> None:
+        if isinstance(extra, NodeUsage):
+            _say(USAGE_MARK + extra.model_dump_json())
+        else:
+            _say(PICTURE_MARK + leave_picture(extra, filesystem, f"{path}/{PICTURES}"))
+
     outcome = launch_training(
         receive_job(filesystem, f"{path}/job"),
         settings=settings,
         run_name=run_name,
         on_epoch=None,
         on_progress=_say_epoch,
+        on_extra=say_extra,
     )
     with outcome.checkpoint() as folder, storage_errors(path):
         filesystem.create_dir(f"{path}/{RESULT}", recursive=True)
         fs.copy_files(str(folder), f"{path}/{RESULT}", fs.LocalFileSystem(), filesystem)
     return outcome.num_workers
+
+
+def leave_picture(picture: SamplePicture, filesystem: fs.FileSystem, folder: str) -> str:
+    """Put a picture on the store, too large for a log; its path."""
+    path = f"{folder}/{picture.epoch:05d}-{picture.pair.replace('/', '-')}.json"
+    with storage_errors(path):
+        filesystem.create_dir(folder, recursive=True)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(picture.model_dump_json().encode())
+    return path
 
 
 def _say(line: str) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import requests
@@ -23,11 +23,19 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import mirnet
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, TrainingError, UsageError
-from mirnet.results import EpochMetrics
+from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.parcel import send_job
-from mirnet.training.ray_driver import EPOCH_MARK, ERROR_MARK, RESULT, WORKERS_MARK
-from mirnet.training.store import open_filesystem, storage_errors, uri_of
+from mirnet.training.ray_driver import (
+    EPOCH_MARK,
+    ERROR_MARK,
+    PICTURE_MARK,
+    RESULT,
+    USAGE_MARK,
+    WORKERS_MARK,
+)
+from mirnet.training.store import open_filesystem, read_text, storage_errors, uri_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +67,7 @@ def run_job(
     run_name: str,
     on_epoch: Callable[[EpochMetrics], None] | None,
     on_progress: Callable[[EpochMetrics], None] | None,
+    on_extra: Callable[[Extra], None] | None,
 ) -> JobOutcome:
     """Submit the training or follow the one under way; ends the job when interrupted.
 
@@ -78,14 +87,14 @@ def run_job(
     client = _connect(address)
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
-    listeners = [listener for listener in (on_epoch, on_progress) if listener is not None]
+    follower = _Follower([on_epoch, on_progress], on_extra, filesystem)
     submission_id = _under_way(client, run_name)
     if submission_id is None:
         send_job(job, filesystem, f"{path}/job")
         submission_id = _submit(client, settings, run_name)
     logger.info("following job %s on %s", submission_id, address)
     try:
-        log = _follow(client, submission_id, listeners)
+        log = _follow(client, submission_id, follower)
     except (KeyboardInterrupt, SystemExit):
         client.stop_job(submission_id)
         raise
@@ -137,21 +146,43 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> s
     return submitted
 
 
-def _follow(
-    client: JobSubmissionClient,
-    submission_id: str,
-    listeners: list[Callable[[EpochMetrics], None]],
-) -> str:
-    """Hand on each epoch until the job ends; returns the whole log."""
-    seen = 0
+@dataclass
+class _Follower:
+    """Hands on what a job's log says, each line once."""
+
+    epoch_listeners: list[Callable[[EpochMetrics], None] | None]
+    on_extra: Callable[[Extra], None] | None
+    filesystem: fs.FileSystem
+    _seen: dict[str, int] = field(default_factory=dict)
+
+    def hear(self, log: str) -> None:
+        """The log so far."""
+        for line in self._fresh(log, EPOCH_MARK):
+            for listener in self.epoch_listeners:
+                if listener is not None:
+                    listener(EpochMetrics.model_validate_json(line))
+        if self.on_extra is None:
+            return
+        for line in self._fresh(log, USAGE_MARK):
+            self.on_extra(NodeUsage.model_validate_json(line))
+        for path in self._fresh(log, PICTURE_MARK):
+            with storage_errors(path):
+                text = read_text(self.filesystem, path)
+            if text is not None:
+                self.on_extra(SamplePicture.model_validate_json(text))
+
+    def _fresh(self, log: str, mark: str) -> list[str]:
+        lines = _marked(log, mark)
+        start, self._seen[mark] = self._seen.get(mark, 0), len(lines)
+        return lines[start:]
+
+
+def _follow(client: JobSubmissionClient, submission_id: str, follower: _Follower) -> str:
+    """Hand on the job's news until it ends; returns the whole log."""
     while True:
         ended = client.get_job_status(submission_id) not in _ALIVE
         log: str = client.get_job_logs(submission_id)
-        epochs = _marked(log, EPOCH_MARK)
-        for line in epochs[seen:]:
-            for listener in listeners:
-                listener(EpochMetrics.model_validate_json(line))
-        seen = len(epochs)
+        follower.hear(log)
         if ended:
             return log
         time.sleep(POLL_S)

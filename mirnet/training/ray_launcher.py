@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,9 +26,11 @@ from torch.nn.parallel import DistributedDataParallel
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, TrainingError
 from mirnet.results import EpochMetrics
+from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
 from mirnet.training.pairs import PackedPairs
+from mirnet.training.ray_nodes import check_shared, on_this_node
 from mirnet.training.ray_session import ray_session
 from mirnet.training.store import open_filesystem, uri_of
 
@@ -56,10 +58,11 @@ def launch_training(
     run_name: str,
     on_epoch: Callable[[EpochMetrics], None] | None,
     on_progress: Callable[[EpochMetrics], None] | None = None,
+    on_extra: Callable[[Extra], None] | None = None,
 ) -> Outcome:
     """Run the loop on ``settings.num_workers`` Ray workers.
 
-    ``on_epoch`` is called in the controller's process, ``on_progress`` in this one.
+    ``on_epoch`` is called in the controller's process, the others in this one.
 
     Raises:
         ServiceError: Ray or the checkpoint store does not answer; names the address.
@@ -71,10 +74,11 @@ def launch_training(
     local = isinstance(filesystem, fs.LocalFileSystem)
     num_cpus = max(os.cpu_count() or 1, most)
     with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
-        epochs = Queue(actor_options={"num_cpus": 0})
+        check_shared(filesystem, path)
+        news = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"job": _SharedJob.of(job)},
+            train_loop_config={"job": _SharedJob.of(job), "news": news if on_extra else None},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
                 use_gpu=ray.cluster_resources().get("GPU", 0) >= least,
@@ -85,11 +89,11 @@ def launch_training(
                 storage_filesystem=None if local else filesystem,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[EpochCallback(epochs, on_epoch)],
+                callbacks=[EpochCallback(news, on_epoch)],
             ),
         )
         try:
-            result = _fit_in_thread(trainer, epochs, on_progress)
+            result = _fit_in_thread(trainer, news, on_progress, on_extra)
         except ray.train.TrainingFailedError as error:
             raise TrainingError(_first_reason(error)) from error
         except ray.exceptions.RayError as error:
@@ -104,9 +108,12 @@ def launch_training(
 
 
 def _fit_in_thread(
-    trainer: TorchTrainer, epochs: Queue, on_progress: Callable[[EpochMetrics], None] | None
+    trainer: TorchTrainer,
+    news: Queue,
+    on_progress: Callable[[EpochMetrics], None] | None,
+    on_extra: Callable[[Extra], None] | None,
 ) -> ray.train.Result:
-    """Run to the end, handing on each epoch here.
+    """Run to the end, handing on what workers and controller tell.
 
     In the main thread Ray Train would take over Ctrl-C and exit the process.
     """
@@ -119,11 +126,14 @@ def _fit_in_thread(
             outcome.set_exception(error)
 
     Thread(target=run, name="ray-train", daemon=True).start()
-    while not outcome.done() or not epochs.empty():
+    while not outcome.done() or not news.empty():
         with suppress(Empty):
-            epoch = epochs.get(timeout=0.5)
-            if on_progress is not None:
-                on_progress(epoch)
+            item = news.get(timeout=0.5)
+            if not isinstance(item, EpochMetrics):
+                assert on_extra is not None
+                on_extra(item)
+            elif on_progress is not None:
+                on_progress(item)
     return outcome.result()
 
 
@@ -156,7 +166,7 @@ def _without_pixels(pairs: PackedPairs) -> PackedPairs:
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
     """What each worker runs. Errors that a restart cannot heal are returned, not raised."""
-    context = RayContext()
+    context = RayContext(config["news"])
     context.share_cores()
     try:
         fit(context, config["job"].open())
@@ -170,10 +180,13 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 class RayContext:
     """A Ray Train worker as the loop sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, news: Queue | None) -> None:
         train_context = ray.train.get_context()
+        self._news = news
         self.rank: int = train_context.get_world_rank()
         self.world_size: int = train_context.get_world_size()
+        self.local_rank: int = train_context.get_local_rank()
+        self.node: str = ray.util.get_node_ip_address()
         self._local_world_size: int = train_context.get_local_world_size()
         self.device: torch.device = get_device()
 
@@ -215,12 +228,17 @@ class RayContext:
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
         )
 
+    def tell(self, extras: Sequence[Extra]) -> None:
+        """Hand pictures and figures of this worker to the driver; no barrier."""
+        if self._news is not None and extras:
+            self._news.put_nowait_batch(list(extras))
+
 
 class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
     """Hands each epoch to the driver and to the caller's function, in the controller's process."""
 
-    def __init__(self, epochs: Queue, on_epoch: Callable[[EpochMetrics], None] | None) -> None:
-        self._epochs = epochs
+    def __init__(self, news: Queue, on_epoch: Callable[[EpochMetrics], None] | None) -> None:
+        self._news = news
         self._on_epoch = on_epoch
 
     def after_report(
@@ -234,7 +252,7 @@ class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
         if values is None:
             return
         epoch = EpochMetrics.model_validate(values)
-        self._epochs.put(epoch)
+        self._news.put(epoch)
         if self._on_epoch is not None:
             self._on_epoch(epoch)
 

@@ -16,6 +16,7 @@ from mirnet.errors import StorageError, UsageError
 
 _LATEST = "latest"
 _PREFIX = "checkpoint_"
+_ATTEMPTS = 20  # with pauses that grow to 20 seconds
 
 
 def open_filesystem(settings: Settings) -> tuple[fs.FileSystem, str]:
@@ -26,23 +27,34 @@ def open_filesystem(settings: Settings) -> tuple[fs.FileSystem, str]:
     """
     uri = settings.checkpoints
     if uri.startswith("s3://"):
-        return _s3(settings), uri.removeprefix("s3://").rstrip("/")
+        return PatientS3(settings.s3_endpoint_url), uri.removeprefix("s3://").rstrip("/")
     if "://" in uri:
         raise UsageError(f"MIRNET_STORAGE_URI {uri}: a path or s3://bucket/prefix is needed")
     return fs.LocalFileSystem(), str(Path(uri).resolve())
 
 
-def _s3(settings: Settings) -> fs.S3FileSystem:
-    endpoint = settings.s3_endpoint_url or ""
-    scheme, _, host = endpoint.rpartition("://")
-    return fs.S3FileSystem(
-        endpoint_override=host or None,
-        scheme=scheme or "https",
-        region="us-east-1" if endpoint else None,
-        allow_bucket_creation=False,
-        connect_timeout=10,
-        request_timeout=60,
-    )
+class PatientS3(fs.S3FileSystem):  # type: ignore[misc]
+    """S3 whose refusals for a while are waited out, two to three minutes of them.
+
+    pyarrow's own pickle would drop timeouts and patience on the way to a worker. Credentials
+    are those of the process that it is used in.
+    """
+
+    def __init__(self, endpoint: str | None) -> None:
+        self._endpoint = endpoint
+        scheme, _, host = (endpoint or "").rpartition("://")
+        super().__init__(
+            endpoint_override=host or None,
+            scheme=scheme or "https",
+            region="us-east-1" if endpoint else None,
+            allow_bucket_creation=False,
+            connect_timeout=10,
+            request_timeout=60,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        )
+
+    def __reduce__(self) -> tuple[type[PatientS3], tuple[str | None]]:
+        return PatientS3, (self._endpoint,)
 
 
 def uri_of(filesystem: fs.FileSystem, path: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
-from mirnet.training.acceleration import autocast_dtype
+from mirnet.training.acceleration import Precision, autocast_dtype
 from mirnet.training.context import Context
 from mirnet.training.pairs import PackedPairs, Pixels
 
@@ -19,11 +19,15 @@ _MULTIPLE = 16  # a multiple of every network's size multiple
 
 @dataclass(frozen=True)
 class Scores:
-    """Values of each validation image, float64 (N,), equal on all workers."""
+    """Values of each validation image, float64 (N,), equal on all workers.
+
+    ``outputs`` are the kept images that this worker scored, uint8 (1, 3, H, W) by their index.
+    """
 
     loss: Tensor
     psnr: Tensor
     ssim: Tensor
+    outputs: dict[int, Tensor] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Means over the images, by the names of :class:`~mirnet.results.EpochMetrics`."""
@@ -40,9 +44,15 @@ def validate(
     model: nn.Module,
     pairs: PackedPairs,
     *,
-    precision: Literal["float32", "bf16", "auto"],
+    precision: Precision,
+    keep: Collection[int] = (),
 ) -> Scores:
-    """L1 on the raw output, PSNR and SSIM on 8-bit images, of every pair."""
+    """L1 on the raw output, PSNR and SSIM on 8-bit images, of every pair.
+
+    Args:
+        keep: indices of the pairs whose output is kept.
+    """
+    outputs = {}
     autocast = autocast_dtype(precision, context.device)
     model.eval()
     table = torch.zeros(3, len(pairs), dtype=torch.float64, device=context.device)
@@ -53,8 +63,11 @@ def validate(
         table[0, index] = (output - high).abs().mean()
         table[1, index] = psnr_per_image(*eight_bit, data_range=255).squeeze()
         table[2, index] = ssim_per_image(*eight_bit, data_range=255).squeeze()
+        if index in keep:
+            outputs[index] = eight_bit[0]
     model.train()
-    return Scores(*context.sum(table).cpu().unbind())
+    loss, psnr, ssim = context.sum(table).cpu().unbind()
+    return Scores(loss, psnr, ssim, outputs)
 
 
 def _to_batch(image: Pixels, device: torch.device) -> Tensor:
