@@ -88,8 +88,11 @@ def status(
         typer.echo(f"{data}: {_words(version)}")
         for name in version.changed:
             typer.echo(f"  {name}")
-        if version.status == "modified" and not version.changed:
-            typer.echo("  which files is not known: the list of the pinned ones is not here")
+        if pin and version.status == "modified" and not version.changed:
+            typer.echo(
+                f"  pinned: {pin.num_files} files of {pin.size} bytes; here: {version.size} bytes. "
+                "Which differ is not known, since the list of the pinned ones is not here"
+            )
     if version.status != "clean":
         raise typer.Exit(1)
 

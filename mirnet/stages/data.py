@@ -21,13 +21,19 @@ def check_version(data: Path, *, allow_modified: bool = False) -> DataVersion:
 
     version = data_version(data)
     if version.status == "modified" and not allow_modified:
-        named = ", ".join(version.changed[:5]) + (", ..." if len(version.changed) > 5 else "")
         raise DataError(
-            f"{data} differs from its pin in {len(version.changed)} files ({named}): "
-            "dvc checkout brings the pinned files back, dvc add pins these, "
-            "--allow-modified goes on"
+            f"{data} differs from its pin{_where(version)}: dvc checkout brings the pinned files "
+            "back, dvc add pins these, --allow-modified goes on"
         )
     return version
+
+
+def _where(version: DataVersion) -> str:
+    """Which files differ, as far as DVC's cache knows the pinned ones."""
+    if not version.changed:
+        return f" (it holds {version.num_files:,} files of {version.size:,} bytes)"
+    named = ", ".join(version.changed[:5]) + (", ..." if len(version.changed) > 5 else "")
+    return f" in {len(version.changed)} files ({named})"
 
 
 def validate(data: Path, run: Run, *, version: DataVersion | None = None) -> ValidationResult:
