@@ -1,39 +1,29 @@
-"""The stack as a team uses it: deployments, a retraining through kills, a night, and nothing left.
+"""The stack as a team uses it: deployments, a retraining through kills, a night.
 
 ``make stack-test`` runs it on the stack that ``make stack`` started (STACK_HOME); without one it
-starts its own. The tests build on each other, in this order.
+starts its own. The tests build on each other, in this order; test_whole_stack_after.py goes on.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
+from stack_client import PROJECT, Stack, wait_for
 
 from mirnet.batch.storage import open_store
 from mirnet.config import environment, load_settings
-from mirnet.data.versioning import add, init_workspace
 from mirnet.errors import StorageError
 from mirnet.stack import control
-from mirnet.stack.plan import Home, Plan, Secrets, load_plan
 from mirnet.stack.probes import basic, request
-from mirnet.stack.processes import MARKER, kill_session
-from mirnet.stack.services import client_environment
+from mirnet.stack.processes import kill_session
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
-PROJECT = Path(__file__).parents[2]
-UP_S = 600
 TINY = [
     "model.n_feat=8",
     "train.num_epochs=5",
@@ -49,100 +39,6 @@ TINY = [
     "promote.min_well_lit_psnr_db=null",
     "promote.max_added_clipping=null",
 ]
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A running stack, as a client sees it."""
-
-    home: Home
-    plan: Plan
-    secrets: Secrets
-    own: bool
-
-    @property
-    def env(self) -> dict[str, str]:
-        return client_environment(self.home, self.plan, self.secrets)
-
-    def prefect(self, path: str, body: object) -> Any:
-        status, content = request(
-            f"{self.plan.url('prefect')}/api/{path}",
-            headers=basic(self.secrets.prefect_auth),
-            body=body,
-            timeout_s=60,
-        )
-        assert status in (200, 201), (path, status, content[:300])
-        return json.loads(content)
-
-    def mlflow(self, path: str) -> Any:
-        status, content = request(
-            f"{self.plan.url('mlflow')}/api/2.0/mlflow/{path}",
-            headers=basic(f"pipeline:{self.secrets.mlflow_pipeline}"),
-            timeout_s=60,
-        )
-        assert status == 200, (path, status, content[:300])
-        return json.loads(content)
-
-    def pid(self, service: str) -> int:
-        pid = control.status(self.home).services[service].pid
-        assert pid is not None
-        return pid
-
-    def trigger(self, flow: str, parameters: dict[str, object]) -> str:
-        found = self.prefect("deployments/filter", {"flows": {"name": {"any_": [flow]}}})
-        assert [d["name"] for d in found] == ["process"]
-        run = self.prefect(
-            f"deployments/{found[0]['id']}/create_flow_run", {"parameters": parameters}
-        )
-        return str(run["id"])
-
-    def state(self, run_id: str) -> dict[str, Any]:
-        found = self.prefect("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
-        return dict(found[0]["state"])
-
-    def wait_ended(self, run_id: str, *, timeout_s: float) -> dict[str, Any]:
-        ends = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-        wait_for(lambda: self.state(run_id)["type"] in ends, timeout_s=timeout_s)
-        return self.state(run_id)
-
-    def wait_restarted(self, service: str, before: int, *, timeout_s: float = 240) -> None:
-        def again() -> bool:
-            now = control.status(self.home).services[service]
-            return now.phase == "healthy" and now.pid not in (None, before)
-
-        wait_for(again, timeout_s=timeout_s)
-
-
-def wait_for(condition: Callable[[], bool], *, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s"
-        time.sleep(2)
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    given = os.environ.get("STACK_HOME")
-    home = Home(Path(given).resolve() if given else tmp_path_factory.mktemp("stack") / "home")
-    for folder in () if given else home.root.parents:
-        # the account of PostgreSQL must reach its files below pytest's private folders
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o711)
-    control.up(home, project=PROJECT, timeout_s=UP_S, progress=lambda _: None)
-    try:
-        yield Stack(home, *load_plan(home), own=not given)
-    finally:
-        if not given:
-            control.down(home)
-
-
-@pytest.fixture(scope="module")
-def data(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("site")
-    init_workspace(root)
-    subprocess.run(["cp", "-r", str(sample_dir), str(root / "data")], check=True)
-    add(root / "data")
-    return root / "data"
 
 
 def test_every_server_asks_for_credentials(stack: Stack) -> None:
@@ -276,42 +172,3 @@ def test_the_night_enhances_what_arrived(stack: Stack, data: Path) -> None:
     assert {path.name for path in lows} <= set(keys)
     assert "truncated.png" not in keys
     assert any("quarantine" in key and "truncated" in key for key in keys)
-
-
-def test_no_secret_is_in_a_process_list_a_log_or_a_record(stack: Stack) -> None:
-    values = [value for name, value in stack.secrets if not name.endswith("_key")]
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
-        assert not any(value in word for value in values for word in words), process.name()
-    places = [*stack.home.logs.iterdir(), *stack.home.folder("reports").rglob("*")]
-    for path in (p for p in places if p.is_file()):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        assert not any(value in text for value in values), path
-    recorded = json.dumps(
-        [
-            stack.prefect("flow_runs/filter", {}),
-            stack.prefect("deployments/filter", {}),
-            stack.prefect("artifacts/filter", {}),
-            stack.prefect("logs/filter", {"limit": 200}),
-            stack.mlflow("registered-models/search"),
-        ]
-    )
-    assert not any(value in recorded for value in values)
-    assert stack.home.secrets.stat().st_mode & 0o777 == 0o600
-
-
-def test_down_leaves_nothing_running_or_listening(stack: Stack) -> None:
-    if not stack.own:
-        pytest.skip("a stack of somebody else: make stack-down")
-    control.down(stack.home)
-    for process in psutil.process_iter():
-        try:
-            assert process.environ().get(MARKER) != stack.plan.stack_id, process.cmdline()
-        except psutil.Error:
-            continue
-    listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
-    assert not listening & set(stack.plan.ports.values())
-    assert not stack.plan.run_dir.exists()

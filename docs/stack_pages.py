@@ -1,0 +1,144 @@
+"""Screenshots of the pages of a running stack, for the guides.
+
+    python docs/stack_pages.py .mirnet/stack
+
+opens Prefect, MLflow, Data Docs and the report with Chromium (Debian: chromium, chromium-driver)
+and writes docs/images/stack-*.png. The runs of `make stack-test` are what they show.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from mirnet.stack.plan import Home, load_plan
+from mirnet.stack.probes import basic, request
+
+IMAGES = Path(__file__).parent / "images"
+PATIENCE_S = 120
+
+
+@dataclass(frozen=True)
+class Page:
+    """An address, and what a person finds there once it is ready."""
+
+    name: str
+    url: str
+    texts: tuple[str, ...]
+
+
+def _ask(home: Home, path: str, body: object) -> Any:
+    plan, secrets = load_plan(home)
+    status, content = request(
+        f"{plan.url('prefect')}/api/{path}", headers=basic(secrets.prefect_auth), body=body
+    )
+    if status != 200:
+        raise SystemExit(f"Prefect answers {status} to {path}")
+    return json.loads(content)
+
+
+def pages(home: Home) -> list[Page]:
+    """The tour; needs a retraining that has ended."""
+    plan, _ = load_plan(home)
+    prefect, mlflow = plan.url("prefect"), plan.url("mlflow")
+    ended = {"flows": {"name": {"any_": ["retrain"]}}, "sort": "END_TIME_DESC", "limit": 1} | {
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}
+    }
+    (run,) = _ask(home, "flow_runs/filter", ended)
+    found = _ask(home, "artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    artifacts = {artifact["key"]: artifact["id"] for artifact in found}
+    deployed = _ask(home, "deployments/filter", {"flows": {"name": {"any_": ["retrain"]}}})
+    reports = home.folder("reports")
+    docs = json.loads((reports / "validate.json").read_text(encoding="utf-8"))["docs_path"]
+    return [
+        Page("prefect-deployments", f"{prefect}/deployments", ("retrain", "enhance", "monitor")),
+        Page(
+            "prefect-parameters",
+            f"{prefect}/deployments/deployment/{deployed[0]['id']}/run",
+            ("Folder in the LoL layout", "Preset name"),
+        ),
+        Page("prefect-run", f"{prefect}/runs/flow-run/{run['id']}", (run["name"], "promote")),
+        Page(
+            "prefect-artifact",
+            f"{prefect}/artifacts/artifact/{artifacts['evaluation']}",
+            ("autocontrast", "psnr"),
+        ),
+        Page(
+            "prefect-cost",
+            f"{prefect}/artifacts/artifact/{artifacts['cost']}",
+            ("energy_kwh", "train"),
+        ),
+        Page("prefect-automations", f"{prefect}/automations", ("retrain after drift",)),
+        Page("mlflow-champion", f"{mlflow}/#/models/mirnet", ("champion",)),
+        Page("data-docs", Path(docs).resolve().as_uri(), ("Validation",)),
+        Page("report", (reports / "evaluation" / "index.html").resolve().as_uri(), ("PSNR",)),
+    ]
+
+
+def sign_in(browser: Chrome, home: Home) -> None:
+    """As a person does once: Prefect keeps the password in the browser, MLflow asks for it."""
+    plan, secrets = load_plan(home)
+    browser.get(plan.url("prefect"))
+    login = base64.b64encode(secrets.prefect_auth.encode()).decode()
+    browser.execute_script("localStorage.setItem('prefect-password', arguments[0])", login)
+    host = plan.url("mlflow").removeprefix("http://")
+    browser.get(f"http://admin:{secrets.mlflow_admin}@{host}/")
+
+
+def show(browser: Chrome, page: Page) -> Page:
+    """Open a page and wait until its texts are there."""
+    browser.get(page.url)
+    WebDriverWait(browser, PATIENCE_S).until(
+        lambda b: all(text in b.find_element(By.TAG_NAME, "body").text for text in page.texts),
+        f"{page.name}: {page.texts}",
+    )
+    return page
+
+
+@contextmanager
+def _browser(profile: str) -> Iterator[Chrome]:
+    options = ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.add_argument("--window-size=1360,820")
+    browser = Chrome(
+        options=options, service=ChromeService(executable_path=shutil.which("chromedriver"))
+    )
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def main(home: Home) -> None:
+    """Write the screenshots."""
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as profile, _browser(profile) as browser:
+        sign_in(browser, home)
+        for page in pages(home):
+            show(browser, page)
+            for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
+                button.click()
+            time.sleep(2)
+            target = IMAGES / f"stack-{page.name}.png"
+            browser.save_screenshot(str(target))
+            print(target)
+
+
+if __name__ == "__main__":
+    main(Home(Path(sys.argv[1] if len(sys.argv) > 1 else ".mirnet/stack").resolve()))

@@ -1,0 +1,42 @@
+"""The stack that the tests of this folder go through: that of STACK_HOME, or one of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stack_client import PROJECT, Stack
+
+from mirnet.data.versioning import add, init_workspace
+from mirnet.stack import control
+from mirnet.stack.plan import Home, load_plan
+
+UP_S = 600
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    given = os.environ.get("STACK_HOME")
+    home = Home(Path(given).resolve() if given else tmp_path_factory.mktemp("stack") / "home")
+    for folder in () if given else home.root.parents:
+        # the account of PostgreSQL must reach its files below pytest's private folders
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o711)
+    control.up(home, project=PROJECT, timeout_s=UP_S, progress=lambda _: None)
+    try:
+        yield Stack(home, *load_plan(home), own=not given)
+    finally:
+        if not given:
+            control.down(home)
+
+
+@pytest.fixture(scope="session")
+def data(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("site")
+    init_workspace(root)
+    subprocess.run(["cp", "-r", str(sample_dir), str(root / "data")], check=True)
+    add(root / "data")
+    return root / "data"

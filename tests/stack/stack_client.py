@@ -1,0 +1,87 @@
+"""A running stack as a client sees it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mirnet.stack import control
+from mirnet.stack.plan import Home, Plan, Secrets
+from mirnet.stack.probes import basic, request
+from mirnet.stack.services import client_environment
+
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack, as a client sees it."""
+
+    home: Home
+    plan: Plan
+    secrets: Secrets
+    own: bool
+
+    @property
+    def env(self) -> dict[str, str]:
+        return client_environment(self.home, self.plan, self.secrets)
+
+    def prefect(self, path: str, body: object) -> Any:
+        status, content = request(
+            f"{self.plan.url('prefect')}/api/{path}",
+            headers=basic(self.secrets.prefect_auth),
+            body=body,
+            timeout_s=60,
+        )
+        assert status in (200, 201), (path, status, content[:300])
+        return json.loads(content)
+
+    def mlflow(self, path: str, body: object | None = None) -> Any:
+        status, content = request(
+            f"{self.plan.url('mlflow')}/api/2.0/mlflow/{path}",
+            headers=basic(f"pipeline:{self.secrets.mlflow_pipeline}"),
+            body=body,
+            timeout_s=60,
+        )
+        assert status == 200, (path, status, content[:300])
+        return json.loads(content)
+
+    def pid(self, service: str) -> int:
+        pid = control.status(self.home).services[service].pid
+        assert pid is not None
+        return pid
+
+    def trigger(self, flow: str, parameters: dict[str, object]) -> str:
+        found = self.prefect("deployments/filter", {"flows": {"name": {"any_": [flow]}}})
+        assert [d["name"] for d in found] == ["process"]
+        run = self.prefect(
+            f"deployments/{found[0]['id']}/create_flow_run", {"parameters": parameters}
+        )
+        return str(run["id"])
+
+    def state(self, run_id: str) -> dict[str, Any]:
+        found = self.prefect("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+        return dict(found[0]["state"])
+
+    def wait_ended(self, run_id: str, *, timeout_s: float) -> dict[str, Any]:
+        ends = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        wait_for(lambda: self.state(run_id)["type"] in ends, timeout_s=timeout_s)
+        return self.state(run_id)
+
+    def wait_restarted(self, service: str, before: int, *, timeout_s: float = 240) -> None:
+        def again() -> bool:
+            now = control.status(self.home).services[service]
+            return now.phase == "healthy" and now.pid not in (None, before)
+
+        wait_for(again, timeout_s=timeout_s)
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(2)
