@@ -18,8 +18,8 @@ from mirnet.params import EnhanceParams
 
 _PAGE = 1000
 _TABLES = """
-CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, model TEXT, settings TEXT, status TEXT,
-                  output TEXT) WITHOUT ROWID;
+CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, model TEXT, weights TEXT, settings TEXT,
+                  status TEXT, output TEXT) WITHOUT ROWID;
 CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
                   modified REAL, problem TEXT, output TEXT, existing TEXT);
@@ -87,7 +87,7 @@ class Planner:
             return False
         if row["settings"] != self.digests.output:
             return False
-        return self.params.on_new_model == "keep" or row["model"] == self.model.label
+        return self.params.on_new_model == "keep" or self.model.made(row["model"], row["weights"])
 
 
 class Plan:
@@ -110,12 +110,13 @@ class Plan:
     def add_done(self, marks: Iterable[Mark]) -> None:
         """What earlier runs did; of two rows of a key the later one counts."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     mark.input_key,
                     mark.input_version,
                     mark.model_label,
+                    mark.weights_digest,
                     mark.settings_digest,
                     mark.status,
                     mark.output_key,

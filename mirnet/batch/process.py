@@ -200,7 +200,8 @@ class ImageJob:
             )
         if past.row.input_version != version or past.row.settings_digest != self.digests.output:
             return None
-        if past.row.model_label != self.model.label and self.params.on_new_model == "redo":
+        made = self.model.made(past.row.model_label, past.row.weights_digest)
+        if not made and self.params.on_new_model == "redo":
             return None
         # the record on the output, as of this run
         took = round(time.perf_counter() - begun, 4)
@@ -243,6 +244,7 @@ class ImageJob:
             model_run_id=self.model.run_id,
             data_digest=self.model.data_digest,
             git_commit=self.model.git_commit,
+            weights_digest=self.model.weights_digest,
             reason=reason,
             seconds=round(time.perf_counter() - begun, 4),
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -27,18 +28,30 @@ ROWS_PER_SHARD = 250_000
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model, from which run, data and code."""
+    """Which model, from which run, data and code. ``weights_digest``: SHA-256."""
 
     name: str
     version: str | None = None
     run_id: str | None = None
     data_digest: str | None = None
     git_commit: str | None = None
+    weights_digest: str | None = None
 
     @property
     def label(self) -> str:
-        """Short and fit for a key: ``mirnet-7``."""
-        return f"{self.name}-{self.version or self.run_id or 'unversioned'}".replace("/", "-")
+        """Short and fit for a key: ``mirnet-7``, of a folder ``model-9f86d081884c``."""
+        weights = self.weights_digest and self.weights_digest[:12]
+        version = self.version or weights or self.run_id or "unversioned"
+        return f"{self.name}-{version}".replace("/", "-")
+
+    def made(self, label: str, weights_digest: str | None) -> bool:
+        """Whether what carries this label and digest is of this model.
+
+        Two registries may both have a version 7, so the weights count too; outputs of Mirnet
+        before it knew them have none.
+        """
+        known = weights_digest and self.weights_digest
+        return label == self.label and (not known or weights_digest == self.weights_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,7 @@ class Row:
     model_run_id: str | None = None
     data_digest: str | None = None
     git_commit: str | None = None
+    weights_digest: str | None = None
     reason: str | None = None
     seconds: float = 0.0
     luminance_before: float | None = None
@@ -71,7 +85,7 @@ class Row:
     @property
     def model_label(self) -> str:
         """As :attr:`ModelIdentity.label`."""
-        return ModelIdentity(self.model_name, self.model_version, self.model_run_id).label
+        return _label(self)
 
 
 def _arrow_type(annotation: str) -> pa.DataType:
@@ -96,11 +110,21 @@ class Mark:
     output_key: str | None = None
     model_version: str | None = None
     model_run_id: str | None = None
+    weights_digest: str | None = None
 
     @property
     def model_label(self) -> str:
         """As :attr:`ModelIdentity.label`."""
-        return ModelIdentity(self.model_name, self.model_version, self.model_run_id).label
+        return _label(self)
+
+
+def _label(made: Row | Mark) -> str:
+    return ModelIdentity(
+        made.model_name,
+        made.model_version,
+        made.model_run_id,
+        weights_digest=made.weights_digest,
+    ).label
 
 
 _MARK_NAMES = tuple(each.name for each in fields(Mark))
@@ -161,8 +185,13 @@ def _load_marks(data: bytes, format: Format) -> Iterator[Mark]:
         for values in _load_dicts(data, format):
             yield Mark(**{name: values.get(name) for name in _MARK_NAMES})  # type: ignore[arg-type]
         return
-    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(10_000, columns=_MARK_NAMES):
-        columns = (batch.column(name).to_pylist() for name in _MARK_NAMES)
+    file = pq.ParquetFile(io.BytesIO(data))
+    there = set(file.schema_arrow.names)  # an older Mirnet wrote fewer
+    for batch in file.iter_batches(10_000, columns=[n for n in _MARK_NAMES if n in there]):
+        columns = (
+            batch.column(name).to_pylist() if name in there else itertools.repeat(None)
+            for name in _MARK_NAMES
+        )
         yield from map(Mark, *columns)
 
 

@@ -39,6 +39,7 @@ def lineage(
         "model": row.model_name,
         "model version": row.model_version,
         "MLflow run": row.model_run_id,
+        "weights": row.weights_digest,
         "data digest": row.data_digest,
         "git commit": row.git_commit,
         "gate": _gate(row, settings),

@@ -99,4 +99,5 @@ def _identity(model: OpenedModel) -> ModelIdentity:
         run_id=model.run_id,
         data_digest=model.data_digest,
         git_commit=model.git_commit,
+        weights_digest=model.weights_digest,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,11 @@ def load_enhancer(folder: Path, run: Run, *, compile: bool = False) -> Enhancer:
     )
 
 
-def _digest(folder: Path) -> str | None:
-    from mirnet.tracking.registry import weights_digest
+def _digest(path: Path) -> str:
+    """SHA-256 of a folder's weights, or of a published checkpoint file."""
+    if path.is_dir():
+        from mirnet.tracking.registry import weights_digest
 
-    return weights_digest(folder) if folder.is_dir() else None
+        return weights_digest(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

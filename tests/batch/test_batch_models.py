@@ -1,0 +1,124 @@
+"""Another model: new weights under an old name, a champion that changes in the middle of a run."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from batch_samples import MODEL, double, fill, picture
+
+from mirnet import stages
+from mirnet.batch.origin import trace
+from mirnet.batch.records import ModelIdentity, past_rows
+from mirnet.batch.run import run_batch
+from mirnet.batch.storage import open_store
+from mirnet.config import Settings
+from mirnet.models import build, save_model
+from mirnet.params import EnhanceParams, ModelParams, load_params
+from mirnet.results import EnhanceResult
+from mirnet.tracking import aliases, registry, track
+
+PICTURES = {f"{number}.png": picture(number) for number in range(3)}
+FOLDER = ModelIdentity("model", weights_digest="a" * 64)
+
+
+def enhance(places: tuple[str, str], settings: Settings, model: ModelIdentity) -> EnhanceResult:
+    params = EnhanceParams(on_new_model="redo", contact_images=0)
+    return run_batch(*places, enhance=double, model=model, params=params, settings=settings)
+
+
+def test_new_weights_in_a_folder_of_the_same_name_are_another_model(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    fill(places[0], PICTURES)
+    enhance(places, settings, FOLDER)
+    assert enhance(places, settings, FOLDER).skipped == 3
+    newer = replace(FOLDER, weights_digest="b" * 64)
+    assert newer.label != FOLDER.label
+    assert enhance(places, settings, newer).enhanced == 3
+    assert trace(f"{places[1]}/0.png", settings).row.weights_digest == newer.weights_digest
+    # the same without a row, as after a kill
+    store = open_store(places[1], settings)
+    for info in list(store.list("_mirnet/runs/")):
+        store.delete(info.key)
+    version = (store.head("0.png") or pytest.fail("gone")).version
+    assert enhance(places, settings, newer).enhanced == 3
+    assert (store.head("0.png") or pytest.fail("gone")).version == version, "adopted"
+    assert enhance(places, settings, FOLDER).enhanced == 3
+    assert (store.head("0.png") or pytest.fail("gone")).version != version
+
+
+def test_a_version_of_another_registry_is_another_model(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    fill(places[0], PICTURES)
+    enhance(places, settings, replace(MODEL, weights_digest="a" * 64))
+    assert enhance(places, settings, replace(MODEL, weights_digest="b" * 64)).enhanced == 3
+
+
+def test_manifests_from_before_the_digest_still_count(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    fill(places[0], PICTURES)
+    enhance(places, settings, MODEL)
+    store = open_store(places[1], settings)
+    (info,) = [i for i in store.list("_mirnet/runs/") if i.key.endswith("manifest.parquet")]
+    table = pq.read_table(io.BytesIO(store.get(info.key).data)).drop(["weights_digest"])
+    old = io.BytesIO()
+    pq.write_table(table, old)
+    store.put(info.key, old.getvalue())
+    assert enhance(places, settings, replace(MODEL, weights_digest="a" * 64)).skipped == 3
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.Run:
+    """A registry of its own with two versions of a small network, the first one champion."""
+    settings = Settings(
+        workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports", compile=False
+    )
+    settings.workspace.mkdir()
+    params = load_params("demo", overrides=("enhance.contact_images=0",))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / f"{seed}")
+        with track(settings, purpose="train", name=f"{seed}", key=f"{seed}") as tracked:
+            pass
+        registry.register(folder, name="mirnet", run_id=tracked.run_id, settings=settings)
+    first = registry.get_version("models:/mirnet/1", settings)
+    aliases.promote(first, why="test", settings=settings)
+    return stages.Run(params, settings)
+
+
+def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
+    run: stages.Run, places: tuple[str, str]
+) -> None:
+    fill(places[0], PICTURES)
+    second = registry.get_version("models:/mirnet/2", run.settings)
+
+    def progress(done: int, _todo: int) -> None:
+        if done == 1:
+            aliases.promote(second, why="test", settings=run.settings)
+
+    def rows() -> dict[str, tuple[str | None, str | None]]:
+        records = open_store(places[1], run.settings).child("_mirnet")
+        return {r.input_key: (r.model_version, r.weights_digest) for r in past_rows(records)}
+
+    stages.enhance(*places, run, progress=progress)
+    first = registry.get_version("models:/mirnet/1", run.settings)
+    assert stages.champion(run).version == "2"  # type: ignore[union-attr]
+    assert set(rows().values()) == {("1", first.weights_digest)}
+    before = {key: open_store(places[1], run.settings).get(key).data for key in PICTURES}
+
+    kept = stages.enhance(*places, run)
+    assert (kept.model_version, kept.skipped, kept.enhanced) == ("2", 3, 0)
+
+    redo = load_params("demo", overrides=("enhance.on_new_model=redo",))
+    redone = stages.enhance(*places, stages.Run(redo, run.settings))
+    assert (redone.model_version, redone.enhanced) == ("2", 3)
+    assert set(rows().values()) == {("2", second.weights_digest)}
+    after = {key: open_store(places[1], run.settings).get(key).data for key in PICTURES}
+    assert all(before[key] != after[key] for key in PICTURES)
