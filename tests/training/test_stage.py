@@ -1,0 +1,129 @@
+"""The stage: what params alone turn on, and what MLflow shows of a run that was restarted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from mirnet import stages
+from mirnet.config import Settings
+from mirnet.errors import UsageError, WeightsError
+from mirnet.models import build, save_model
+from mirnet.params import ModelParams, Params
+from mirnet.results import DataVersion, TrainResult, ValidationResult
+from mirnet.stages import Run
+from mirnet.tracking import connect
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store with its tables, which take seconds to create."""
+    settings = Settings(workspace=tmp_path_factory.mktemp("empty-store"))
+    connect(settings)
+    return settings.workspace / "mlflow.db"
+
+
+@pytest.fixture
+def stage(
+    empty_store: Path,
+    pairs_dir: Path,
+    train_ids: tuple[str, ...],
+    val_ids: tuple[str, ...],
+    in_process: Settings,
+    tmp_path: Path,
+) -> Callable[..., TrainResult]:
+    """The training stage on the small pairs, tracked in SQLite."""
+    in_process.workspace.mkdir(parents=True)
+    shutil.copy(empty_store, in_process.workspace / "mlflow.db")
+    version = DataVersion(
+        path=str(pairs_dir), digest="d1", num_files=16, size=1, status="clean", git_commit=None
+    )
+    validation = ValidationResult(
+        version=version,
+        num_pairs={"our485": 8},
+        passed=True,
+        splits={"train": train_ids, "val": val_ids, "eval": ()},
+    )
+
+    def run(params: Params, name: str, **changes: object) -> TrainResult:
+        arguments: dict[str, object] = {"model_dir": tmp_path / name, "run_name": name}
+        return stages.train(
+            pairs_dir,
+            Run(params, in_process),
+            version=version,
+            validation=validation,
+            **(arguments | changes),
+        )
+
+    return run
+
+
+def _run_of(settings: Settings, result: TrainResult):
+    return MlflowClient(settings.mlflow_uri).get_run(result.run_id)
+
+
+def test_warm_start_by_params_alone(stage, small_params, in_process, tmp_path):
+    first = stage(
+        small_params("train.num_epochs=3", "train.steps_per_epoch=8", "train.lr=0.004"), "first"
+    )
+    start = Path(shutil.copytree(first.model_dir, tmp_path / "start"))
+    still = ("train.num_epochs=1", "train.steps_per_epoch=1", "train.lr=1e-12")
+    warm = stage(small_params(*still, f"train.init_from={start}"), "warm")
+    assert warm.best_val_psnr == pytest.approx(first.best_val_psnr, abs=1e-3)
+    assert stage(small_params(*still), "cold").best_val_psnr < first.best_val_psnr - 0.5
+    assert _run_of(in_process, warm).data.tags["mirnet.init_from"].startswith("start ")
+
+
+def test_a_teacher_by_params_alone(stage, small_params, in_process, tmp_path):
+    torch.manual_seed(0)
+    save_model(build(ModelParams(name="mirnet-xs", n_feat=16)), tmp_path / "teacher")
+    plain = stage(small_params(), "plain")
+    taught = stage(small_params(f"train.distill_from={tmp_path / 'teacher'}"), "taught")
+    assert taught.history[-1].train_loss > plain.history[-1].train_loss
+    assert _run_of(in_process, taught).data.tags["mirnet.teacher"].startswith("teacher ")
+
+
+def test_what_is_no_start_is_refused_before_the_run(stage, small_params, in_process, tmp_path):
+    with pytest.raises(UsageError, match="nowhere: no such model"):
+        stage(small_params("train.init_from=nowhere"), "r1")
+    with pytest.raises(UsageError, match=r"nobody"):
+        stage(small_params("train.init_from=models:/nobody@champion"), "r2")
+    (tmp_path / "junk.pth").write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match=r"junk\.pth"):
+        stage(small_params(f"train.init_from={tmp_path / 'junk.pth'}"), "r3")
+
+
+def test_one_mlflow_run_has_the_curves_the_pictures_and_the_nodes(
+    stage, small_params, in_process, tmp_path
+):
+    class Stop(Exception):
+        pass
+
+    def stop(metrics):
+        if metrics.epoch == 1:
+            raise Stop
+
+    params = small_params("train.num_epochs=4", "train.samples_every=1", "train.num_samples=2")
+    with pytest.raises(Stop):
+        stage(params, "again", progress=stop)
+    result = stage(params, "again")
+
+    client = MlflowClient(in_process.mlflow_uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "mirnet-train"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.run_id for run in runs] == [result.run_id]
+    assert runs[0].info.status == "FINISHED"
+    for key in ("train/loss", "val/psnr", "train/lr", "train/grad_norm", "train/wait_share"):
+        assert {m.step for m in client.get_metric_history(result.run_id, key)} == {0, 1, 2, 3}, key
+    system = [key for key in runs[0].data.metrics if key.startswith("system/")]
+    assert any(key.endswith("/cpu_utilization_percentage") for key in system)
+    images = [file.path for file in client.list_artifacts(result.run_id, "images")]
+    for epoch in range(4):
+        for number in (6, 7):
+            wanted = f"{number}.png+step+{epoch}+"
+            assert any(wanted in path and path.endswith(".png") for path in images), wanted
