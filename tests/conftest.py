@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from mirnet.batch.s3server import S3Server
 from mirnet.config import Settings, apply_engine_defaults
 
 # before any engine is imported by a test module; two spinning threads on small tensors are many
@@ -57,3 +59,19 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("samples") / "data"
     make_sample_data(folder, seed=0)
     yield folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server for the whole session."""
+    with S3Server(tmp_path_factory.mktemp("s3"), buckets=("test",)) as server:
+        yield server
+        server.kill()  # nothing in there to be kept
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh prefix on the server, with credentials in the environment."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://test/{uuid4().hex}"

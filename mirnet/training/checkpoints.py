@@ -17,10 +17,12 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -176,18 +178,25 @@ class TrainState:
         """Go back to what :meth:`save` wrote.
 
         Raises:
-            TrainingError: the folder belongs to another recipe; names what differs.
+            TrainingError: the folder belongs to another recipe, or is damaged; names what.
         """
         progress = read_progress(folder)
         _check_same_run(progress.fingerprint, self.progress.fingerprint)
+        try:
+            self._load_tensors(folder, progress)
+        except (OSError, EOFError, RuntimeError, SafetensorError, UnpicklingError) as error:
+            reason = (str(error).splitlines() or [repr(error)])[0]
+            raise TrainingError(f"the checkpoint in {folder} is damaged: {reason}") from error
+        self.schedule.load_state_dict(progress.schedule)
+        self.scaler.load_state_dict(progress.scaler)
+        self.progress = progress
+
+    def _load_tensors(self, folder: Path, progress: Progress) -> None:
         self.model.load_state_dict(load_file(folder / _WEIGHTS))
         if self.ema is not None:
             self.ema.module.load_state_dict(load_file(folder / _EMA))
             self.ema.n_averaged.fill_(progress.ema_updates)
         self.optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, weights_only=True))
-        self.schedule.load_state_dict(progress.schedule)
-        self.scaler.load_state_dict(progress.scaler)
-        self.progress = progress
         if (folder / BEST).is_dir():
             self.best = copy_weights(load_model(folder / BEST))
 

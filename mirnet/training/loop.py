@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mirnet.errors import TrainingError
+from mirnet.errors import StorageError, TrainingError
 from mirnet.results import EpochMetrics
 from mirnet.training import samples
 from mirnet.training.acceleration import autocast_dtype, compile_blocks
@@ -193,7 +195,11 @@ def write_checkpoint(context: Context, state: TrainState) -> Path | None:
     if context.rank != 0:
         return None
     folder = Path(tempfile.mkdtemp(prefix="mirnet-checkpoint-"))
-    state.save(folder)
+    try:
+        state.save(folder)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StorageError(f"no checkpoint could be written to {folder.parent}: {error}") from error
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pyarrow import fs
 
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
+
+logger = logging.getLogger(__name__)
 
 _LATEST = "latest"
 _PREFIX = "checkpoint_"
@@ -101,12 +104,24 @@ class CheckpointStore:
         number = int(previous.removeprefix(_PREFIX)) + 1 if previous else 0
         name = f"{_PREFIX}{number:06d}"
         with storage_errors(self.uri):
-            self._fs.create_dir(str(self._path / name), recursive=True)
-            fs.copy_files(str(folder), str(self._path / name), fs.LocalFileSystem(), self._fs)
-            self._point_to(name)
+            try:
+                self._fs.create_dir(str(self._path / name), recursive=True)
+                fs.copy_files(str(folder), str(self._path / name), fs.LocalFileSystem(), self._fs)
+                self._point_to(name)
+            except OSError:
+                self._remove(name)  # of a full disk it would keep the rest
+                raise
+            finally:
+                shutil.rmtree(folder)
             if previous:
-                self._fs.delete_dir(str(self._path / previous))
-        shutil.rmtree(folder)
+                self._remove(previous)
+
+    def _remove(self, name: str) -> None:
+        """Drop a checkpoint folder that nothing points to; what stays is only in the way."""
+        try:
+            self._fs.delete_dir(str(self._path / name))
+        except OSError as error:
+            logger.warning("%s/%s stays: %s", self.uri, name, error)
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:

@@ -1,30 +1,12 @@
-"""A real S3 server for the whole session, and places on it."""
+"""Places on a real S3 server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from mirnet.batch.s3server import S3Server
 from mirnet.config import Settings
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with S3Server(tmp_path_factory.mktemp("s3"), buckets=("test",)) as server:
-        yield server
-        server.kill()  # nothing in there to be kept
-
-
-@pytest.fixture
-def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A fresh prefix on the server, with credentials in the environment."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://test/{uuid4().hex}"
 
 
 @pytest.fixture
