@@ -16,24 +16,16 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.events import announce_data_change, announce_failure
+from flows.gauges import Champion, of_look, of_reports
 from flows.policy import exit_code_of, is_transient, start_logging
 from mirnet.config import load_settings
 from mirnet.doctor import Check, examine
 from mirnet.errors import DataError, ServiceError, UsageError
 from mirnet.params import load_params
 from mirnet.results import Result
-from mirnet.telemetry import Gauge, write_textfile
+from mirnet.telemetry import write_textfile
 
-_LEVELS = {"ok": 0, "skipped": 0, "warning": 1, "failed": 2}
 TEXTFILE = "mirnet.prom"
-
-
-class Champion(Result):
-    """What serves now."""
-
-    version: str
-    age_s: float
-    data_digest: str | None
 
 
 class Watch(Result):
@@ -113,32 +105,9 @@ def monitor(data: str = "data", params: str = "cpu") -> Watch:
     create_table_artifact(
         key="watch", table=[check.model_dump() for check in checks], description="mirnet doctor"
     )
-    path = write_textfile(load_settings().reports_dir / TEXTFILE, gauges(checks, champion))
+    reports = load_settings().reports_dir
+    path = write_textfile(reports / TEXTFILE, of_look(checks, champion) + of_reports(reports))
     return Watch(checks=checks, champion=champion, data_digest=digest, textfile=str(path))
-
-
-def gauges(checks: tuple[Check, ...], champion: Champion | None) -> list[Gauge]:
-    """The figures of one look."""
-    found = [
-        Gauge(
-            "mirnet_check",
-            "0 fine, 1 warning, 2 failed",
-            float(_LEVELS[check.outcome]),
-            {"check": check.name},
-        )
-        for check in checks
-    ]
-    found.append(Gauge("mirnet_watch_timestamp_seconds", "time of this look", time.time()))
-    if champion is not None:
-        found.append(
-            Gauge(
-                "mirnet_champion_age_seconds",
-                "time since the champion was registered",
-                champion.age_s,
-                {"version": champion.version},
-            )
-        )
-    return found
 
 
 def _main(arguments: list[str]) -> int:

@@ -81,7 +81,7 @@ def check_packages(_: Settings) -> Check:
     """Installed versions against the ranges that the code was written for."""
     from packaging.requirements import Requirement
 
-    problems = []
+    problems, met = [], 0
     for text in importlib.metadata.requires(_DISTRIBUTION) or []:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -89,6 +89,8 @@ def check_packages(_: Settings) -> Check:
         problem = _package_problem(requirement.name, requirement.specifier.contains)
         if problem:
             problems.append(f"{problem}, wanted {requirement.name}{requirement.specifier}")
+        else:
+            met += 1
     if problems:
         return Check(
             name="packages",
@@ -96,8 +98,7 @@ def check_packages(_: Settings) -> Check:
             found="; ".join(problems),
             advice="pip install -r requirements.lock, in an environment of its own",
         )
-    number = len(importlib.metadata.requires(_DISTRIBUTION) or [])
-    return Check(name="packages", outcome="ok", found=f"{number} requirements met")
+    return Check(name="packages", outcome="ok", found=f"{met} requirements met")
 
 
 def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
