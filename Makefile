@@ -34,13 +34,13 @@ test-all: setup ## the tests with those that take minutes
 	$(BIN)/python -m pytest -m "not gpu"
 
 stack: setup ## start PostgreSQL, S3, MLflow, Prefect and Ray on this machine
-	$(BIN)/mirnet stack up
+	$(BIN)/mirnet stack up --home $(STACK_HOME)
 
 stack-test: setup ## go through the running stack as a team does, with kills
 	STACK_HOME=$(STACK_HOME) $(BIN)/python -m pytest -m stack tests/stack
 
 stack-down: setup ## stop the stack; its data stay (mirnet stack down --purge removes them)
-	$(BIN)/mirnet stack down
+	$(BIN)/mirnet stack down --home $(STACK_HOME)
 
 docs: setup ## build the pages of docs/ as a site in reports/site
 	$(BIN)/mkdocs build
