@@ -13,6 +13,7 @@ import contextlib
 import json
 import multiprocessing
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,12 +23,13 @@ from typing import IO
 import numpy as np
 
 from mirnet.batch import process
+from mirnet.batch.engine import open_engine
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.measures import Measures
 from mirnet.batch.origin import from_metadata
 from mirnet.batch.places import Batch
-from mirnet.batch.plan import Plan, Planner
-from mirnet.batch.process import Fetched, ImageJob
+from mirnet.batch.plan import Plan, Planner, WorkItem
+from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord, past_rows
 from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
 from mirnet.images import Image
@@ -170,19 +172,26 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             params=params,
             digests=planner.digests,
             run_id=lease.run_id,
-            enhance=lambda image: image,
+            enhance=open_engine(lambda image: image, 1.0),
             guard=lambda: None,
         )
         record = RunRecord(batch.records, lease.run_id, format="parquet")
         for number, item in enumerate(plan):
-            state = job.fetch(item)
-            if isinstance(state, Fetched):
-                state = job.apply(state)
-            record.add(state if isinstance(state, Row) else job.commit(state))
+            record.add(fate(job, item))
             if number % PART == PART - 1:
                 record.flush()
             yield "row"
         record.finish({"counts": {}})
+
+
+def fate(job: ImageJob, item: WorkItem) -> Row:
+    """What the pipeline does with one input."""
+    state: Downloaded | Fetched | Enhanced | Row = job.download(item)
+    if isinstance(state, Downloaded):
+        state = job.read(state)
+    if isinstance(state, Fetched):
+        (state,) = job.apply([state])
+    return job.commit(state) if isinstance(state, Enhanced) else state
 
 
 class World:
@@ -275,6 +284,7 @@ def simulate(task: tuple[int, int]) -> Counter[str]:
     """One shard: some nights, each with kills and sleepers; checked at the end."""
     shard, num = task
     process.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
+    process.read_size = lambda _data, **_: (1, 1)  # type: ignore[attr-defined]
     process.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
     process.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
     world = World(shard, num)
@@ -291,17 +301,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keys", type=int, default=10_000_000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--first-shard", type=int, default=0, help="to go on, or to run in parts")
     options = parser.parse_args()
     begun = time.perf_counter()
     num_shards = -(-options.keys // SHARD)
-    tasks = [(n, min(SHARD, options.keys - n * SHARD)) for n in range(num_shards)]
+    tasks = [
+        (options.first_shard + n, min(SHARD, options.keys - n * SHARD)) for n in range(num_shards)
+    ]
     total: Counter[str] = Counter()
     with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=4) as pool:
         for events in pool.imap_unordered(simulate, tasks):
             total += events
             seconds = time.perf_counter() - begun
             print(f"{total['keys']:>10,} keys sound, {seconds:.0f} s", flush=True)
-    print(json.dumps(dict(total) | {"seconds": round(seconds, 1), "invariants": "hold"}, indent=2))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    figures = {
+        "shards": f"{tasks[0][0]} to {tasks[-1][0]}",
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "resident_mib_peak_of_a_process": round(used.ru_maxrss / 1024),
+        "invariants": "hold",
+    }
+    print(json.dumps(dict(total) | figures))
 
 
 if __name__ == "__main__":

@@ -112,6 +112,23 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
             ) from error
 
 
+def read_size(data: bytes, *, name: str) -> tuple[int, int]:
+    """Height and width that :func:`decode` would give, from the header alone.
+
+    Raises:
+        ImageError: there is no header that can be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        picture = _open(data, name=name)
+        try:
+            turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        except _DAMAGE as error:
+            raise ImageError(f"{name}: damaged: {error}", reason="truncated") from error
+    width, height = picture.size
+    return (width, height) if turned else (height, width)
+
+
 def encode(image: Image, *, format: str | None = None, quality: int = 95) -> bytes:
     """Encode as ``format``, by default the image's own; metadata and profile are kept.
 

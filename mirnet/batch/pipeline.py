@@ -1,68 +1,130 @@
-"""Download and decode, model, encode and upload at the same time, with bounded queues."""
+"""Download, decode, model, encode and upload at the same time, with bounded queues."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
 
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.process import Enhanced, Fetched, ImageJob
+from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.records import Row
 
-# Of files, in flight on either side of the model; a picture takes about ten times its file. One
-# that is larger goes alone.
+# of files that are downloaded and not yet decoded; a larger one goes alone
 MAX_FILE_BYTES = 64 * 2**20
+# decoded, from before the model to the end of the upload: 24 bytes each at the worst (16 bit,
+# transparency, before and after, and encoding); a larger picture goes alone
+MAX_PIXELS = 24_000_000
 
 
 def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Iterator[Row]:
     """Yield a row an item, in the order in which they end.
 
-    The model runs in the calling thread, one image at a time in the order of the plan, so that
-    outputs do not depend on timing. At most ``2 * num_threads`` images, and about
-    ``MAX_FILE_BYTES`` of files, are held on either side.
+    The model runs in the calling thread, in the order of the plan; pictures of a size that the
+    model takes in batches wait for their mates. At most ``2 * num_threads`` pictures,
+    ``MAX_FILE_BYTES`` of files and ``MAX_PIXELS`` are held on the way to the model, and as much
+    behind it.
 
     Raises:
         StorageError: what stops a run: credentials, permission, bucket, disk, lease.
     """
-    window = 2 * num_threads
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mirnet-io")
-    todo = deque(islice(source := iter(items), window))
-    fetching: deque[tuple[int, Future[Fetched | Enhanced | Row]]] = deque()
-    committing: dict[Future[Row], int] = {}
     try:
-        while todo or fetching:
-            while todo and _has_room((size for size, _ in fetching), todo[0].info.size, window):
-                item = todo.popleft()
-                todo.extend(islice(source, 1))
-                fetching.append((item.info.size, pool.submit(job.fetch, item)))
-            size, fetched = fetching.popleft()
-            state = fetched.result()
-            if isinstance(state, Fetched):
-                state = job.apply(state)
-            if isinstance(state, Row):
-                yield state
-            else:
-                committing[pool.submit(job.commit, state)] = size
-            while committing and (
-                any(each.done() for each in committing)
-                or not _has_room(committing.values(), 0, window)
-            ):
-                yield from _ended(committing)
-        while committing:
-            yield from _ended(committing)
+        yield from _Pipeline(items, job, pool, window=2 * num_threads).rows()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _has_room(held: Iterable[int], size: int, window: int) -> bool:
-    sizes = list(held)
-    return not sizes or (len(sizes) < window and sum(sizes) + size <= MAX_FILE_BYTES)
+class _Pipeline:
+    """The queues of one run; all of them are touched by one thread only."""
 
+    def __init__(
+        self, items: Iterable[WorkItem], job: ImageJob, pool: ThreadPoolExecutor, *, window: int
+    ) -> None:
+        self._todo, self._job, self._pool, self._window = iter(items), job, pool, window
+        self._next = next(self._todo, None)
+        self._downloads: deque[tuple[int, Future[Downloaded | Row]]] = deque()
+        self._reads: deque[tuple[int, Future[Fetched | Enhanced | Row]]] = deque()
+        # small pictures, at most a batch less one for each of a few sizes
+        self._mates: dict[tuple[int, ...], list[Fetched]] = {}
+        self._commits: dict[Future[Row], int] = {}
 
-def _ended(committing: dict[Future[Row], int]) -> Iterator[Row]:
-    """Wait for at least one; take all that have ended."""
-    for each in wait(committing, return_when=FIRST_COMPLETED).done:
-        del committing[each]
-        yield each.result()
+    def rows(self) -> Iterator[Row]:
+        """All rows."""
+        while self._next is not None or self._downloads or self._reads:
+            self._start_downloads()
+            yield from self._start_reads()
+            if not self._reads:
+                continue
+            pixels, read = self._reads.popleft()
+            # pictures of the same size wait behind it while the model works
+            yield from self._hand_on(read.result(), pixels)
+        for batch in self._mates.values():
+            yield from self._run_model(batch)
+        while self._commits:
+            yield from self._ended_commits()
+
+    def _start_downloads(self) -> None:
+        while self._next is not None:
+            size = self._next.info.size
+            number = len(self._downloads) + len(self._reads)
+            held = sum(size for size, _ in self._downloads)
+            if number and (number >= self._window or held + size > MAX_FILE_BYTES):
+                return
+            self._downloads.append((size, self._pool.submit(self._job.download, self._next)))
+            self._next = next(self._todo, None)
+
+    def _start_reads(self) -> Iterator[Row]:
+        """Those that have room. Waits for a download only where there is nothing else to do."""
+        while self._downloads and (self._downloads[0][1].done() or not self._reads):
+            got = self._downloads[0][1].result()
+            if isinstance(got, Row):
+                self._downloads.popleft()
+                yield got
+                continue
+            while not self._has_room(got.num_pixels):
+                if self._reads:
+                    return
+                yield from self._ended_commits()
+            self._downloads.popleft()
+            self._reads.append((got.num_pixels, self._pool.submit(self._job.read, got)))
+            self._start_downloads()
+
+    def _has_room(self, pixels: int) -> bool:
+        held = sum(size for size, _ in self._reads) + sum(self._commits.values())
+        return held == 0 or held + pixels <= MAX_PIXELS
+
+    def _hand_on(self, state: Fetched | Enhanced | Row, pixels: int) -> Iterator[Row]:
+        if isinstance(state, Row):
+            yield state
+        elif isinstance(state, Enhanced):
+            yield from self._commit(state, pixels)
+        else:
+            key = state.image.pixels.shape[:2]
+            mates = self._mates.setdefault(key, [])
+            mates.append(state)
+            if len(mates) >= self._job.batch_size(state):
+                yield from self._run_model(self._mates.pop(key))
+
+    def _run_model(self, batch: list[Fetched]) -> Iterator[Row]:
+        for state in self._job.apply(batch):
+            if isinstance(state, Row):
+                yield state
+            else:
+                height, width = state.image.pixels.shape[:2]
+                yield from self._commit(state, height * width)
+
+    def _commit(self, state: Enhanced, pixels: int) -> Iterator[Row]:
+        self._commits[self._pool.submit(self._job.commit, state)] = pixels
+        while self._commits and (
+            len(self._commits) >= self._window
+            or sum(self._commits.values()) > MAX_PIXELS
+            or any(each.done() for each in self._commits)
+        ):
+            yield from self._ended_commits()
+
+    def _ended_commits(self) -> Iterator[Row]:
+        """Wait for at least one; take all that have ended."""
+        for each in wait(self._commits, return_when=FIRST_COMPLETED).done:
+            del self._commits[each]
+            yield each.result()

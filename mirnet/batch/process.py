@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from mirnet.batch.engine import Engine
 from mirnet.batch.measures import Measures, measure
 from mirnet.batch.origin import from_metadata, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import Digests, ModelIdentity, Row, Status
 from mirnet.batch.storage import Head, KeyRefused, ObjectMissing, Store, TransientStorageError
 from mirnet.errors import ImageError, UsageError
-from mirnet.images import Image, decode, encode
+from mirnet.images import Image, decode, encode, read_size
 from mirnet.params import EnhanceParams
 
 _CONTENT_TYPES = {
@@ -34,24 +34,17 @@ FORMAT_BY_SUFFIX = {
 }
 _ABOUT_ONE = (KeyRefused, ObjectMissing, TransientStorageError)
 
-EnhanceImage = Callable[[Image], Image]
 
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """The bytes of an input. ``num_pixels``: by its header; 0 where it will not be decoded."""
 
-@dataclass(frozen=True)
-class LazyEnhance:
-    """Load the model only where and when there is something to do: in each actor on Ray."""
-
-    load: Callable[[], Any]
-
-
-def as_function(enhance: Any, strength: float) -> EnhanceImage:
-    """What a caller gave as ``enhance``, loaded, as ``Image -> Image``."""
-    if isinstance(enhance, LazyEnhance):
-        enhance = enhance.load()
-    method = getattr(enhance, "enhance_image", None)
-    if method is None:
-        return enhance  # type: ignore[no-any-return]
-    return lambda image: method(image, strength)
+    item: WorkItem
+    data: bytes
+    version: str
+    replaces: str | None
+    num_pixels: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +84,19 @@ class ImageJob:
     params: EnhanceParams
     digests: Digests
     run_id: str
-    enhance: EnhanceImage
+    enhance: Engine
     guard: Callable[[], None]
     format: str | None = None
 
-    def fetch(self, item: WorkItem) -> Fetched | Enhanced | Row:
-        """Download, decode, measure; a row where that is already the end of it."""
+    def download(self, item: WorkItem) -> Downloaded | Row:
+        """Get the bytes; a row where that is already the end of it."""
         begun = time.perf_counter()
         try:
-            return self._fetch(item, begun)
+            return self._download(item, begun)
         except _ABOUT_ONE as error:
             return self._row(item, "failed", begun, reason=f"storage: {error}")
 
-    def _fetch(self, item: WorkItem, begun: float) -> Fetched | Enhanced | Row:
+    def _download(self, item: WorkItem, begun: float) -> Downloaded | Row:
         info = item.info
         if info.problem:
             return self._row(item, "failed", begun, reason=info.problem)
@@ -119,26 +112,47 @@ class ImageJob:
                 replaces = head.version
         blob = self.source.get(info.key)
         try:
-            image = decode(blob.data, name=info.key, max_pixels=self.params.max_pixels)
+            height, width = read_size(blob.data, name=info.key)
+        except ImageError:
+            height = width = 0  # decoding says what is wrong with it
+        pixels = height * width if height * width <= self.params.max_pixels else 0
+        seconds = time.perf_counter() - begun
+        return Downloaded(item, blob.data, blob.version, replaces, pixels, seconds)
+
+    def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
+        """Decode and measure; a row where that is already the end of it."""
+        item, begun = got.item, time.perf_counter() - got.seconds
+        try:
+            image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
         except ImageError as error:
-            return self._quarantine(item, error.reason, blob.version, begun)
+            return self._quarantine(item, error.reason, got.version, begun)
         before = measure(image.pixels)
         seconds = time.perf_counter() - begun
-        fetched = Fetched(item, image, before, blob.version, replaces, seconds)
+        fetched = Fetched(item, image, before, got.version, got.replaces, seconds)
         bright = self.params.pass_luminance
         if bright is not None and before.luminance >= bright:
-            return Enhanced(fetched, image, seconds, data=blob.data)
+            return Enhanced(fetched, image, seconds, data=got.data)
         return fetched
 
-    def apply(self, fetched: Fetched) -> Enhanced | Row:
-        """Run the model."""
+    def batch_size(self, fetched: Fetched) -> int:
+        """How many pictures of this size the model takes at once."""
+        return self.enhance.batch_size(fetched.image)
+
+    def apply(self, batch: Sequence[Fetched]) -> list[Enhanced | Row]:
+        """Run the model on pictures of one size; of a batch that fails, each by itself."""
         begun = time.perf_counter()
         try:
-            image = self.enhance(fetched.image)
+            images = self.enhance([fetched.image for fetched in batch])
         except (RuntimeError, ValueError, MemoryError) as error:
+            if len(batch) > 1:
+                return [state for fetched in batch for state in self.apply([fetched])]
             reason = f"model: {' '.join(str(error).split())[:300] or type(error).__name__}"
-            return self._row(fetched.item, "failed", begun, reason=reason)
-        return Enhanced(fetched, image, fetched.seconds + time.perf_counter() - begun)
+            return [self._row(batch[0].item, "failed", begun, reason=reason)]
+        each = (time.perf_counter() - begun) / len(batch)
+        return [
+            Enhanced(fetched, image, fetched.seconds + each)
+            for fetched, image in zip(batch, images, strict=True)
+        ]
 
     def commit(self, enhanced: Enhanced) -> Row:
         """Encode and write, whole or not at all, never over what is not ours."""

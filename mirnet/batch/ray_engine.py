@@ -17,9 +17,11 @@ from typing import Any
 import ray
 import ray.data
 
+from mirnet.batch.conditions import Conditions
+from mirnet.batch.engine import open_engine
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.process import ImageJob, as_function
+from mirnet.batch.process import ImageJob
 from mirnet.batch.records import Digests, ModelIdentity, Row, as_dict
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import Settings, apply_engine_defaults
@@ -44,10 +46,13 @@ class RayJob:
     params: EnhanceParams
     run_id: str
     settings: Settings
+    conditions: Conditions
 
     def open(self, enhance: Any) -> ImageJob:
         """With clients of this process. The lease is watched by the driver."""
         target = open_store(self.target_uri, self.settings)
+        engine = open_engine(enhance, self.params.strength)
+        engine.settle(self.conditions)
         return ImageJob(
             source=open_store(self.source_uri, self.settings),
             target=target,
@@ -56,7 +61,7 @@ class RayJob:
             params=self.params,
             digests=Digests.of(self.params),
             run_id=self.run_id,
-            enhance=as_function(enhance, self.params.strength),
+            enhance=engine,
             guard=lambda: None,
         )
 

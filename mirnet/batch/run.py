@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mirnet.batch.conditions import Conditions, settle
 from mirnet.batch.drift import Profile
+from mirnet.batch.engine import LazyEnhance, open_engine
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.pipeline import process
 from mirnet.batch.places import Batch, open_batch
 from mirnet.batch.plan import Plan
-from mirnet.batch.process import ImageJob, LazyEnhance, as_function
+from mirnet.batch.process import ImageJob
 from mirnet.batch.records import ModelIdentity, Row, RunRecord
 from mirnet.batch.tally import Outline, Progress, Tally
 from mirnet.config import Settings
@@ -44,8 +46,8 @@ def run_batch(
     Args:
         source: s3://bucket/prefix, a folder, or one image of either.
         target: s3://bucket/prefix or a folder; for one image also the name of the output.
-        enhance: ``Image -> Image``, an object with ``enhance_image(image, strength)``, or a
-            :class:`LazyEnhance` of one of them. On Ray it has to pickle.
+        enhance: an ``Enhancer``, an object with ``enhance_image(image, strength)``, a function
+            ``Image -> Image``, or a :class:`LazyEnhance` of one of them. On Ray it has to pickle.
         model: what made the outputs; goes to the manifest and onto every output.
         progress: called with images ended and images to do.
         limit: enhance at most so many.
@@ -129,8 +131,12 @@ def _enhanced(
             params=batch.params,
             run_id=lease.run_id,
             settings=settings,
+            conditions=_conditions(batch, plan, lease, max_pixels=None),
         )
         return process_on_ray(plan, remote, enhance, guard=lease.check)
+    engine = open_engine(enhance, batch.params.strength)
+    if batch.single is None:
+        engine.settle(_conditions(batch, plan, lease, max_pixels=engine.max_pixels))
     job = ImageJob(
         source=batch.source.store,
         target=batch.target,
@@ -139,8 +145,20 @@ def _enhanced(
         params=batch.params,
         digests=batch.planner.digests,
         run_id=lease.run_id,
-        enhance=as_function(enhance, batch.params.strength),
+        enhance=engine,
         guard=lease.check,
         format=batch.format,
     )
     return process(plan, job, num_threads=settings.io_threads)
+
+
+def _conditions(batch: Batch, plan: Plan, lease: Lease, *, max_pixels: int | None) -> Conditions:
+    return settle(
+        batch.records,
+        lease.run_id,
+        source=batch.source.store,
+        items=plan,
+        model=batch.planner.model,
+        digests=batch.planner.digests,
+        max_pixels=max_pixels,
+    )

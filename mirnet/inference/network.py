@@ -10,7 +10,7 @@ import copy
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -83,6 +83,7 @@ class FastNetwork:
         self._can_compile = compile and can_compile(device)
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._compiled_shapes: set[tuple[int, ...]] = set()
+        self._settled = False
         self._model = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for group in self._model.groups:  # type: ignore[union-attr]
@@ -110,6 +111,16 @@ class FastNetwork:
                 self.compiled_block = None
         return self._run(image, values)
 
+    def settle(self, shapes: Collection[tuple[int, ...]]) -> None:
+        """From now on compile these, at their first image, and no others.
+
+        Args:
+            shapes: of tensors (N, C, H, W), and 1 behind it where statistics are given, else 0.
+        """
+        self._settled = True
+        self._compiled_shapes = set(shapes)
+        _allow_many_shapes()
+
     @torch.inference_mode()
     def statistics(self, image: Tensor, source: Statistics) -> list[Tensor]:
         """The global statistics of a batch, taken as ``source`` does, in order of use."""
@@ -129,12 +140,18 @@ class FastNetwork:
     def _wants_compiled(self, key: tuple[int, ...]) -> bool:
         if not self._can_compile:
             return False
+        if self._settled:
+            return key in self._compiled_shapes
         self._seen[key] += 1
         if self._seen[key] >= COMPILE_AT and len(self._compiled_shapes) < MAX_SHAPES:
             self._compiled_shapes.add(key)
-            # all shapes and all kinds of blocks are versions of one function
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+            _allow_many_shapes()
         return key in self._compiled_shapes
+
+
+def _allow_many_shapes() -> None:
+    # all shapes and all kinds of blocks are versions of one function
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
 
 def can_compile(device: torch.device) -> bool:

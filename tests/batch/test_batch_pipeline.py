@@ -7,14 +7,16 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mirnet.batch import pipeline
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.process import Enhanced, Fetched
+from mirnet.batch.process import Downloaded, Enhanced, Fetched
 from mirnet.batch.records import Row
 from mirnet.batch.storage import ObjectInfo
 from mirnet.errors import StorageError
+from mirnet.images import Image
 
 
 def items(*sizes: int) -> list[WorkItem]:
@@ -23,40 +25,62 @@ def items(*sizes: int) -> list[WorkItem]:
 
 @dataclass
 class CountingJob:
-    """Bytes held between fetch and the model, and between the model and the end of commit."""
+    """Bytes held before decoding, and pixels from decoding to the end of commit.
+
+    A picture has as many pixels as its file has bytes, in one row.
+    """
 
     pause_s: float = 0.0
     fail_at: str | None = None
+    mates: int = 1
     lock: Any = field(default_factory=threading.Lock)
+    files: dict[str, int] = field(default_factory=dict)
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
-    most_before: int = 0
-    most_after: int = 0
+    most_files: int = 0
+    most_pixels: int = 0
     most_images: int = 0
     applied: list[str] = field(default_factory=list)
+    batches: list[tuple[int, int]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
 
-    def fetch(self, item: WorkItem) -> Fetched | Row:
+    def download(self, item: WorkItem) -> Downloaded:
         with self.lock:
-            self.before[item.info.key] = item.info.size
-            self.most_before = max(self.most_before, sum(self.before.values()))
-            self.most_images = max(self.most_images, len(self.before))
+            self.files[item.info.key] = item.info.size
+            self.most_files = max(self.most_files, sum(self.files.values()))
+            self.most_images = max(self.most_images, len(self.files) + len(self.before))
         time.sleep(self.pause_s)
-        if item.info.size == 0:
-            with self.lock:
-                del self.before[item.info.key]
-            return Row(item.info.key, "v", 0, "quarantined", "r", "d", "m")
-        return Fetched(item, None, None, "v", None, 0.0)  # type: ignore[arg-type]
+        return Downloaded(item, b"", "v", None, item.info.size, 0.0)
 
-    def apply(self, fetched: Fetched) -> Enhanced:
-        key = fetched.item.info.key
-        self.threads.add(threading.get_ident())
-        self.applied.append(key)
+    def read(self, got: Downloaded) -> Fetched | Row:
+        key, size = got.item.info.key, got.item.info.size
         with self.lock:
-            self.after[key] = self.before.pop(key)
-            self.most_after = max(self.most_after, sum(self.after.values()))
+            del self.files[key]
+            self.before[key] = size
+            self.most_pixels = max(self.most_pixels, self.pixels())
         time.sleep(self.pause_s)
-        return Enhanced(fetched, None, 0.0)  # type: ignore[arg-type]
+        if size == 0:
+            with self.lock:
+                del self.before[key]
+            return Row(key, "v", 0, "quarantined", "r", "d", "m")
+        image = Image(np.broadcast_to(np.uint8(0), (1, size, 3)))
+        return Fetched(got.item, image, None, "v", None, 0.0)  # type: ignore[arg-type]
+
+    def batch_size(self, fetched: Fetched) -> int:
+        return self.mates if fetched.item.info.size <= 10 else 1
+
+    def apply(self, batch: list[Fetched]) -> list[Enhanced]:
+        self.threads.add(threading.get_ident())
+        self.batches.append((batch[0].item.info.size, len(batch)))
+        assert len({fetched.item.info.size for fetched in batch}) == 1
+        for fetched in batch:
+            key = fetched.item.info.key
+            self.applied.append(key)
+            with self.lock:
+                self.after[key] = self.before.pop(key)
+                self.most_pixels = max(self.most_pixels, self.pixels())
+        time.sleep(self.pause_s)
+        return [Enhanced(fetched, fetched.image, 0.0) for fetched in batch]
 
     def commit(self, enhanced: Enhanced) -> Row:
         key = enhanced.fetched.item.info.key
@@ -66,6 +90,9 @@ class CountingJob:
         with self.lock:
             del self.after[key]
         return Row(key, "v", 1, "enhanced", "r", "d", "m")
+
+    def pixels(self) -> int:
+        return sum(self.before.values()) + sum(self.after.values())
 
 
 def run(job: CountingJob, todo: list[WorkItem], threads: int = 3) -> list[str]:
@@ -84,12 +111,34 @@ def test_each_item_once_and_the_model_in_order_in_one_thread() -> None:
 def test_large_files_go_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "MAX_FILE_BYTES", 100)
     job = CountingJob(pause_s=0.002)
-    run(job, items(40, 40, 40, 500, 500, 10, 10, 90, 40, 60))
-    assert job.most_before <= 500
-    assert job.most_after <= 540, "the next may be enhanced while one is written"
+    keys = run(job, items(40, 40, 40, 500, 500, 10, 10, 90, 40, 60))
+    assert len(keys) == 10
+    assert job.most_files <= 500
     small = CountingJob(pause_s=0.002)
     run(small, items(*[40] * 20))
-    assert 40 < small.most_before <= 80
+    assert 40 < small.most_files <= 80
+
+
+def test_decoded_pixels_are_bounded_whatever_the_files_weigh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_PIXELS", 100)
+    job = CountingJob(pause_s=0.002)
+    sizes = [40, 40, 40, 500, 500, 10, 10, 90, 40, 60]
+    assert len(run(job, items(*sizes))) == len(sizes)
+    # the model has taken one out of the queue, and the next ones may be decoded meanwhile
+    assert job.most_pixels <= 600
+    small = CountingJob(pause_s=0.002)
+    run(small, items(*[40] * 20))
+    assert 40 < small.most_pixels <= 120
+
+
+def test_pictures_of_one_size_go_together_and_the_last_ones_too() -> None:
+    job = CountingJob(mates=4)
+    sizes = [5, 6, 20, 5, 5, 6, 5, 20, 5, 0, 6]
+    keys = run(job, items(*sizes))
+    assert sorted(keys, key=int) == [str(n) for n in range(len(sizes))]
+    assert sorted(job.batches) == [(5, 1), (5, 4), (6, 3), (20, 1), (20, 1)]
 
 
 def test_steps_overlap() -> None:

@@ -9,6 +9,7 @@ import torch
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
 from mirnet.inference import Enhancer, network
+from mirnet.inference.precision import Precision
 from mirnet.models import build, save_model
 from mirnet.models.mirnet import MIRNet
 from mirnet.params import ModelParams
@@ -232,3 +233,31 @@ def test_compiled_is_the_same_function(model: MIRNet, tmp_path: Path) -> None:
     outputs = [enhancer(low).astype(int) for _ in range(3)]
     assert enhancer.network._compiled_shapes
     assert np.abs(outputs[2] - outputs[0]).max() <= 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_in_a_full_batch_neither_place_nor_mates_matter(precision: Precision) -> None:
+    torch.manual_seed(3)
+    enhancer = Enhancer(
+        build(ModelParams(name="mirnet-xs", n_feat=8)), precision=precision, compile=False
+    )
+    random = np.random.default_rng(0)
+    images = [
+        Image(random.integers(0, 90, (30, 45, 3), dtype=np.uint8), grey=n == 2) for n in range(9)
+    ]
+    assert enhancer.batch_size(30, 45) == 1, "not settled"
+    enhancer.settle([(30, 45)])
+    size = enhancer.batch_size(30, 45)
+    assert size > 1
+    assert enhancer.batch_size(45, 30) == 1
+    assert enhancer.batch_size(4000, 6000) == 1
+    alone = [enhancer.enhance_images([image])[0].pixels for image in images]
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [8, 2], [5, 6, 2]):
+        together = enhancer.enhance_images([images[n] for n in order[:size]], 1.0)
+        for n, done in zip(order, together, strict=True):
+            assert np.array_equal(done.pixels, alone[n])
+    single = enhancer.enhance_image(images[0]).pixels.astype(int)
+    assert np.abs(single - alone[0].astype(int)).max() <= 8, "as one by one but for rounding"
+    half = enhancer.enhance_images(images[:2], 0.5)[0].pixels.astype(int)
+    middle = (images[0].pixels.astype(int) + alone[0]) / 2
+    assert np.abs(half - middle).max() <= 1

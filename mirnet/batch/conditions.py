@@ -1,0 +1,120 @@
+"""What decides over the bits of outputs beside model and params, and must not change when a run
+is killed and another one ends its work.
+
+Compiled and eager arithmetic, a batch and a single image, a whole image and tiles round
+differently. So a run chooses once, from the first pictures of its plan, which sizes are compiled
+(and, if small, batched), writes that down before its first output, and a run that finds that its
+predecessor did not end goes on with the predecessor's choice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+from mirnet.batch.plan import WorkItem
+from mirnet.batch.records import RUNS, SUMMARY, Digests, ModelIdentity
+from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
+from mirnet.errors import ImageError, StorageError
+from mirnet.images import read_size
+
+CONDITIONS = "conditions.json"
+_SAMPLE = 32
+# compiling takes seconds to a minute a size: it has to come again
+_LEAST = 4
+_MAX_SIZES = 4
+_MAX_SAMPLED_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """``sizes``: (height, width) that are compiled. ``max_pixels``: larger images are tiled.
+
+    ``model`` and ``settings_digest`` say for which work they hold.
+    """
+
+    model: str
+    settings_digest: str
+    sizes: tuple[tuple[int, int], ...] = ()
+    max_pixels: int | None = None
+
+    def dump(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+
+def load_conditions(data: bytes) -> Conditions:
+    """What :meth:`Conditions.dump` wrote."""
+    values = json.loads(data)
+    values["sizes"] = tuple((int(height), int(width)) for height, width in values["sizes"])
+    return Conditions(**values)
+
+
+def settle(
+    records: Store,
+    run_id: str,
+    *,
+    source: Store,
+    items: Iterable[WorkItem],
+    model: ModelIdentity,
+    digests: Digests,
+    max_pixels: int | None,
+) -> Conditions:
+    """The conditions of a run, written beside its record.
+
+    Args:
+        items: the plan; the first few are looked at.
+        max_pixels: of the enhancer as it is loaded here; none where it is loaded elsewhere.
+
+    Raises:
+        StorageError: the target refuses, or source and target stop the run.
+    """
+    known = _of_unfinished(records, model=model, digests=digests)
+    if known is None:
+        sizes = _frequent(source, itertools.islice(items, _SAMPLE))
+        known = Conditions(model.label, digests.output, sizes, max_pixels)
+    records.child(RUNS).child(run_id).put(CONDITIONS, known.dump(), content_type="application/json")
+    return known
+
+
+def _of_unfinished(records: Store, *, model: ModelIdentity, digests: Digests) -> Conditions | None:
+    """Those of the last run, if it did not end and was at the same work."""
+    runs = records.child(RUNS)
+    by_run: dict[str, set[str]] = {}
+    for info in runs.list():
+        run_id, _, name = info.key.partition("/")
+        by_run.setdefault(run_id, set()).add(name)
+    # a run that was killed before it chose has written no output
+    chosen = [run_id for run_id, names in by_run.items() if names & {CONDITIONS, SUMMARY}]
+    if not chosen or SUMMARY in by_run[last := max(chosen)]:
+        return None
+    data = runs.child(last).get(CONDITIONS).data
+    try:
+        found = load_conditions(data)
+    except (ValueError, TypeError, KeyError) as error:
+        place = runs.child(last).address(CONDITIONS)
+        raise StorageError(f"{place} is not readable; delete it", transient=False) from error
+    same = (found.model, found.settings_digest) == (model.label, digests.output)
+    return found if same else None
+
+
+def _frequent(source: Store, items: Iterable[WorkItem]) -> tuple[tuple[int, int], ...]:
+    """Sizes that come again among these, the most frequent first."""
+
+    def size_of(item: WorkItem) -> tuple[int, int] | None:
+        if item.info.problem or not 0 < item.info.size <= _MAX_SAMPLED_BYTES:
+            return None
+        try:
+            return read_size(source.get(item.info.key).data, name=item.info.key)
+        except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
+            return None  # its own row will say so
+
+    with ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool:
+        counts = Counter(size for size in pool.map(size_of, items) if size is not None)
+    frequent = [size for size, count in counts.items() if count >= _LEAST]
+    frequent.sort(key=lambda size: (-counts[size], size))
+    return tuple(frequent[:_MAX_SIZES])

@@ -1,0 +1,87 @@
+"""What a caller gave as ``enhance``, with one face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mirnet.batch.conditions import Conditions
+from mirnet.images import Image
+
+EnhanceImage = Callable[[Image], Image]
+
+
+@dataclass(frozen=True)
+class LazyEnhance:
+    """Load the model only where and when there is something to do: in each actor on Ray."""
+
+    load: Callable[[], Any]
+
+
+class Engine(Protocol):
+    """Enhances pictures of one size at once."""
+
+    max_pixels: int | None
+
+    def settle(self, conditions: Conditions) -> None:
+        """Let the output depend on the picture and these alone."""
+
+    def batch_size(self, image: Image) -> int:
+        """How many of this size at once."""
+
+    def __call__(self, images: Sequence[Image]) -> list[Image]:
+        """As many back, in their order."""
+
+
+def open_engine(enhance: Any, strength: float) -> Engine:
+    """Of a :class:`LazyEnhance`, an ``Enhancer``, an object with ``enhance_image(image,
+    strength)`` or a function ``Image -> Image``.
+    """
+    if isinstance(enhance, LazyEnhance):
+        enhance = enhance.load()
+    if hasattr(enhance, "enhance_images"):
+        return _Network(enhance, strength)
+    method = getattr(enhance, "enhance_image", None)
+    return _Function(enhance if method is None else lambda image: method(image, strength))
+
+
+class _Function:
+    """One picture at a time."""
+
+    max_pixels: int | None = None
+
+    def __init__(self, function: EnhanceImage) -> None:
+        self._function = function
+
+    def settle(self, conditions: Conditions) -> None:
+        """Nothing to choose."""
+
+    def batch_size(self, image: Image) -> int:  # noqa: ARG002
+        """One."""
+        return 1
+
+    def __call__(self, images: Sequence[Image]) -> list[Image]:
+        """Each by itself."""
+        return [self._function(image) for image in images]
+
+
+class _Network:
+    """An ``Enhancer``."""
+
+    def __init__(self, enhancer: Any, strength: float) -> None:
+        self._enhancer, self._strength = enhancer, strength
+        self.max_pixels: int | None = enhancer.max_pixels
+
+    def settle(self, conditions: Conditions) -> None:
+        """Compile what the conditions say."""
+        self._enhancer.settle(conditions.sizes, max_pixels=conditions.max_pixels)
+
+    def batch_size(self, image: Image) -> int:
+        """As the enhancer says."""
+        return int(self._enhancer.batch_size(*image.pixels.shape[:2]))
+
+    def __call__(self, images: Sequence[Image]) -> list[Image]:
+        """At once."""
+        done: list[Image] = self._enhancer.enhance_images(images, self._strength)
+        return done
