@@ -9,10 +9,10 @@ import argparse
 import sys
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 
 from flows.events import announce_drift
 from flows.foreground import leave_foreground_group
+from flows.night import NightProgress, show_night
 from flows.policy import exit_code_of, io_task, open_run
 from mirnet import stages
 from mirnet.results import EnhanceResult
@@ -22,7 +22,7 @@ from mirnet.stages import Run
 @io_task("enhance")
 def enhance_batch(source: str, target: str, run: Run, model: str | None) -> EnhanceResult:
     """Plan, enhance, commit. A retry skips what is done."""
-    return stages.enhance(source, target, run, model=model)
+    return stages.enhance(source, target, run, model=model, progress=NightProgress())
 
 
 @flow(name="enhance", description=__doc__)
@@ -44,13 +44,10 @@ def enhance(
     """
     run = open_run(params, overrides)
     result = enhance_batch(source, target, run, model)
-    create_table_artifact(
-        key="enhance",
-        table=[
-            result.model_dump(exclude={"source", "target", "cost"})
-            | (result.cost.metrics() if result.cost else {})
-        ],
-        description=f"{source} -> {target}",
+    show_night(
+        result,
+        stages.read_contact(result, run),
+        drift_distance=run.params.enhance.drift_distance,
     )
     announce_drift(result)
     return result

@@ -204,6 +204,16 @@ class PromotionResult(Result):
     run_id: str | None = None
 
 
+class ImageFate(Result):
+    """One picture that a person may want to look at."""
+
+    input: str
+    fate: str
+    reason: str | None = None
+    luminance_before: float | None = None
+    luminance_after: float | None = None
+
+
 class EnhanceResult(Result):
     """What happened to every image of a batch. planned = the sum of the rest."""
 
@@ -225,6 +235,9 @@ class EnhanceResult(Result):
         default_factory=dict, description="Jensen-Shannon distance to the reference, by column"
     )
     drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
+    worst: tuple[ImageFate, ...] = Field(
+        default=(), description="what was not enhanced, then the darkest results; few"
+    )
     held_by: str | None = Field(
         default=None, description="the job that is at work on this target; this one did nothing"
     )

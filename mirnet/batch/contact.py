@@ -21,6 +21,7 @@ from mirnet.images import Image, decode, encode
 _SIDE = 240
 _MAX_PIXELS = 50_000_000
 _MAX_LISTED = 200
+_MAX_WORST = 20
 _STYLE = (
     "body{font:14px system-ui;margin:2em;background:#181818;color:#ddd}"
     "figure{display:inline-block;margin:0 1em 1em 0}figcaption{max-width:490px;color:#aaa}"
@@ -53,6 +54,10 @@ class ContactSheet:
         self._offer(self._by_lot, -float(lot), row)
         if row.luminance_after is not None:
             self._offer(self._darkest, -row.luminance_after, row)
+
+    def worst(self) -> list[Row]:
+        """What was not enhanced, then the darkest results; few."""
+        return [*self._bad[:_MAX_WORST], *_in_order(self._darkest)]
 
     def _offer(self, heap: list[_Ranked], rank: float, row: Row) -> None:
         heapq.heappush(heap, _Ranked(rank, row.input_key, row))

@@ -17,7 +17,7 @@ from mirnet.batch.storage import Store
 from mirnet.cost import CostMeter
 from mirnet.errors import DataError, StorageError
 from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult
+from mirnet.results import EnhanceResult, ImageFate
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ class Tally:
             contact_uri=page,
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
+            worst=tuple(_fate(row) for row in self._sheet.worst()),
             seconds=time.perf_counter() - outline.begun,
             cost=cost,
         )
@@ -163,3 +164,13 @@ class Tally:
             "drift": [asdict(each) for each in drift],
             "seconds": round(time.perf_counter() - outline.begun, 3),
         }
+
+
+def _fate(row: Row) -> ImageFate:
+    return ImageFate(
+        input=row.input_key,
+        fate=row.status,
+        reason=row.reason,
+        luminance_before=row.luminance_before,
+        luminance_after=row.luminance_after,
+    )

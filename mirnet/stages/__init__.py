@@ -10,7 +10,7 @@ from mirnet.stages.data import (
     publish_validation,
     validate,
 )
-from mirnet.stages.enhancing import enhance, plan_enhancement
+from mirnet.stages.enhancing import enhance, plan_enhancement, read_contact
 from mirnet.stages.evaluating import evaluate
 from mirnet.stages.models import champion
 from mirnet.stages.promotion import check_champion, promote, undo_promotion
@@ -29,6 +29,7 @@ __all__ = [
     "open_run",
     "plan_enhancement",
     "promote",
+    "read_contact",
     "publish_validation",
     "train",
     "undo_promotion",

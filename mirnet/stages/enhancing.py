@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mirnet.errors import ServiceError
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import CHAMPION, PROFILE, OpenedModel, load_enhancer, open_model
 from mirnet.stages.run import Run
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from mirnet.batch.drift import Profile
     from mirnet.batch.plan import Plan
     from mirnet.batch.run import ModelIdentity
+
+logger = logging.getLogger(__name__)
 
 
 def enhance(
@@ -56,7 +60,44 @@ def enhance(
         reference=_reference(opened),
     )
     result.save(run.report("enhance"))
+    _track(result, opened, run)
     return result
+
+
+def read_contact(result: EnhanceResult, run: Run) -> str | None:
+    """The page of before and after, as HTML; none where there is none."""
+    from mirnet.batch.storage import open_store
+
+    if result.contact_uri is None:
+        return None
+    folder, _, name = result.contact_uri.rpartition("/")
+    return open_store(folder, run.settings).get(name).data.decode()
+
+
+def _track(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
+    """Inputs against the model's training data, in MLflow; that it is away undoes no night."""
+    from mirnet.tracking import track
+
+    if model.run_id is None or not result.drift:
+        return
+    fates = ("enhanced", "passed_through", "skipped", "quarantined", "failed")
+    metrics = {f"drift/{column}": distance for column, distance in result.drift.items()}
+    metrics |= {f"images/{fate}": float(getattr(result, fate)) for fate in fates}
+    tags = {
+        "mirnet.source": result.source,
+        "mirnet.target": result.target,
+        "mirnet.manifest": result.manifest_uri,
+        "mirnet.model": f"{model.name}/{model.version}",
+        "mirnet.model_run": model.run_id,
+        "mirnet.drifted": ", ".join(result.drifted) or "no",
+    }
+    try:
+        with track(
+            run.settings, purpose="enhance", name=result.run_id, key=result.run_id, tags=tags
+        ) as tracked:
+            tracked.log_metrics(metrics)
+    except ServiceError as error:
+        logger.warning("drift is in %s, but not in MLflow: %s", result.summary_uri, error)
 
 
 @contextmanager

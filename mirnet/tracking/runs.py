@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["validate", "train", "evaluate"]
+Purpose = Literal["validate", "train", "evaluate", "enhance"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
 PENDING = "pending"
 _LONGEST_VALUE = 6000
 
 
 def experiment_name(purpose: Purpose) -> str:
-    """Experiments by purpose: ``mirnet-train``, ``mirnet-evaluate`` and ``mirnet-validate``."""
+    """An experiment a purpose, such as ``mirnet-train``."""
     return f"mirnet-{purpose}"
 
 

@@ -1,0 +1,96 @@
+"""What people see of a night in Prefect: progress while it runs, then counts, worst cases, drift,
+and pictures of before and after.
+"""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import httpx
+from prefect import get_run_logger
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.exceptions import PrefectException
+
+from mirnet.results import EnhanceResult
+
+_EVERY_S = 10.0
+
+
+class NightProgress:
+    """Called after each picture; tells Prefect every ten seconds. Only inside a task."""
+
+    def __init__(self) -> None:
+        self._begun = self._told = time.monotonic()
+        self._artifact: UUID | None = None
+
+    def __call__(self, done: int, todo: int) -> None:
+        """``done`` of ``todo`` pictures have ended."""
+        now = time.monotonic()
+        if now - self._told < _EVERY_S and done < todo:
+            return
+        self._told = now
+        rate = done / max(now - self._begun, 1e-3)
+        text = f"{done} of {todo} images, {rate:.1f} a second, {(todo - done) / rate:.0f} s left"
+        get_run_logger().info("%s", text)
+        try:
+            self._show(100.0 * done / todo, text)
+        except (httpx.HTTPError, PrefectException) as error:
+            # a night must not end because nobody can look at it
+            get_run_logger().warning("no progress artifact: %s", error)
+
+    def _show(self, percent: float, text: str) -> None:
+        if self._artifact is None:
+            made = create_progress_artifact(percent, key="enhance-progress", description=text)
+            assert isinstance(made, UUID)
+            self._artifact = made
+        else:
+            update_progress_artifact(self._artifact, percent, description=text)
+
+
+def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: float) -> None:
+    """Artifacts of a night that has ended.
+
+    Args:
+        contact: the page of before and after, as HTML.
+        drift_distance: from which a column counts as drifted.
+    """
+    where = f"{result.source} -> {result.target}"
+    if result.held_by:
+        create_markdown_artifact(key="enhance", markdown=result.held_by, description=where)
+        return
+    apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by"}
+    counts = result.model_dump(exclude=apart) | (result.cost.metrics() if result.cost else {})
+    create_table_artifact(key="enhance", table=[counts], description=where)
+    if result.worst:
+        create_table_artifact(
+            key="enhance-worst",
+            table=[each.model_dump() for each in result.worst],
+            description=f"{where}: not enhanced, then the darkest results",
+        )
+    if result.drift:
+        create_table_artifact(
+            key="enhance-drift",
+            table=[
+                {
+                    "column": column,
+                    "distance": distance,
+                    "limit": drift_distance,
+                    "drifted": column in result.drifted,
+                }
+                for column, distance in result.drift.items()
+            ],
+            description=f"{where}: inputs against the model's training data",
+        )
+    if contact is not None:
+        create_markdown_artifact(key="enhance-contact", markdown=_body(contact), description=where)
+
+
+def _body(page: str) -> str:
+    """The page without its head; pictures are inside it, as data."""
+    return page.partition("</style>")[2]
