@@ -12,6 +12,7 @@ from mirnet.results import EnhanceResult, PromotionResult
 
 PROMOTED = "mirnet.model.promoted"
 REFUSED = "mirnet.model.refused"
+WAITING = "mirnet.model.waiting"
 DRIFTED = "mirnet.input.drifted"
 DATA_CHANGED = "mirnet.data.changed"
 UNHEALTHY = "mirnet.health.failed"
@@ -34,6 +35,18 @@ def announce_promotion(result: PromotionResult) -> str:
         },
     )
     return name
+
+
+def announce_waiting(result: PromotionResult, *, flow_run_id: str, within_s: int) -> None:
+    """Tell that a model passed the gate and a paused flow run waits for a person."""
+    emit_event(
+        event=WAITING,
+        resource={
+            "prefect.resource.id": f"mirnet.model.{result.name}",
+            "prefect.resource.name": f"{result.name} version {result.version}",
+        },
+        payload={"flow_run_id": flow_run_id, "within_s": within_s, "reasons": list(result.reasons)},
+    )
 
 
 def announce_drift(result: EnhanceResult) -> bool:

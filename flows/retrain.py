@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
+    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -21,12 +23,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.transactions import Transaction, transaction
 
+from flows.approval import ask_person, check_approval
 from flows.events import announce_promotion
 from flows.foreground import leave_foreground_group
 from flows.policy import exit_code_of, io_task, open_run
 from mirnet import stages
 from mirnet.errors import GateRefused
 from mirnet.results import (
+    Approval,
     DataVersion,
     EpochMetrics,
     EvaluationResult,
@@ -111,6 +115,8 @@ def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
         ],
         description=f"{result.split} of {result.digest}. Pictures: {result.report_path}",
     )
+    page = result.report_url or Path(result.report_path or "").resolve().as_uri()
+    create_link_artifact(key="report", link=page, link_text="pictures, scores and the decision")
     return result
 
 
@@ -118,14 +124,28 @@ def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
 def promote(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
     """Register, ask the gate, and move the alias if it agrees."""
     result = stages.promote(run, trained=trained, evaluation=evaluation)
-    reasons = "\n".join(f"- {reason}" for reason in result.reasons)
-    verdict = f"**{result.alias}**" if result.promoted else "**refused**"
-    create_markdown_artifact(
-        key="promotion", markdown=f"{result.name} version {result.version}: {verdict}\n\n{reasons}"
-    )
+    show_promotion(result)
     return result
 
 
+@io_task("settle")
+def settle(
+    run: Run, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
+) -> PromotionResult:
+    """Move the alias as a person decided."""
+    result = stages.settle(run, waiting, evaluation, approval)
+    show_promotion(result)
+    return result
+
+
+def show_promotion(result: PromotionResult) -> None:
+    """The decision with its reasons, beside the other artifacts of the flow run."""
+    reasons = "\n".join(f"- {reason}" for reason in result.reasons)
+    markdown = f"{result.name} version {result.version}: **{result.alias or 'refused'}**"
+    create_markdown_artifact(key="promotion", markdown=f"{markdown}\n\n{reasons}")
+
+
+@settle.on_rollback
 @promote.on_rollback
 def take_back(txn: Transaction) -> None:
     """A later step failed: the aliases go back to where they were."""
@@ -136,6 +156,30 @@ def take_back(txn: Transaction) -> None:
 def check_champion(run: Run, promotion: PromotionResult) -> None:
     """The new champion works from the registry, as the nightly flow will load it."""
     stages.check_champion(run, version=promotion.version)
+
+
+def put_into_service(run: Run, move: Callable[[], PromotionResult]) -> PromotionResult:
+    """Move the alias and see that the new champion works; if it does not, all is as before."""
+    with transaction() as txn:
+        txn.set("run", run)
+        promotion = move()
+        txn.set("promotion", promotion)
+        if promotion.promoted:
+            check_champion(run, promotion)
+    return promotion
+
+
+def decide(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
+    """The gate's word, and a person's where params ask for it."""
+    promotion = put_into_service(run, lambda: promote(run, trained, evaluation))
+    within_s = run.params.promote.approval_within_s
+    if promotion.alias != stages.CHALLENGER or within_s is None:
+        return promotion
+    waiting, approval = promotion, ask_person(promotion, evaluation, within_s)
+    if not approval.approved:
+        # no task: after an expired pause the server lets none start
+        return stages.settle(run, waiting, evaluation, approval)
+    return put_into_service(run, lambda: settle(run, waiting, evaluation, approval))
 
 
 def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
@@ -170,16 +214,12 @@ def retrain(
     """
     run = open_run(params, overrides)
     check_services(run)
+    check_approval(run.params.promote.approval_within_s)
     version = check_version(data, allow_modified=allow_modified)
     validation = validate(data, run, version)
     trained = train(data, run, validation, resume or f"retrain-{str(flow_run.get_id())[:13]}")
     evaluation = evaluate(data, run, trained)
-    with transaction() as txn:
-        txn.set("run", run)
-        promotion = promote(run, trained, evaluation)
-        txn.set("promotion", promotion)
-        if promotion.promoted:
-            check_champion(run, promotion)
+    promotion = decide(run, trained, evaluation)
     show_cost(trained, evaluation)
     if promotion.promoted or promotion.alias is None:
         announce_promotion(promotion)

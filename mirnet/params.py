@@ -198,6 +198,12 @@ class PromoteParams(Section):
     max_mib_per_megapixel: float | None = Field(
         None, gt=0, description="peak memory to enhance; none: any"
     )
+    approval_within_s: int | None = Field(
+        None,
+        ge=1,
+        description="time that a person has to approve what the gate let pass; none: nobody is "
+        "asked",
+    )
 
 
 class EnhanceParams(Section):

@@ -172,6 +172,10 @@ class MethodScore(Result):
     ssim: float
     ssim_interval: tuple[float, float]
     extra: dict[str, float] = Field(default_factory=dict)
+    gain: tuple[float, float, float] | None = Field(
+        default=None,
+        description="how much better the scored model is, PSNR in dB: paired mean and interval",
+    )
     run_id: str | None = None
 
 
@@ -188,8 +192,19 @@ class EvaluationResult(Result):
     )
     scores_path: str = Field(description="Parquet, a row an image and method")
     report_path: str | None = None
+    report_url: str | None = Field(
+        default=None, description="the page in MLflow, if it has a server"
+    )
     seconds: float
     cost: Cost | None = None
+
+
+class Approval(Result):
+    """What a person said about a model that the gate let pass."""
+
+    approved: bool
+    who: str
+    why: str = ""
 
 
 class PromotionResult(Result):
@@ -199,7 +214,7 @@ class PromotionResult(Result):
     reasons: tuple[str, ...]
     name: str
     version: str
-    alias: str | None
+    alias: str | None = Field(description="champion; challenger: waits for a person; none: refused")
     previous_version: str | None = None
     run_id: str | None = None
 

@@ -21,8 +21,7 @@ from PIL import Image
 from mirnet.evaluation import charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
-from mirnet.evaluation.statistics import paired_gain
-from mirnet.params import EvaluateParams
+from mirnet.evaluation.statistics import Gain
 from mirnet.results import EpochMetrics, MethodScore
 
 LONGEST_SIDE = 800
@@ -56,6 +55,7 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
     history: Sequence[EpochMetrics] = ()
     decision: Decision | None = None
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,6 @@ def render_report(
     summary: Mapping[str, MethodScore],
     pairs: Sequence[ScoredPair],
     outputs: Mapping[tuple[str, str], NDArray[np.uint8]],
-    params: EvaluateParams,
     baseline: str = "autocontrast",
 ) -> Path:
     """Write the page.
@@ -93,8 +92,10 @@ def render_report(
     pictures = _gallery(page.candidate, known, scores=scores, pairs=pairs, outputs=outputs)
     html = _template().render(
         page=page,
+        decision=page.decision,
+        outcome="",
         baseline=known,
-        rows=_summary_rows(page.candidate, scores, summary, params),
+        rows=_summary_rows(summary),
         columns=_COLUMNS,
         curves=[(k, Markup(v)) for k, v in charts.training_curves(page.history).items()]
         if page.history
@@ -110,6 +111,28 @@ def render_report(
     return _write(target, html)
 
 
+def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -> bool:
+    """Put the gate's decision on a page that was written before it, in place of an earlier one.
+
+    Args:
+        run_id: The MLflow run that the page is of.
+        outcome: What came of it, in a few words.
+
+    Returns:
+        False: the page is missing or is of another run by now, and stays as it is.
+    """
+    begin, end = f"<!--verdict of {run_id}-->", "<!--end of verdict-->"
+    html = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if begin not in html:
+        return False
+    template = _template()
+    context = template.new_context({"decision": decision, "outcome": outcome})
+    verdict = "".join(template.blocks["verdict"](context))
+    before, _, rest = html.partition(begin)
+    _write(page, before + begin + verdict + rest[rest.index(end) :])
+    return True
+
+
 def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Pictures of one size in a row with white between: one image for MLflow's image grid."""
     gap = np.full((pictures[0].shape[0], 4, 3), 255, np.uint8)
@@ -117,26 +140,12 @@ def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(parts, axis=1)
 
 
-def _summary_rows(
-    candidate: str,
-    scores: pd.DataFrame,
-    summary: Mapping[str, MethodScore],
-    params: EvaluateParams,
-) -> list[tuple[MethodScore, str]]:
+def _summary_rows(summary: Mapping[str, MethodScore]) -> list[tuple[MethodScore, str]]:
     """Each method with the candidate's paired gain over it."""
-    rows = []
-    for name, score in summary.items():
-        gain = (
-            ""
-            if name == candidate
-            else str(
-                paired_gain(
-                    scores, candidate, name, num_samples=params.bootstrap_samples, seed=params.seed
-                )
-            )
-        )
-        rows.append((score, gain))
-    return rows
+    return [
+        (score, str(Gain(*score.gain, score.num_images)) if score.gain else "")
+        for score in summary.values()
+    ]
 
 
 def _gallery(

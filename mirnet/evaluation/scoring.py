@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mirnet.errors import DataError
 from mirnet.evaluation import defects, metrics
 from mirnet.evaluation.baselines import Enhance
-from mirnet.evaluation.statistics import interval
+from mirnet.evaluation.statistics import interval, paired_gain
 from mirnet.params import EvaluateParams
 from mirnet.results import MethodScore
 
@@ -87,6 +87,23 @@ def score_image(
         "colour_cast": defects.colour_cast(output, reference),
         "halo": defects.halo(output, reference),
     }
+
+
+def add_gains(
+    scores: pd.DataFrame,
+    summary: Mapping[str, MethodScore],
+    candidate: str,
+    params: EvaluateParams,
+) -> dict[str, MethodScore]:
+    """The summary with the candidate's paired PSNR gain over every other method."""
+    told = dict(summary)
+    for name in summary.keys() - {candidate}:
+        gain = paired_gain(
+            scores, candidate, name, num_samples=params.bootstrap_samples, seed=params.seed
+        )
+        update = {"gain": (gain.mean, gain.low, gain.high)}
+        told[name] = summary[name].model_copy(update=update)
+    return told
 
 
 def summarise(scores: pd.DataFrame, method: str, params: EvaluateParams) -> MethodScore:

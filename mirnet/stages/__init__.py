@@ -12,12 +12,13 @@ from mirnet.stages.data import (
 )
 from mirnet.stages.enhancing import enhance, plan_enhancement, read_contact
 from mirnet.stages.evaluating import evaluate
-from mirnet.stages.models import champion
-from mirnet.stages.promotion import check_champion, promote, undo_promotion
+from mirnet.stages.models import champion, open_enhancer
+from mirnet.stages.promotion import CHALLENGER, check_champion, promote, settle, undo_promotion
 from mirnet.stages.run import Run, check_services, open_run
 from mirnet.stages.training import train
 
 __all__ = [
+    "CHALLENGER",
     "Run",
     "blocking_message",
     "champion",
@@ -26,11 +27,13 @@ __all__ = [
     "check_version",
     "enhance",
     "evaluate",
+    "open_enhancer",
     "open_run",
     "plan_enhancement",
     "promote",
-    "read_contact",
     "publish_validation",
+    "read_contact",
+    "settle",
     "train",
     "undo_promotion",
     "validate",

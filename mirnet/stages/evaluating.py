@@ -5,35 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirnet.cost import CostMeter
-from mirnet.results import DataVersion, EvaluationResult, MethodScore, TrainResult
+from mirnet.results import DataVersion, EvaluationResult, TrainResult
 from mirnet.stages.data import split_roles
 from mirnet.stages.models import (
     CANDIDATE,
     CHAMPION,
     PEAK_MIB,
     WELL_LIT,
+    OpenedModel,
     champion,
     load_enhancer,
     open_model,
 )
+from mirnet.stages.publishing import Evaluated, publish, render
 from mirnet.stages.run import Run
 from mirnet.stages.training import run_tags
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
-
     from mirnet.evaluation.baselines import Enhance
     from mirnet.evaluation.scoring import ScoredPair
+    from mirnet.stages.publishing import Outputs
     from mirnet.tracking import TrackedRun
-
-    Outputs = dict[tuple[str, str], NDArray[np.uint8]]
 
 _WELL_LIT_PICTURES = 8
 
@@ -56,51 +53,56 @@ def evaluate(
         ServiceError: MLflow cannot be reached.
     """
     from mirnet.data.loading import load_pairs
+    from mirnet.data.splits import val_stands_in
     from mirnet.data.versioning import data_version
-    from mirnet.evaluation.scoring import score_pairs
+    from mirnet.evaluation.scoring import add_gains, score_pairs
     from mirnet.tracking import check_tracking
+    from mirnet.tracking.runs import artifact_page
 
     started, meter = time.monotonic(), CostMeter(run.settings)
     check_tracking(run.settings)
     trained = _training_of(model, trained, run)
     source = model or (trained.model_dir if trained else "")
-    contest = _contest(source, run)
+    contest = _contest(source, run, trained)
     version = data_version(data)
-    ids = split_roles(data, run)["val" if run.params.evaluate.split == "val" else "eval"]
+    roles = split_roles(data, run)
+    split = "val" if val_stands_in(roles) else run.params.evaluate.split
+    ids = roles["val" if split == "val" else "eval"]
     pairs = [(i, low, high) for i, (low, high) in zip(ids, load_pairs(data, ids), strict=True)]
     outputs: Outputs = {}
     # the runs are there before the work: if MLflow goes away meanwhile, what they say is kept
     with ExitStack() as stack:
         runs = {
-            name: stack.enter_context(_open_run(name, contest, run, version=version))
+            name: stack.enter_context(_open_run(name, contest, run, version=version, split=split))
             for name in contest.methods
         }
         conduct = _conduct(contest.methods, pairs)
         scores, summary = score_pairs(pairs, contest.methods, run.params.evaluate, outputs=outputs)
+        summary = add_gains(scores, summary, contest.candidate, run.params.evaluate)
         for name, score in summary.items():
             more = {"extra": score.extra | conduct.get(name, {}), "run_id": runs[name].run_id}
             summary[name] = score.model_copy(update=more)
         folder = run.settings.reports_dir / "evaluation"
         folder.mkdir(parents=True, exist_ok=True)
         scores.to_parquet(folder / "scores.parquet", index=False)
+        candidate = runs[contest.candidate]
         result = EvaluationResult(
-            run_id=runs[CANDIDATE].run_id if CANDIDATE in runs else None,
+            run_id=candidate.run_id,
             model=source,
             digest=version.digest,
-            split=run.params.evaluate.split,
+            split=split,
             methods=summary,
             champion_version=contest.champion_version,
             scores_path=str(folder / "scores.parquet"),
             seconds=time.monotonic() - started,
             cost=meter.cost(),
         )
-        if CANDIDATE in contest.methods:
-            page = _render(
-                result, run, folder, trained, scores=scores, pairs=pairs, outputs=outputs
-            )
-            result = result.model_copy(update={"report_path": str(page)})
+        evaluated = Evaluated(contest.candidate, version, scores, pairs, outputs)
+        page = render(result, evaluated, run, folder / "index.html", trained)
+        url = artifact_page(candidate, page.name, run.settings)
+        result = result.model_copy(update={"report_path": str(page), "report_url": url})
         result.save(run.report("evaluate"))
-        _publish(result, runs, version=version, scores=scores, pairs=pairs, outputs=outputs)
+        publish(result, evaluated, runs, contest.model_ids)
     return result
 
 
@@ -119,12 +121,15 @@ def _training_of(model: str | None, trained: TrainResult | None, run: Run) -> Tr
 class _Contest:
     """What is scored, by name, what each name stands for, and the champion of this time."""
 
+    candidate: str
     methods: dict[str, Enhance]
     identities: dict[str, str]
+    model_ids: dict[str, str | None] = field(default_factory=dict)
+    training_run: str | None = None
     champion_version: str | None = None
 
 
-def _contest(source: str, run: Run) -> _Contest:
+def _contest(source: str, run: Run, trained: TrainResult | None) -> _Contest:
     """The baselines, the candidate, and the champion unless it is the candidate itself."""
     from mirnet.evaluation.baselines import baseline
 
@@ -134,28 +139,51 @@ def _contest(source: str, run: Run) -> _Contest:
     methods = {name: baseline(name) for name in names}
     identities = {name: f"baseline:{name}" for name in names}
     if source.startswith("baseline:"):
-        return _Contest(methods, identities)
-    candidate = open_model(source, run)
-    methods[CANDIDATE] = load_enhancer(candidate.folder, run)
-    identities[CANDIDATE] = candidate.weights_digest or source
+        return _Contest(source.removeprefix("baseline:"), methods, identities)
+    opened = open_model(source, run)
+    training_run = opened.run_id or (trained.run_id if trained else None)
+    methods[CANDIDATE] = load_enhancer(opened.folder, run)
+    identities[CANDIDATE] = opened.weights_digest or source
+    model_ids = {CANDIDATE: opened.model_id or _logged(opened, training_run, run)}
     current = champion(run)
-    if current is None:
-        return _Contest(methods, identities)
-    digest = open_model(str(current.folder), run).weights_digest
-    if digest != candidate.weights_digest:
-        methods[CHAMPION] = load_enhancer(current.folder, run)
-        identities[CHAMPION] = f"champion {digest}"
-    return _Contest(methods, identities, current.version)
+    if current is not None:
+        digest = open_model(str(current.folder), run).weights_digest
+        if digest != opened.weights_digest:
+            methods[CHAMPION] = load_enhancer(current.folder, run)
+            identities[CHAMPION] = f"champion {digest}"
+            model_ids[CHAMPION] = current.model_id
+    return _Contest(
+        CANDIDATE,
+        methods,
+        identities,
+        model_ids,
+        training_run=training_run,
+        champion_version=current.version if current else None,
+    )
+
+
+def _logged(opened: OpenedModel, training_run: str | None, run: Run) -> str | None:
+    """The LoggedModel of a folder that a training run of ours left behind."""
+    from mirnet.tracking.registry import find_model
+
+    if training_run is None or opened.weights_digest is None:
+        return None
+    return find_model(training_run, opened.weights_digest, run.settings)
 
 
 def _open_run(
-    name: str, contest: _Contest, run: Run, *, version: DataVersion
+    name: str, contest: _Contest, run: Run, *, version: DataVersion, split: str
 ) -> AbstractContextManager[TrackedRun]:
     """A run a method in MLflow; scoring the same on the same pairs goes on with the same run."""
     from mirnet.tracking import track
 
-    split, identity = run.params.evaluate.split, contest.identities[name]
-    tags = {"mirnet.method": name, "mirnet.model": identity, "mirnet.split": split}
+    identity = contest.identities[name]
+    tags = {
+        "mirnet.method": name,
+        "mirnet.model": identity,
+        "mirnet.split": split,
+        "mirnet.training_run": contest.training_run if name == CANDIDATE else None,
+    }
     return track(
         run.settings,
         purpose="evaluate",
@@ -178,86 +206,3 @@ def _conduct(
     highs = [high for _, _, high in pairs[:_WELL_LIT_PICTURES]]
     kept = {WELL_LIT: well_lit_psnr(enhance, highs)}
     return {CANDIDATE: kept if mib is None else kept | {PEAK_MIB: mib}}
-
-
-def _render(
-    result: EvaluationResult,
-    run: Run,
-    folder: Path,
-    trained: TrainResult | None,
-    *,
-    scores: pd.DataFrame,
-    pairs: Sequence[ScoredPair],
-    outputs: Outputs,
-) -> Path:
-    """The page of pictures, curves and figures."""
-    from mirnet.evaluation.report import Page, render_report
-
-    recipe = run.params.train
-    facts = {
-        "data": f"{result.digest} ({result.split})",
-        "model": result.model,
-        "preset": run.params.preset,
-        "recipe": f"{recipe.optimizer}, {recipe.schedule}, batch {recipe.batch_size} of "
-        f"{recipe.patch_size}x{recipe.patch_size}, {recipe.num_epochs} epochs",
-    }
-    if trained:
-        facts |= {
-            "parameters": f"{trained.num_parameters:,}",
-            "training": f"{trained.seconds:.0f} s with {trained.num_workers} workers, best "
-            f"epoch {trained.best_epoch}",
-            "MLflow run": trained.run_id or "",
-        }
-    page = Page(
-        title=f"{run.params.model.name} on {result.split}",
-        candidate=CANDIDATE,
-        facts=facts,
-        history=trained.history if trained else (),
-    )
-    return render_report(
-        folder / "index.html",
-        page,
-        scores=scores,
-        summary=result.methods,
-        pairs=pairs,
-        outputs=outputs,
-        params=run.params.evaluate,
-        baseline=run.params.promote.baseline,
-    )
-
-
-def _publish(
-    result: EvaluationResult,
-    runs: Mapping[str, TrackedRun],
-    *,
-    version: DataVersion,
-    scores: pd.DataFrame,
-    pairs: Sequence[ScoredPair],
-    outputs: Outputs,
-) -> None:
-    """Figures, tables and pictures to MLflow, so that analysts see all methods in one table."""
-    from mirnet.evaluation.report import side_by_side
-
-    shown = [pairs[i] for i in sorted({0, len(pairs) // 2, len(pairs) - 1})]
-    for name, tracked in runs.items():
-        tracked.log_data(version, context="evaluation", split=result.split)
-        tracked.log_metrics(_metrics(result.methods[name]), data=version)
-        tracked.log_table(scores[scores["method"] == name], "scores.json")
-        for pair_id, low, high in shown:
-            row = side_by_side([low, outputs[pair_id, name], high])
-            tracked.log_image(row, key=pair_id.replace("/", " ").removesuffix(".png"))
-    if result.cost and CANDIDATE in runs:
-        runs[CANDIDATE].log_metrics(result.cost.metrics())
-    if result.report_path and CANDIDATE in runs:
-        runs[CANDIDATE].log_file(Path(result.report_path))
-
-
-def _metrics(score: MethodScore) -> Mapping[str, float]:
-    ends = {
-        "eval/psnr_low": score.psnr_interval[0],
-        "eval/psnr_high": score.psnr_interval[1],
-        "eval/ssim_low": score.ssim_interval[0],
-        "eval/ssim_high": score.ssim_interval[1],
-    }
-    means = {"eval/psnr": score.psnr, "eval/ssim": score.ssim}
-    return means | ends | {f"eval/{name}": value for name, value in score.extra.items()}

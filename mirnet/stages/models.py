@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirnet.errors import UsageError
-from mirnet.stages.run import Run
+from mirnet.errors import ServiceError, UsageError
+from mirnet.results import DataVersion
+from mirnet.stages.run import Run, open_run
 
 if TYPE_CHECKING:
     from mirnet.inference import Enhancer
     from mirnet.tracking.registry import ResolvedModel
+
+log = logging.getLogger(__name__)
 
 CANDIDATE = "mirnet"
 CHAMPION = "champion"
@@ -32,6 +36,7 @@ class OpenedModel:
     data_digest: str | None = None
     git_commit: str | None = None
     weights_digest: str | None = None
+    model_id: str | None = None
 
 
 def open_model(source: str, run: Run) -> OpenedModel:
@@ -58,6 +63,7 @@ def open_model(source: str, run: Run) -> OpenedModel:
         data_digest=model.data_digest,
         git_commit=model.git_commit,
         weights_digest=_digest(model.folder),
+        model_id=model.model_id,
     )
 
 
@@ -69,6 +75,42 @@ def champion(run: Run) -> ResolvedModel | None:
     if not any(CHAMPION in v.aliases for v in list_versions(name, run.settings)):
         return None
     return resolve(f"models:/{name}@{CHAMPION}", run.settings)
+
+
+def log_trained(model_dir: Path, run: Run, *, run_id: str, version: DataVersion) -> str | None:
+    """The model as output of its training run in MLflow, so that metrics can speak of it.
+
+    None while MLflow is away: registration does it later.
+
+    Raises:
+        WeightsError: the model does not give its output again after its way through MLflow.
+        ServiceError: MLflow refuses us.
+    """
+    from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG, log_model
+
+    known = {DATA_TAG: version.digest, COMMIT_TAG: version.git_commit}
+    tags = {key: value for key, value in known.items() if value is not None}
+    try:
+        return log_model(model_dir, run_id=run_id, settings=run.settings, tags=tags)
+    except ServiceError as error:
+        if not error.transient:
+            raise
+        log.warning("%s. The model will be logged when it is registered", error)
+        return None
+
+
+def open_enhancer(source: str, run: Run | None = None, *, compile: bool = True) -> Enhancer:
+    """The :class:`~mirnet.inference.Enhancer` of any address that :func:`open_model` takes.
+
+    Args:
+        run: params and settings; none: the defaults and the environment.
+        compile: as for :func:`load_enhancer`.
+
+    Raises:
+        UsageError, WeightsError, ServiceError: as :func:`open_model`.
+    """
+    run = run or open_run()
+    return load_enhancer(open_model(source, run).folder, run, compile=compile)
 
 
 def load_enhancer(folder: Path, run: Run, *, compile: bool = False) -> Enhancer:

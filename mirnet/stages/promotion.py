@@ -1,11 +1,12 @@
-"""The stage that decides: register, gate, champion."""
+"""The stage that decides: register, gate, a person if asked for, champion."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirnet.errors import TrainingError, UsageError
-from mirnet.results import EvaluationResult, PromotionResult, TrainResult
+from mirnet.results import Approval, EvaluationResult, PromotionResult, TrainResult
 from mirnet.stages.models import (
     CANDIDATE,
     CHAMPION,
@@ -16,6 +17,13 @@ from mirnet.stages.models import (
 )
 from mirnet.stages.run import Run
 
+if TYPE_CHECKING:
+    from mirnet.evaluation.gate import Decision
+    from mirnet.tracking.registry import RegisteredVersion
+
+CHALLENGER = "challenger"
+_GATE, _REASONS, _WAITING = "mirnet.gate", "mirnet.gate_reasons", "wait"
+
 
 def promote(
     run: Run,
@@ -25,77 +33,83 @@ def promote(
 ) -> PromotionResult:
     """Register the trained model, ask the gate, and make it the champion if it agrees.
 
-    A refused version stays registered with the reasons as tags; the champion is not touched.
+    With ``promote.approval_within_s`` it becomes the challenger instead and waits for
+    :func:`settle`. A refused version stays registered with the reasons as tags; the champion is
+    not touched.
 
     Raises:
         UsageError: nothing was trained or evaluated yet, or the evaluation is of another model.
         GateRefused: another model became champion since the evaluation.
         ServiceError: MLflow cannot be reached.
     """
-    import pandas as pd
-
-    from mirnet.data.versioning import git_commit
-    from mirnet.evaluation.gate import decide, gather_evidence
-    from mirnet.tracking import aliases, registry
+    from mirnet.tracking import aliases
 
     trained = trained or TrainResult.load(run.report("train"))
     evaluation = evaluation or EvaluationResult.load(run.report("evaluate"))
-    if trained.run_id is None or evaluation.model != trained.model_dir:
-        raise UsageError(
-            f"the evaluation is of {evaluation.model}, the last training gave "
-            f"{trained.model_dir}: run `mirnet evaluate` first"
-        )
-    params = run.params.promote
-    version = registry.register(
-        Path(trained.model_dir),
-        name=params.name,
-        run_id=trained.run_id,
-        settings=run.settings,
-        tags={
-            registry.DATA_TAG: trained.digest,
-            registry.COMMIT_TAG: git_commit(Path.cwd()),
-            "mirnet.evaluation_run": evaluation.run_id,
-            "mirnet.flow_run": run.flow_run_id,
-        },
-    )
+    version = _register(run, trained, evaluation)
     current = champion(run)
-    decision = decide(
-        gather_evidence(
-            pd.read_parquet(evaluation.scores_path),
-            candidate=CANDIDATE,
-            champion=CHAMPION if CHAMPION in evaluation.methods else None,
-            params=params,
-            evaluate=run.params.evaluate,
-            same_weights=current is not None
-            and current.tags.get(registry.DIGEST_TAG) == version.weights_digest,
-            well_lit_psnr=evaluation.methods[CANDIDATE].extra.get(WELL_LIT),
-            mib_per_megapixel=evaluation.methods[CANDIDATE].extra.get(PEAK_MIB),
-        ),
-        params,
+    # a process that died after the alias had moved left the record to us
+    cut_off = (
+        current is not None
+        and current.version == version.version
+        and version.tags.get(_GATE) in (None, _WAITING)
     )
-    why = "; ".join(decision.reasons)
-    if decision.promote:
-        aliases.promote(
-            version,
-            why=why,
-            settings=run.settings,
-            expected_champion=evaluation.champion_version,
-        )
-    registry.tag_version(
-        version,
-        {"mirnet.gate": decision.outcome, "mirnet.gate_reasons": why[:4000]},
-        run.settings,
-    )
+    same_weights = current is not None and current.weights_digest == version.weights_digest
+    decision = _decide(run, evaluation, same_weights=same_weights and not cut_off)
     result = PromotionResult(
         promoted=decision.promote,
         reasons=decision.reasons,
-        name=params.name,
+        name=version.name,
         version=version.version,
-        alias=None if decision.outcome == "refuse" else "champion",
-        previous_version=current.version if current else None,
+        alias=None if decision.outcome == "refuse" else CHAMPION,
+        previous_version=evaluation.champion_version,
         run_id=trained.run_id,
     )
-    result.save(run.report("promote"))
+    why = "; ".join(decision.reasons)
+    if decision.promote and run.params.promote.approval_within_s and not cut_off:
+        aliases.challenge(version, why=why, settings=run.settings)
+        result = result.model_copy(update={"promoted": False, "alias": CHALLENGER})
+    elif decision.promote:
+        expected = evaluation.champion_version
+        aliases.promote(version, why=why, settings=run.settings, expected_champion=expected)
+    _record(run, result, evaluation, decision)
+    return result
+
+
+def settle(
+    run: Run, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
+) -> PromotionResult:
+    """Make the challenger champion if a person approved of it; otherwise refuse it.
+
+    Raises:
+        GateRefused: another model became champion since the evaluation.
+        ServiceError: MLflow cannot be reached.
+    """
+    from mirnet.evaluation.gate import Check, Decision
+    from mirnet.tracking import aliases, registry
+
+    said = f"{'approved' if approval.approved else 'refused'} by {approval.who or 'somebody'}"
+    said += f": {approval.why}" if approval.why else ""
+    settings = run.settings
+    if approval.approved:
+        version = registry.get_version(f"models:/{waiting.name}/{waiting.version}", settings)
+        why = "; ".join((said, *waiting.reasons))
+        expected = evaluation.champion_version
+        aliases.promote(version, why=why, settings=settings, expected_champion=expected)
+    else:
+        aliases.withdraw(waiting.name, waiting.version, why=said, settings=settings)
+    gate = tuple(Check("gate", True, reason) for reason in waiting.reasons)
+    decision = Decision(
+        "promote" if approval.approved else "refuse",
+        (*gate, Check("approval", approval.approved, said)),
+    )
+    update = {
+        "promoted": approval.approved,
+        "alias": CHAMPION if approval.approved else None,
+        "reasons": decision.reasons,
+    }
+    result = waiting.model_copy(update=update)
+    _record(run, result, evaluation, decision)
     return result
 
 
@@ -128,3 +142,75 @@ def check_champion(run: Run, *, version: str) -> None:
     dark = np.full((33, 47, 3), 12, np.uint8)
     if load_enhancer(current.folder, run)(dark).shape != dark.shape:
         raise TrainingError(f"{current.name} version {version} changes the size of its input")
+
+
+def _register(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> RegisteredVersion:
+    from mirnet.data.versioning import git_commit
+    from mirnet.tracking import registry
+
+    if trained.run_id is None or evaluation.model != trained.model_dir:
+        raise UsageError(
+            f"the evaluation is of {evaluation.model}, the last training gave "
+            f"{trained.model_dir}: run `mirnet evaluate` first"
+        )
+    return registry.register(
+        Path(trained.model_dir),
+        name=run.params.promote.name,
+        run_id=trained.run_id,
+        settings=run.settings,
+        tags={
+            registry.DATA_TAG: trained.digest,
+            registry.COMMIT_TAG: git_commit(Path.cwd()),
+            "mirnet.evaluation_run": evaluation.run_id,
+            "mirnet.flow_run": run.flow_run_id,
+        },
+    )
+
+
+def _decide(run: Run, evaluation: EvaluationResult, *, same_weights: bool) -> Decision:
+    import pandas as pd
+
+    from mirnet.evaluation.gate import decide, gather_evidence
+
+    extra = evaluation.methods[CANDIDATE].extra
+    evidence = gather_evidence(
+        pd.read_parquet(evaluation.scores_path),
+        candidate=CANDIDATE,
+        champion=CHAMPION if CHAMPION in evaluation.methods else None,
+        params=run.params.promote,
+        evaluate=run.params.evaluate,
+        same_weights=same_weights,
+        well_lit_psnr=extra.get(WELL_LIT),
+        mib_per_megapixel=extra.get(PEAK_MIB),
+    )
+    return decide(evidence, run.params.promote)
+
+
+def _record(
+    run: Run, result: PromotionResult, evaluation: EvaluationResult, decision: Decision
+) -> None:
+    """The decision on the page, on the runs and version in MLflow, and in the reports folder."""
+    from mirnet.evaluation.report import add_decision
+    from mirnet.tracking import registry
+    from mirnet.tracking.runs import attach
+
+    waits = result.alias == CHALLENGER
+    outcome = f"{result.name} version {result.version} " + {
+        CHAMPION: "is champion",
+        CHALLENGER: "is challenger and waits for a person",
+        None: "stays without an alias",
+    }.get(result.alias, "")
+    # the gate's tag comes last: where it is missing, the next run writes the whole record
+    tags = {
+        _REASONS: "; ".join(result.reasons)[:4000],
+        _GATE: _WAITING if waits else decision.outcome,
+    }
+    if evaluation.run_id is not None:
+        scored = attach(evaluation.run_id, run.settings)
+        page = Path(evaluation.report_path or "")
+        if add_decision(page, evaluation.run_id, decision, outcome=outcome):
+            scored.log_file(page)
+        scored.set_tags({**tags, "mirnet.version": result.version})
+    text = f"{outcome}. Pictures: {evaluation.report_url or evaluation.report_path}"
+    registry.tag_version(result.name, result.version, tags, run.settings, description=text)
+    result.save(run.report("promote"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from mirnet.cost import of_training
 from mirnet.results import DataVersion, EpochMetrics, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
-from mirnet.stages.models import PROFILE, OpenedModel, open_model
+from mirnet.stages.models import PROFILE, OpenedModel, log_trained, open_model
 from mirnet.stages.run import Run
 
 log = logging.getLogger(__name__)
@@ -81,8 +81,10 @@ def train(
         cost = of_training(run.settings, result.history)
         result = result.model_copy(update={"cost": cost})
         best = {"val/best_psnr": result.best_val_psnr}
-        tracked.log_metrics(best | cost.metrics(), data=version)
-        tracked.log_file(model_dir, "model")
+        model_id = log_trained(model_dir, run, run_id=run_id, version=version)
+        tracked.log_metrics(best | cost.metrics(), data=version, model_id=model_id)
+        if model_id is None:
+            tracked.log_file(model_dir, "model")
     result.save(run.report("train"))
     return result
 

@@ -11,7 +11,7 @@ import getpass
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Action = Literal["promote", "rollback", "undo", "challenge", "withdraw"]
+
 _HISTORY = "mirnet.history."
 ANY_CHAMPION = "*"
 
@@ -38,7 +40,7 @@ class AliasChange(BaseModel):
 
     change_id: str
     time_s: float
-    action: Literal["promote", "rollback", "undo", "challenge"]
+    action: Action
     name: str
     alias: str
     version: str | None
@@ -79,9 +81,9 @@ def promote(
                 f"{version.name}: champion is now {_shown(champion)}, the gate compared with "
                 f"{_shown(expected_champion)}: evaluate and promote again"
             )
-        return _move_champion(
-            client, version.name, version.version, action="promote", why=why, check=still_ours
-        )
+        targets = {"previous": champion} if champion else {}
+        targets["champion"] = version.version
+        return _move(client, version.name, targets, action="promote", why=why, check=still_ours)
 
 
 def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
@@ -103,9 +105,8 @@ def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
                 f"{name}: previous is {_shown(aliases.get('previous'))}, champion is "
                 f"{_shown(aliases.get('champion'))}: there is nothing to go back to"
             )
-        return _move_champion(
-            client, name, target.version, action="rollback", why=why, check=still_ours
-        )
+        targets = {"previous": aliases["champion"], "champion": target.version}
+        return _move(client, name, targets, action="rollback", why=why, check=still_ours)
 
 
 def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
@@ -116,19 +117,8 @@ def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
         if _aliases(client, change.name).get("champion") != change.version:
             log.warning("%s: another promotion came later; nothing undone", change.name)
             return
-        entry = _entry(
-            client,
-            change.name,
-            action="undo",
-            alias="champion",
-            version=change.from_version,
-            why=why,
-        )
-        _write(client, entry)
-        still_ours()
-        _put(client, change.name, "previous", change.previous_before)
-        _put(client, change.name, "champion", change.from_version)
-        _write(client, entry.model_copy(update={"state": "done"}))
+        targets = {"previous": change.previous_before, "champion": change.from_version}
+        _move(client, change.name, targets, action="undo", why=why, check=still_ours)
 
 
 def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> AliasChange:
@@ -142,18 +132,23 @@ def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> Al
     client = connect(settings)
     with service_errors(settings.mlflow_uri), alias_lock(client, version.name) as still_ours:
         _recover(client, version.name)
-        entry = _entry(
-            client,
-            version.name,
-            action="challenge",
-            alias="challenger",
-            version=version.version,
-            why=why,
-        )
-        _write(client, entry)
-        still_ours()
-        _put(client, version.name, "challenger", version.version)
-        return _write(client, entry.model_copy(update={"state": "done"}))
+        targets = {"challenger": version.version}
+        return _move(client, version.name, targets, action="challenge", why=why, check=still_ours)
+
+
+def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasChange | None:
+    """Take ``challenger`` from a version; none: another one has it by now, or no one.
+
+    Raises:
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
+        _recover(client, name)
+        if _aliases(client, name).get("challenger") != version:
+            return None
+        targets = {"challenger": None}
+        return _move(client, name, targets, action="withdraw", why=why, check=still_ours)
 
 
 def history(name: str, settings: Settings) -> list[AliasChange]:
@@ -165,23 +160,34 @@ def history(name: str, settings: Settings) -> list[AliasChange]:
         return _history(client, name)
 
 
-def _move_champion(
+def _move(
     client: MlflowClient,
     name: str,
-    version: str,
+    targets: Mapping[str, str | None],
     *,
-    action: Literal["promote", "rollback"],
+    action: Action,
     why: str,
     check: Callable[[], None],
 ) -> AliasChange:
-    entry = _entry(client, name, action=action, alias="champion", version=version, why=why)
+    """Write down, move, mark done. The last alias is the one that the change speaks of.
+
+    Args:
+        targets: version by alias, in the order of the moves; ``None`` takes the alias away.
+    """
+    alias, version = list(targets.items())[-1]
+    entry = _entry(client, name, action=action, alias=alias, version=version, why=why)
     _write(client, entry)
     check()
-    if entry.from_version is not None:
-        _put(client, name, "previous", entry.from_version)
-    _put(client, name, "champion", version)
-    if _aliases(client, name).get("challenger") == version:
-        _put(client, name, "challenger", None)
+    for each, target in targets.items():
+        _put(client, name, each, target)
+    return _finish(client, entry)
+
+
+def _finish(client: MlflowClient, entry: AliasChange) -> AliasChange:
+    """What follows once the alias is moved: a challenger that won is none any more."""
+    aliases = _aliases(client, entry.name)
+    if "challenger" in aliases and aliases["challenger"] == aliases.get("champion"):
+        _put(client, entry.name, "challenger", None)
     return _write(client, entry.model_copy(update={"state": "done"}))
 
 
@@ -190,11 +196,12 @@ def _recover(client: MlflowClient, name: str) -> None:
     for entry in _history(client, name):
         if entry.state != "planned":
             continue
-        made = _aliases(client, name).get(entry.alias) == entry.version
-        if entry.alias == "champion" and not made:
-            _put(client, name, "previous", entry.previous_before)
-        state = "done" if made else "taken back"
-        _write(client, entry.model_copy(update={"state": state}))
+        if _aliases(client, name).get(entry.alias) == entry.version:
+            state = _finish(client, entry).state
+        else:
+            if entry.alias == "champion":
+                _put(client, name, "previous", entry.previous_before)
+            state = _write(client, entry.model_copy(update={"state": "taken back"})).state
         log.warning(
             "%s: a %s to version %s was cut off: %s", name, entry.action, entry.version, state
         )
@@ -204,7 +211,7 @@ def _entry(
     client: MlflowClient,
     name: str,
     *,
-    action: Literal["promote", "rollback", "undo", "challenge"],
+    action: Action,
     alias: str,
     version: str | None,
     why: str,

@@ -91,7 +91,7 @@ def service_errors(uri: str) -> Iterator[None]:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
         raise ServiceError(
-            f"MLflow at {_without_secret(uri)}: {lines[0][:300]}", transient=not refused
+            f"MLflow at {without_secret(uri)}: {lines[0][:300]}", transient=not refused
         ) from error
 
 
@@ -116,7 +116,7 @@ def _reach(uri: str) -> None:
         socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise ServiceError(
-            f"MLflow at {_without_secret(uri)} cannot be reached: {error}. "
+            f"MLflow at {without_secret(uri)} cannot be reached: {error}. "
             "Start it, or correct MIRNET_TRACKING_URI"
         ) from error
 
@@ -134,7 +134,8 @@ def process_is_gone(host: str, pid: str) -> bool:
     return False
 
 
-def _without_secret(uri: str) -> str:
+def without_secret(uri: str) -> str:
+    """An address as it may be shown: its password as ``***``."""
     parts = urlsplit(uri)
     if parts.password is None:
         return uri

@@ -112,6 +112,22 @@ class Data(_Entry):
         client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
 
+class UsedModel(_Entry):
+    """A LoggedModel as input: the one that a run scores."""
+
+    kind: Literal["model"] = "model"
+    model_id: str
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's inputs, once: MLflow would keep every call."""
+        from mlflow.entities import LoggedModelInput
+
+        inputs = client.get_run(self.run_id).inputs
+        known = {model.model_id for model in inputs.model_inputs} if inputs else set()
+        if self.model_id not in known:
+            client.log_inputs(self.run_id, models=[LoggedModelInput(self.model_id)])
+
+
 class Text(_Entry):
     """A text artifact."""
 
@@ -176,7 +192,7 @@ class Finish(_Entry):
         client.set_terminated(self.run_id, self.status)
 
 
-Entry = Metrics | Parameters | Tags | Data | Text | Table | File | Finish
+Entry = Metrics | Parameters | Tags | Data | UsedModel | Text | Table | File | Finish
 _LINE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 import time
@@ -15,12 +13,17 @@ from typing import TYPE_CHECKING
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.logged import DIGEST_TAG as DIGEST_TAG
+from mirnet.tracking.logged import download
+from mirnet.tracking.logged import find_model as find_model
+from mirnet.tracking.logged import log_model as log_model
+from mirnet.tracking.logged import weights_digest as weights_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-DIGEST_TAG, DATA_TAG, COMMIT_TAG = "mirnet.weights", "mirnet.data_digest", "mirnet.git_commit"
+DATA_TAG, COMMIT_TAG = "mirnet.data_digest", "mirnet.git_commit"
 MODEL_TAG = "mirnet.logged_model"
 ALIASES = ("champion", "challenger", "previous")
 _ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
@@ -54,6 +57,12 @@ class ResolvedModel:
     version: str
     run_id: str | None
     tags: Mapping[str, str]
+    model_id: str | None = None
+
+    @property
+    def weights_digest(self) -> str | None:
+        """SHA-256 of the weights."""
+        return self.tags.get(DIGEST_TAG)
 
     @property
     def data_digest(self) -> str | None:
@@ -64,15 +73,6 @@ class ResolvedModel:
     def git_commit(self) -> str | None:
         """Commit of the code that trained it."""
         return self.tags.get(COMMIT_TAG)
-
-
-def weights_digest(model_dir: Path) -> str:
-    """SHA-256 of the weights: two folders with the same digest hold the same network weights."""
-    path = model_dir / "weights.safetensors"
-    if not path.is_file():
-        raise WeightsError(f"{model_dir} is no model folder: {path.name} is missing")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def register(
@@ -103,7 +103,7 @@ def register(
             same = version.weights_digest == digest and version.run_id == run_id
             if same and version.status == "READY":
                 return version
-        model_id = _log_model(client, model_dir, run_id=run_id, tags=known, settings=settings)
+        model_id = log_model(model_dir, run_id=run_id, tags=known, settings=settings)
         _create_name(client, name)
         # a models:/ID source would be looked up in MLflow's global store instead of this one
         location = client.get_logged_model(model_id).artifact_location
@@ -168,6 +168,7 @@ def resolve(reference: str, settings: Settings) -> ResolvedModel:
         version=version.version,
         run_id=version.run_id,
         tags=version.tags,
+        model_id=version.model_id,
     )
 
 
@@ -181,7 +182,7 @@ def verify(version: RegisteredVersion, settings: Settings) -> None:
 
     _require_ready(version)
     with tempfile.TemporaryDirectory(prefix="mirnet-verify-") as folder:
-        package = _download(_location(version, settings), settings, Path(folder))
+        package = download(_location(version, settings), settings, Path(folder))
         verify_package(package)
         if version.weights_digest not in (None, weights_digest(package / NATIVE)):
             raise WeightsError(
@@ -190,70 +191,21 @@ def verify(version: RegisteredVersion, settings: Settings) -> None:
             )
 
 
-def tag_version(version: RegisteredVersion, tags: Mapping[str, str], settings: Settings) -> None:
-    """Keep facts on a version, such as why the gate refused it."""
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri):
-        for key, value in tags.items():
-            client.set_model_version_tag(version.name, version.version, key, value)
-
-
-def _log_model(
-    client: MlflowClient,
-    model_dir: Path,
-    *,
-    run_id: str,
+def tag_version(
+    name: str,
+    version: str,
     tags: Mapping[str, str],
     settings: Settings,
-) -> str:
-    """Create, upload, download and prove a LoggedModel; FAILED if any of it does not work."""
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-    from mlflow.models import Model
-
-    from mirnet.tracking.packaging import verify_package, write_package
-
-    run = client.get_run(run_id)
-    _fail_unfinished(client, run.info.experiment_id, run_id)
-    logged = client.create_logged_model(
-        run.info.experiment_id,
-        name=_architecture_name(model_dir),
-        source_run_id=run_id,
-        tags=dict(tags),
-        params=dict(run.data.params),
-        model_type="image-enhancement",
-    )
-    ready = False
-    try:
-        with tempfile.TemporaryDirectory(prefix="mirnet-package-") as folder:
-            model = Model(
-                artifact_path=logged.artifact_location,
-                model_uuid=logged.model_id,
-                run_id=run_id,
-                model_id=logged.model_id,
-            )
-            package = write_package(model_dir, Path(folder) / "package", mlflow_model=model)
-            client.log_model_artifacts(logged.model_id, str(package))
-            back = Path(folder) / "back"
-            back.mkdir()
-            verify_package(_download(logged.artifact_location, settings, back))
-        ready = True
-    finally:
-        status = LoggedModelStatus.READY if ready else LoggedModelStatus.FAILED
-        client.finalize_logged_model(logged.model_id, status)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    return str(logged.model_id)
-
-
-def _fail_unfinished(client: MlflowClient, experiment_id: str, run_id: str) -> None:
-    """Models of this run whose upload a dead process began and did not end."""
-    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
-        if str(model.status) == "PENDING":
-            client.finalize_logged_model(model.model_id, "FAILED")
-
-
-def _architecture_name(model_dir: Path) -> str:
-    described = json.loads((model_dir / "architecture.json").read_text(encoding="utf-8"))
-    return str(described.get("architecture", {}).get("name", "mirnet"))
+    *,
+    description: str | None = None,
+) -> None:
+    """Keep facts on a version, such as why the gate refused it; tags in the order given."""
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        if description is not None:
+            client.update_model_version(name, version, description)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
 
 
 def _create_name(client: MlflowClient, name: str) -> None:
@@ -271,7 +223,7 @@ def _native_folder(version: RegisteredVersion, settings: Settings) -> Path:
 
     location = f"{_location(version, settings)}/{NATIVE}"
     if location.startswith("file://"):
-        folder = _download(location, settings, None)
+        folder = download(location, settings, None)
     else:
         folder = _cached(location, version, settings)
     if version.weights_digest not in (None, weights_digest(folder)):
@@ -289,7 +241,7 @@ def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Pa
         return folder
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as partial:
-        fetched = _download(location, settings, Path(partial))
+        fetched = download(location, settings, Path(partial))
         try:
             # whole or not at all: another process may look for it at the same moment
             fetched.rename(folder)
@@ -298,19 +250,6 @@ def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Pa
                 raise
             shutil.rmtree(fetched)
     return folder
-
-
-def _download(location: str, settings: Settings, target: Path | None) -> Path:
-    from mlflow.artifacts import download_artifacts
-
-    with service_errors(settings.mlflow_uri):
-        return Path(
-            download_artifacts(
-                artifact_uri=location,
-                dst_path=str(target) if target else None,
-                tracking_uri=settings.mlflow_uri,
-            )
-        )
 
 
 def _location(version: RegisteredVersion, settings: Settings) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import logging
 import os
 import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +22,14 @@ from mirnet.errors import ServiceError
 from mirnet.logs import bound
 from mirnet.params import Params
 from mirnet.results import DataVersion
-from mirnet.tracking.client import artifact_root, connect, process_is_gone, service_errors
+from mirnet.tracking.client import (
+    artifact_root,
+    connect,
+    process_is_gone,
+    service_errors,
+    without_secret,
+)
+from mirnet.tracking.environment import environment_tags
 from mirnet.tracking.journal import (
     Data,
     File,
@@ -35,6 +40,7 @@ from mirnet.tracking.journal import (
     Table,
     Tags,
     Text,
+    UsedModel,
     deliver_all,
 )
 
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -49,6 +56,7 @@ log = logging.getLogger(__name__)
 Purpose = Literal["validate", "train", "evaluate", "enhance"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
 PENDING = "pending"
+SILENT_AFTER_S = 24 * 3600.0
 _LONGEST_VALUE = 6000
 
 
@@ -90,6 +98,10 @@ class TrackedRun:
             context: What the data are for: training, evaluation, ...
         """
         self.journal.write(Data(run_id=self.run_id, version=version, context=context, split=split))
+
+    def log_used_model(self, model_id: str) -> None:
+        """Bind the run to the LoggedModel that it looks at."""
+        self.journal.write(UsedModel(run_id=self.run_id, model_id=model_id))
 
     def log_metrics(
         self,
@@ -135,6 +147,27 @@ class TrackedRun:
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the run."""
         self.journal.write(Finish(run_id=self.run_id, status=status))
+
+
+def attach(run_id: str, settings: Settings) -> TrackedRun:
+    """The way to write to a run that is there already, without a change of its status.
+
+    Raises:
+        ServiceError: MLflow cannot be reached, or has no such run.
+    """
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        experiment_id = client.get_run(run_id).info.experiment_id
+    return TrackedRun(_journal(run_id, settings), run_id, experiment_id)
+
+
+def artifact_page(run: TrackedRun, name: str, settings: Settings) -> str | None:
+    """The address under which people see an artifact; none where no MLflow server runs."""
+    server = settings.mlflow_uri
+    if not server.startswith(("http://", "https://")):
+        return None
+    path = f"/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{name}"
+    return without_secret(server).rstrip("/") + path
 
 
 @contextmanager
@@ -184,7 +217,7 @@ def open_run(
     # MLflow's filters have no way to write a quote inside a value
     key = key.replace("'", "_") if key else None
     known = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
-    known |= {"mirnet.environment": environment_digest()} | dict(tags or {})
+    known |= environment_tags() | dict(tags or {})
     told = {tag: value for tag, value in known.items() if value is not None}
     with service_errors(uri):
         experiment_id = _experiment(client, settings, purpose)
@@ -197,29 +230,43 @@ def open_run(
         else:
             Tags(run_id=run_id, values=told).send(client)
             client.update_run(run_id, status="RUNNING")
-    journal = Journal(uri, (settings.workspace / PENDING / f"{run_id}.jsonl").resolve())
-    return TrackedRun(journal, run_id, experiment_id)
+    return TrackedRun(_journal(run_id, settings), run_id, experiment_id)
 
 
-@cache
-def environment_digest() -> str:
-    """SHA-256 of all installed packages with their versions, shortened: what the lock pins."""
-    installed = {f"{d.name.lower()}=={d.version}" for d in metadata.distributions()}
-    return hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()[:16]
+def _journal(run_id: str, settings: Settings) -> Journal:
+    path = (settings.workspace / PENDING / f"{run_id}.jsonl").resolve()
+    return Journal(settings.mlflow_uri, path)
 
 
 def end_orphans(client: MlflowClient, experiment_id: str) -> int:
-    """Mark runs KILLED whose process on this host is gone; how many there were."""
-    mine = client.search_runs(
-        [experiment_id],
-        f"attributes.status = 'RUNNING' and tags.`{HOST_TAG}` = '{socket.gethostname()}'",
-    )
+    """Mark runs KILLED whose process on this host is gone; how many there were.
+
+    Whether a process of another host lives cannot be seen from here: its runs count as left when
+    nothing came from them for a day. One that was alive after all ends itself rightly later.
+    """
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
     host = socket.gethostname()
-    gone = [run for run in mine if process_is_gone(host, run.data.tags.get(PID_TAG, ""))]
-    for run in gone:
-        log.warning("run %s was left by a process that is gone: KILLED", run.info.run_name)
-        client.set_terminated(run.info.run_id, "KILLED")
-    return len(gone)
+    left = 0
+    for run in running:
+        theirs, pid = run.data.tags.get(HOST_TAG), run.data.tags.get(PID_TAG, "")
+        gone = process_is_gone(host, pid) if theirs == host else _is_silent(client, run)
+        if gone:
+            log.warning("run %s was left by a process that is gone: KILLED", run.info.run_name)
+            client.set_terminated(run.info.run_id, "KILLED")
+            left += 1
+    return left
+
+
+def _is_silent(client: MlflowClient, run: Run) -> bool:
+    """Whether the run began more than a day ago and no metric came for a day."""
+    since_ms = (time.time() - SILENT_AFTER_S) * 1000
+    if run.info.start_time > since_ms:
+        return False
+    for key in run.data.metrics:
+        history = client.get_metric_history(run.info.run_id, key)
+        if max(metric.timestamp for metric in history) > since_ms:
+            return False
+    return True
 
 
 def _experiment(client: MlflowClient, settings: Settings, purpose: Purpose) -> str:

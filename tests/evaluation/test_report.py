@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.gate import Check, Decision
-from mirnet.evaluation.report import MAX_PICTURES, Page, render_report
-from mirnet.evaluation.scoring import score_pairs
+from mirnet.evaluation.report import MAX_PICTURES, Page, add_decision, render_report
+from mirnet.evaluation.scoring import add_gains, score_pairs
 from mirnet.params import EvaluateParams
 from mirnet.results import EpochMetrics
 
@@ -55,6 +55,7 @@ def make_page(target: Path, number: int, *, page: Page | None = None) -> str:
     pairs = dark_pairs(number)
     methods = {n: BASELINES[n] for n in ("input", "autocontrast")} | {"mirnet": BASELINES["gamma"]}
     scores, summary = score_pairs(pairs, methods, FAST, outputs=outputs)
+    summary = add_gains(scores, summary, "mirnet", FAST)
     render_report(
         target,
         page or Page("MIRNet", "mirnet", history=HISTORY),
@@ -62,7 +63,6 @@ def make_page(target: Path, number: int, *, page: Page | None = None) -> str:
         summary=summary,
         pairs=pairs,
         outputs=outputs,
-        params=FAST,
     )
     return target.read_text(encoding="utf-8")
 
@@ -121,6 +121,33 @@ def test_anchors_lead_to_pictures(html: str) -> None:
     assert links and all(link and link[1:] in ids for link in links)
 
 
+def test_the_decision_comes_later_and_replaces_an_earlier_one(tmp_path: Path) -> None:
+    target = tmp_path / "index.html"
+    before = make_page(target, 2, page=Page("MIRNet", "mirnet", run_id="abc"))
+    assert 'id="verdict"' not in before
+    waits = Decision("promote", (Check("baseline", True, "beats <b>autocontrast</b>"),))
+    assert add_decision(target, "abc", waits, outcome="waits for a person")
+    refused = Decision("refuse", (*waits.checks, Check("approval", False, "refused by Ada")))
+    assert add_decision(target, "abc", refused, outcome="stays without an alias")
+    html = target.read_text(encoding="utf-8")
+    text = Elements(html).text
+    assert html.count('id="verdict"') == 1 and "waits for a person" not in text
+    assert "Refused: stays without an alias" in text
+    assert "passed, baseline: beats <b>autocontrast</b>" in text
+    assert "FAILED, approval: refused by Ada" in text
+    begin, end = html.index('<div class="verdict'), html.index("<!--end of verdict")
+    assert html[:begin] + html[end:] == before, "nothing else changes"
+
+
+def test_a_page_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "index.html"
+    before = make_page(target, 1, page=Page("MIRNet", "mirnet", run_id="abc"))
+    decision = Decision("keep", (Check("same-weights", False, "the champion already"),))
+    assert not add_decision(target, "abcd", decision, outcome="is champion")
+    assert not add_decision(tmp_path / "none.html", "abc", decision, outcome="is champion")
+    assert target.read_text(encoding="utf-8") == before
+
+
 def test_many_pairs_show_a_choice_over_the_ranks(tmp_path: Path) -> None:
     html = make_page(tmp_path / "index.html", MAX_PICTURES + 5, page=Page("Many", "mirnet"))
     page = Elements(html)
@@ -141,7 +168,6 @@ def test_one_pair_and_no_baseline(tmp_path: Path) -> None:
         summary=summary,
         pairs=pairs,
         outputs=outputs,
-        params=FAST,
     )
     page = Elements((tmp_path / "one.html").read_text(encoding="utf-8"))
     assert [image["data-name"] for image in page.all("img")] == ["low", "enhanced", "reference"]

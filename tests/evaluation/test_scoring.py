@@ -9,7 +9,7 @@ from skimage.color import deltaE_ciede2000
 from mirnet.errors import DataError, UsageError
 from mirnet.evaluation import defects, metrics
 from mirnet.evaluation.baselines import BASELINES, baseline
-from mirnet.evaluation.scoring import score_pairs
+from mirnet.evaluation.scoring import add_gains, score_pairs
 from mirnet.params import EvaluateParams
 
 FAST = EvaluateParams(bootstrap_samples=200)
@@ -31,6 +31,17 @@ def test_a_row_an_image_and_method_and_means_of_them() -> None:
     assert score.extra["gt_mean_psnr"] > score.psnr
     assert "ms_ssim" not in score.extra, "48 pixels are too few for five scales"
     assert np.array_equal(outputs["eval15/2.png", "input"], pairs[2][1])
+
+
+def test_gains_are_paired_and_over_every_other_method() -> None:
+    methods = {name: BASELINES[name] for name in ("input", "gamma", "equalize")}
+    scores, summary = score_pairs(dark_pairs(6), methods, FAST)
+    told = add_gains(scores, summary, "gamma", FAST)
+    assert told["gamma"].gain is None
+    for name in ("input", "equalize"):
+        mean, low, high = told[name].gain or (0, 0, 0)
+        assert mean == pytest.approx(summary["gamma"].psnr - summary[name].psnr)
+        assert low < mean < high
 
 
 def test_refuses_what_cannot_be_scored() -> None:

@@ -65,6 +65,23 @@ def test_a_version_has_tags_links_and_files(
         assert torch.equal(value, dict(load_model(model_dir).named_parameters())[name])
 
 
+def test_metrics_of_an_evaluation_speak_of_the_model_and_its_data(
+    versions: Settings, version: DataVersion
+) -> None:
+    model_id = str(registry.get_version("models:/mirnet/1", versions).model_id)
+    with track(versions, purpose="evaluate", name="scored") as run:
+        for _ in range(2):
+            run.log_used_model(model_id)
+        run.log_data(version, context="evaluation", split="eval15")
+        run.log_metrics({"eval/psnr": 19.5}, data=version, model_id=model_id)
+    client = connect(versions)
+    inputs = client.get_run(run.run_id).inputs
+    assert [model.model_id for model in inputs.model_inputs] == [model_id]
+    (metric,) = client.get_logged_model(model_id).metrics
+    assert (metric.key, metric.value, metric.run_id) == ("eval/psnr", 19.5, run.run_id)
+    assert (metric.dataset_name, metric.dataset_digest) == ("data", version.digest)
+
+
 def test_a_stranger_loads_it_without_our_package_and_without_pickle(
     versions: Settings,
 ) -> None:

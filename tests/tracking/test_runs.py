@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mirnet.errors import ServiceError
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import check_tracking, connect, track
+from mirnet.tracking.runs import end_orphans
 
 CHILD = """
 import os, signal, sys
@@ -107,6 +109,32 @@ def test_a_run_left_by_a_killed_process_is_ended_by_the_next(store: Settings) ->
     assert statuses(store) == ["RUNNING"]
     with track(store, purpose="train", name="next"):
         assert sorted(statuses(store)) == ["KILLED", "RUNNING"]
+
+
+def test_a_run_of_another_host_is_left_once_it_was_silent_for_a_day(
+    store: Settings,
+) -> None:
+    """As a pod that was evicted: nobody can ask its host."""
+    client = connect(store)
+    with track(store, purpose="train", name="here") as here:
+        day = 24 * 3600 * 1000
+        now = int(time.time() * 1000)
+        tags = {"mirnet.host": "elsewhere", "mirnet.pid": "1"}
+        ages = {"silent": (3 * day, 2 * day), "talking": (3 * day, 1000), "young": (1000, None)}
+        for name, (began, last) in ages.items():
+            run = client.create_run(
+                here.experiment_id, start_time=now - began, tags=tags, run_name=name
+            )
+            if last is not None:
+                client.log_metric(run.info.run_id, "train/loss", 0.5, timestamp=now - last)
+        assert end_orphans(client, here.experiment_id) == 1
+    found = {r.info.run_name: r.info.status for r in client.search_runs([here.experiment_id])}
+    assert found == {
+        "here": "FINISHED",
+        "silent": "KILLED",
+        "talking": "RUNNING",
+        "young": "RUNNING",
+    }
 
 
 def test_runs_of_living_processes_are_left_alone(store: Settings) -> None:

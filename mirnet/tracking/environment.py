@@ -1,0 +1,58 @@
+"""Which packages a run had: the hash of the lock, or of what is installed where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+LOCK_TAG, STRAY_TAG, PACKAGES_TAG = "mirnet.lock", "mirnet.lock_strays", "mirnet.packages"
+_LOCK = "requirements.lock"
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)")
+_MOST_NAMED = 10
+
+
+@cache
+def environment_tags() -> dict[str, str | None]:
+    """Tags for a run, from the lock beside the package or in the working folder.
+
+    ``mirnet.lock`` is the SHA-256 of the lock. ``mirnet.lock_strays`` counts and names packages
+    that are installed in another version than it pins; no tag, no strays. Without a lock
+    ``mirnet.packages`` is the SHA-256 of all installed names and versions.
+    """
+    for folder in (Path(__file__).parents[2], Path.cwd()):
+        if (folder / _LOCK).is_file():
+            return lock_tags(folder / _LOCK)
+    return {PACKAGES_TAG: _packages_digest()}
+
+
+def lock_tags(lock: Path) -> dict[str, str | None]:
+    """Hash of a lock and the installed packages that are not as it pins them."""
+    content = lock.read_bytes()
+    strays = [
+        f"{name} {installed}"
+        for name, pinned in _pins(content.decode("utf-8"))
+        if (installed := _installed(name)) is not None and installed != pinned
+    ]
+    told = f"{len(strays)}: {', '.join(strays[:_MOST_NAMED])}" if strays else None
+    return {LOCK_TAG: hashlib.sha256(content).hexdigest(), STRAY_TAG: told}
+
+
+def _pins(text: str) -> list[tuple[str, str]]:
+    found = (_PIN.match(line) for line in text.splitlines())
+    return [(match[1], match[2]) for match in found if match]
+
+
+def _installed(name: str) -> str | None:
+    """The version without a build's suffix such as +cpu, which no lock names."""
+    try:
+        return metadata.version(name).partition("+")[0]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _packages_digest() -> str:
+    installed = {f"{d.name.lower()}=={d.version}" for d in metadata.distributions()}
+    return hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()

@@ -1,0 +1,165 @@
+"""LoggedModels: the model of a training run as MLflow shows it, packaged and proven."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirnet.config import Settings
+from mirnet.errors import WeightsError
+from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.runs import experiment_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+DIGEST_TAG = "mirnet.weights"
+
+
+def weights_digest(model_dir: Path) -> str:
+    """SHA-256 of the weights: two folders with the same digest hold the same network weights."""
+    path = model_dir / "weights.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{model_dir} is no model folder: {path.name} is missing")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def log_model(
+    model_dir: Path,
+    *,
+    run_id: str,
+    settings: Settings,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Package a model in the project's format, prove the package, and show it as the run's output.
+
+    Doing it again for the same weights and run gives the model that there is already, also after
+    a crash in between.
+
+    Returns:
+        The id of the LoggedModel.
+
+    Raises:
+        WeightsError: the folder is no model, or its package does not give its output again.
+        ServiceError: MLflow cannot be reached or refuses us.
+    """
+    client, digest = connect(settings), weights_digest(model_dir)
+    with service_errors(settings.mlflow_uri):
+        run = client.get_run(run_id)
+        model_id = _find(client, run.info.experiment_id, run_id, digest)
+        if model_id is None:
+            _fail_unfinished(client, run)
+            known = dict(tags or {}) | {DIGEST_TAG: digest}
+            model_id = _create(client, model_dir, run=run, tags=known, settings=settings)
+        _show_as_output(client, run, model_id)
+    return model_id
+
+
+def find_model(run_id: str, digest: str, settings: Settings) -> str | None:
+    """The id of a training run's LoggedModel of these weights, if it is READY; none: no such.
+
+    Raises:
+        ServiceError: MLflow cannot be reached.
+    """
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        experiment = client.get_experiment_by_name(experiment_name("train"))
+        if experiment is None:
+            return None
+        return _find(client, experiment.experiment_id, run_id, digest)
+
+
+def download(location: str, settings: Settings, target: Path | None) -> Path:
+    """Artifacts as a local folder; without a target local ones are used in place."""
+    from mlflow.artifacts import download_artifacts
+
+    with service_errors(settings.mlflow_uri):
+        return Path(
+            download_artifacts(
+                artifact_uri=location,
+                dst_path=str(target) if target else None,
+                tracking_uri=settings.mlflow_uri,
+            )
+        )
+
+
+def _find(client: MlflowClient, experiment_id: str, run_id: str, digest: str) -> str | None:
+    for model in _models_of(client, experiment_id, run_id):
+        if str(model.status) == "READY" and model.tags.get(DIGEST_TAG) == digest:
+            return str(model.model_id)
+    return None
+
+
+def _models_of(client: MlflowClient, experiment_id: str, run_id: str) -> list[LoggedModel]:
+    return list(client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"))
+
+
+def _create(
+    client: MlflowClient,
+    model_dir: Path,
+    *,
+    run: Run,
+    tags: Mapping[str, str],
+    settings: Settings,
+) -> str:
+    """Create, upload, download and prove a LoggedModel; FAILED if any of it does not work."""
+    from mlflow.entities import LoggedModelStatus
+    from mlflow.models import Model
+
+    from mirnet.tracking.packaging import verify_package, write_package
+
+    run_id = run.info.run_id
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        name=_architecture_name(model_dir),
+        source_run_id=run_id,
+        tags=dict(tags),
+        params=dict(run.data.params),
+        model_type="image-enhancement",
+    )
+    ready = False
+    try:
+        with tempfile.TemporaryDirectory(prefix="mirnet-package-") as folder:
+            model = Model(
+                artifact_path=logged.artifact_location,
+                model_uuid=logged.model_id,
+                run_id=run_id,
+                model_id=logged.model_id,
+            )
+            package = write_package(model_dir, Path(folder) / "package", mlflow_model=model)
+            client.log_model_artifacts(logged.model_id, str(package))
+            back = Path(folder) / "back"
+            back.mkdir()
+            verify_package(download(logged.artifact_location, settings, back))
+        ready = True
+    finally:
+        status = LoggedModelStatus.READY if ready else LoggedModelStatus.FAILED
+        client.finalize_logged_model(logged.model_id, status)
+    return str(logged.model_id)
+
+
+def _show_as_output(client: MlflowClient, run: Run, model_id: str) -> None:
+    """MLflow keeps every call as a row of its own, so only once."""
+    from mlflow.entities import LoggedModelOutput
+
+    shown = run.outputs.model_outputs if run.outputs else []
+    if all(output.model_id != model_id for output in shown):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def _fail_unfinished(client: MlflowClient, run: Run) -> None:
+    """Models of this run whose upload a dead process began and did not end."""
+    for model in _models_of(client, run.info.experiment_id, run.info.run_id):
+        if str(model.status) == "PENDING":
+            client.finalize_logged_model(model.model_id, "FAILED")
+
+
+def _architecture_name(model_dir: Path) -> str:
+    described = json.loads((model_dir / "architecture.json").read_text(encoding="utf-8"))
+    return str(described.get("architecture", {}).get("name", "mirnet"))

@@ -1,0 +1,66 @@
+"""Promotes a planted candidate in a process of its own, and dies at one of its writes to MLflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.models import Model
+
+from mirnet import stages
+from mirnet.results import EvaluationResult, PromotionResult, TrainResult
+from mirnet.tracking import packaging
+
+_WRITES = ("create_", "delete_", "finalize_", "log_", "rename_", "set_", "update_")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a promotion starts from."""
+
+    run: stages.Run
+    trained: TrainResult
+    evaluation: EvaluationResult
+
+    def promote(self) -> PromotionResult:
+        return stages.promote(self.run, trained=self.trained, evaluation=self.evaluation)
+
+
+def skip_the_proof() -> None:
+    """Export and proof of packages take seconds and have tests of their own."""
+
+    def write(model_dir: Path, package: Path, *, mlflow_model: Model | None = None) -> Path:
+        shutil.copytree(model_dir, package / packaging.NATIVE)
+        return package
+
+    packaging.write_package = write
+    packaging.verify_package = lambda _: None
+
+
+def promote_and_die(candidate: Candidate, die_at: int | None, trace: Path) -> None:
+    """Write the name of each write to ``trace``, and end by SIGKILL right before one of them."""
+    skip_the_proof()
+    count = 0
+
+    def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            if count == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+            with trace.open("a", encoding="utf-8") as file:
+                file.write(f"{name}\n")
+            return method(*args, **kwargs)
+
+        return write
+
+    for name in dir(MlflowClient):
+        if name.startswith(_WRITES):
+            setattr(MlflowClient, name, counted(name, getattr(MlflowClient, name)))
+    candidate.promote()

@@ -1,0 +1,177 @@
+"""A promotion killed before any of its writes to MLflow: the next one brings it to its end."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from registering_child import Candidate, promote_and_die, skip_the_proof
+from tracking_models import make_model
+
+from mirnet import stages
+from mirnet.config import Settings
+from mirnet.params import load_params
+from mirnet.results import EvaluationResult, MethodScore, TrainResult
+from mirnet.tracking import aliases, connect, packaging, registry, track
+
+# in the order in which a promotion makes them; the alias of a lock is a model of its own
+WRITES = [
+    "create_logged_model",
+    "log_model_artifacts",
+    "finalize_logged_model",
+    "log_outputs",
+    "create_registered_model",
+    "create_model_version",
+    "create_registered_model",
+    "set_registered_model_tag",
+    "set_registered_model_alias",
+    "set_registered_model_alias",
+    "set_registered_model_tag",
+    "delete_registered_model",
+    "log_artifact",
+    "log_batch",
+    "update_model_version",
+    "set_model_version_tag",
+    "set_model_version_tag",
+]
+PAIRS = 8
+PAGE = "<!--verdict of {}--><!--end of verdict-->"
+
+
+@pytest.fixture(autouse=True)
+def _no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("write_package", "verify_package"):
+        # so that they are put back; the next line replaces them
+        monkeypatch.setattr(packaging, name, getattr(packaging, name))
+    skip_the_proof()
+
+
+def scores_of(folder: Path) -> str:
+    columns = {"width": 600, "height": 400, "seconds": 0.1, "added_clipping": 0.0}
+    columns |= {"colour_cast": 1.0, "luma_ratio": 1.0}
+    rows = [
+        {"pair_id": str(i), "method": method, "psnr": psnr + i / 10, **columns}
+        for method, psnr in (("mirnet", 20.0), ("champion", 18.0), ("autocontrast", 11.0))
+        for i in range(PAIRS)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "scores.parquet")
+    return str(folder / "scores.parquet")
+
+
+@pytest.fixture
+def candidate(store: Settings, tmp_path: Path) -> Candidate:
+    """Version 1 is champion; better weights are trained and evaluated."""
+    old = make_model(tmp_path / "old", seed=1)
+    with track(store, purpose="train", name="old") as first:
+        pass
+    version = registry.register(old, name="mirnet", run_id=first.run_id, settings=store)
+    aliases.promote(version, why="the first", settings=store)
+    with track(store, purpose="train", name="new") as second:
+        pass
+    with track(store, purpose="evaluate", name="scored") as scored:
+        pass
+    page = tmp_path / "index.html"
+    page.write_text(PAGE.format(scored.run_id))
+    score = MethodScore(
+        method="mirnet",
+        num_images=PAIRS,
+        psnr=20.0,
+        psnr_interval=(19.0, 21.0),
+        ssim=0.8,
+        ssim_interval=(0.7, 0.9),
+    )
+    model_dir = str(make_model(tmp_path / "new", seed=2))
+    trained = TrainResult(
+        run_id=second.run_id,
+        model_dir=model_dir,
+        model_name="mirnet-xs",
+        num_parameters=1,
+        digest="d48f.dir",
+        best_epoch=1,
+        best_val_psnr=20.0,
+        history=(),
+        num_workers=1,
+        seconds=1.0,
+    )
+    evaluation = EvaluationResult(
+        run_id=scored.run_id,
+        model=model_dir,
+        digest="d48f.dir",
+        split="eval15",
+        methods={"mirnet": score, "champion": score},
+        champion_version="1",
+        scores_path=scores_of(tmp_path),
+        report_path=str(page),
+        seconds=1.0,
+    )
+    return Candidate(stages.Run(load_params("demo"), store), trained, evaluation)
+
+
+def in_a_process(candidate: Candidate, die_at: int | None, trace: Path) -> int | None:
+    """Exit code of a promotion in a process; the server that forks it has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["registering_child"])
+    child = context.Process(target=promote_and_die, args=(candidate, die_at, trace))
+    child.start()
+    child.join(timeout=200)
+    return child.exitcode
+
+
+def held(settings: Settings) -> dict[str, str]:
+    return {
+        alias: version.version
+        for version in registry.list_versions("mirnet", settings)
+        for alias in version.aliases
+    }
+
+
+def test_these_are_all_the_writes_of_a_promotion(candidate: Candidate, tmp_path: Path) -> None:
+    assert in_a_process(candidate, None, tmp_path / "trace") == 0
+    assert (tmp_path / "trace").read_text().split() == WRITES
+    assert held(candidate.run.settings) == {"champion": "2", "previous": "1"}
+
+
+@pytest.mark.parametrize(
+    "die_at", range(len(WRITES)), ids=[f"{n}-{name}" for n, name in enumerate(WRITES)]
+)
+def test_killed_before_a_write_the_next_run_goes_on_correctly(
+    candidate: Candidate, tmp_path: Path, die_at: int
+) -> None:
+    settings = candidate.run.settings
+    assert in_a_process(candidate, die_at, tmp_path / "trace") == -9
+    assert held(settings)["champion"] in ("1", "2"), "champion is never missing"
+
+    result = candidate.promote()
+    assert result.promoted and result.alias == "champion" and result.version == "2"
+    assert result.previous_version == "1"
+    assert held(settings) == {"champion": "2", "previous": "1"}
+
+    client = connect(settings)
+    version = registry.get_version("models:/mirnet@champion", settings)
+    assert version.status == "READY" and version.tags["mirnet.gate"] == "promote"
+    assert "beats autocontrast" in version.tags["mirnet.gate_reasons"]
+    assert len(registry.list_versions("mirnet", settings)) == 2, "no second version of the same"
+    run_id = str(candidate.trained.run_id)
+    experiment = client.get_run(run_id).info.experiment_id
+    models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    ready = [model.model_id for model in models if str(model.status) == "READY"]
+    assert ready == [version.model_id], "no second model of the same"
+    assert all(str(model.status) in ("READY", "FAILED") for model in models)
+    outputs = client.get_run(run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == ready
+    moves = [c for c in aliases.history("mirnet", settings) if c.version == "2"]
+    assert [c.state for c in moves if c.state != "taken back"] == ["done"]
+    assert {model.name for model in client.search_registered_models()} == {"mirnet"}
+    page = Path(str(candidate.evaluation.report_path)).read_text()
+    assert page.count("mirnet version 2 is champion") == 1
+    scored = client.get_run(str(candidate.evaluation.run_id))
+    assert scored.data.tags["mirnet.gate"] == "promote"
+
+
+def test_once_recorded_the_same_again_keeps(candidate: Candidate) -> None:
+    assert candidate.promote().promoted
+    again = candidate.promote()
+    assert (again.promoted, again.alias) == (False, "champion")
+    assert again.reasons == ("these weights are the champion already",)
