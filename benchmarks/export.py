@@ -25,7 +25,7 @@ from mirnet.models import export, load_model
 
 Batch = npt.NDArray[np.float32]
 Run = Callable[[Batch], Batch]
-CALIBRATION = 12
+CALIBRATION, SCORED = 12, 12
 
 
 def as_batch(path: Path) -> Batch:
@@ -61,7 +61,7 @@ def forms(folder: Path, lows: list[Batch], into: Path) -> dict[str, tuple[Run, f
         network = FastNetwork(model, device=cpu, dtype=dtype)
         return lambda image: network(torch.from_numpy(image)).float().numpy()
 
-    weights = (folder / "model.safetensors").stat().st_size / 1e6
+    weights = (folder / "weights.safetensors").stat().st_size / 1e6
     found = {"float32": (ours(torch.float32), weights), "bf16": (ours(torch.bfloat16), weights)}
     export.export_pt2(model, into / "net.pt2")
     program = torch.export.load(into / "net.pt2").module()
@@ -93,9 +93,10 @@ def main() -> None:
     print("| form | MB | seconds | PSNR dB | PSNR to float32 |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as into:
         reference: dict[str, Batch] = {}
+        scored = list(zip(names, lows, strict=True))[CALIBRATION : CALIBRATION + SCORED]
         for form, (run, size) in forms(options.model, lows[:CALIBRATION], Path(into)).items():
             scores, deviations = [], []
-            for name, low in zip(names[CALIBRATION:], lows[CALIBRATION:], strict=True):
+            for name, low in scored:
                 enhanced = run(low)
                 first = reference.setdefault(name, enhanced)
                 scores.append(psnr(enhanced, as_batch(options.pairs / "high" / name)))

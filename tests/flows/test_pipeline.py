@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
@@ -97,6 +98,17 @@ def test_retrain_goes_from_data_to_champion(retrained: RetrainResult, site: Site
         assert json.loads((site.reports / f"{stage}.json").read_text())
     page = Path(retrained.evaluation.report_path or "").read_text(encoding="utf-8")
     assert "data:image/" in page
+
+
+def test_the_champion_opens_by_its_address(
+    retrained: RetrainResult, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.use(monkeypatch)
+    dark = np.full((10, 14, 3), 9, np.uint8)
+    by_address = stages.open_enhancer("models:/mirnet@champion", compile=False)(dark)
+    by_folder = stages.open_enhancer(retrained.train.model_dir, compile=False)(dark)
+    assert by_address.shape == dark.shape
+    assert np.array_equal(by_address, by_folder)
 
 
 def test_evaluation_pairs_never_train(retrained: RetrainResult) -> None:
