@@ -101,6 +101,7 @@ def measure_steps(model: str) -> Steps:
         model_run_id="e" * 32,
         data_digest="f" * 32 + ".dir",
         git_commit="0" * 40,
+        weights_digest="9" * 64,
         output_key="2026/11/24/0001234.png",
         luminance_before=0.06123,
         luminance_after=0.41234,
@@ -169,7 +170,7 @@ def plan_costs(marks: list[Mark], params: EnhanceParams) -> tuple[float, float]:
     inputs = [ObjectInfo(m.input_key, 1, m.input_version, 0.0) for m in marks]
     begun = time.thread_time()
     with Plan() as plan:
-        plan.add_done(marks[: len(marks) * 99 // 100])
+        plan.add_done(marks[: len(marks) * 99 // 100], MODEL)
         plan.add_outputs(inputs)
         plan.add_inputs(inputs, planner)
         seconds = time.thread_time() - begun

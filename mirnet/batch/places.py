@@ -45,7 +45,7 @@ class Batch:
 
     def fill(self, plan: Plan, *, limit: int | None) -> None:
         """Into the plan: what is done, what lies there, what is to do."""
-        plan.add_done(past_marks(self.records))
+        plan.add_done(past_marks(self.records), self.planner.model)
         plan.add_outputs(self._outputs())
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
 

@@ -18,7 +18,7 @@ from mirnet.params import EnhanceParams
 
 _PAGE = 1000
 _TABLES = """
-CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, model TEXT, weights TEXT, settings TEXT,
+CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
                   status TEXT, output TEXT) WITHOUT ROWID;
 CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
@@ -87,7 +87,7 @@ class Planner:
             return False
         if row["settings"] != self.digests.output:
             return False
-        return self.params.on_new_model == "keep" or self.model.made(row["model"], row["weights"])
+        return self.params.on_new_model == "keep" or bool(row["same_model"])
 
 
 class Plan:
@@ -107,16 +107,15 @@ class Plan:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add_done(self, marks: Iterable[Mark]) -> None:
+    def add_done(self, marks: Iterable[Mark], model: ModelIdentity) -> None:
         """What earlier runs did; of two rows of a key the later one counts."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
             (
                 (
                     mark.input_key,
                     mark.input_version,
-                    mark.model_label,
-                    mark.weights_digest,
+                    model.made(mark.model_label, mark.weights_digest),
                     mark.settings_digest,
                     mark.status,
                     mark.output_key,

@@ -1,0 +1,130 @@
+"""What the on-call person sees of a night in Prefect and MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from mlflow import MlflowClient
+from prefect.artifacts import Artifact
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import enhance as nightly
+from flows import events
+from mirnet.batch.drift import build_profile
+from mirnet.batch.lease import Lease
+from mirnet.batch.measures import measure
+from mirnet.batch.storage import open_store
+from mirnet.config import Settings, load_settings
+from mirnet.models import build, save_model
+from mirnet.params import ModelParams
+from mirnet.stages.models import PROFILE
+from mirnet.tracking import aliases, registry, track
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def picture(seed: int, level: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, level, (32, 32, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A registry whose champion was trained on pictures much darker than tonight's."""
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
+    monkeypatch.setenv("MIRNET_COMPILE", "false")
+    settings = load_settings()
+    settings.workspace.mkdir()
+    torch.manual_seed(0)
+    folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    random = np.random.default_rng(0)
+    lows = [random.integers(0, 20 + n, (32, 32, 3), dtype=np.uint8) for n in range(30)]
+    profile = build_profile((measure(low), 32, 32) for low in lows)
+    (folder / PROFILE).write_text(json.dumps(profile))
+    with track(settings, purpose="train", name="train", key="train") as run:
+        pass
+    version = registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
+    aliases.promote(version, why="test", settings=settings)
+    return settings
+
+
+def table(key: str) -> Any:
+    found = Artifact.get(key)
+    assert isinstance(found, Artifact), key
+    return json.loads(str(found.data)) if found.type == "table" else found.data
+
+
+def test_a_night_can_be_seen_and_its_drift_is_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number in range(12):
+        (source / f"{number}.png").write_bytes(picture(number, 200))
+    (source / "cut.png").write_bytes(picture(99, 200)[:500])
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: told.append(event))
+    result = nightly.enhance(
+        str(source), str(target), params="demo", overrides=["enhance.drift_min_images=10"]
+    )
+    assert (result.enhanced, result.quarantined) == (12, 1)
+
+    (counts,) = table("enhance")
+    assert (counts["enhanced"], counts["quarantined"]) == (12, 1)
+    worst = table("enhance-worst")
+    assert (worst[0]["input"], worst[0]["fate"], worst[0]["reason"]) == (
+        "cut.png",
+        "quarantined",
+        "truncated",
+    )
+    assert [row["fate"] for row in worst[1:]] == ["enhanced"] * (len(worst) - 1)
+    assert str(table("enhance-contact")).count("data:image/jpeg;base64,") >= 12
+    assert (target / "_mirnet/runs" / result.run_id / "contact.html").is_file()
+    drift = {row["column"]: row for row in table("enhance-drift")}
+    assert drift["luminance"]["drifted"]
+    assert drift["luminance"]["distance"] == result.drift["luminance"] > 0.3
+    assert not drift["megapixels"]["drifted"]
+
+    (event,) = told
+    assert event["event"] == events.DRIFTED
+    assert "luminance" in event["payload"]["columns"]
+
+    client = MlflowClient(settings.mlflow_uri)
+    experiment = client.get_experiment_by_name("mirnet-enhance")
+    assert experiment is not None
+    (night,) = client.search_runs([experiment.experiment_id])
+    assert night.info.status == "FINISHED"
+    assert night.data.metrics["drift/luminance"] == result.drift["luminance"]
+    assert night.data.metrics["images/enhanced"] == 12
+    assert "luminance" in night.data.tags["mirnet.drifted"]
+    summary = json.loads((target / "_mirnet/runs" / result.run_id / "summary.json").read_text())
+    assert {each["column"]: each["distance"] for each in summary["drift"]} == result.drift
+
+
+def test_a_second_job_says_who_is_at_work_and_ends_well(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(picture(1, 60))
+    records = open_store(str(tmp_path / "out" / "_mirnet"), settings)
+    with Lease(records, lease_s=60) as first:
+        code = nightly._main([str(tmp_path / "in"), str(tmp_path / "out"), "--params", "demo"])
+    assert code == 0
+    assert f"is at work on {records.uri} (run {first.run_id}" in capsys.readouterr().out
+    assert "is at work on" in str(table("enhance"))
+    assert not (tmp_path / "out" / "a.png").exists()
