@@ -38,6 +38,7 @@ class Page:
     name: str
     url: str
     texts: tuple[str, ...]
+    pictured: bool = True
 
 
 def _ask(home: Home, path: str, body: object) -> Any:
@@ -48,6 +49,19 @@ def _ask(home: Home, path: str, body: object) -> Any:
     if status != 200:
         raise SystemExit(f"Prefect answers {status} to {path}")
     return json.loads(content)
+
+
+def _experiment(home: Home) -> str:
+    """MLflow's id of the evaluations."""
+    plan, secrets = load_plan(home)
+    status, content = request(
+        f"{plan.url('mlflow')}/api/2.0/mlflow/experiments/get-by-name"
+        "?experiment_name=mirnet-evaluate",
+        headers=basic(f"admin:{secrets.mlflow_admin}"),
+    )
+    if status != 200:
+        raise SystemExit(f"MLflow answers {status}")
+    return str(json.loads(content)["experiment"]["experiment_id"])
 
 
 def pages(home: Home) -> list[Page]:
@@ -82,7 +96,12 @@ def pages(home: Home) -> list[Page]:
             ("energy_kwh", "train"),
         ),
         Page("prefect-automations", f"{prefect}/automations", ("retrain after drift",)),
-        Page("mlflow-champion", f"{mlflow}/#/models/mirnet", ("champion",)),
+        Page(
+            "mlflow-runs",
+            f"{mlflow}/#/experiments/{_experiment(home)}/runs",
+            ("autocontrast eval15", "mirnet eval15"),
+        ),
+        Page("mlflow-champion", f"{mlflow}/#/models/mirnet", ("champion",), pictured=False),
         Page("data-docs", Path(docs).resolve().as_uri(), ("Validation",)),
         Page("report", (reports / "evaluation" / "index.html").resolve().as_uri(), ("PSNR",)),
     ]
@@ -112,7 +131,13 @@ def show(browser: Chrome, page: Page) -> Page:
 def _browser(profile: str) -> Iterator[Chrome]:
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--disable-dev-shm-usage",
+    ):
         options.add_argument(argument)
     options.add_argument(f"--user-data-dir={profile}")
     options.add_argument("--window-size=1360,820")
@@ -131,6 +156,8 @@ def main(home: Home) -> None:
     with tempfile.TemporaryDirectory() as profile, _browser(profile) as browser:
         sign_in(browser, home)
         for page in pages(home):
+            if not page.pictured:
+                continue
             show(browser, page)
             for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
                 button.click()

@@ -220,6 +220,7 @@ def test_secrets_are_private_distinct_and_refused_when_open(tmp_path: Path) -> N
     values = list(load_plan(home)[1].model_dump().values())
     assert len(set(values)) == len(values)
     assert not any(value in home.plan.read_text() for value in values)
+    assert not any(value in f"{load_plan(home)[1]!r}{load_plan(home)[1]}" for value in values)
     home.secrets.chmod(0o640)
     with pytest.raises(UsageError, match=r"mode 640.*chmod 600"):
         load_plan(home)

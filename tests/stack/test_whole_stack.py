@@ -97,6 +97,13 @@ def test_deployments_are_registered_from_the_file(stack: Stack, tmp_path: Path) 
     schema = stack.prefect("deployments/filter", {"flows": {"name": {"any_": ["retrain"]}}})
     described = schema[0]["parameter_openapi_schema"]["properties"]["data"]
     assert "LoL layout" in described["description"]
+    status, content = request(
+        f"{stack.plan.url('prefect')}/api/deployments/{schema[0]['id']}/create_flow_run",
+        headers=basic(stack.secrets.prefect_auth),
+        body={"parameters": {"allow_modified": "perhaps"}},
+    )
+    assert status in (409, 422), content
+    assert b"perhaps" in content
     # the scheduler has to put runs into the database; with SQLAlchemy 2.1 it failed without a word
     planned = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
     wait_for(lambda: stack.prefect("flow_runs/count", planned) > 2, timeout_s=150)
@@ -150,6 +157,18 @@ def _lose(service: str, leader: int) -> None:
         kill_session(leader)
     else:
         os.kill(leader, signal.SIGKILL)
+
+
+def test_the_promotion_starts_a_night_by_itself(stack: Stack) -> None:
+    def started() -> list[str]:
+        runs = stack.prefect("flow_runs/filter", {"flows": {"name": {"any_": ["enhance"]}}})
+        made = [run for run in runs if (run["created_by"] or {}).get("type") == "AUTOMATION"]
+        return [run["id"] for run in made]
+
+    wait_for(lambda: bool(started()), timeout_s=120)
+    for run_id in started():
+        state = stack.wait_ended(run_id, timeout_s=400)
+        assert state["type"] == "COMPLETED", state["message"]
 
 
 def test_the_night_enhances_what_arrived(stack: Stack, data: Path) -> None:
