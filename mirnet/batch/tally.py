@@ -58,6 +58,7 @@ class Tally:
         self._flush_s = flush_s
         self._row_s = 0.0
         self.counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
         self._sheet = ContactSheet(num_images=params.contact_images)
         self._drift = DriftMonitor(
             reference or {},
@@ -94,6 +95,9 @@ class Tally:
         self._sheet.add(row)
         self._drift.add(row)
         self.counts[row.status] += 1
+        if row.reason:
+            # what stands before a colon is one of few, the rest names one picture
+            self._reasons[row.reason.partition(":")[0]] += 1
         self._row_s += row.seconds
 
     def close(self, outline: Outline, source: Store, target: Store) -> EnhanceResult:
@@ -161,6 +165,7 @@ class Tally:
             "params": self._params.model_dump(mode="json"),
             "settings_digest": Digests.of(self._params).output,
             "counts": asdict(outline.plan) | dict(self.counts),
+            "reasons": dict(self._reasons),
             "drift": [asdict(each) for each in drift],
             "seconds": round(time.perf_counter() - outline.begun, 3),
         }

@@ -83,6 +83,7 @@ def test_every_image_is_accounted_for(places: tuple[str, str], settings: Setting
         "enhanced": 3,
         "quarantined": 3,
     }
+    assert summary["reasons"] == {"truncated": 1, "empty": 1, "not-an-image": 1}
 
 
 def test_done_is_skipped_and_changed_is_done_again(
