@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mirnet.models.attention import DualAttention, SelectiveKernelFusion
+from mirnet.models.residual import ResidualNetwork
 from mirnet.models.resize import resize
 from mirnet.models.statistics import WHOLE, Statistics
 
@@ -60,49 +61,17 @@ class MultiScaleBlock(nn.Module):
         return out
 
 
-class ResidualGroup(nn.Module):
-    """RRG: multi-scale blocks and a convolution, plus the input (section 3)."""
+class MIRNet(ResidualNetwork):
+    """The network of 2020. 31,787,419 parameters in the paper's configuration."""
 
-    def __init__(self, channels: int, *, num_blocks: int, activation: nn.Module) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            MultiScaleBlock(channels, activation=activation) for _ in range(num_blocks)
-        )
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        y = x
-        for block in self.blocks:
-            y = block(y, statistics)
-        out: Tensor = x + self.conv(y)
-        return out
-
-
-class MIRNet(nn.Module):
-    """The network: (N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped.
-
-    H and W are multiples of ``size_multiple``, at least ``min_size``. No bias and no
-    normalisation anywhere. 31,787,419 parameters in the paper's configuration.
-    """
-
-    size_multiple = 4
     min_size = 8
 
     def __init__(self, *, n_feat: int = 64, num_rrg: int = 3, num_msrb: int = 2) -> None:
-        super().__init__()
         # one for all dual attention units, as in the published network
         activation = nn.PReLU()
-        self.conv_in = nn.Conv2d(3, n_feat, 3, padding=1, bias=False)
-        self.groups = nn.ModuleList(
-            ResidualGroup(n_feat, num_blocks=num_msrb, activation=activation)
-            for _ in range(num_rrg)
+        super().__init__(
+            lambda _: MultiScaleBlock(n_feat, activation=activation),
+            n_feat=n_feat,
+            num_rrg=num_rrg,
+            num_msrb=num_msrb,
         )
-        self.conv_out = nn.Conv2d(n_feat, 3, 3, padding=1, bias=False)
-
-    def forward(self, image: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        # bf16 weights work on a float32 image, whose sum with the residual stays float32
-        features = self.conv_in(image.to(self.conv_in.weight.dtype))
-        for group in self.groups:
-            features = group(features, statistics)
-        out: Tensor = image + self.conv_out(features)
-        return out

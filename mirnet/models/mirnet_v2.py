@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mirnet.models.attention import ResidualContext, SelectiveKernelFusion
+from mirnet.models.residual import ResidualNetwork
 from mirnet.models.resize import AverageDown, BilinearUp
 from mirnet.models.statistics import WHOLE, Statistics
 
@@ -47,47 +48,15 @@ class MultiScaleBlockV2(nn.Module):
         return out
 
 
-class ResidualGroupV2(nn.Module):
-    """RRG: multi-scale blocks and a convolution, plus the input (section 3)."""
+class MIRNetV2(ResidualNetwork):
+    """The network of 2022. 5,858,560 parameters in the paper's configuration."""
 
-    def __init__(self, channels: int, *, num_blocks: int, groups: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            MultiScaleBlockV2(channels, groups=groups) for _ in range(num_blocks)
-        )
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        y = x
-        for block in self.blocks:
-            y = block(y, statistics)
-        out: Tensor = x + self.conv(y)
-        return out
-
-
-class MIRNetV2(nn.Module):
-    """The network: (N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped.
-
-    H and W are multiples of ``size_multiple``, at least ``min_size``. No bias and no
-    normalisation anywhere. 5,858,560 parameters in the paper's configuration.
-    """
-
-    size_multiple = 4
     min_size = 4
 
     def __init__(self, *, n_feat: int = 80, num_rrg: int = 4, num_msrb: int = 2) -> None:
-        super().__init__()
-        self.conv_in = nn.Conv2d(3, n_feat, 3, padding=1, bias=False)
-        self.groups = nn.ModuleList(
-            ResidualGroupV2(n_feat, num_blocks=num_msrb, groups=GROUPS[min(i, len(GROUPS) - 1)])
-            for i in range(num_rrg)
+        super().__init__(
+            lambda rrg: MultiScaleBlockV2(n_feat, groups=GROUPS[min(rrg, len(GROUPS) - 1)]),
+            n_feat=n_feat,
+            num_rrg=num_rrg,
+            num_msrb=num_msrb,
         )
-        self.conv_out = nn.Conv2d(n_feat, 3, 3, padding=1, bias=False)
-
-    def forward(self, image: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        # bf16 weights work on a float32 image, whose sum with the residual stays float32
-        features = self.conv_in(image.to(self.conv_in.weight.dtype))
-        for group in self.groups:
-            features = group(features, statistics)
-        out: Tensor = image + self.conv_out(features)
-        return out
