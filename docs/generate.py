@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import types
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from pydantic_core import PydanticUndefined
 from mirnet.config import Settings
 from mirnet.params import Params, preset_names
 
-CONFIGURATION = Path(__file__).parent / "configuration.md"
+FOLDER = Path(__file__).parent
+sys.path[:0] = [str(FOLDER)]
 
 
 def configuration() -> str:
@@ -71,5 +74,18 @@ def _default(field: FieldInfo) -> str:
     return "" if value is PydanticUndefined or value is None else f"`{value}`"
 
 
+def pages() -> dict[str, Callable[[], str]]:
+    """Path below docs/ -> what makes the page."""
+    import generate_reference as reference
+
+    return {
+        "configuration.md": configuration,
+        "reference/commands.md": reference.commands,
+        "reference/flows.md": reference.flows,
+        "reference/manifest.md": reference.manifest,
+    }
+
+
 if __name__ == "__main__":
-    CONFIGURATION.write_text(configuration(), encoding="utf-8")
+    for path, make in pages().items():
+        (FOLDER / path).write_text(make(), encoding="utf-8")

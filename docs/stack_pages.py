@@ -39,6 +39,7 @@ class Page:
     url: str
     texts: tuple[str, ...]
     pictured: bool = True
+    scroll_to: str = ""
 
 
 def _ask(home: Home, path: str, body: object) -> Any:
@@ -76,7 +77,8 @@ def pages(home: Home) -> list[Page]:
     artifacts = {artifact["key"]: artifact["id"] for artifact in found}
     deployed = _ask(home, "deployments/filter", {"flows": {"name": {"any_": ["retrain"]}}})
     reports = home.folder("reports")
-    docs = json.loads((reports / "validate.json").read_text(encoding="utf-8"))["docs_path"]
+    index = json.loads((reports / "validate.json").read_text(encoding="utf-8"))["docs_path"]
+    checked = sorted(Path(index).parent.glob("validations/**/*.html"))[-1]
     return [
         Page("prefect-deployments", f"{prefect}/deployments", ("retrain", "enhance", "monitor")),
         Page(
@@ -102,7 +104,12 @@ def pages(home: Home) -> list[Page]:
             ("autocontrast eval15", "mirnet eval15"),
         ),
         Page("mlflow-champion", f"{mlflow}/#/models/mirnet", ("champion",), pictured=False),
-        Page("data-docs", Path(docs).resolve().as_uri(), ("Validation",)),
+        Page(
+            "data-docs",
+            checked.resolve().as_uri(),
+            ("Evaluated Expectations", "alignment"),
+            scroll_to="Statistics",
+        ),
         Page("report", (reports / "evaluation" / "index.html").resolve().as_uri(), ("PSNR",)),
     ]
 
@@ -161,6 +168,9 @@ def main(home: Home) -> None:
             show(browser, page)
             for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
                 button.click()
+            if page.scroll_to:
+                heading = browser.find_element(By.XPATH, f"//*[text()='{page.scroll_to}']")
+                browser.execute_script("arguments[0].scrollIntoView()", heading)
             time.sleep(2)
             target = IMAGES / f"stack-{page.name}.png"
             browser.save_screenshot(str(target))

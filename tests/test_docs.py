@@ -12,10 +12,20 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
-def test_the_configuration_page_is_what_the_code_says() -> None:
-    generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == generator["configuration"](), "run python docs/generate.py"
+def test_generated_pages_are_what_the_code_says() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
+    assert len(made) == 4
+    for path, make in made.items():
+        page = (ROOT / "docs" / path).read_text(encoding="utf-8")
+        assert page == make(), f"{path}: run python docs/generate.py"
+
+
+def test_three_jobs_are_three_clicks_from_the_readme() -> None:
+    """A click is a link; the README is where one starts."""
+    jobs = {"guides/mlops-team.md", "guides/analyst.md", "guides/nightly.md", "tutorial.md"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {target.removeprefix("docs/") for target in re.findall(r"\]\(([^)#]+)", readme)}
+    assert jobs <= linked
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
