@@ -12,11 +12,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from mirnet.batch.plan import WorkItem
+from mirnet.batch.plan import Plan, WorkItem
 from mirnet.batch.records import RUNS, SUMMARY, Digests, ModelIdentity
 from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
 from mirnet.errors import ImageError, StorageError
@@ -24,8 +23,8 @@ from mirnet.images import read_size
 
 CONDITIONS = "conditions.json"
 _SAMPLE = 32
-# compiling takes seconds to a minute a size: it has to come again
-_LEAST = 4
+# compiling takes seconds to a minute a size: that many pictures of it have to be expected
+LEAST_EXPECTED = 32
 _MAX_SIZES = 4
 _MAX_SAMPLED_BYTES = 32 * 2**20
 
@@ -59,7 +58,7 @@ def settle(
     run_id: str,
     *,
     source: Store,
-    items: Iterable[WorkItem],
+    plan: Plan,
     model: ModelIdentity,
     digests: Digests,
     max_pixels: int | None,
@@ -67,7 +66,7 @@ def settle(
     """The conditions of a run, written beside its record.
 
     Args:
-        items: the plan; the first few are looked at.
+        plan: its first few pictures are looked at.
         max_pixels: of the enhancer as it is loaded here; none where it is loaded elsewhere.
 
     Raises:
@@ -75,7 +74,7 @@ def settle(
     """
     known = _of_unfinished(records, model=model, digests=digests)
     if known is None:
-        sizes = _frequent(source, itertools.islice(items, _SAMPLE))
+        sizes = _frequent(source, plan)
         known = Conditions(model.label, digests.output, sizes, max_pixels)
     records.child(RUNS).child(run_id).put(CONDITIONS, known.dump(), content_type="application/json")
     return known
@@ -102,8 +101,10 @@ def _of_unfinished(records: Store, *, model: ModelIdentity, digests: Digests) ->
     return found if same else None
 
 
-def _frequent(source: Store, items: Iterable[WorkItem]) -> tuple[tuple[int, int], ...]:
-    """Sizes that come again among these, the most frequent first."""
+def _frequent(source: Store, plan: Plan) -> tuple[tuple[int, int], ...]:
+    """Sizes of which many are to be expected, the most frequent first."""
+    if plan.num_todo < LEAST_EXPECTED:
+        return ()
 
     def size_of(item: WorkItem) -> tuple[int, int] | None:
         if item.info.problem or not 0 < item.info.size <= _MAX_SAMPLED_BYTES:
@@ -114,7 +115,9 @@ def _frequent(source: Store, items: Iterable[WorkItem]) -> tuple[tuple[int, int]
             return None  # its own row will say so
 
     with ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool:
-        counts = Counter(size for size in pool.map(size_of, items) if size is not None)
-    frequent = [size for size, count in counts.items() if count >= _LEAST]
+        sizes = list(pool.map(size_of, itertools.islice(plan, _SAMPLE)))
+    counts = Counter(size for size in sizes if size is not None)
+    least = LEAST_EXPECTED * len(sizes) / plan.num_todo
+    frequent = [size for size, count in counts.items() if count >= least]
     frequent.sort(key=lambda size: (-counts[size], size))
     return tuple(frequent[:_MAX_SIZES])

@@ -157,7 +157,7 @@ def _conditions(batch: Batch, plan: Plan, lease: Lease, *, max_pixels: int | Non
         batch.records,
         lease.run_id,
         source=batch.source.store,
-        items=plan,
+        plan=plan,
         model=batch.planner.model,
         digests=batch.planner.digests,
         max_pixels=max_pixels,

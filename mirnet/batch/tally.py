@@ -147,8 +147,9 @@ class Tally:
         bad, total = self.counts["quarantined"], self.counts.total()
         if bad <= self._params.max_bad_share * total:
             return None
+        why = ", ".join(f"{reason} {count}" for reason, count in self._reasons.most_common(5))
         return (
-            f"{bad} of {total} images are bad, more than max_bad_share "
+            f"{bad} of {total} images are bad ({why}), more than max_bad_share "
             f"{self._params.max_bad_share:g}"
         )
 

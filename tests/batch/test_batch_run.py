@@ -189,7 +189,9 @@ def test_too_many_bad_ones_fail_loudly_after_the_summary(
 ) -> None:
     source, target = places
     fill(source, {"a.png": picture(1), "b.png": b"x", "c.png": b"y"})
-    with pytest.raises(DataError, match=r"2 of 3 images are bad.*max_bad_share 0\.5"):
+    with pytest.raises(
+        DataError, match=r"2 of 3 images are bad \(not-an-image 2\), more.*max_bad_share 0\.5"
+    ):
         enhance(source, target, settings)
     summaries = [
         i.key for i in open_store(target, settings).list() if i.key.endswith("summary.json")
