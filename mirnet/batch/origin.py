@@ -5,13 +5,14 @@ and says years later where a picture came from.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from mirnet.batch.records import RECORDS, Row
+from mirnet.batch.records import RECORDS, RUNS, SUMMARY, Row
 from mirnet.batch.storage import Store, is_s3, open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
@@ -35,9 +36,21 @@ _MAX_KEY = 800
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What made an object. Size, output key and seconds of ``row`` are not carried."""
+    """What made an object. Size, output key and seconds of ``row`` are not carried.
+
+    ``source``: where the run read, if its summary is still there.
+    """
 
     row: Row
+    source: str | None = None
+
+    @property
+    def input_address(self) -> str:
+        """The full name of the input, or its key where the source is not known."""
+        source, key = self.source, self.row.input_key
+        if source is None or source == key or source.endswith(f"/{key}"):
+            return source or key  # a run over one picture
+        return f"{source.rstrip('/')}/{key}"
 
     def is_of(self, input_key: str) -> bool:
         """Whether that input was its source."""
@@ -81,7 +94,24 @@ def trace(uri: str, settings: Settings) -> Origin:
         raise StorageError(
             f"{uri}: no record of Mirnet on it: not an output, or changed since", transient=False
         )
-    return origin
+    return replace(origin, source=_source_of(origin.row.run_id, uri, settings))
+
+
+def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
+    """From the summary of the run, in one of the folders above; none where it did not end."""
+    name = uri if is_s3(uri) else str(Path(uri).absolute())
+    folders = [single_records(uri, settings)]
+    parts = name.split("/")
+    first = 3 if is_s3(uri) else 1
+    folders += ["/".join([*parts[:n], RECORDS]) for n in range(len(parts) - 1, first - 1, -1)]
+    for folder in folders:
+        if not is_s3(folder) and not Path(folder).is_dir():
+            continue
+        runs = open_store(folder, settings).child(RUNS).child(run_id)
+        if runs.head(SUMMARY) is not None:
+            source: str = json.loads(runs.get(SUMMARY).data)["source"]
+            return source
+    return None
 
 
 def single_records(target: str, settings: Settings) -> str:

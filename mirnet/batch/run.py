@@ -87,7 +87,7 @@ def run_batch(
             )
             return tally.close(outline, batch.source.store, batch.target)
     except LeaseHeld as held:
-        logger.warning("%s", held)
+        logger.info("%s", held)
         return EnhanceResult(
             run_id=held.run_id,
             source=source,

@@ -29,12 +29,13 @@ def lineage(
     from mirnet.config import load_settings
 
     settings = load_settings()
-    row = trace(picture, settings).row
+    origin = trace(picture, settings)
+    row = origin.row
     facts = {
         "picture": picture,
         "fate": row.status,
         "reason": row.reason,
-        "input": row.input_key,
+        "input": origin.input_address,
         "input version": row.input_version,
         "model": row.model_name,
         "model version": row.model_version,

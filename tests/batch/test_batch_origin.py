@@ -38,6 +38,7 @@ def test_output_and_quarantined_copy_know_where_they_came_from(
     assert (row.input_key, row.input_version) == ("a/b.png", version.version)
     assert (row.model_name, row.model_version, row.model_run_id) == ("mirnet", "3", "run-1")
     assert (row.data_digest, row.git_commit) == (MODEL.data_digest, "c0ffee")
+    assert trace(f"{target}/a/b.png", settings).input_address == f"{source}/a/b.png"
     bad = trace(f"{target}/_mirnet/quarantine/cut.png", settings).row
     assert (bad.status, bad.reason, bad.input_key) == ("quarantined", "truncated", "cut.png")
     with pytest.raises(StorageError, match="no such object"):
@@ -50,7 +51,8 @@ def test_output_and_quarantined_copy_know_where_they_came_from(
 def test_single_file(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "in.png").write_bytes(picture(1))
     enhance(str(tmp_path / "in.png"), str(tmp_path / "out.png"), settings)
-    assert trace(str(tmp_path / "out.png"), settings).row.input_key == "in.png"
+    origin = trace(str(tmp_path / "out.png"), settings)
+    assert (origin.row.input_key, origin.input_address) == ("in.png", str(tmp_path / "in.png"))
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +81,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         client.create_model_version("mirnet", str(tmp_path), tags={"mirnet.gate": f"ok {number}"})
     found = facts()
     assert found["gate"].startswith("ok 3")
-    assert (found["input"], found["model version"], found["MLflow run"]) == ("a.png", "3", "run-1")
+    assert (found["model version"], found["MLflow run"]) == ("3", "run-1")
+    assert found["input"] == str(tmp_path / "in" / "a.png")
     text = CliRunner().invoke(cli, arguments[:2], catch_exceptions=False).stdout
     assert "data digest" in text
     assert MODEL.data_digest in text
