@@ -11,8 +11,9 @@ from pathlib import Path
 from mirnet.config import child_environment
 from mirnet.errors import ServiceError
 from mirnet.stack import objects, postgres
+from mirnet.stack.mlflow_user import create_user
 from mirnet.stack.plan import BUCKETS, Home, Plan, Secrets
-from mirnet.stack.probes import Probe, basic, bearer, http_probe, request
+from mirnet.stack.probes import Probe, basic, bearer, http_probe
 
 WORK_POOL = "mirnet"
 # Every node of the Ray cluster has a loopback address of its own, as hosts would have.
@@ -203,11 +204,13 @@ def _mlflow(home: Home, plan: Plan, secrets: Secrets) -> Service:
             encoding="utf-8",
         )
 
-    def create_user() -> None:
-        user = {"username": "pipeline", "password": secrets.mlflow_pipeline}
-        status, answer = request(f"{api}/users/create", headers=admin, body=user)
-        if status != 200 and b"RESOURCE_ALREADY_EXISTS" not in answer:
-            raise ServiceError(f"{api}/users/create: HTTP {status}")
+    def make_account() -> None:
+        create_user(
+            plan.url("mlflow"),
+            admin_password=secrets.mlflow_admin,
+            name="pipeline",
+            password=secrets.mlflow_pipeline,
+        )
 
     return Service(
         name="mlflow",
@@ -236,7 +239,7 @@ def _mlflow(home: Home, plan: Plan, secrets: Secrets) -> Service:
         probe=http_probe(f"{api}/experiments/search", headers=admin, body={"max_results": 1}),
         after=("postgres", "s3") if plan.database == "postgres" else ("s3",),
         prepare=prepare,
-        setup=create_user,
+        setup=make_account,
         address=plan.url("mlflow"),
     )
 

@@ -131,3 +131,21 @@ def test_compose_listens_on_loopback_and_drops_rights(compose: dict[str, Any]) -
 def test_compose_has_the_buckets_of_the_stack(compose: dict[str, Any]) -> None:
     words = compose["services"]["s3"]["command"]
     assert f"-bucket={','.join(BUCKETS)}" in words
+
+
+def test_who_logs_in_to_mlflow_has_an_account(compose: dict[str, Any]) -> None:
+    """The server with users knows nobody but its administrator until somebody is made."""
+    services = compose["services"]
+    users = {
+        name
+        for name, service in services.items()
+        if "MLFLOW_TRACKING_USERNAME" in service.get("environment", {})
+    }
+    made = services["mlflow-user"]["environment"]
+    client = services["prefect-worker"]["environment"]
+    assert services["mlflow-user"]["command"][-1] == "mirnet.stack.mlflow_user"
+    for name in users:
+        for variable in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            assert services[name]["environment"][variable] == made[variable]
+    assert client["MIRNET_TRACKING_URI"] == made["MIRNET_TRACKING_URI"]
+    assert "mlflow-user" in services["prefect-worker"]["depends_on"]

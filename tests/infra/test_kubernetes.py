@@ -186,3 +186,15 @@ def test_kustomize_renders(root: Path, overlay: str) -> None:
     images = {c["image"] for _, spec in pods(rendered) for c in spec["containers"]}
     expected = {"mirnet:0.1.0-cpu"} | ({"mirnet:0.1.0-gpu"} if overlay == "gpu" else set())
     assert images == expected
+
+
+def test_who_logs_in_to_mlflow_has_an_account(
+    manifests: list[Manifest], kustomization: Manifest
+) -> None:
+    job = next(m for m in manifests if m["kind"] == "Job")
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][-1] == "mirnet.stack.mlflow_user"
+    literals = kustomization["configMapGenerator"][0]["literals"]
+    assert "MLFLOW_TRACKING_USERNAME=pipeline" in literals
+    given = {variable["name"] for variable in container["env"]}
+    assert given == {"MLFLOW_ADMIN_PASSWORD", "MLFLOW_TRACKING_PASSWORD"}
