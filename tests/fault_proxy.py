@@ -67,7 +67,7 @@ class FaultProxy:
             protocol_version = "HTTP/1.1"
 
             def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self.read_body()
                 fault = proxy.fault if proxy.strike() else None
                 if fault in ERRORS:
                     self.fail(*ERRORS[fault])
@@ -80,6 +80,17 @@ class FaultProxy:
                     self.forward(body, fault)
 
             do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_any  # noqa: N815
+
+            def read_body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = []
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                while self.rfile.readline().strip():  # trailers
+                    pass
+                return b"".join(parts)
 
             def fail(self, status: int, code: str) -> None:
                 text = f"<Error><Code>{code}</Code><Message>by the proxy</Message></Error>"
@@ -99,7 +110,8 @@ class FaultProxy:
 
             def forward(self, body: bytes, fault: str | None) -> None:
                 connection = http.client.HTTPConnection(address, timeout=30)
-                connection.request(self.command, self.path, body=body, headers=dict(self.headers))
+                headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP}
+                connection.request(self.command, self.path, body=body, headers=headers)
                 answer = connection.getresponse()
                 data = answer.read()
                 connection.close()
