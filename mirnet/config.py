@@ -132,6 +132,11 @@ _ENGINE_DEFAULTS = {
 }
 
 
+def engine_defaults() -> dict[str, str]:
+    """Variables under which the engines behave, for a shell that calls their own commands."""
+    return dict(_ENGINE_DEFAULTS)
+
+
 def apply_engine_defaults(**more: str) -> None:
     """Set variables that the engines read, unless they are set already. For edges only."""
     for name, value in (_ENGINE_DEFAULTS | more).items():

@@ -27,11 +27,15 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 class FaultProxy:
     """``fault``: one of ``ERRORS``, or ``reset`` (no answer), ``lost-answer`` (done, but no
-    answer), ``cut`` (the body ends early), ``timeout`` (silence), ``slow`` (a trickle).
+    answer), ``cut`` (the body ends early), ``timeout`` (silence), ``slow`` (a trickle). ``only``: the
+    method that it strikes.
     """
 
-    def __init__(self, upstream: str, fault: str, *, rate: float, seed: int = 0) -> None:
+    def __init__(
+        self, upstream: str, fault: str, *, rate: float, seed: int = 0, only: str | None = None
+    ) -> None:
         self.fault = fault
+        self.only = only
         self.rate = rate
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
@@ -53,10 +57,10 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def strike(self) -> bool:
+    def strike(self, method: str) -> bool:
         with self._lock:
             self.counts["requests"] += 1
-            hit = self._random.random() < self.rate
+            hit = self._random.random() < self.rate and self.only in (None, method)
             self.counts["faults"] += hit
             return hit
 
@@ -68,7 +72,7 @@ class FaultProxy:
 
             def handle_any(self) -> None:
                 body = self.read_body()
-                fault = proxy.fault if proxy.strike() else None
+                fault = proxy.fault if proxy.strike(self.command) else None
                 if fault in ERRORS:
                     self.fail(*ERRORS[fault])
                 elif fault == "reset":

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirnet.config import child_environment
+from mirnet.config import child_environment, engine_defaults
 from mirnet.errors import ServiceError
 from mirnet.stack import objects, postgres
 from mirnet.stack.mlflow_user import create_user
@@ -54,24 +54,29 @@ def services(home: Home, plan: Plan, secrets: Secrets) -> list[Service]:
 
 def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, str]:
     """Under which a person, the worker and its flows reach the stack. Holds secrets."""
-    return _pipeline_keys(secrets) | {
-        "AWS_ENDPOINT_URL": plan.url("s3"),
-        "MIRNET_S3_ENDPOINT_URL": plan.url("s3"),
-        "MIRNET_TRACKING_URI": plan.url("mlflow"),
-        # the Jobs API: the driver runs on the cluster, so its end cannot take a flow run with it
-        "MIRNET_RAY_ADDRESS": plan.url("ray-dashboard"),
-        "MIRNET_NUM_WORKERS": f"1-{plan.num_nodes}",
-        "MIRNET_STORAGE_URI": "s3://training/checkpoints",
-        "MIRNET_WORKSPACE": str(home.folder("workspace")),
-        "MIRNET_REPORTS_DIR": str(home.folder("reports")),
-        "NO_PROXY": LOOPBACK,
-        "PREFECT_API_URL": f"{plan.url('prefect')}/api",
-        "PREFECT_API_AUTH_STRING": secrets.prefect_auth,
-        # long enough for a server to be started again: 1 + 2 + ... + 64 s
-        "PREFECT_CLIENT_MAX_RETRIES": "7",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.ray,
-    }
+    # a `prefect` command in that shell would send usage data without the defaults
+    return (
+        engine_defaults()
+        | _pipeline_keys(secrets)
+        | {
+            "AWS_ENDPOINT_URL": plan.url("s3"),
+            "MIRNET_S3_ENDPOINT_URL": plan.url("s3"),
+            "MIRNET_TRACKING_URI": plan.url("mlflow"),
+            # the Jobs API: the driver runs on the cluster, so its end cannot take a flow run with it
+            "MIRNET_RAY_ADDRESS": plan.url("ray-dashboard"),
+            "MIRNET_NUM_WORKERS": f"1-{plan.num_nodes}",
+            "MIRNET_STORAGE_URI": "s3://training/checkpoints",
+            "MIRNET_WORKSPACE": str(home.folder("workspace")),
+            "MIRNET_REPORTS_DIR": str(home.folder("reports")),
+            "NO_PROXY": LOOPBACK,
+            "PREFECT_API_URL": f"{plan.url('prefect')}/api",
+            "PREFECT_API_AUTH_STRING": secrets.prefect_auth,
+            # long enough for a server to be started again: 1 + 2 + ... + 64 s
+            "PREFECT_CLIENT_MAX_RETRIES": "7",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.ray,
+        }
+    )
 
 
 def _pipeline_keys(secrets: Secrets) -> dict[str, str]:
