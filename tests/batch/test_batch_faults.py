@@ -125,3 +125,31 @@ def test_a_dead_server_is_one_line(s3: str) -> None:
             settings=settings,
         )
     assert caught.value.transient
+
+
+def test_a_target_that_cannot_be_written_is_one_line(
+    base: str, direct: Settings, s3_server: S3Server
+) -> None:
+    with FaultProxy(s3_server.endpoint_url, "denied", rate=1.0, only="PUT") as proxy:
+        with pytest.raises(StorageError, match="s3:PutObject on the target") as caught:
+            run_through(proxy, base, direct)
+        assert proxy.counts["faults"] == 1
+    assert "\n" not in str(caught.value)
+    assert f"{base}/out" in str(caught.value)
+    assert not caught.value.transient
+
+
+def test_what_is_done_costs_no_request_of_its_own(
+    base: str, direct: Settings, s3_server: S3Server
+) -> None:
+    def requests_of_a_second_run() -> int:
+        with FaultProxy(s3_server.endpoint_url, "500", rate=0.0) as proxy:
+            run_through(proxy, base, direct)
+            before = proxy.counts["requests"]
+            assert run_through(proxy, base, direct).enhanced == 0
+            return proxy.counts["requests"] - before
+
+    few = requests_of_a_second_run()
+    fill(f"{base}/in", {f"more/{number}.png": picture(number, side=24) for number in range(20)})
+    # the manifests of the runs between
+    assert requests_of_a_second_run() <= few + 4

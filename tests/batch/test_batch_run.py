@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.records import Row, load_rows
 from mirnet.batch.run import preview, run_batch
+from mirnet.batch.s3 import S3Store
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
@@ -278,3 +280,22 @@ def test_target_inside_source_is_not_read(places: tuple[str, str], settings: Set
     assert enhance(source, f"{source}/out", settings).planned == 3
     with pytest.raises(UsageError, match="another place"):
         enhance(source, source, settings)
+
+
+def test_content_types_are_those_of_the_bytes(s3: str, settings: Settings) -> None:
+    fill(f"{s3}/in", PICTURES | {"really-a.png": picture(4, format="JPEG")})
+    enhance(f"{s3}/in", f"{s3}/out", settings)
+    store = open_store(f"{s3}/out", settings)
+    assert isinstance(store, S3Store)
+    client = boto3.client("s3", endpoint_url=store.endpoint)
+
+    def content_type(key: str) -> str:
+        found = client.head_object(Bucket=store.bucket, Key=store.prefix + key)
+        return str(found["ContentType"])
+
+    assert {key: content_type(key) for key in [*PICTURES, "really-a.png"]} == {
+        "a.png": "image/png",
+        "b/c.jpg": "image/jpeg",
+        "b/d.webp": "image/png",
+        "really-a.png": "image/jpeg",
+    }
