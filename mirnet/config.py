@@ -117,7 +117,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 # No engine phones home, and none of them asks questions on a terminal.
 _ENGINE_DEFAULTS = {
-    "DO_NOT_TRACK": "1",
+    "DO_NOT_TRACK": "true",  # Prefect takes 1 as well, MLflow does not
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",

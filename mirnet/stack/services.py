@@ -62,7 +62,7 @@ def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, st
             "AWS_ENDPOINT_URL": plan.url("s3"),
             "MIRNET_S3_ENDPOINT_URL": plan.url("s3"),
             "MIRNET_TRACKING_URI": plan.url("mlflow"),
-            # the Jobs API: the driver runs on the cluster, so its end cannot take a flow run with it
+            # the Jobs API: the driver runs on the cluster, its end cannot take a flow run with it
             "MIRNET_RAY_ADDRESS": plan.url("ray-dashboard"),
             "MIRNET_NUM_WORKERS": f"1-{plan.num_nodes}",
             "MIRNET_STORAGE_URI": "s3://training/checkpoints",

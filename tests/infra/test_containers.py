@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from mirnet.config import Settings
+from mirnet.config import Settings, engine_defaults
 from mirnet.stack.plan import BUCKETS
 
 SETTINGS = {f"MIRNET_{name.upper()}" for name in Settings.model_fields}
@@ -72,6 +72,18 @@ def test_the_image_resolves_nothing(dockerfile: list[str]) -> None:
     installs = [part for line in dockerfile for part in line.split("&&") if "pip install" in part]
     assert len(installs) == 3
     assert all("--no-deps" in part for part in installs)
+
+
+def test_nothing_in_the_image_reports_home(dockerfile: list[str]) -> None:
+    lines = " ".join(line for line in dockerfile if line.startswith("ENV "))
+    quiet = {
+        name: value
+        for name, value in engine_defaults().items()
+        if re.search("TRACK|ANALYTICS|TELEMETRY|USAGE", name)
+    }
+    assert len(quiet) == 6
+    for name, value in quiet.items():
+        assert f"{name}={value}" in lines, name
 
 
 def test_every_secret_of_compose_is_generated(root: Path) -> None:
