@@ -99,7 +99,7 @@ def compare_tiles(
     whole = whole_enhancer(pixels)
     results: dict = {"whole_cpu_s": time.process_time() - started, "psnr_db": {}}
     tiled = Enhancer(model, precision="float32", compile=False)
-    tiled.max_pixels, tiled.tile = TILE**2, TILE
+    tiled.max_pixels = TILE**2
     started = time.process_time()
     images = {"whole": whole, "tiled": tiled(pixels)}
     results["tiled_cpu_s"] = time.process_time() - started
@@ -127,7 +127,7 @@ def compare_photographs(model: nn.Module) -> dict[str, dict[str, float]]:
     whole = Enhancer(model, precision="float32", compile=False)
     whole.max_pixels = SIZE[0] * SIZE[1]
     tiled = Enhancer(model, precision="float32", compile=False)
-    tiled.max_pixels, tiled.tile = TILE**2, TILE
+    tiled.max_pixels = TILE**2
     rows = {}
     for photo in PHOTOGRAPHS:
         pixels = dark_photograph(photo.name)
