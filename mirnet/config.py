@@ -121,6 +121,8 @@ _ENGINE_DEFAULTS = {
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # flows/automations.py takes a run that is silent for 90 s as dead; Prefect's own is 180 s
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     # what the library logs stands beside the flow run in Prefect
     "PREFECT_LOGGING_EXTRA_LOGGERS": "mirnet",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",

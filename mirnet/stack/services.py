@@ -299,7 +299,6 @@ def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
             **client_environment(home, plan, secrets),
             PREFECT_HOME=str(home.folder("prefect")),
             PREFECT_WORKER_QUERY_SECONDS="3",
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",
         ),
         probe=http_probe(
             url,

@@ -14,6 +14,7 @@ import yaml
 
 from flows import automations, events
 from flows.serve import load_deployments, load_flow
+from mirnet.config import engine_defaults
 from mirnet.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,11 @@ def test_automations_cover_silence_drift_data_promotion_and_notices() -> None:
     assert silent.trigger.posture.value == "Proactive"
     assert "prefect.flow-run.Completed" in silent.trigger.expect
     assert silent.actions[0].state.value == "CRASHED"
+
+
+def test_a_living_run_is_never_silent_for_that_long() -> None:
+    beat = int(engine_defaults()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert automations.SILENCE_S >= 3 * beat
 
 
 def test_without_deployments_or_webhook_only_silence_is_watched() -> None:
