@@ -93,7 +93,7 @@ def test_automations_cover_silence_drift_data_promotion_and_notices() -> None:
 
 def test_a_living_run_is_never_silent_for_that_long() -> None:
     beat = int(engine_defaults()["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
-    assert automations.SILENCE_S >= 3 * beat
+    assert 3 * beat <= automations.SILENCE_S
 
 
 def test_without_deployments_or_webhook_only_silence_is_watched() -> None:
