@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mirnet.errors import ServiceError
+from mirnet.errors import ServiceError, WeightsError
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import CHAMPION, PROFILE, OpenedModel, load_enhancer, open_model
 from mirnet.stages.run import Run
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mirnet.batch.drift import Profile
     from mirnet.batch.plan import Plan
     from mirnet.batch.run import ModelIdentity
+    from mirnet.inference import Enhancer
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def enhance(
         source,
         target,
         # loaded when there is something to do, and in each process that does it
-        enhance=LazyEnhance(partial(load_enhancer, opened.folder, run, compile=True)),
+        enhance=LazyEnhance(partial(load_anywhere, opened, run)),
         model=_identity(opened),
         params=run.params.enhance,
         settings=run.settings,
@@ -62,6 +63,20 @@ def enhance(
     result.save(run.report("enhance"))
     _track(result, opened, run)
     return result
+
+
+def load_anywhere(model: OpenedModel, run: Run) -> Enhancer:
+    """The model of the run, in this process or on another machine, which may lack its folder.
+
+    Raises:
+        WeightsError: what lies there is not what the run began with.
+    """
+    folder = model.folder
+    if not folder.exists() and model.version is not None:
+        folder = open_model(f"models:/{model.name}/{model.version}", run).folder
+    if open_model(str(folder), run).weights_digest != model.weights_digest:
+        raise WeightsError(f"{folder}: the weights have changed since the run began")
+    return load_enhancer(folder, run, compile=True)
 
 
 def read_contact(result: EnhanceResult, run: Run) -> str | None:

@@ -17,9 +17,13 @@ from mirnet.batch.records import ModelIdentity, past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
+from mirnet.errors import WeightsError
+from mirnet.images import decode
 from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, ModelParams, load_params
 from mirnet.results import EnhanceResult
+from mirnet.stages.enhancing import load_anywhere
+from mirnet.stages.models import open_model
 from mirnet.tracking import aliases, registry, track
 
 PICTURES = {f"{number}.png": picture(number) for number in range(3)}
@@ -125,3 +129,16 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
     assert set(rows().values()) == {("2", second.weights_digest)}
     after = {key: open_store(places[1], run.settings).get(key).data for key in PICTURES}
     assert all(before[key] != after[key] for key in PICTURES)
+
+
+def test_a_machine_without_the_folder_gets_the_version_and_never_other_weights(
+    run: stages.Run, tmp_path: Path
+) -> None:
+    """What an actor on another host does."""
+    opened = open_model("models:/mirnet/1", run)
+    image = decode(picture(1), name="a")
+    expected = load_anywhere(opened, run).enhance_image(image).pixels
+    elsewhere = replace(opened, folder=tmp_path / "only-on-the-driver")
+    assert (load_anywhere(elsewhere, run).enhance_image(image).pixels == expected).all()
+    with pytest.raises(WeightsError, match="have changed since the run began"):
+        load_anywhere(replace(opened, folder=tmp_path / "2"), run)
