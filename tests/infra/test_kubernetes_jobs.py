@@ -122,7 +122,7 @@ def test_what_pods_refer_to_exists(
         # a hash in the name of the map would be known to kustomize alone
         assert maps[source["configMapRef"]["name"]]["options"]["disableNameSuffixHash"] is True
         referred = [v["valueFrom"]["secretKeyRef"] for v in container["env"] if "valueFrom" in v]
-        assert {r["key"] for r in referred} == {"pipeline-password"}
+        assert {r["key"] for r in referred} == {"pipeline-password", "token"}
         assert all(r["key"] in secrets[r["name"]] for r in referred)
         ours = {v["name"] for v in container["env"] if v["name"].startswith("MIRNET_")}
         assert ours <= SETTINGS
@@ -155,8 +155,9 @@ def test_flow_runs_may_call_the_servers(
     for job in jobs.values():
         labels = job["spec"]["template"]["metadata"]["labels"]
         assert labels["mirnet/role"] == "flow-run"
-        for server in ("prefect-server", "mlflow"):
-            allowed = policies[server]["ingress"][0]["from"]
-            assert any(
-                rule["podSelector"]["matchLabels"].items() <= labels.items() for rule in allowed
-            )
+        for server in ("prefect-server", "mlflow", "ray"):
+            rules = [rule for entry in policies[server]["ingress"] for rule in entry["from"]]
+            allowed = [
+                rule["podSelector"]["matchLabels"] for rule in rules if "podSelector" in rule
+            ]
+            assert any(wanted.items() <= labels.items() for wanted in allowed), server

@@ -133,3 +133,21 @@ def test_the_night_cannot_change_the_originals(
         for action in statement["Action"]
     }
     assert on_photos == {"s3:ListBucket", "s3:GetObject"}
+
+
+def test_the_page_gives_every_variable_that_has_no_default(root: Path, text: str) -> None:
+    blocks = re.findall(r'^variable "(\w+)" \{(.*?)^\}', text, re.M | re.S)
+    needed = {name for name, body in blocks if "default" not in body}
+    page = (root / "docs/clusters.md").read_text(encoding="utf-8")
+    assert needed == set(re.findall(r"-var (\w+)=", page))
+
+
+def test_manifests_use_buckets_that_are_made(root: Path, text: str) -> None:
+    section = re.search(r"buckets = \{(.*?)\n  \}", text, re.S)
+    assert section is not None
+    made = {f"mirnet-{name}" for name in re.findall(r"^    (\w+)\s+=", section[1], re.M)}
+    used: set[str] = set()
+    for path in (root / "infra/kubernetes").rglob("*.yaml"):
+        used |= set(re.findall(r"s3://([\w-]+)", path.read_text(encoding="utf-8")))
+    assert used
+    assert used <= made
