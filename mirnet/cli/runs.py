@@ -67,7 +67,12 @@ def compare(
 
 @app.command()
 def seeds(
-    metric: Annotated[str, typer.Option("--metric")] = "val/best_psnr",
+    metric: Annotated[
+        str, typer.Option("--metric", help="Of the training, or of its evaluation: eval/psnr, ...")
+    ] = "eval/psnr",
+    split: Annotated[
+        Literal["eval15", "val"], typer.Option("--split", help="What eval/ metrics are of")
+    ] = "eval15",
 ) -> None:
     """Mean and spread of one figure over runs that differ in their seed only."""
     from rich.table import Table
@@ -75,9 +80,13 @@ def seeds(
     from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.evaluation.statistics import spread
-    from mirnet.tracking.queries import SEED_PARAM, list_runs, same_recipe
+    from mirnet.tracking.queries import SEED_PARAM, list_runs, same_recipe, with_scores
 
-    groups = same_recipe(list_runs(load_settings(), purpose="train", limit=1000))
+    settings = load_settings()
+    trained = list_runs(settings, purpose="train", limit=1000)
+    of_split = f"tags.`mirnet.split` = '{split}' and tags.`mirnet.method` = 'mirnet'"
+    scored = list_runs(settings, purpose="evaluate", filter_string=of_split, limit=1000)
+    groups = same_recipe(with_scores(trained, scored))
     table = Table("recipe", "seeds", f"mean {metric}", "std", "least", "most")
     for name, members in groups.items():
         # a seed that ran twice counts once, by its newest run
@@ -86,8 +95,9 @@ def seeds(
         if len(known) >= 2:
             found = spread(known)
             figures = (found.mean, found.std, found.low, found.high)
-            table.add_row(name, ", ".join(sorted(values)), *(f"{f:.4g}" for f in figures))
-    console.print(table if table.row_count else "no recipe has run with two seeds or more")
+            seeds_of = sorted(seed for seed, value in values.items() if value is not None)
+            table.add_row(name, ", ".join(seeds_of), *(f"{f:.4g}" for f in figures))
+    console.print(table if table.row_count else f"no recipe has {metric} of two seeds or more")
 
 
 @app.command()

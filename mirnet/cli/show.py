@@ -78,7 +78,8 @@ def _show_cost(cost: Cost | None) -> None:
 
 def evaluation_table(result: EvaluationResult) -> Table:
     """A row a method."""
-    table = Table("method", "PSNR dB", "95 %", "SSIM", "95 %", title=f"{result.split} pairs")
+    columns = ("method", "PSNR dB", "95 %", "SSIM", "95 %", "the model's gain over it, dB")
+    table = Table(*columns, title=f"{result.split} pairs")
     for score in result.methods.values():
         table.add_row(
             score.method,
@@ -86,6 +87,7 @@ def evaluation_table(result: EvaluationResult) -> Table:
             "{:.2f} to {:.2f}".format(*score.psnr_interval),
             f"{score.ssim:.4f}",
             "{:.4f} to {:.4f}".format(*score.ssim_interval),
+            "{:+.2f} ({:+.2f} to {:+.2f})".format(*score.gain) if score.gain else "",
         )
     return table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirnet.config import Settings
 from mirnet.errors import UsageError
@@ -133,6 +133,23 @@ def same_recipe(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
         name = f"{first.params.get('preset', '?')} {first.params.get('model.name', '?')} {digest}"
         named[f"{name} #{len(named) + 1}"] = members
     return named
+
+
+def with_scores(training: Sequence[RunSummary], scored: Sequence[RunSummary]) -> list[RunSummary]:
+    """Training runs with the ``eval/`` metrics of their models, on the data that they trained on.
+
+    Args:
+        scored: evaluation runs of one split, the newest first.
+    """
+    scores: dict[tuple[str | None, str | None], Mapping[str, float]] = {}
+    for run in scored:
+        of = (run.tags.get("mirnet.training_run"), run.tags.get("mirnet.data_digest"))
+        scores.setdefault(of, run.metrics)
+    return [
+        replace(run, metrics={**run.metrics, **scores.get((run.run_id, digest), {})})
+        for run in training
+        for digest in [run.tags.get("mirnet.data_digest")]
+    ]
 
 
 def _shown(value: object) -> str:

@@ -6,13 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import complaints, fetched, open_browser
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -20,10 +21,11 @@ from selenium.webdriver.support.ui import WebDriverWait
 from mirnet.config import Settings, child_environment
 from mirnet.params import Params
 from mirnet.results import DataVersion
-from mirnet.tracking import connect, track
+from mirnet.tracking import connect, registry, track
 
-pytestmark = pytest.mark.slow
 PATIENCE_S = 240
+# MLflow asks for the user of a server without users, and its tables use an old name of their own
+MLFLOWS_OWN = ("mlflow/users/current", "AG Grid: since v27")
 
 
 @pytest.fixture
@@ -49,10 +51,32 @@ def address(versions: Settings) -> Iterator[str]:
 
 
 def open_page(browser: Chrome, url: str, *texts: str) -> None:
+    """Go there and wait until the page says all of this."""
     browser.get(url)
-    body = (By.TAG_NAME, "body")
-    WebDriverWait(browser, PATIENCE_S).until(
-        lambda b: all(text in b.find_element(*body).text for text in texts)
+    wait_for(browser, lambda text: all(part in text for part in texts))
+
+
+def wait_for(browser: Chrome, ready: Callable[[str], bool]) -> None:
+    WebDriverWait(browser, PATIENCE_S, ignored_exceptions=[StaleElementReferenceException]).until(
+        lambda b: ready(b.find_element(By.TAG_NAME, "body").text)
+    )
+
+
+def click(browser: Chrome, text: str) -> None:
+    """As people do: MLflow's pages do not follow a change of the address alone."""
+    WebDriverWait(browser, PATIENCE_S, ignored_exceptions=[StaleElementReferenceException]).until(
+        lambda b: b.find_elements(By.XPATH, f"//*[text()='{text}']")
+    )
+    browser.find_element(By.XPATH, f"//*[text()='{text}']").click()
+
+
+def shown_pictures(browser: Chrome) -> int:
+    """Pictures of the image grid that have arrived; the grid shows previews of its own size."""
+    return int(
+        browser.execute_script(
+            "return [...document.images].filter(i => i.src.includes('get-artifact?path=images')"
+            " && i.complete && i.naturalWidth > 0).length"
+        )
     )
 
 
@@ -61,10 +85,12 @@ def test_analysts_see_runs_data_tables_pictures_and_aliases(
 ) -> None:
     page = tmp_path / "index.html"
     page.write_text("<h1>pictures side by side</h1>")
+    model_id = str(registry.get_version("models:/mirnet/2", versions).model_id)
     with track(versions, purpose="evaluate", name="mirnet eval15 d48f655e") as run:
         run.log_params(Params())
         run.log_data(version, context="evaluation", split="eval15")
-        run.log_metrics({"eval/psnr": 17.25}, data=version)
+        run.log_used_model(model_id)
+        run.log_metrics({"eval/psnr": 17.25}, data=version, model_id=model_id)
         run.log_table(pd.DataFrame({"pair_id": ["eval15/1.png"], "psnr": [17.25]}), "scores.json")
         run.log_image(np.full((40, 60, 3), 128, np.uint8), "eval15 1")
         run.log_file(page)
@@ -75,14 +101,16 @@ def test_analysts_see_runs_data_tables_pictures_and_aliases(
         one = f"{experiment}/runs/{run.run_id}"
         open_page(browser, one, run.run_id, version.digest, "train.lr", "eval/psnr", "17.25")
         open_page(browser, f"{one}/artifacts/scores.json", "eval15/1.png")
-        open_page(browser, f"{one}/artifacts/index.html", "index.html")
+        click(browser, "index.html")
         WebDriverWait(browser, PATIENCE_S).until(lambda b: b.find_elements(By.TAG_NAME, "iframe"))
         browser.switch_to.frame(browser.find_element(By.TAG_NAME, "iframe"))
-        WebDriverWait(browser, PATIENCE_S).until(
-            lambda b: "side by side" in b.find_element(By.TAG_NAME, "body").text
-        )
+        wait_for(browser, lambda text: "side by side" in text)
         browser.switch_to.default_content()
+        open_page(browser, f"{one}/model-metrics", "eval15 1")
+        WebDriverWait(browser, PATIENCE_S).until(shown_pictures)
+        open_page(browser, f"{experiment}/models/{model_id}", "eval/psnr", "17.25")
         open_page(browser, f"{address}/#/models/mirnet", "champion", "Version 3")
-        assert [c for c in complaints(browser) if "SEVERE" in c or "rror" in c] == []
+        theirs = [c for c in complaints(browser) if not any(part in c for part in MLFLOWS_OWN)]
+        assert theirs == []
         outside = [u for u in fetched(browser) if u.startswith("http") and address not in u]
         assert outside == []

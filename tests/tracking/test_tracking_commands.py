@@ -58,13 +58,34 @@ def test_runs_on_the_terminal(store: Settings, monkeypatch: pytest.MonkeyPatch) 
     assert "train.seed" in compared and "train.lr" not in compared, "only what differs"
     assert "val/best_psnr" in compared
 
-    spread = invoke(runs_cli.app, "seeds")
+    spread = invoke(runs_cli.app, "seeds", "--metric", "val/best_psnr")
     assert "0, 1" in spread and "21" in spread and "1.414" in spread
     assert spread.count("cpu mirnet-xs") == 1, "a recipe with one seed has no spread"
 
+    assert "no recipe has eval/psnr of two seeds" in invoke(runs_cli.app, "seeds")
     for command in (["list", "--filter", "nonsense !!"], ["compare", "no-such-run"]):
         with pytest.raises(UsageError):
             invoke(runs_cli.app, *command)
+
+
+def test_seeds_are_compared_by_the_scores_of_their_models(
+    store: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here(monkeypatch, store)
+    for seed, psnr in ((0, 19.0), (1, 20.0), (2, 24.0)):
+        trained = train_once(store, seed=seed, psnr=1.0)
+        for method, split, found in (
+            ("mirnet", "eval15", psnr),
+            ("mirnet", "val", 3.0),
+            ("champion", "eval15", 5.0),
+        ):
+            tags = {"mirnet.training_run": trained, "mirnet.split": split, "mirnet.method": method}
+            with track(store, purpose="evaluate", name=method, tags=tags) as run:
+                run.log_metrics({"eval/psnr": found})
+    told = invoke(runs_cli.app, "seeds")
+    assert "0, 1, 2" in told
+    assert all(figure in told for figure in ("21", "2.646", "19", "24")), "mean, std, extremes"
+    assert " 3 " in invoke(runs_cli.app, "seeds", "--split", "val")
 
 
 def test_delivery_on_the_terminal(
