@@ -1,9 +1,9 @@
-"""What training costs: ``python benchmarks/training.py [--preset cpu] [--steps 20] [--json FILE]``.
+"""What training costs: ``python benchmarks/training.py [--preset cpu] [--json FILE]``.
 
-Side by side, on random pairs: the step of the preset written as a plain eager float32 loop, the
-same step as the product computes it, the whole loop in this process, and the whole loop on one and
-on two Ray workers with checkpoints. Rates are taken after start-up. Medians; run it on an idle
-machine.
+On random pairs: the step of the preset written as a plain eager float32 loop, the same step as the
+product computes it, and the whole loop without anything around it and on Ray with tracking and
+checkpoints. What is compared takes turns, so that other work on the machine touches both alike;
+medians. Some minutes; the first compilation takes one more.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from plain import plain_forward
 from torch import Tensor, nn
 
-from mirnet.config import Settings, apply_engine_defaults
+from mirnet.config import Settings, apply_engine_defaults, use_kernel_cache
 from mirnet.models import build
 from mirnet.params import Params, load_params
 from mirnet.results import EpochMetrics
+from mirnet.tracking import EpochLogger, track
 from mirnet.training.acceleration import compile_blocks
 from mirnet.training.checkpoints import TrainState
 from mirnet.training.context import InProcess
@@ -34,6 +36,8 @@ from mirnet.training.pairs import PackedPairs, pack_pairs
 from mirnet.training.ray_launcher import launch_training
 from mirnet.training.store import CheckpointStore, open_filesystem
 
+Step = Callable[[], None]
+
 
 def random_pairs(count: int, role: str) -> PackedPairs:
     rng = np.random.default_rng(0)
@@ -41,25 +45,15 @@ def random_pairs(count: int, role: str) -> PackedPairs:
     return pack_pairs([f"{role}/{n}.png" for n in range(count)], [(i // 8, i) for i in images])
 
 
-def median_seconds(step: Callable[[], None], count: int) -> float:
-    step()
-    step()
-    seconds = []
-    for _ in range(count):
-        started = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
-
-
-def plain_step(params: Params, low: Tensor, high: Tensor) -> Callable[[], None]:
-    """The recipe's step with nothing done for speed: eager, float32, channels first."""
+def plain_step(params: Params, low: Tensor, high: Tensor) -> Step:
+    """Nothing done for speed: the paper's operations, eager, float32, channels first."""
     torch.manual_seed(0)
     model = build(params.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    low, high = low.contiguous(), high.contiguous()
 
     def step() -> None:
-        difference = model(low.contiguous()) - high.contiguous()
+        difference = plain_forward(model, low) - high
         torch.autograd.backward(torch.sqrt(difference.square() + 1e-6).mean())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -68,93 +62,153 @@ def plain_step(params: Params, low: Tensor, high: Tensor) -> Callable[[], None]:
     return step
 
 
-def product_step(job: Job, context: InProcess, low: Tensor, high: Tensor) -> Callable[[], None]:
+def product_step(job: Job, context: InProcess, low: Tensor, high: Tensor) -> Step:
     state = TrainState.start(job, context.device)
     if job.params.train.compile:
         compile_blocks(state.model)
-    step_of = StepOf(context, job, state.model)
+    step_of = StepOf(context, job, state.model, state.scaler)
 
     def step() -> None:
         state.set_lr()
         step_of(low, high, batch_size=len(low))
-        nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+        state.clip()
         state.update()
 
     return step
+
+
+def take_turns(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of each step: the first call with its compilation, median and least of the rest."""
+    first, seconds = {}, {name: [] for name in steps}
+    for name, step in steps.items():
+        started = time.perf_counter()
+        step()
+        first[name] = time.perf_counter() - started
+        step()
+    for _ in range(rounds):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - started)
+    return {
+        name: {"first": first[name], "median": statistics.median(values), "least": min(values)}
+        for name, values in seconds.items()
+    }
 
 
 def with_recipe(params: Params, **changes: object) -> Params:
     return params.model_copy(update={"train": params.train.model_copy(update=changes)})
 
 
-def rates(history: list[EpochMetrics]) -> dict[str, float]:
-    later = history[1:]  # the first epoch warms up
+def measure_steps(params: Params, job: Job, folder: Path, rounds: int) -> dict[str, object]:
+    recipe = params.train
+    shape = (recipe.batch_size, 3, recipe.patch_size, recipe.patch_size)
+    low, high = (torch.rand(shape).to(memory_format=torch.channels_last) for _ in range(2))
+    filesystem, path = open_filesystem(Settings(workspace=folder))
+    context = InProcess(CheckpointStore(filesystem, f"{path}/none"))
+    steps = {"plain": plain_step(params, low, high)}
+    for name, compiled in (("eager", False), ("compiled", True)):
+        variant = Job(with_recipe(params, compile=compiled), job.train, job.val, "")
+        steps[name] = product_step(variant, context, low, high)
+    return {"batch": list(shape), "step_s": take_turns(steps, rounds)}
+
+
+def bare_loop(job: Job, folder: Path) -> list[EpochMetrics]:
+    """The loop with nothing around it but a folder for checkpoints."""
+    history: list[EpochMetrics] = []
+    filesystem, path = open_filesystem(Settings(workspace=folder))
+    fit(InProcess(CheckpointStore(filesystem, f"{path}/bare"), history.append), job)
+    return history
+
+
+def whole_loop(job: Job, folder: Path, workers: int) -> tuple[list[EpochMetrics], float]:
+    """The same on Ray, with MLflow; also the seconds outside of epochs."""
+    settings = Settings(workspace=folder, num_workers=str(workers))
+    history: list[EpochMetrics] = []
+    with track(settings, purpose="train", name="benchmark") as run:
+        logger = EpochLogger(settings.mlflow_uri, run.run_id, (folder / "wait.jsonl").resolve())
+        started = time.perf_counter()
+        launch_training(
+            job,
+            settings=settings,
+            run_name="whole",
+            on_epoch=logger,
+            on_progress=history.append,
+            on_extra=logger.extra,
+        )
+        total = time.perf_counter() - started
+    return history, total - sum(m.seconds for m in history)
+
+
+def rates(history: list[EpochMetrics]) -> list[float]:
+    """Patches a second of each epoch but the first, which warms up."""
+    return [m.patches_per_s or 0.0 for m in history[1:]]
+
+
+def measure_loops(job: Job, folder: Path, rounds: int) -> dict[str, object]:
+    found: dict[str, list[float]] = {"bare": [], "ray_1": [], "ray_2": []}
+    waits, start_ups = [], []
+    for number in range(rounds):
+        found["bare"] += rates(bare_loop(job, folder / f"bare{number}"))
+        for workers in (1, 2):
+            history, start_up = whole_loop(job, folder / f"ray{number}{workers}", workers)
+            found[f"ray_{workers}"] += rates(history)
+            waits += [m.wait_share or 0.0 for m in history[1:]]
+            start_ups.append(start_up)
     return {
-        "patches_per_s": statistics.median(m.patches_per_s or 0.0 for m in later),
-        "wait_share": statistics.median(m.wait_share or 0.0 for m in later),
+        "patches_per_s": {name: statistics.median(values) for name, values in found.items()},
+        "each": found,
+        "wait_share": statistics.median(waits),
+        "start_up_s": statistics.median(start_ups),
     }
 
 
-def measure(params: Params, steps: int) -> dict[str, object]:
-    recipe = with_recipe(
-        params, progressive=(), num_epochs=4, steps_per_epoch=steps, validate_every=4
-    )
-    size, batch_size = recipe.train.patch_size, recipe.train.batch_size
-    job = Job(recipe, random_pairs(24, "train"), random_pairs(2, "val"), "random")
-    shape = (batch_size, 3, size, size)
-    low, high = (torch.rand(shape).to(memory_format=torch.channels_last) for _ in range(2))
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(workspace=Path(folder))
-        filesystem, path = open_filesystem(settings)
-        context = InProcess(CheckpointStore(filesystem, f"{path}/none"))
-        plain = median_seconds(plain_step(recipe, low, high), steps)
-        eager = with_recipe(recipe, compile=False)
-        compiled = with_recipe(recipe, compile=True)
-        results: dict[str, object] = {
-            "machine": {"cores": os.cpu_count(), "load": os.getloadavg()[0]},
-            "batch": list(shape),
-            "step_s": {
-                "plain": plain,
-                "eager": median_seconds(
-                    product_step(Job(eager, job.train, job.val, ""), context, low, high), steps
-                ),
-                "compiled": median_seconds(
-                    product_step(Job(compiled, job.train, job.val, ""), context, low, high), steps
-                ),
-            },
-        }
-        history: list[EpochMetrics] = []
-        fit(InProcess(CheckpointStore(filesystem, f"{path}/here"), history.append), job)
-        results["in_process"] = rates(history)
-        for workers in (1, 2):
-            seen: list[EpochMetrics] = []
-            place = settings.model_copy(update={"num_workers": str(workers)})
-            started = time.perf_counter()
-            launch_training(
-                job,
-                settings=place,
-                run_name=f"ray{workers}",
-                on_epoch=None,
-                on_progress=seen.append,
-            )
-            total = time.perf_counter() - started
-            results[f"ray_{workers}"] = rates(seen) | {
-                "start_up_s": total - sum(m.seconds for m in seen)
-            }
-    return results
+def table(results: dict[str, dict]) -> str:
+    steps, loops = results["steps"]["step_s"], results["loops"]
+    speed = steps["plain"]["median"] / steps["compiled"]["median"]
+    eager = steps["plain"]["median"] / steps["eager"]["median"]
+    cost = 1 - loops["patches_per_s"]["ray_1"] / loops["patches_per_s"]["bare"]
+    rows = [
+        ("compiled step, times the plain loop", f"{speed:.2f}", "2.00", speed >= 2),
+        ("eager step, times the plain loop", f"{eager:.2f}", "", None),
+        ("cost of Ray, tracking, checkpoints", f"{cost:.1%}", "5 %", cost <= 0.05),
+        ("waiting for data", f"{loops['wait_share']:.2%}", "2 %", loops["wait_share"] <= 0.02),
+    ]
+    marks = {True: "met", False: "missed", None: ""}
+    lines = [f"{name:38} {value:>9} {target:>7}  {marks[met]}" for name, value, target, met in rows]
+    return "\n".join([f"{'':38} {'measured':>9} {'target':>7}", *lines])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each step")
+    parser.add_argument("--steps", type=int, default=25, help="steps an epoch of the loops")
+    parser.add_argument("--loops", type=int, default=1, help="turns of each loop")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     apply_engine_defaults()
-    text = json.dumps(measure(load_params(arguments.preset), arguments.steps), indent=2)
-    print(text)
+    use_kernel_cache(Path(".mirnet/cache/kernels"))
+    params = with_recipe(
+        load_params(arguments.preset),
+        progressive=(),
+        num_epochs=4,
+        steps_per_epoch=arguments.steps,
+        validate_every=4,
+    )
+    job = Job(params, random_pairs(24, "train"), random_pairs(2, "val"), "random")
+    machine = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results: dict[str, dict] = {
+            "machine": machine,
+            "steps": measure_steps(params, job, folder, arguments.rounds),
+            "loops": measure_loops(job, folder, arguments.loops),
+        }
+    machine["load_after"] = os.getloadavg()[0]
+    print(table(results))
     if arguments.json:
-        arguments.json.write_text(text + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

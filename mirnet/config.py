@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     storage_uri: str | None = Field(
         None, description="checkpoints: a path or s3://bucket/prefix that all nodes share"
     )
+    pack_above_gib: float = Field(
+        2.0,
+        ge=0,
+        description="decoded training pairs above this size are mapped from disk and reach nodes "
+        "in shards; below, they lie in memory and travel through Ray's object store",
+    )
     s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
     s3_timeout_s: float = Field(20.0, gt=0, description="seconds without a byte before a retry")
     batch_engine: Literal["local", "ray"] = Field(

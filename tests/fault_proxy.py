@@ -32,7 +32,14 @@ class FaultProxy:
     """
 
     def __init__(
-        self, upstream: str, fault: str, *, rate: float, seed: int = 0, only: str | None = None
+        self,
+        upstream: str,
+        fault: str,
+        *,
+        rate: float,
+        seed: int = 0,
+        only: str | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.fault = fault
         self.only = only
@@ -40,9 +47,9 @@ class FaultProxy:
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(upstream))
+        self._server = ThreadingHTTPServer((host, 0), self._handler(upstream))
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{host}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

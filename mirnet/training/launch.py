@@ -24,6 +24,7 @@ from mirnet.training.checkpoints import BEST, Progress, copy_weights, read_progr
 from mirnet.training.context import Extra, InProcess
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
+from mirnet.training.packs import pack_key, pack_on_disk
 from mirnet.training.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
@@ -50,7 +51,7 @@ def launch(
     """See :func:`mirnet.training.train_model`."""
     started = time.monotonic()
     check_request(train_ids, val_ids, params, settings, run_name)
-    train, val = _load(root, train_ids), _load(root, val_ids)
+    train, val = (_load(root, ids, digest, settings) for ids in (train_ids, val_ids))
     sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
     check_patch_fits(train, max(sizes))
     job = Job(
@@ -203,5 +204,12 @@ def export_best(folder: Path | None, model_dir: Path) -> Progress:
     return read_progress(folder)
 
 
-def _load(root: Path, ids: Sequence[str]) -> PackedPairs:
-    return pack_pairs(ids, load_pairs(root, ids))
+def _load(root: Path, ids: Sequence[str], digest: str, settings: Settings) -> PackedPairs:
+    """Pairs in memory, or mapped from a pack where they are too many; the first tells the size."""
+    low, high = load_pairs(root, ids[:1])[0]
+    if (low.nbytes + high.nbytes) * len(ids) <= settings.pack_above_gib * 2**30:
+        return pack_pairs(ids, load_pairs(root, ids))
+    folder = (settings.cache_dir or settings.workspace / "cache").resolve() / "packs"
+    folder /= pack_key(digest, ids)
+    logger.info("%d pairs are decoded into %s, once", len(ids), folder)
+    return pack_on_disk(ids, lambda part: load_pairs(root, part), folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +23,27 @@ class PackedPairs:
         names: pair ids, in the order of the indices.
         sizes: (N, 2) int64, height and width of each pair.
         pixels: flat uint8; low then high of each pair, HWC RGB.
+        folder: the pack on this disk that ``pixels`` maps (:mod:`mirnet.training.packs`).
     """
 
     names: tuple[str, ...]
     sizes: NDArray[np.int64]
     pixels: Pixels
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        lengths = 2 * 3 * self.sizes.prod(axis=1)
+        return np.concatenate([[0], np.cumsum(lengths)])
 
     def pair(self, index: int) -> tuple[Pixels, Pixels]:
         """Views of low and high, uint8 HWC RGB."""
         height, width = self.sizes[index]
         length = int(height * width * 3)
-        start = int(2 * 3 * self.sizes[:index].prod(axis=1).sum())
+        start = int(self._starts[index])
         both = self.pixels[start : start + 2 * length].reshape(2, height, width, 3)
         return both[0], both[1]
 

@@ -19,6 +19,7 @@ from mirnet.errors import TrainingError
 from mirnet.models import load_model, save_model
 from mirnet.params import Params
 from mirnet.training.job import Job
+from mirnet.training.packs import fetch_pack, node_folder, send_pack
 from mirnet.training.pairs import PackedPairs
 from mirnet.training.store import read_text, storage_errors
 
@@ -37,14 +38,26 @@ class Label(BaseModel):
     val: tuple[str, ...]
     has_initial: bool
     has_teacher: bool
+    packs: dict[str, str] = {}
 
 
-def send_job(job: Job, filesystem: fs.FileSystem, path: str) -> None:
+def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "") -> None:
     """Put a job at a path of the store, unless the same one is there already.
+
+    Packs of large sets go to the folder ``packs``, where other runs find them.
 
     Raises:
         StorageError: the store refuses; names the path.
     """
+    places = {
+        role: f"{packs}/{pairs.folder.name}"
+        for role, pairs in (("train", job.train), ("val", job.val))
+        if pairs.folder is not None
+    }
+    for role, place in places.items():
+        folder = (job.train if role == "train" else job.val).folder
+        assert folder is not None
+        send_pack(folder, filesystem, place)
     label = Label(
         params=job.params,
         digest=job.digest,
@@ -52,6 +65,7 @@ def send_job(job: Job, filesystem: fs.FileSystem, path: str) -> None:
         val=job.val.names,
         has_initial=job.initial is not None,
         has_teacher=job.teacher is not None,
+        packs=places,
     ).model_dump_json(by_alias=True)
     with storage_errors(path), tempfile.TemporaryDirectory() as name:
         if read_text(filesystem, f"{path}/{_JOB}") == label:
@@ -89,8 +103,8 @@ def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
     }
     return Job(
         params=label.params,
-        train=_pairs(label.train, tensors, "train"),
-        val=_pairs(label.val, tensors, "val"),
+        train=_pairs(label, "train", tensors, filesystem),
+        val=_pairs(label, "val", tensors, filesystem),
         digest=label.digest,
         initial=initial if label.has_initial else None,
         teacher=teacher,
@@ -100,10 +114,18 @@ def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
 def _tensors(job: Job) -> dict[str, Tensor]:
     tensors = {_INITIAL + key: value for key, value in (job.initial or {}).items()}
     for role, pairs in (("train", job.train), ("val", job.val)):
+        if pairs.folder is not None:
+            continue
         tensors[f"{role}.pixels"] = torch.from_numpy(pairs.pixels)
         tensors[f"{role}.sizes"] = torch.from_numpy(pairs.sizes)
     return tensors
 
 
-def _pairs(names: tuple[str, ...], tensors: dict[str, Tensor], role: str) -> PackedPairs:
+def _pairs(
+    label: Label, role: str, tensors: dict[str, Tensor], filesystem: fs.FileSystem
+) -> PackedPairs:
+    if role in label.packs:
+        place = label.packs[role]
+        return fetch_pack(filesystem, place, node_folder(place))
+    names = label.train if role == "train" else label.val
     return PackedPairs(names, tensors[f"{role}.sizes"].numpy(), tensors[f"{role}.pixels"].numpy())

@@ -90,7 +90,7 @@ def run_job(
     follower = _Follower([on_epoch, on_progress], on_extra, filesystem)
     submission_id = _under_way(client, run_name)
     if submission_id is None:
-        send_job(job, filesystem, f"{path}/job")
+        send_job(job, filesystem, f"{path}/job", packs=f"{root}/packs")
         submission_id = _submit(client, settings, run_name)
     logger.info("following job %s on %s", submission_id, address)
     try:

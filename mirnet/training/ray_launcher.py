@@ -29,7 +29,8 @@ from mirnet.results import EpochMetrics
 from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
-from mirnet.training.pairs import PackedPairs
+from mirnet.training.packs import fetch_pack, node_folder, open_pack, send_pack
+from mirnet.training.pairs import PackedPairs, Pixels
 from mirnet.training.ray_nodes import check_shared, on_this_node
 from mirnet.training.ray_session import ray_session
 from mirnet.training.store import open_filesystem, uri_of
@@ -69,16 +70,21 @@ def launch_training(
         TrainingError: the workers failed, more often than restarts are allowed.
     """
     least, most = settings.worker_range
-    num_bytes = job.train.pixels.nbytes + job.val.pixels.nbytes
+    in_memory = [pairs for pairs in (job.train, job.val) if pairs.folder is None]
+    num_bytes = sum(pairs.pixels.nbytes for pairs in in_memory)
     filesystem, path = open_filesystem(settings)
     local = isinstance(filesystem, fs.LocalFileSystem)
     num_cpus = max(os.cpu_count() or 1, most)
     with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
         check_shared(filesystem, path)
+        shared = _SharedJob(
+            replace(job, train=_without_pixels(job.train), val=_without_pixels(job.val)),
+            *(_share(pairs, settings, filesystem, path) for pairs in (job.train, job.val)),
+        )
         news = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"job": _SharedJob.of(job), "news": news if on_extra else None},
+            train_loop_config={"job": shared, "news": news if on_extra else None},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
                 use_gpu=ray.cluster_resources().get("GPU", 0) >= least,
@@ -138,21 +144,47 @@ def _fit_in_thread(
 
 
 @dataclass(frozen=True)
+class _SharedPack:
+    """A large set: a folder of this machine, or where nodes fetch it from."""
+
+    folder: Path
+    filesystem: fs.FileSystem | None
+    place: str
+
+    def pixels(self) -> Pixels:
+        """Mapped from this node's disk."""
+        if self.filesystem is None:
+            return open_pack(self.folder).pixels
+        return fetch_pack(self.filesystem, self.place, node_folder(self.place)).pixels
+
+
+def _share(
+    pairs: PackedPairs, settings: Settings, filesystem: fs.FileSystem, path: str
+) -> _SharedPack | ray.ObjectRef:
+    """Pixels for all workers: once in each node's object store, or once on each node's disk."""
+    if pairs.folder is None:
+        return ray.put(pairs.pixels)
+    place = f"{path}/packs/{pairs.folder.name}"
+    if settings.ray_address is None:
+        return _SharedPack(pairs.folder, None, place)
+    send_pack(pairs.folder, filesystem, place)
+    return _SharedPack(pairs.folder, filesystem, place)
+
+
+@dataclass(frozen=True)
 class _SharedJob:
-    """A job whose pixels lie once in each node's object store."""
+    """A job without its pixels, and where they are."""
 
     job: Job
-    train: ray.ObjectRef
-    val: ray.ObjectRef
-
-    @classmethod
-    def of(cls, job: Job) -> _SharedJob:
-        light = replace(job, train=_without_pixels(job.train), val=_without_pixels(job.val))
-        return cls(light, ray.put(job.train.pixels), ray.put(job.val.pixels))
+    train: _SharedPack | ray.ObjectRef
+    val: _SharedPack | ray.ObjectRef
 
     def open(self) -> Job:
-        """The job with its pixels as read-only views of shared memory."""
-        train, val = ray.get([self.train, self.val])
+        """The job with its pixels as read-only views of memory that workers share."""
+        train, val = (
+            source.pixels() if isinstance(source, _SharedPack) else ray.get(source)
+            for source in (self.train, self.val)
+        )
         return replace(
             self.job,
             train=replace(self.job.train, pixels=train),
@@ -161,7 +193,7 @@ class _SharedJob:
 
 
 def _without_pixels(pairs: PackedPairs) -> PackedPairs:
-    return replace(pairs, pixels=_EMPTY)
+    return replace(pairs, pixels=_EMPTY, folder=None)
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from children import Children
 from PIL import Image
 
 from mirnet.config import Settings
@@ -100,3 +101,14 @@ def train(
 @pytest.fixture
 def in_process(settings: Settings) -> Settings:
     return settings.model_copy(update={"ray_address": "in-process"})
+
+
+@pytest.fixture
+def children(
+    pairs_dir: Path, train_ids: tuple[str, ...], val_ids: tuple[str, ...], tmp_path: Path
+) -> Iterator[Children]:
+    """Starts trainings of the small pairs in processes of their own."""
+    shared = {"root": str(pairs_dir), "train_ids": train_ids, "val_ids": val_ids}
+    children = Children(tmp_path, shared)
+    yield children
+    children.end()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import Children, as_overrides, wait_until
 from fault_proxy import FaultProxy
 from pyarrow import fs
 
 from mirnet.batch.s3server import S3Server
-from mirnet.config import Settings
 from mirnet.errors import StorageError, TrainingError
-from mirnet.params import Params
 from mirnet.results import TrainResult
 
 OFTEN = ("train.num_epochs=3", "train.steps_per_epoch=40", "train.checkpoint_every=4")
@@ -43,53 +38,15 @@ def assert_same(result: TrainResult, whole: TrainResult) -> None:
         assert loss == pytest.approx(loss_, rel=1e-12)
 
 
-@pytest.fixture
-def start_child(
-    pairs_dir: Path, train_ids: tuple[str, ...], val_ids: tuple[str, ...], tmp_path: Path
-) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start a training in a process of its own."""
-    children: list[subprocess.Popen[bytes]] = []
-
-    def start(overrides: list[str], settings: Settings, name: str) -> subprocess.Popen[bytes]:
-        given = {
-            "root": str(pairs_dir),
-            "train_ids": train_ids,
-            "val_ids": val_ids,
-            "overrides": overrides,
-            "settings": settings.model_dump(mode="json"),
-            "run_name": name,
-            "model_dir": str(tmp_path / name),
-        }
-        (tmp_path / f"{name}.json").write_text(json.dumps(given))
-        script = Path(__file__).with_name("training_child.py")
-        command = [sys.executable, str(script), str(tmp_path / f"{name}.json")]
-        children.append(subprocess.Popen(command, start_new_session=True))
-        return children[-1]
-
-    yield start
-    for child in children:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait(timeout=60)
-
-
-def wait_until(condition: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert child.poll() is None, "the training ended too early"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_process_killed_anywhere_goes_on_when_started_again(
-    seed, start_child, train, small_params, in_process, tmp_path
+    seed, children: Children, train, small_params, in_process, tmp_path
 ):
-    overrides = [*_base(small_params), *OFTEN]
+    overrides = [*as_overrides(small_params()), *OFTEN]
     rng = random.Random(seed)
     latest = in_process.workspace / "training" / "cut" / "in-process" / "latest"
     wanted, pause = rng.randrange(1, 20), rng.random() * 0.2
-    child = start_child(overrides, in_process, "cut")
+    child = children.start(overrides, in_process, "cut")
     wait_until(lambda: latest.exists() and _number(latest) >= wanted, child)
     time.sleep(pause)
     child.kill()
@@ -104,13 +61,6 @@ def test_a_process_killed_anywhere_goes_on_when_started_again(
 
 def _number(latest: Path) -> int:
     return int(latest.read_text().removeprefix("checkpoint_") or 0)
-
-
-def _base(small_params: Callable[..., Params]) -> list[str]:
-    """The small recipe as overrides."""
-    recipe = small_params().train.model_dump(mode="json")
-    flat = [f"train.{key}={json.dumps(value)}" for key, value in recipe.items()]
-    return ["model.n_feat=8", *flat]
 
 
 def test_a_half_written_checkpoint_is_not_there(

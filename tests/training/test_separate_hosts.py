@@ -1,0 +1,206 @@
+"""A Ray cluster of three hosts of their own, with faults of hosts and links, over real S3."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fault_proxy import FaultProxy
+from hosts import DEVICE, OUTSIDE, Hosts, address, missing
+from mlflow import MlflowClient
+from ray.job_submission import JobSubmissionClient
+
+from mirnet import stages
+from mirnet.batch.s3server import S3Server
+from mirnet.config import Settings, child_environment
+from mirnet.errors import TrainingError
+from mirnet.results import DataVersion, EpochMetrics, ValidationResult
+from mirnet.stages import Run
+
+pytestmark = pytest.mark.slow
+HEAD, SECOND, THIRD = 1, 2, 3
+DASHBOARD = f"http://{address(HEAD)}:8265"
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with Hosts(3) as hosts:
+        yield hosts
+
+
+@pytest.fixture(scope="module")
+def store(hosts: Hosts, s3_server: S3Server) -> Iterator[str]:
+    """The S3 server under an address that all hosts reach."""
+    with FaultProxy(s3_server.endpoint_url, "503", rate=0.0, host=OUTSIDE) as gate:
+        yield gate.url
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[Path]:
+    """A folder that is another one on the third host."""
+    folder = Path(tempfile.mkdtemp(prefix="private", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(hosts: Hosts, store: str, s3_server: S3Server, private: Path) -> Iterator[str]:
+    """Ray on all three hosts, a worker each; the address of its Jobs API."""
+    folders = [tempfile.mkdtemp(prefix="rh", dir="/tmp") for _ in range(3)]
+    environment = child_environment(
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        GLOO_SOCKET_IFNAME=DEVICE,
+        OMP_NUM_THREADS="1",
+        RAY_AUTH_MODE="disabled",
+        RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="20",
+        AWS_ACCESS_KEY_ID=s3_server.access_key,
+        AWS_SECRET_ACCESS_KEY=s3_server.secret_key,
+        AWS_REGION="us-east-1",
+    )
+    started = []
+    for host, folder in enumerate(folders, 1):
+        where = f"--address={address(HEAD)}:6379"
+        if host == HEAD:
+            where = f"--head --port=6379 --dashboard-host={address(HEAD)} --dashboard-port=8265"
+        ray = (
+            f"ray start --block {where} --node-ip-address={address(host)} --num-cpus=1 "
+            f"--temp-dir={folder} --object-store-memory=100000000"
+        )
+        command = shlex.split(ray)
+        if host == THIRD:
+            hidden = f"mount -t tmpfs none {private} && exec {ray}"
+            command = ["unshare", "--mount", "sh", "-c", hidden]
+        started.append(hosts.start(host, command, environment))
+        if host == HEAD:
+            _wait_for_nodes(1)
+    _wait_for_nodes(3)
+    yield DASHBOARD
+    for host in (THIRD, SECOND, HEAD):
+        hosts.kill(host)
+    for process in started:
+        process.wait(timeout=60)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_nodes(count: int) -> None:
+    import requests
+
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            answer = requests.get(f"{DASHBOARD}/nodes?view=summary", timeout=10).json()
+            alive = [n for n in answer["data"]["summary"] if n["raylet"].get("state") == "ALIVE"]
+            if len(alive) >= count:
+                return
+        except (requests.RequestException, ValueError):
+            alive = []
+        assert time.monotonic() < deadline, f"{len(alive)} of {count} Ray nodes in three minutes"
+        time.sleep(1)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+
+
+def test_a_store_that_one_host_does_not_see_is_refused_at_once(
+    cluster: str, private: Path, train, small_params, settings
+):
+    changes = {"ray_address": cluster, "storage_uri": str(private / "store"), "num_workers": "1-3"}
+    with pytest.raises(TrainingError) as refusal:
+        train(small_params(), settings.model_copy(update=changes), run_name="unshared")
+    assert f"node {address(THIRD)} does not see the checkpoint store {private}" in str(
+        refusal.value
+    )
+    assert "MIRNET_STORAGE_URI" in str(refusal.value)
+
+
+def test_a_lost_host_and_a_cut_link_cost_no_epoch(
+    cluster: str,
+    hosts: Hosts,
+    store: str,
+    train,
+    small_params,
+    settings: Settings,
+    in_process: Settings,
+    pairs_dir: Path,
+    train_ids: tuple[str, ...],
+    val_ids: tuple[str, ...],
+    tmp_path: Path,
+):
+    params = small_params(
+        "train.num_epochs=8",
+        "train.steps_per_epoch=40",
+        "train.batch_size=6",
+        "train.checkpoint_every=10",
+    )
+    place = settings.model_copy(
+        update={
+            "ray_address": cluster,
+            "storage_uri": "s3://test/hosts",
+            "s3_endpoint_url": store,
+            "num_workers": "1-3",
+        }
+    )
+    seen: list[EpochMetrics] = []
+
+    def fate(metrics: EpochMetrics) -> None:
+        seen.append(metrics)
+        if metrics.epoch == 1:
+            hosts.kill(THIRD)
+        if metrics.epoch == 4:
+            hosts.cut(SECOND)
+            threading.Timer(8, hosts.mend, [SECOND]).start()
+
+    version = DataVersion(
+        path=str(pairs_dir), digest="d1", num_files=16, size=1, status="clean", git_commit=None
+    )
+    result = stages.train(
+        pairs_dir,
+        Run(params, place),
+        version=version,
+        validation=ValidationResult(
+            version=version,
+            num_pairs={"our485": 8},
+            passed=True,
+            splits={"train": train_ids, "val": val_ids, "eval": ()},
+        ),
+        model_dir=tmp_path / "model",
+        run_name="hosts",
+        progress=fate,
+    )
+    assert result.num_workers < 3
+    assert [m.epoch for m in result.history] == list(range(8))
+    assert len(seen) <= 10  # an epoch may be told twice for each fault
+
+    whole = train(params, in_process, run_name="whole")
+    for one, other in zip(whole.history, result.history, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-2)
+        assert other.val_psnr == pytest.approx(one.val_psnr, abs=0.1)
+
+    client = MlflowClient(place.mlflow_uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "mirnet-train"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.status) == (result.run_id, "FINISHED")
+    steps = {m.step for m in client.get_metric_history(result.run_id, "train/loss")}
+    assert steps == set(range(8))
+    names = {name.split("/")[1] for name in run.data.metrics if name.startswith("system/")}
+    assert {address(host) for host in (HEAD, SECOND, THIRD)} <= names
+    jobs = JobSubmissionClient(cluster).list_jobs()
+    assert [job.submission_id for job in jobs if job.metadata["mirnet_run"] == "hosts"] == [
+        "mirnet-hosts"
+    ]
