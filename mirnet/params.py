@@ -160,7 +160,8 @@ class EvaluateParams(Section):
         "eval15", description="the evaluation pairs; val stands in where eval15 is missing"
     )
     baselines: tuple[str, ...] = Field(
-        ("input", "autocontrast"), description="methods scored beside the model"
+        ("input", "autocontrast", "autocontrast-tone", "gamma", "equalize", "clahe"),
+        description="methods scored beside the model, each in an MLflow run of its own",
     )
     bootstrap_samples: int = Field(2000, ge=100, le=100_000, description="resamples of intervals")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")

@@ -32,6 +32,7 @@ TINY = [
     "train.batch_size=2",
     "train.patch_size=32",
     "evaluate.bootstrap_samples=100",
+    "evaluate.baselines=[input, autocontrast]",
 ]
 # a network of six steps is no good: let the gate see nothing but that there is one
 LENIENT = [
