@@ -4,6 +4,7 @@ and says years later where a picture came from.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -57,10 +58,14 @@ class Origin:
         return self.row.input_key == unquote(_carried_key(input_key))
 
 
+# most of a run's facts are the same for all of its images
+_quoted = functools.lru_cache(maxsize=1024)(quote)
+
+
 def to_metadata(row: Row) -> dict[str, str]:
     """A row as object metadata: ASCII, at most about 1.6 KiB."""
     metadata = {
-        header: quote(str(value))
+        header: _quoted(str(value))
         for name, header, _ in _CARRIED
         if (value := getattr(row, name)) is not None
     }

@@ -24,6 +24,10 @@ CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
                   modified REAL, problem TEXT, output TEXT, existing TEXT);
 """
+_LOOK_UP = """
+SELECT done.*, outputs.key IS NOT NULL AS there
+FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +161,9 @@ class Plan:
 
     def _decide(self, info: ObjectInfo, planner: Planner) -> None:
         self.counts.planned += 1
-        row = self._db.execute("SELECT * FROM done WHERE key = ?", (info.key,)).fetchone()
+        row = self._db.execute(_LOOK_UP, (info.key,)).fetchone()
         output_key = planner.output_key(info.key)
-        recorded = row["output"] if row else None
-        if planner.is_done(info, row, output_exists=self._output(recorded) is not None):
+        if planner.is_done(info, row, output_exists=bool(row and row["there"])):
             self.counts.skipped += 1
             return
         self._db.execute(
@@ -172,7 +175,7 @@ class Plan:
             ),
         )
 
-    def _output(self, key: str | None) -> str | None:
+    def _output(self, key: str) -> str | None:
         found = self._db.execute("SELECT version FROM outputs WHERE key = ?", (key,)).fetchone()
         return None if found is None else str(found["version"])
 

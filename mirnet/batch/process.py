@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mirnet.batch.engine import Engine
 from mirnet.batch.measures import Measures, measure
@@ -172,8 +173,10 @@ class ImageJob:
         if data is None or self.format not in (None, image.format):
             data = encode(image, format=self.format)
         after = fetched.before if enhanced.data is not None else measure(image.pixels)
-        row = replace(
-            self._row(item, "passed_through" if enhanced.data is not None else "enhanced", begun),
+        row = self._row(
+            item,
+            "passed_through" if enhanced.data is not None else "enhanced",
+            begun,
             input_version=fetched.version,
             output_key=item.output_key,
             luminance_before=round(fetched.before.luminance, 5),
@@ -230,8 +233,11 @@ class ImageJob:
 
     def _quarantine(self, item: WorkItem, reason: str, version: str, begun: float) -> Row:
         key = item.info.key
-        row = replace(
-            self._row(item, "quarantined", begun, reason=reason),
+        row = self._row(
+            item,
+            "quarantined",
+            begun,
+            reason=reason,
             input_version=version,
             settings_digest=self.digests.quarantine,
         )
@@ -243,22 +249,24 @@ class ImageJob:
             return self._row(item, "failed", begun, reason=f"{reason}; quarantine: {error}")
         return row
 
-    def _row(
-        self, item: WorkItem, status: Status, begun: float, *, reason: str | None = None
-    ) -> Row:
+    def _row(self, item: WorkItem, status: Status, begun: float, **facts: Any) -> Row:
+        """A row of this run; ``facts`` are further columns, or others than the usual."""
+        info, model = item.info, self.model
+        usual: dict[str, Any] = {
+            "input_version": info.version,
+            "settings_digest": self.digests.output,
+            "model_version": model.version,
+            "model_run_id": model.run_id,
+            "data_digest": model.data_digest,
+            "git_commit": model.git_commit,
+            "weights_digest": model.weights_digest,
+        }
         return Row(
-            input_key=item.info.key,
-            input_version=item.info.version,
-            input_size=item.info.size,
+            input_key=info.key,
+            input_size=info.size,
             status=status,
             run_id=self.run_id,
-            settings_digest=self.digests.output,
-            model_name=self.model.name,
-            model_version=self.model.version,
-            model_run_id=self.model.run_id,
-            data_digest=self.model.data_digest,
-            git_commit=self.model.git_commit,
-            weights_digest=self.model.weights_digest,
-            reason=reason,
+            model_name=model.name,
             seconds=round(time.perf_counter() - begun, 4),
+            **(usual | facts),
         )
