@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,41 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import complaints, fetched, open_browser
+from mlflow_server import PATIENCE_S, mlflow_server
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from mirnet.config import Settings, child_environment
+from mirnet.config import Settings
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, registry, track
 
-PATIENCE_S = 240
 # MLflow asks for the user of a server without users, and its tables use an old name of their own
 MLFLOWS_OWN = ("mlflow/users/current", "AG Grid: since v27")
 
 
 @pytest.fixture
-def address(versions: Settings) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"--host 127.0.0.1 --port {port} --workers 1 --backend-store-uri"
-    command = [sys.executable, "-m", "mlflow", "server", *options.split(), versions.mlflow_uri]
-    server = subprocess.Popen(
-        command, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(PATIENCE_S * 2):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=60)
+def address(versions: Settings, tmp_path: Path) -> Iterator[str]:
+    with mlflow_server(versions.mlflow_uri, tmp_path) as server:
+        yield server.address
 
 
 def open_page(browser: Chrome, url: str, *texts: str) -> None:
