@@ -25,6 +25,7 @@ def test_every_filter_of_the_page_finds_its_runs_and_no_others(
             run.log_data(version, context="training")
     for method, psnr in (("mirnet", 17.5), ("champion", 17.0), ("autocontrast", 11.2)):
         more = tags | {"mirnet.method": method}
+        more |= {"mirnet.gate": "promote"} if method == "mirnet" else {}
         with track(store, purpose="evaluate", name=method, tags=more) as run:
             run.log_data(version, context="evaluation")
             run.log_metrics({"eval/psnr": psnr}, data=version)
@@ -39,7 +40,7 @@ def test_every_filter_of_the_page_finds_its_runs_and_no_others(
         {"mirnet"},
         {"seed 0", "seed 1"},
         {"seed 1"},
-        {"champion"},
+        {"mirnet"},
     ]
     found = [{r.name for r in list_runs(store, filter_string=f)} for f in filters]
     assert found == expected
