@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.models import build, save_model
 from mirnet.params import ModelParams, Params
-from mirnet.results import DataVersion, TrainResult, ValidationResult
+from mirnet.results import (
+    DataVersion,
+    NodeUsage,
+    SamplePicture,
+    TrainResult,
+    ValidationResult,
+)
 from mirnet.stages import Run
-from mirnet.tracking import connect
+from mirnet.tracking import EpochLogger, connect, track
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +136,26 @@ def test_one_mlflow_run_has_the_curves_the_pictures_and_the_nodes(
         for number in (6, 7):
             wanted = f"{number}.png+step+{epoch}+"
             assert any(wanted in path and path.endswith(".png") for path in images), wanted
+
+
+def test_a_picture_waits_while_mlflow_is_away(empty_store, settings, tmp_path):
+    settings.workspace.mkdir(parents=True)
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    jpeg = io.BytesIO()
+    Image.new("RGB", (30, 10), "red").save(jpeg, "JPEG")
+    picture = SamplePicture(epoch=3, pair="our485/7.png", jpeg=jpeg.getvalue())
+    usage = NodeUsage(epoch=4, node="10.0.0.1", values={"cpu_utilization_percentage": 50.0})
+    waiting = tmp_path / "waiting.jsonl"
+    with track(settings, purpose="train", name="away") as run:
+        EpochLogger(nowhere, run.run_id, waiting).extra(picture)
+        assert waiting.exists()
+        EpochLogger(settings.mlflow_uri, run.run_id, waiting).extra(usage)
+    assert not waiting.exists()
+    client = MlflowClient(settings.mlflow_uri)
+    images = [file.path for file in client.list_artifacts(run.run_id, "images")]
+    assert any("7.png+step+3+" in path for path in images)
+    metrics = client.get_run(run.run_id).data.metrics
+    assert metrics["system/10.0.0.1/cpu_utilization_percentage"] == 50
