@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         "'in-process': no Ray at all",
     )
     num_workers: str = Field("2", pattern=r"^\d+(-\d+)?$", description="training workers: 2 or 1-8")
+    max_restarts: int = Field(
+        3, ge=0, description="times that failed workers of a training run are replaced"
+    )
     storage_uri: str | None = Field(
         None, description="checkpoints: a path or s3://bucket/prefix that all nodes share"
     )

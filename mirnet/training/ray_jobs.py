@@ -132,6 +132,7 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> s
     places = {
         "MIRNET_RAY_ADDRESS": "auto",
         "MIRNET_NUM_WORKERS": settings.num_workers,
+        "MIRNET_MAX_RESTARTS": str(settings.max_restarts),
         "MIRNET_STORAGE_URI": str(settings.storage_uri),
     }
     if settings.s3_endpoint_url:

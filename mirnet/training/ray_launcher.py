@@ -35,7 +35,6 @@ from mirnet.training.ray_nodes import check_shared, on_this_node
 from mirnet.training.ray_session import ray_session
 from mirnet.training.store import open_filesystem, uri_of
 
-MAX_FAILURES = 3
 _EMPTY = np.empty(0, np.uint8)
 
 
@@ -94,14 +93,14 @@ def launch_training(
                 storage_path=path,
                 storage_filesystem=None if local else filesystem,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
+                failure_config=ray.train.FailureConfig(max_failures=settings.max_restarts),
                 callbacks=[EpochCallback(news, on_epoch)],
             ),
         )
         try:
             result = _fit_in_thread(trainer, news, on_progress, on_extra)
         except ray.train.TrainingFailedError as error:
-            raise TrainingError(_first_reason(error)) from error
+            raise TrainingError(_first_reason(error, settings.max_restarts)) from error
         except ray.exceptions.RayError as error:
             raise TrainingError(f"Ray lost the training run: {_last_line(error)}") from error
     answer = result.return_value or {}
@@ -295,11 +294,11 @@ def _local_folder(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _first_reason(error: ray.train.TrainingFailedError) -> str:
+def _first_reason(error: ray.train.TrainingFailedError, restarts: int) -> str:
     """The first worker's last line, which is what a person can act on."""
     failures = getattr(error, "worker_failures", {})
     cause = next(iter(failures.values()), error)
-    return f"training failed after {MAX_FAILURES} restarts: {_last_line(cause)}"
+    return f"training failed after {restarts} restarts: {_last_line(cause)}"
 
 
 def _last_line(error: BaseException) -> str:
