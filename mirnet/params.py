@@ -232,6 +232,7 @@ class EnhanceParams(Section):
     include: tuple[str, ...] = Field((), description="globs over the key; none: all")
     exclude: tuple[str, ...] = Field((), description="globs over the key")
     min_age_s: float = Field(0.0, ge=0, description="leave younger objects for the next run")
+    min_bytes: int = Field(0, ge=0, description="leave smaller objects alone")
     max_bytes: int = Field(
         1_000_000_000, ge=1, description="larger objects are quarantined without a download"
     )

@@ -67,6 +67,8 @@ class Planner:
             return False
         if any(fnmatch.fnmatchcase(key, glob) for glob in params.exclude):
             return False
+        if info.size < params.min_bytes:
+            return False
         return not params.min_age_s or time.time() - info.modified >= params.min_age_s
 
     def is_own(self, key: str) -> bool:

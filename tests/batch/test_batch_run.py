@@ -252,6 +252,7 @@ def test_json_lines_and_filters_and_limit(places: tuple[str, str], settings: Set
     assert result.enhanced == 2
     assert len(rows_of(result)) == 2
     assert enhance(source, target, settings, min_age_s=3600).planned == 0
+    assert enhance(source, target, settings, min_bytes=10**6).planned == 0
     assert enhance(source, target, settings).enhanced == 1
 
 
