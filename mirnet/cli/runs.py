@@ -9,7 +9,11 @@ import typer
 
 app = typer.Typer(help="MLflow runs: list, compare, spread over seeds.", no_args_is_help=True)
 
-_HEADLINE = ("eval/psnr", "eval/ssim", "val/best_psnr", "val/psnr")
+# the first that a run has: evaluations have eval/, trainings have val/
+_HEADLINE = {
+    "PSNR": ("eval/psnr", "val/best_psnr", "val/psnr"),
+    "SSIM": ("eval/ssim", "val/ssim"),
+}
 
 
 @app.command("list")
@@ -22,7 +26,7 @@ def list_(
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 20,
 ) -> None:
-    """The newest runs with their status and headline figures."""
+    """The newest runs with status and headline figures: eval/ of evaluations, val/ of trainings."""
     import time
 
     from rich.table import Table
@@ -32,23 +36,24 @@ def list_(
     from mirnet.tracking.queries import list_runs
 
     runs = list_runs(load_settings(), purpose=purpose, filter_string=filter_, limit=limit)
-    table = Table("run", "name", "purpose", "status", "started", "data", *_HEADLINE)
+    # no frame: it is to be read in 80 columns
+    table = Table("run", "name", "status", "started", "data", *_HEADLINE, box=None)
     for run in runs:
+        known = [[run.metrics[k] for k in keys if k in run.metrics] for keys in _HEADLINE.values()]
         table.add_row(
             run.run_id[:8],
             run.name,
-            run.purpose,
             run.status,
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started_s)),
+            time.strftime("%m-%d %H:%M", time.localtime(run.started_s)),
             run.tags.get("mirnet.data_digest", "")[:8],
-            *(f"{run.metrics[key]:.4g}" if key in run.metrics else "" for key in _HEADLINE),
+            *(f"{values[0]:.4g}" if values else "" for values in known),
         )
     console.print(table if runs else "no runs")
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Ids, beginnings of ids, or names")],
+    runs: Annotated[list[str], typer.Argument(help="Ids or names, or beginnings of them")],
 ) -> None:
     """What differs between runs: tags, parameters, and all metrics."""
     from rich.table import Table

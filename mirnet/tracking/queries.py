@@ -76,7 +76,10 @@ def list_runs(
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             line = str(error).splitlines()[0]
-            raise UsageError(f"--filter {filter_string}: {line}") from error
+            raise UsageError(
+                f"--filter {filter_string}: {line}. Names with a slash or a dot stand in "
+                "backticks: metrics.`eval/psnr` > 18"
+            ) from error
     return [
         RunSummary(
             run_id=run.info.run_id,
@@ -93,15 +96,16 @@ def list_runs(
 
 
 def find_run(reference: str, settings: Settings) -> RunSummary:
-    """The run of this id, beginning of an id, or name; of several with a name the newest.
+    """The run of this id or name, or beginning of one; of several the newest, a whole name first.
 
     Raises:
         UsageError: there is none.
     """
     runs = list_runs(settings, limit=1000)
-    for run in runs:
-        if run.run_id.startswith(reference) or run.name == reference:
-            return run
+    whole = [run for run in runs if reference in (run.run_id, run.name)]
+    begun = [r for r in runs if r.run_id.startswith(reference) or r.name.startswith(reference)]
+    for run in [*whole, *begun]:
+        return run
     raise UsageError(f"{reference}: no such run in {settings.mlflow_uri}; see `mirnet runs list`")
 
 
