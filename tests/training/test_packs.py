@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import shutil
+
 import numpy as np
 import pytest
 from pyarrow import fs
@@ -10,6 +13,7 @@ from mirnet.training import packs
 from mirnet.training.job import Job
 from mirnet.training.packs import fetch_pack, open_pack, pack_on_disk, send_pack
 from mirnet.training.parcel import receive_job, send_job
+from mirnet.training.ray_launcher import _share, _SharedJob, _without_pixels
 
 
 def _images(count):
@@ -97,3 +101,20 @@ def test_training_from_a_pack_is_training_from_memory(train, small_params, in_pr
     disk = train(small_params(), mapped, run_name="disk")
     assert [m.train_loss for m in disk.history] == [m.train_loss for m in memory.history]
     assert len(list((in_process.workspace / "cache" / "packs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_workers_map_the_pack_of_their_node(small_params, settings, tmp_path, monkeypatch, shared):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    images, store = _images(5), fs.LocalFileSystem()
+    packed = pack_on_disk(tuple(images), _loader(images, []), tmp_path / "cache" / "k")
+    place = settings.model_copy(update={"ray_address": "10.0.0.1:6379" if shared else None})
+    source = _share(packed, place, store, str(tmp_path / "store"))
+    light = Job(small_params(), _without_pixels(packed), _without_pixels(packed), "d1")
+    travelled = pickle.dumps(_SharedJob(light, source, source))
+    assert len(travelled) < 20_000  # no pixels in it
+    if shared:
+        shutil.rmtree(tmp_path / "cache")  # of another machine
+    job = pickle.loads(travelled).open()
+    assert_pairs(job.train, images)
+    assert isinstance(job.val.pixels, np.memmap)
