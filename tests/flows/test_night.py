@@ -42,16 +42,18 @@ def picture(seed: int, level: int) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A registry whose champion was trained on pictures much darker than tonight's."""
-    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "workspace"))
-    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
-    monkeypatch.setenv("MIRNET_COMPILE", "false")
-    settings = load_settings()
+    root = tmp_path_factory.mktemp("night")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MIRNET_WORKSPACE", str(root / "workspace"))
+        patch.setenv("MIRNET_REPORTS_DIR", str(root / "reports"))
+        patch.setenv("MIRNET_COMPILE", "false")
+        settings = load_settings()
     settings.workspace.mkdir()
     torch.manual_seed(0)
-    folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), root / "model")
     random = np.random.default_rng(0)
     lows = [random.integers(0, 20 + n, (32, 32, 3), dtype=np.uint8) for n in range(30)]
     profile = build_profile((measure(low), 32, 32) for low in lows)
@@ -60,13 +62,21 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         pass
     version = registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
     aliases.promote(version, why="test", settings=settings)
-    return settings
+    yield settings
+
+
+@pytest.fixture
+def settings(registered: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(registered.workspace))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(registered.reports_dir))
+    monkeypatch.setenv("MIRNET_COMPILE", "false")
+    return registered
 
 
 def table(key: str) -> Any:
-    found = Artifact.get(key)
-    assert isinstance(found, Artifact), key
-    return json.loads(str(found.data)) if found.type == "table" else found.data
+    found: Any = Artifact.get(key)
+    assert found is not None, key
+    return json.loads(found.data) if found.type == "table" else found.data
 
 
 def test_a_night_can_be_seen_and_its_drift_is_told(
