@@ -1,6 +1,6 @@
 """Screenshots of the real MLflow pages for docs/mlflow.md.
 
-    python docs/mlflow_pages.py .demo/workspace
+    python docs/mlflow_pages.py .demo/workspace [runs run curves report model registry]
 
 opens the store of a finished demo with ``mlflow server`` and Chromium (Debian: chromium,
 chromium-driver) and writes docs/images/mlflow-*.png.
@@ -71,17 +71,20 @@ def pages(workspace: Path) -> dict[str, tuple[str, str]]:
     trained = client.search_runs([train], max_results=1)[0].info
     runs = client.search_runs([evaluate], "tags.`mirnet.method` = 'mirnet'", max_results=1)
     scored = runs[0].info
+    # a search leaves the models out
+    model_id = client.get_run(scored.run_id).inputs.model_inputs[0].model_id
     return {
         "runs": (f"/#/experiments/{evaluate}/runs", scored.run_name),
         "run": (f"/#/experiments/{train}/runs/{trained.run_id}", trained.run_id),
         "curves": (f"/#/experiments/{train}/runs/{trained.run_id}/model-metrics", "val"),
         "report": (f"/#/experiments/{evaluate}/runs/{scored.run_id}/artifacts", "index.html"),
+        "model": (f"/#/experiments/{train}/models/{model_id}", "eval/psnr"),
         "registry": ("/#/models/mirnet", "champion"),
     }
 
 
-def main(workspace: Path) -> None:
-    """Write the screenshots."""
+def main(workspace: Path, *names: str) -> None:
+    """Write the screenshots, or those of these names."""
     IMAGES.mkdir(exist_ok=True)
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
@@ -94,12 +97,20 @@ def main(workspace: Path) -> None:
         browser = Chrome(options=options, service=service)
         try:
             for name, (path, text) in pages(workspace).items():
+                if names and name not in names:
+                    continue
                 browser.get(address + path)
                 WebDriverWait(browser, PATIENCE_S).until(
                     lambda b, text=text: text in b.find_element(By.TAG_NAME, "body").text
                 )
                 for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
                     button.click()
+                if name == "report":
+                    browser.find_element(By.XPATH, "//*[text()='index.html']").click()
+                    WebDriverWait(browser, PATIENCE_S).until(
+                        lambda b: b.find_elements(By.TAG_NAME, "iframe")
+                    )
+                    time.sleep(3)
                 time.sleep(2)
                 target = IMAGES / f"mlflow-{name}.png"
                 browser.save_screenshot(str(target))
@@ -109,4 +120,4 @@ def main(workspace: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".demo/workspace"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ".demo/workspace"), *sys.argv[2:])
