@@ -169,7 +169,8 @@ def main(home: Home) -> None:
             for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
                 button.click()
             if page.scroll_to:
-                heading = browser.find_element(By.XPATH, f"//*[normalize-space(text())='{page.scroll_to}']")
+                wanted = f"//*[normalize-space(text())='{page.scroll_to}']"
+                heading = browser.find_element(By.XPATH, wanted)
                 browser.execute_script("arguments[0].scrollIntoView()", heading)
             time.sleep(2)
             target = IMAGES / f"stack-{page.name}.png"

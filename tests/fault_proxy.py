@@ -27,8 +27,8 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 class FaultProxy:
     """``fault``: one of ``ERRORS``, or ``reset`` (no answer), ``lost-answer`` (done, but no
-    answer), ``cut`` (the body ends early), ``timeout`` (silence), ``slow`` (a trickle). ``only``: the
-    method that it strikes.
+    answer), ``cut`` (the body ends early), ``timeout`` (silence), ``slow`` (a trickle).
+    ``only``: the method that it strikes.
     """
 
     def __init__(
