@@ -86,6 +86,10 @@ class Prefect:
         assert status in (200, 201), (path, status, content[:300])
         return json.loads(content)
 
+    def delete(self, path: str) -> None:
+        status, content = request(f"{self.url}/{path}", headers=basic(LOGIN), method="DELETE")
+        assert status == 204, content
+
     def python(self, *arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
@@ -197,6 +201,21 @@ def test_nothing_is_sent_home(prefect: Prefect) -> None:
     assert json.loads(content)["server"]["analytics_enabled"] is False
 
 
+def test_kubernetes_deployments_and_their_work_pool_are_accepted(prefect: Prefect) -> None:
+    """As docs/clusters.md says; the server checks job variables against the template."""
+    pool = ("work-pool", "create", "mirnet-kubernetes", "--type", "kubernetes")
+    template = ("--base-job-template", "infra/kubernetes/work-pool.json")
+    prefect.python("-m", "prefect", "--no-prompt", *pool, *template)
+    file = ("--prefect-file", "infra/kubernetes/prefect.yaml")
+    prefect.python("-m", "prefect", "--no-prompt", "deploy", "--all", *file)
+    pooled = {"work_pools": {"name": {"any_": ["mirnet-kubernetes"]}}}
+    found = prefect.call("deployments/filter", pooled)
+    assert {d["name"] for d in found} == {"kubernetes"}
+    assert sorted(d["job_variables"].get("gpus", 0) for d in found) == [0, 0, 1]
+    for deployment in found:
+        prefect.delete(f"deployments/{deployment['id']}")
+
+
 def test_our_events_start_runs_and_notices(automated: Prefect) -> None:
     automated.python("-c", ANNOUNCE)
     wait_for(lambda: len(automated.started("retrain")) >= 2, timeout_s=120)
@@ -238,3 +257,29 @@ def test_a_run_whose_process_was_killed_becomes_crashed(automated: Prefect) -> N
         os.kill(sleeper.pid, signal.SIGKILL)
         sleeper.wait()
     wait_for(lambda: automated.state(run_id) == "CRASHED", timeout_s=4 * SILENCE_S)
+
+
+def test_a_laptop_serves_the_deployments(automated: Prefect, tmp_path: Path) -> None:
+    places = {"MIRNET_WORKSPACE": str(tmp_path), "MIRNET_REPORTS_DIR": str(tmp_path / "reports")}
+    # what the automations started has no data here
+    for flow in ("retrain", "enhance"):
+        for run in automated.started(flow):
+            state = {"state": {"type": "CANCELLED"}, "force": True}
+            automated.call(f"flow_runs/{run['id']}/set_state", state)
+    serving = subprocess.Popen(
+        [sys.executable, "-m", "flows.serve"],
+        cwd=ROOT,
+        env=automated.env | places,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wanted = {"flows": {"name": {"any_": ["monitor"]}}}
+        (deployment,) = automated.call("deployments/filter", wanted)
+        path = f"deployments/{deployment['id']}/create_flow_run"
+        run_id = automated.call(path, {"parameters": {"data": str(tmp_path)}})["id"]
+        wait_for(lambda: automated.state(run_id) == "COMPLETED", timeout_s=180)
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.wait(timeout=60)
+    assert "mirnet_check" in (tmp_path / "reports" / "mirnet.prom").read_text()
