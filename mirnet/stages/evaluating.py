@@ -57,7 +57,6 @@ def evaluate(
     from mirnet.data.versioning import data_version
     from mirnet.evaluation.scoring import add_gains, score_pairs
     from mirnet.tracking import check_tracking
-    from mirnet.tracking.runs import artifact_page
 
     started, meter = time.monotonic(), CostMeter(run.settings)
     check_tracking(run.settings)
@@ -99,7 +98,7 @@ def evaluate(
         )
         evaluated = Evaluated(contest.candidate, version, scores, pairs, outputs)
         page = render(result, evaluated, run, folder / "index.html", trained)
-        url = artifact_page(candidate, page.name, run.settings)
+        url = candidate.artifact_page(page.name)
         result = result.model_copy(update={"report_path": str(page), "report_url": url})
         result.save(run.report("evaluate"))
         publish(result, evaluated, runs, contest.model_ids)

@@ -81,10 +81,14 @@ class TrackedRun:
     @property
     def page(self) -> str:
         """Address of the run's page on an MLflow server; without a server, how to find it."""
-        uri = self.journal.tracking_uri
-        if uri.startswith("http"):
-            return f"{uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
-        return f"MLflow run {self.run_id} in {uri}"
+        place = without_secret(self.journal.tracking_uri).rstrip("/")
+        if place.startswith(("http://", "https://")):
+            return f"{place}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"MLflow run {self.run_id} in {place}"
+
+    def artifact_page(self, name: str) -> str | None:
+        """The address under which people see an artifact; none where no MLflow server runs."""
+        return f"{self.page}/artifacts/{name}" if self.page.startswith("http") else None
 
     def log_params(self, params: Params) -> None:
         """All parameters, flat, as ``section.key``; those of a resumed run are there already."""
@@ -159,15 +163,6 @@ def attach(run_id: str, settings: Settings) -> TrackedRun:
     with service_errors(settings.mlflow_uri):
         experiment_id = client.get_run(run_id).info.experiment_id
     return TrackedRun(_journal(run_id, settings), run_id, experiment_id)
-
-
-def artifact_page(run: TrackedRun, name: str, settings: Settings) -> str | None:
-    """The address under which people see an artifact; none where no MLflow server runs."""
-    server = settings.mlflow_uri
-    if not server.startswith(("http://", "https://")):
-        return None
-    path = f"/#/experiments/{run.experiment_id}/runs/{run.run_id}/artifacts/{name}"
-    return without_secret(server).rstrip("/") + path
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from mirnet.errors import ServiceError
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import check_tracking, connect, track
-from mirnet.tracking.runs import end_orphans
+from mirnet.tracking.journal import Journal
+from mirnet.tracking.runs import TrackedRun, end_orphans
 
 CHILD = """
 import os, signal, sys
@@ -42,6 +43,19 @@ def die_in_a_run(settings: Settings, name: str) -> None:
     command = [sys.executable, "-c", CHILD, str(settings.workspace), name]
     done = subprocess.run(command, check=False, capture_output=True, timeout=120)
     assert done.returncode != 0
+
+
+def test_pages_never_show_a_password(tmp_path: Path) -> None:
+    def at(uri: str) -> TrackedRun:
+        return TrackedRun(Journal(uri, tmp_path / "j"), run_id="r1", experiment_id="7")
+
+    server = at("https://ann:secret@mlflow.example/")
+    assert server.page == "https://ann:***@mlflow.example/#/experiments/7/runs/r1"
+    assert server.artifact_page("index.html") == f"{server.page}/artifacts/index.html"
+    database = at("postgresql://ann:secret@db/mlflow")
+    assert "r1" in database.page
+    assert "secret" not in database.page
+    assert database.artifact_page("index.html") is None
 
 
 def test_a_run_has_params_data_and_metrics_that_point_to_the_data(
