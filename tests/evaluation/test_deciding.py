@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import made_results
 import numpy as np
 import pandas as pd
 import pytest
@@ -54,18 +55,7 @@ class Site:
             tracked.log_params(self.run.params)
         model_id = registry.log_model(folder, run_id=tracked.run_id, settings=self.settings)
         assert model_id
-        return TrainResult(
-            run_id=tracked.run_id,
-            model_dir=str(folder),
-            model_name="mirnet-xs",
-            num_parameters=1,
-            digest="d48f.dir",
-            best_epoch=1,
-            best_val_psnr=20.0,
-            history=(),
-            num_workers=1,
-            seconds=1.0,
-        )
+        return made_results.trained(tracked.run_id, folder)
 
     def decide(self, trained: TrainResult) -> tuple[EvaluationResult, PromotionResult]:
         evaluation = stages.evaluate(self.data, self.run, trained=trained)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import made_results
 import pandas as pd
 import pytest
 import torch
@@ -72,18 +73,7 @@ def plant(root: Path) -> Judged:
         ssim=0.8,
         ssim_interval=(0.7, 0.9),
     )
-    trained = TrainResult(
-        run_id=run.run_id,
-        model_dir=str(model_dir),
-        model_name="mirnet-xs",
-        num_parameters=1,
-        digest="d48f.dir",
-        best_epoch=1,
-        best_val_psnr=20.0,
-        history=(),
-        num_workers=1,
-        seconds=1.0,
-    )
+    trained = made_results.trained(run.run_id, model_dir)
     evaluation = EvaluationResult(
         model=str(model_dir),
         digest="d48f.dir",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
+import made_results
 import pandas as pd
 import pytest
 from registering_child import Candidate, promote_and_die, skip_the_proof
@@ -13,7 +14,7 @@ from tracking_models import make_model
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.params import load_params
-from mirnet.results import EvaluationResult, MethodScore, TrainResult
+from mirnet.results import EvaluationResult, MethodScore
 from mirnet.tracking import aliases, connect, packaging, registry, track
 
 # in the order in which a promotion makes them; the alias of a lock is a model of its own
@@ -83,18 +84,7 @@ def candidate(store: Settings, tmp_path: Path) -> Candidate:
         ssim_interval=(0.7, 0.9),
     )
     model_dir = str(make_model(tmp_path / "new", seed=2))
-    trained = TrainResult(
-        run_id=second.run_id,
-        model_dir=model_dir,
-        model_name="mirnet-xs",
-        num_parameters=1,
-        digest="d48f.dir",
-        best_epoch=1,
-        best_val_psnr=20.0,
-        history=(),
-        num_workers=1,
-        seconds=1.0,
-    )
+    trained = made_results.trained(second.run_id, model_dir)
     evaluation = EvaluationResult(
         run_id=scored.run_id,
         model=model_dir,
