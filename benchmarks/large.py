@@ -67,7 +67,7 @@ def measure(network: str, megapixels: float, model: Path | None) -> dict[str, fl
     return {
         "network": str(model or network),
         "megapixels": round(pixels.size / 3e6, 2),
-        "tile": enhancer.tile,
+        "tile": enhancer.tile_shape(*pixels.shape[:2]),
         "peak_above_idle_gib": round((memory.peak - memory.idle) / GIB, 2),
         "wall_s": round(time.perf_counter() - started, 1),
         "cpu_s_per_megapixel": round(cpu * 3e6 / pixels.size, 2),

@@ -16,12 +16,18 @@ from torch import Tensor, nn
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image, Pixels
-from mirnet.inference.memory import GIB, MAX_TILE, default_limit, max_pixels
+from mirnet.inference.memory import (
+    GIB,
+    default_limit,
+    give_back_freed_memory,
+    keep_freed_memory,
+    max_pixels,
+)
 from mirnet.inference.mosaic import CROP, MosaicStatistics, crop_corners
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.padding import pad_to_multiple
 from mirnet.inference.precision import Precision, resolve_dtype
-from mirnet.inference.tiles import tiles
+from mirnet.inference.tiles import tile_shape, tiles
 from mirnet.models import load_model, read_checkpoint
 from mirnet.models.statistics import WHOLE
 
@@ -29,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=np.uint8 | np.uint16)
 
-# what a tile reads beyond what it writes, in pixels, and the least that pays
+# what a tile reads beyond what it writes, in pixels, and the least and largest tiles that pay
 HALO = {"mirnet": 64, "mirnet-v2": 64}
-MIN_TILE = 320
-TILE_STEP = 64
+MIN_TILE_PIXELS = 320**2
+MAX_TILE_PIXELS = 2048**2
 # images that go through the network at once; on CPU, more than a fifth faster up to this size
 CPU_BATCH = 4
 CPU_BATCH_PIXELS = 128 * 128
@@ -81,14 +87,21 @@ class Enhancer:
         self.max_pixels = max_pixels(architecture, dtype=dtype, limit=limit)
         self.halo = HALO[architecture.network]
         self._settled: frozenset[tuple[int, int]] = frozenset()
-        if self.tile < MIN_TILE:
-            need = limit / GIB * MIN_TILE**2 / self.max_pixels
+        if self.max_pixels < MIN_TILE_PIXELS:
+            need = limit / GIB * MIN_TILE_PIXELS / self.max_pixels
             raise UsageError(f"memory limit of {limit / GIB:.2f} GiB: needs {need:.2f} at least")
+        if where.type == "cpu":
+            keep_freed_memory()
+
+    def tile_shape(self, height: int, width: int) -> tuple[int, int] | None:
+        """(height, width) of the tiles of an image; None: it goes through whole."""
+        if height * width <= self.max_pixels:
+            return None
+        return tile_shape(height, width, max_pixels=self._tile_pixels, halo=self.halo)
 
     @property
-    def tile(self) -> int:
-        """Side of the tiles of images that do not fit whole."""
-        return min(int(self.max_pixels**0.5) // TILE_STEP * TILE_STEP, MAX_TILE)
+    def _tile_pixels(self) -> int:
+        return min(self.max_pixels, MAX_TILE_PIXELS)
 
     def settle(self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None) -> None:
         """Make the output depend on the image alone, whatever was enhanced before it.
@@ -103,12 +116,7 @@ class Enhancer:
         """
         self.max_pixels = max_pixels or self.max_pixels
         self._settled = frozenset(sizes)
-        whole = {
-            (self.batch_size(height, width), *self._fitted_size(height, width), 0)
-            for height, width in sizes
-        }
-        tile = (1, 3, self.tile, self.tile, 1)
-        self.network.settle(whole | {tile})
+        self.network.settle({self._tensor_shape(height, width) for height, width in sizes})
 
     def batch_size(self, height: int, width: int) -> int:
         """How many images of a size go through the network at once: docs/inference.md."""
@@ -167,7 +175,10 @@ class Enhancer:
         height, width = pixels.shape[:2]
         if height * width <= self.max_pixels:
             return self._enhance(pixels, strength, None)
-        return self._tiled(pixels, strength)
+        try:
+            return self._tiled(pixels, strength)
+        finally:
+            give_back_freed_memory()
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
         """Enhance a decoded image; transparency, profile and metadata stay. Grey stays grey."""
@@ -196,7 +207,7 @@ class Enhancer:
         height, width = pixels.shape[:2]
         values = self._statistics(pixels)
         out = np.empty_like(pixels)
-        for rows, columns in tiles(height, width, tile=self.tile, halo=self.halo):
+        for rows, columns in tiles(height, width, max_pixels=self._tile_pixels, halo=self.halo):
             read = pixels[rows.start : rows.stop, columns.start : columns.stop]
             done = self._enhance(read, strength, values)
             out[rows.keep, columns.keep] = done[rows.kept_of_read, columns.kept_of_read]
@@ -252,9 +263,12 @@ class Enhancer:
         network = self.network
         return pad_to_multiple(image, multiple=network.size_multiple, least=network.min_size)
 
-    def _fitted_size(self, height: int, width: int) -> tuple[int, ...]:
-        """(C, H', W') of an image of that size."""
-        return tuple(self._fitted(torch.empty(1, 3, height, width)).shape[1:])
+    def _tensor_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """(N, 3, H', W', statistics given) as which images of a size reach the network."""
+        tile = self.tile_shape(height, width)
+        batch = 1 if tile else self.batch_size(height, width)
+        fitted = self._fitted(torch.empty(1, 3, *(tile or (height, width))))
+        return (batch, *fitted.shape[1:], int(tile is not None))
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:

@@ -1,6 +1,9 @@
-"""How many pixels fit into memory at once."""
+"""How many pixels fit into memory at once, and what the allocator does with freed memory."""
 
 from __future__ import annotations
+
+import ctypes
+import functools
 
 import psutil
 import torch
@@ -9,7 +12,6 @@ from mirnet.models.architecture import Architecture
 
 GIB = 1024**3
 MAX_DEFAULT_GIB = 3.0
-MAX_TILE = 2048
 # the rest is for the allocator's gaps and the image itself, measured
 SHARE_OF_MAPS = 0.75
 # full-resolution maps of n_feat channels alive at the peak, measured: docs/inference.md
@@ -28,3 +30,32 @@ def max_pixels(architecture: Architecture, *, dtype: torch.dtype, limit: float) 
     """Pixels that the network can take at once within ``limit`` bytes."""
     bytes_a_pixel = PEAK_MAPS[architecture.network] * architecture.n_feat * dtype.itemsize
     return int(limit * SHARE_OF_MAPS / bytes_a_pixel)
+
+
+# malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Let the C library hand freed feature maps out again, for the rest of this process.
+
+    By default glibc maps each block above 32 MiB anew, and the system fills its pages with zeros:
+    a third of the time of large images (docs/inference.md). Other C libraries are left as they are.
+    """
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back_freed_memory() -> None:
+    """Return what :func:`keep_freed_memory` kept to the system."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None

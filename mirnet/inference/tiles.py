@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,9 +36,9 @@ def spans(size: int, *, tile: int, halo: int) -> list[Span]:
     Every pixel is kept once, at least ``halo`` from the end of its read, except at the image's
     own border, which the whole image has as well.
     """
-    assert tile % GRID == 0 and halo % GRID == 0 and tile > 2 * halo
     if size <= tile:
         return [Span(0, size, 0, size)]
+    assert tile % GRID == 0 and halo % GRID == 0 and tile > 2 * halo
     found = []
     kept = 0
     while kept < size:
@@ -52,8 +53,37 @@ def spans(size: int, *, tile: int, halo: int) -> list[Span]:
     return found
 
 
-def tiles(height: int, width: int, *, tile: int, halo: int) -> Iterator[tuple[Span, Span]]:
-    """Rows and columns of every tile, row by row."""
-    for rows in spans(height, tile=tile, halo=halo):
-        for columns in spans(width, tile=tile, halo=halo):
+def tile_shape(height: int, width: int, *, max_pixels: int, halo: int) -> tuple[int, int]:
+    """(height, width) of the tiles that cover an image with the fewest pixels read in all.
+
+    Args:
+        max_pixels: of a tile; enough for one of 4x4 pixels and its halo.
+    """
+    candidates = [
+        (rows * columns * tile_height * tile_width, tile_height, tile_width)
+        for rows, tile_height in _sides(height, halo)
+        for columns, tile_width in _sides(width, halo)
+        if tile_height * tile_width <= max_pixels
+    ]
+    _, tile_height, tile_width = min(candidates)
+    return tile_height, tile_width
+
+
+def _sides(size: int, halo: int) -> Iterator[tuple[int, int]]:
+    """Numbers of tiles along an axis, and the least side of each."""
+    for count in itertools.count(1):
+        side = -(-(size + 2 * halo * (count - 1)) // count)
+        side = -(-side // GRID) * GRID
+        if count > 1 and side <= 2 * halo:
+            return
+        yield count, side
+        if side <= 2 * halo + GRID:  # from here on more tiles are not smaller
+            return
+
+
+def tiles(height: int, width: int, *, max_pixels: int, halo: int) -> Iterator[tuple[Span, Span]]:
+    """Rows and columns of every tile, row by row; all are of :func:`tile_shape`."""
+    shape = tile_shape(height, width, max_pixels=max_pixels, halo=halo)
+    for rows in spans(height, tile=shape[0], halo=halo):
+        for columns in spans(width, tile=shape[1], halo=halo):
             yield rows, columns

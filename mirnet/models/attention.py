@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mirnet.models.cpu_gradients import max_and_mean
 from mirnet.models.statistics import WHOLE, Statistics
 
 
@@ -49,8 +50,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W) in (0, 1)."""
-        summary = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
-        gate: Tensor = self.conv(summary).sigmoid()
+        gate: Tensor = self.conv(max_and_mean(x)).sigmoid()
         return gate
 
 

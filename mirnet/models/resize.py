@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mirnet.models.cpu_gradients import PReLU, blur_down
+
 
 def upsample2(x: Tensor) -> Tensor:
     """Bilinear x2, half-pixel centres: (N, C, H, W) -> (N, C, 2H, 2W)."""
@@ -32,8 +34,7 @@ class BlurDown(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-        return F.conv2d(padded, self.kernel.to(x.dtype), stride=2, groups=x.shape[1])
+        return blur_down(x, self.kernel)
 
 
 class Down(nn.Module):
@@ -42,9 +43,9 @@ class Down(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, channels, 1, bias=False)
-        self.activation1 = nn.PReLU()
+        self.activation1 = PReLU()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.activation2 = nn.PReLU()
+        self.activation2 = PReLU()
         self.expand = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.skip = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.blur = BlurDown(channels)
@@ -62,11 +63,11 @@ class Up(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, channels, 1, bias=False)
-        self.activation1 = nn.PReLU()
+        self.activation1 = PReLU()
         self.conv = nn.ConvTranspose2d(
             channels, channels, 3, stride=2, padding=1, output_padding=1, bias=False
         )
-        self.activation2 = nn.PReLU()
+        self.activation2 = PReLU()
         self.expand = nn.Conv2d(channels, channels // 2, 1, bias=False)
         self.skip = nn.Conv2d(channels, channels // 2, 1, bias=False)
 

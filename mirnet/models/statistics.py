@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mirnet.models.cpu_gradients import global_mean
+
 
 class Statistics:
     """Averages over the whole of the maps at hand."""
@@ -20,9 +22,9 @@ class Statistics:
 
         The mean of a sum is the sum of the means, so the sum itself is never formed.
         """
-        total = streams[0].mean(dim=(2, 3), keepdim=True)
+        total = global_mean(streams[0])
         for stream in streams[1:]:
-            total = total + stream.mean(dim=(2, 3), keepdim=True)
+            total = total + global_mean(stream)
         return total
 
     def attended(self, x: Tensor, scores: Tensor) -> Tensor:

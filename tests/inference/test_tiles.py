@@ -1,9 +1,9 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirnet.inference.mosaic import CROP, crop_corners
-from mirnet.inference.tiles import spans
+from mirnet.inference.tiles import spans, tile_shape, tiles
 
 
 @given(
@@ -21,6 +21,31 @@ def test_every_pixel_is_kept_once_with_its_halo(size: int, tile: int, halo: int)
         assert -(-(span.stop - span.start) // 4) * 4 == min(tile, -(-size // 4) * 4)
         assert span.start == 0 or span.keep_start - span.start >= halo
         assert span.stop == size or span.stop - span.keep_stop >= halo
+
+
+@settings(deadline=None)
+@given(
+    height=st.integers(1, 9000),
+    width=st.integers(1, 9000),
+    max_pixels=st.integers(320**2, 2048**2),
+    halo=st.sampled_from([16, 64]),
+)
+def test_tiles_of_an_image_fit_and_waste_less_than_square_ones(
+    height: int, width: int, max_pixels: int, halo: int
+) -> None:
+    shape = tile_shape(height, width, max_pixels=max_pixels, halo=halo)
+    assert shape[0] * shape[1] <= max_pixels
+    found = list(tiles(height, width, max_pixels=max_pixels, halo=halo))
+    area = sum(
+        (rows.keep_stop - rows.keep_start) * (columns.keep_stop - columns.keep_start)
+        for rows, columns in found
+    )
+    assert area == height * width
+    read = len(found) * shape[0] * shape[1]
+    square = int(max_pixels**0.5) // 4 * 4
+    padded = [min(square, -(-size // 4) * 4) for size in (height, width)]
+    counts = [len(spans(size, tile=square, halo=halo)) for size in (height, width)]
+    assert read <= counts[0] * counts[1] * padded[0] * padded[1]
 
 
 @given(height=st.integers(CROP, 6000), width=st.integers(CROP, 6000), count=st.integers(1, 40))
