@@ -3,7 +3,7 @@
     python benchmarks/large.py [--networks mirnet-s] [--megapixels 3 12 50] [--model FOLDER]
 
 A photograph of the scikit-learn wheel, enlarged and darkened with sensor noise, a fresh process
-each, uncompiled, with the default memory limit. The idle process has the network loaded and one
+each, with the default memory limit; tiles are compiled when they come for the second time. The idle process has the network loaded and one
 image of 256x256 behind it; memory is the resident set of the process, read every 10 ms. Time is
 that of the processor: on a busy machine it moves least.
 """
@@ -56,9 +56,9 @@ def measure(network: str, megapixels: float, model: Path | None) -> dict[str, fl
     pixels = dark_photograph(size=(height * 3 // 2, height))
     torch.manual_seed(0)
     if model:
-        enhancer = Enhancer.load(model, compile=False)
+        enhancer = Enhancer.load(model)
     else:
-        enhancer = Enhancer(build(ModelParams(name=network)), compile=False)  # type: ignore[arg-type]
+        enhancer = Enhancer(build(ModelParams(name=network)))  # type: ignore[arg-type]
     enhancer(np.zeros((256, 256, 3), np.uint8))
     started, cpu = time.perf_counter(), time.process_time()
     with PeakMemory() as memory:
