@@ -3,9 +3,9 @@
     python benchmarks/large.py [--networks mirnet-s] [--megapixels 3 12 50] [--model FOLDER]
 
 A photograph of the scikit-learn wheel, enlarged and darkened with sensor noise, a fresh process
-each, with the default memory limit; tiles are compiled when they come for the second time. The idle process has the network loaded and one
-image of 256x256 behind it; memory is the resident set of the process, read every 10 ms. Time is
-that of the processor: on a busy machine it moves least.
+each, with the default memory limit; tiles are compiled when they come for the second time. The
+idle process has the network loaded and one image of 256x256 behind it; memory is the resident set
+of the process, read every 10 ms. Time is that of the processor: on a busy machine it moves least.
 """
 
 from __future__ import annotations
@@ -55,10 +55,8 @@ def measure(network: str, megapixels: float, model: Path | None) -> dict[str, fl
     height = int((megapixels * 1e6 * 2 / 3) ** 0.5)
     pixels = dark_photograph(size=(height * 3 // 2, height))
     torch.manual_seed(0)
-    if model:
-        enhancer = Enhancer.load(model)
-    else:
-        enhancer = Enhancer(build(ModelParams(name=network)))  # type: ignore[arg-type]
+    named = ModelParams(name=network)  # type: ignore[arg-type]
+    enhancer = Enhancer.load(model) if model else Enhancer(build(named))
     enhancer(np.zeros((256, 256, 3), np.uint8))
     started, cpu = time.perf_counter(), time.process_time()
     with PeakMemory() as memory:
