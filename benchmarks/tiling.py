@@ -25,11 +25,13 @@ from torch import Tensor, nn
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
+from mirnet.inference.enhancer import HALO
 from mirnet.inference.padding import pad_to_multiple
+from mirnet.inference.tiles import tiles
 from mirnet.models import load_model
 from mirnet.models.statistics import WHOLE, RecordedStatistics, Statistics
 
-TILE = 640
+TILE = 640  # memory for a tile of that side
 SIZE = (1740, 1160)
 
 
@@ -73,10 +75,16 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def border_steps(image: np.ndarray, *, step: int, halo: int) -> tuple[float, float]:
+def border_columns(width: int, height: int) -> list[int]:
+    """First columns of the tiles but the first."""
+    found = tiles(height, width, max_pixels=TILE**2, halo=HALO["mirnet"])
+    return sorted({columns.keep_start for _, columns in found} - {0})
+
+
+def border_steps(image: np.ndarray) -> tuple[float, float]:
     """Mean difference of neighbouring columns across tile borders, and everywhere else."""
     differences = np.abs(np.diff(image.astype(np.float64), axis=1)).mean(axis=(0, 2))
-    borders = np.arange(TILE - halo, image.shape[1] - 1, step) - 1
+    borders = np.array(border_columns(image.shape[1], image.shape[0])) - 1
     elsewhere = np.delete(differences, borders)
     return float(differences[borders].mean()), float(elsewhere.mean())
 
@@ -115,9 +123,8 @@ def compare_tiles(
     for name, image in images.items():
         if name != "whole":
             results["psnr_db"][name] = psnr(image, whole)
-    step = TILE - 2 * tiled.halo
     for name in ("whole", "tiled", "each tile its own"):
-        at, elsewhere = border_steps(images[name], step=step, halo=tiled.halo)
+        at, elsewhere = border_steps(images[name])
         results[f"border_step {name}"] = {"across_borders": at, "elsewhere": elsewhere}
     return results, images
 
@@ -132,9 +139,7 @@ def compare_photographs(model: nn.Module) -> dict[str, dict[str, float]]:
     for photo in PHOTOGRAPHS:
         pixels = dark_photograph(photo.name)
         images = whole(pixels), tiled(pixels)
-        steps = [
-            border_steps(image, step=TILE - 2 * tiled.halo, halo=tiled.halo) for image in images
-        ]
+        steps = [border_steps(image) for image in images]
         rows[photo.name] = {
             "psnr_db": round(psnr(images[1], images[0]), 1),
             "border_step_tiled": round(steps[1][0], 3),
@@ -163,7 +168,8 @@ def local_statistics(model: nn.Module, pairs: Path, *, count: int) -> dict[str, 
 
 def draw(images: dict[str, np.ndarray], path: Path) -> None:
     """A crop around a tile border: whole, tiled, each tile its own; differences times 20."""
-    top, left, side = 400, TILE - 64 - 150, 300
+    height, width = images["whole"].shape[:2]
+    top, left, side = 400, border_columns(width, height)[0] - 150, 300
     crop = {k: v[top : top + side, left : left + side] for k, v in images.items()}
     rows = []
     for name in ("tiled", "each tile its own"):

@@ -5,29 +5,40 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
 from hosts import DEVICE, OUTSIDE, Hosts, address, missing
 from mlflow import MlflowClient
-from ray.job_submission import JobSubmissionClient
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from mirnet import stages
 from mirnet.batch.s3server import S3Server
 from mirnet.config import Settings, child_environment
 from mirnet.errors import TrainingError
-from mirnet.results import DataVersion, EpochMetrics, ValidationResult
+from mirnet.results import DataVersion, EpochMetrics, NodeUsage, ValidationResult
 from mirnet.stages import Run
+from mirnet.training.context import Extra
 
 pytestmark = pytest.mark.slow
 HEAD, SECOND, THIRD = 1, 2, 3
 DASHBOARD = f"http://{address(HEAD)}:8265"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Address of its Jobs API, and what starts Ray on a host."""
+
+    address: str
+    start: Callable[[int], None]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +66,10 @@ def private() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def cluster(hosts: Hosts, store: FaultProxy, s3_server: S3Server, private: Path) -> Iterator[str]:
-    """Ray on all three hosts, a worker each; the address of its Jobs API."""
+def cluster(
+    hosts: Hosts, store: FaultProxy, s3_server: S3Server, private: Path
+) -> Iterator[Cluster]:
+    """Ray on all three hosts, a worker each."""
     folders = [tempfile.mkdtemp(prefix="rh", dir="/tmp") for _ in range(3)]
     environment = child_environment(
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -68,8 +81,9 @@ def cluster(hosts: Hosts, store: FaultProxy, s3_server: S3Server, private: Path)
         AWS_SECRET_ACCESS_KEY=s3_server.secret_key,
         AWS_REGION="us-east-1",
     )
-    started = []
-    for host, folder in enumerate(folders, 1):
+
+    def start(host: int) -> None:
+        folder = folders[host - 1]
         where = f"--address={address(HEAD)}:6379"
         if host == HEAD:
             where = f"--head --port=6379 --dashboard-host={address(HEAD)} --dashboard-port=8265"
@@ -82,10 +96,14 @@ def cluster(hosts: Hosts, store: FaultProxy, s3_server: S3Server, private: Path)
             hidden = f"mount -t tmpfs none {private} && exec {ray}"
             command = ["unshare", "--mount", "sh", "-c", hidden]
         started.append(hosts.start(host, command, environment))
-        if host == HEAD:
-            _wait_for_nodes(1)
+
+    started: list[subprocess.Popen[bytes]] = []
+    start(HEAD)
+    _wait_for_nodes(1)
+    start(SECOND)
+    start(THIRD)
     _wait_for_nodes(3)
-    yield DASHBOARD
+    yield Cluster(DASHBOARD, start)
     for host in (THIRD, SECOND, HEAD):
         hosts.kill(host)
     for process in started:
@@ -118,9 +136,13 @@ def _environment(monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> None:
 
 
 def test_a_store_that_one_host_does_not_see_is_refused_at_once(
-    cluster: str, private: Path, train, small_params, settings
+    cluster: Cluster, private: Path, train, small_params, settings
 ):
-    changes = {"ray_address": cluster, "storage_uri": str(private / "store"), "num_workers": "1-3"}
+    changes = {
+        "ray_address": cluster.address,
+        "storage_uri": str(private / "store"),
+        "num_workers": "1-3",
+    }
     with pytest.raises(TrainingError) as refusal:
         train(small_params(), settings.model_copy(update=changes), run_name="unshared")
     assert f"node {address(THIRD)} does not see the checkpoint store {private}" in str(
@@ -130,7 +152,7 @@ def test_a_store_that_one_host_does_not_see_is_refused_at_once(
 
 
 def test_a_lost_host_a_cut_link_and_a_busy_store_cost_no_epoch(
-    cluster: str,
+    cluster: Cluster,
     hosts: Hosts,
     store: FaultProxy,
     train,
@@ -150,7 +172,7 @@ def test_a_lost_host_a_cut_link_and_a_busy_store_cost_no_epoch(
     )
     place = settings.model_copy(
         update={
-            "ray_address": cluster,
+            "ray_address": cluster.address,
             "storage_uri": "s3://test/hosts",
             "s3_endpoint_url": store.url,
             "num_workers": "1-3",
@@ -204,7 +226,48 @@ def test_a_lost_host_a_cut_link_and_a_busy_store_cost_no_epoch(
     assert steps == set(range(6))
     names = {name.split("/")[1] for name in run.data.metrics if name.startswith("system/")}
     assert {address(host) for host in (HEAD, SECOND, THIRD)} <= names
-    jobs = JobSubmissionClient(cluster).list_jobs()
+    jobs = JobSubmissionClient(cluster.address).list_jobs()
     assert [job.submission_id for job in jobs if job.metadata["mirnet_run"] == "hosts"] == [
         "mirnet-hosts"
     ]
+
+
+def test_a_host_that_comes_during_training_takes_part(
+    cluster: Cluster, hosts: Hosts, store: FaultProxy, train, small_params, settings: Settings
+):
+    hosts.kill(THIRD)
+    place = settings.model_copy(
+        update={
+            "ray_address": cluster.address,
+            "storage_uri": "s3://test/hosts",
+            "s3_endpoint_url": store.url,
+            "num_workers": "1-3",
+        }
+    )
+    epochs: list[int] = []
+
+    def come(metrics: EpochMetrics) -> None:
+        epochs.append(metrics.epoch)
+        if len(epochs) == 2:
+            assert THIRD not in trained_on
+            cluster.start(THIRD)
+
+    trained_on: set[int] = set()
+
+    def look(extra: Extra) -> None:
+        if isinstance(extra, NodeUsage):
+            trained_on.update(h for h in (HEAD, SECOND, THIRD) if address(h) == extra.node)
+            if THIRD in trained_on:
+                raise KeyboardInterrupt  # seen enough: as Ctrl-C, it ends the job
+
+    # Ray looks for new nodes once a minute; the job is ended long before its last epoch
+    endless = small_params("train.num_epochs=5000", "train.batch_size=6")
+    with pytest.raises(KeyboardInterrupt):
+        train(endless, place, run_name="joined", on_progress=come, on_extra=look)
+    assert trained_on == {HEAD, SECOND, THIRD}
+    assert sorted(set(epochs)) == list(range(max(epochs) + 1))
+    client = JobSubmissionClient(cluster.address)
+    deadline = time.monotonic() + 60
+    while client.get_job_status("mirnet-joined") != JobStatus.STOPPED:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
