@@ -29,7 +29,7 @@ from mirnet.inference.padding import pad_to_multiple
 from mirnet.inference.precision import Precision, resolve_dtype
 from mirnet.inference.tiles import tile_shape, tiles
 from mirnet.models import load_model, read_checkpoint
-from mirnet.models.statistics import WHOLE
+from mirnet.models.statistics import WHOLE, Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ CPU_BATCH = 4
 CPU_BATCH_PIXELS = 128 * 128
 MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
+# passes of that size and above, whose time is a hundred times what giving memory back takes
+GIVE_BACK_PIXELS = 2**18
 # smaller copies of an image have other statistics
 MAX_DOWNSCALE = 2.3
 
@@ -175,10 +177,7 @@ class Enhancer:
         height, width = pixels.shape[:2]
         if height * width <= self.max_pixels:
             return self._enhance(pixels, strength, None)
-        try:
-            return self._tiled(pixels, strength)
-        finally:
-            give_back_freed_memory()
+        return self._tiled(pixels, strength)
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
         """Enhance a decoded image; transparency, profile and metadata stay. Grey stays grey."""
@@ -223,7 +222,7 @@ class Enhancer:
         if 1 < factor <= MAX_DOWNSCALE:
             size = (max(int(height / factor), 1), max(int(width / factor), 1))
             small = F.interpolate(self._padded(pixels)[..., :height, :width], size, mode="area")
-            return self.network.statistics(self._fitted(small), WHOLE)
+            return self._statistics_of(self._fitted(small), WHOLE)
         side_y, side_x = min(CROP, height), min(CROP, width)
         count = max(self.max_pixels // (side_y * side_x), 1)
         crops = [
@@ -233,14 +232,25 @@ class Enhancer:
             )
         ]
         batch = torch.cat([self._padded(crop) for crop in crops])
-        return self.network.statistics(batch, MosaicStatistics())
+        return self._statistics_of(batch, MosaicStatistics())
+
+    def _statistics_of(self, batch: Tensor, source: Statistics) -> list[Tensor]:
+        values = self.network.statistics(batch, source)
+        self._give_back(batch)
+        return values
 
     def _enhance(
         self, pixels: npt.NDArray[P], strength: float, values: list[Tensor] | None
     ) -> npt.NDArray[P]:
         low = self._padded(pixels)
         enhanced = self.network(low, values).cpu().clamp(0, 1)
+        self._give_back(low)
         return self._unpadded(low, enhanced, pixels, strength)
+
+    def _give_back(self, low: Tensor) -> None:
+        """Reuse within a pass, not between large ones: sizes that differ leave gaps that add up."""
+        if self.network.device.type == "cpu" and low.shape[2] * low.shape[3] >= GIVE_BACK_PIXELS:
+            give_back_freed_memory()
 
     def _unpadded(
         self, low: Tensor, enhanced: Tensor, pixels: npt.NDArray[P], strength: float

@@ -12,8 +12,8 @@ from mirnet.models.architecture import Architecture
 
 GIB = 1024**3
 MAX_DEFAULT_GIB = 3.0
-# the rest is for the allocator's gaps and the image itself, measured
-SHARE_OF_MAPS = 0.75
+# the rest is for the allocator's gaps, which take as much as the maps at worst, and for the image
+SHARE_OF_MAPS = 0.5
 # full-resolution maps of n_feat channels alive at the peak, measured: docs/inference.md
 PEAK_MAPS = {"mirnet": 17.0, "mirnet-v2": 13.0}
 
