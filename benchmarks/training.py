@@ -1,9 +1,9 @@
 """What training costs: ``python benchmarks/training.py [--preset cpu] [--json FILE]``.
 
 On random pairs: the step of the preset written as a plain eager float32 loop, the same step as the
-product computes it, and the whole loop without anything around it, in one process on all cores, and on
-two Ray workers (the default) with tracking and checkpoints. What is compared takes turns, so that other work on the machine touches both alike;
-medians. Some minutes; the first compilation takes one more.
+product computes it, and the whole loop without anything around it, in one process on all cores,
+and on one and on two Ray workers (the default) with tracking and checkpoints. Steps take turns, so
+that other work on the machine touches all alike; medians. Ten minutes.
 """
 
 from __future__ import annotations
