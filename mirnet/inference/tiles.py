@@ -74,8 +74,6 @@ def _sides(size: int, halo: int) -> Iterator[tuple[int, int]]:
     for count in itertools.count(1):
         side = -(-(size + 2 * halo * (count - 1)) // count)
         side = -(-side // GRID) * GRID
-        if count > 1 and side <= 2 * halo:
-            return
         yield count, side
         if side <= 2 * halo + GRID:  # from here on more tiles are not smaller
             return

@@ -135,6 +135,17 @@ def _environment(monkeypatch: pytest.MonkeyPatch, s3_server: S3Server) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
 
 
+def _elastic(settings: Settings, cluster: Cluster, store: FaultProxy) -> Settings:
+    """On the hosts that there are, checkpoints in S3."""
+    changes = {
+        "ray_address": cluster.address,
+        "storage_uri": "s3://test/hosts",
+        "s3_endpoint_url": store.url,
+        "num_workers": "1-3",
+    }
+    return settings.model_copy(update=changes)
+
+
 def test_a_store_that_one_host_does_not_see_is_refused_at_once(
     cluster: Cluster, private: Path, train, small_params, settings
 ):
@@ -170,14 +181,7 @@ def test_a_lost_host_a_cut_link_and_a_busy_store_cost_no_epoch(
         "train.batch_size=6",
         "train.checkpoint_every=2",
     )
-    place = settings.model_copy(
-        update={
-            "ray_address": cluster.address,
-            "storage_uri": "s3://test/hosts",
-            "s3_endpoint_url": store.url,
-            "num_workers": "1-3",
-        }
-    )
+    place = _elastic(settings, cluster, store)
     seen: list[EpochMetrics] = []
 
     def fate(metrics: EpochMetrics) -> None:
@@ -236,14 +240,7 @@ def test_a_host_that_comes_during_training_takes_part(
     cluster: Cluster, hosts: Hosts, store: FaultProxy, train, small_params, settings: Settings
 ):
     hosts.kill(THIRD)
-    place = settings.model_copy(
-        update={
-            "ray_address": cluster.address,
-            "storage_uri": "s3://test/hosts",
-            "s3_endpoint_url": store.url,
-            "num_workers": "1-3",
-        }
-    )
+    place = _elastic(settings, cluster, store)
     epochs: list[int] = []
 
     def come(metrics: EpochMetrics) -> None:
