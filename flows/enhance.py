@@ -15,6 +15,7 @@ from flows.foreground import leave_foreground_group
 from flows.night import NightProgress, show_night
 from flows.policy import exit_code_of, io_task, open_run
 from mirnet import stages
+from mirnet.errors import TooManyBad
 from mirnet.results import EnhanceResult
 from mirnet.stages import Run
 
@@ -23,6 +24,12 @@ from mirnet.stages import Run
 def enhance_batch(source: str, target: str, run: Run, model: str | None) -> EnhanceResult:
     """Plan, enhance, commit. A retry skips what is done."""
     return stages.enhance(source, target, run, model=model, progress=NightProgress())
+
+
+@io_task("pin model")
+def pin_model(model: str | None, run: Run) -> str:
+    """One version for the whole run, retries included, whoever is promoted meanwhile."""
+    return stages.pin(model, run)
 
 
 @flow(name="enhance", description=__doc__)
@@ -43,14 +50,20 @@ def enhance(
         overrides: Parameters to change, as section.key=value.
     """
     run = open_run(params, overrides)
-    result = enhance_batch(source, target, run, model)
-    show_night(
-        result,
-        stages.read_contact(result, run),
-        drift_distance=run.params.enhance.drift_distance,
-    )
-    announce_drift(result)
+    try:
+        result = enhance_batch(source, target, run, pin_model(model, run))
+    except TooManyBad as bad:
+        show(bad.result, run)
+        raise
+    show(result, run)
     return result
+
+
+def show(result: EnhanceResult, run: Run) -> None:
+    """Artifacts and drift of a night that has ended, well or not."""
+    page = stages.read_contact(result, run)
+    show_night(result, page, drift_distance=run.params.enhance.drift_distance)
+    announce_drift(result)
 
 
 def _main(arguments: list[str]) -> int:

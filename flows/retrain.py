@@ -217,7 +217,7 @@ def retrain(
     check_approval(run.params.promote.approval_within_s)
     version = check_version(data, allow_modified=allow_modified)
     validation = validate(data, run, version)
-    trained = train(data, run, validation, resume or f"retrain-{str(flow_run.get_id())[:13]}")
+    trained = train(data, run, validation, resume or f"retrain-{flow_run.get_id()}")
     evaluation = evaluate(data, run, trained)
     promotion = decide(run, trained, evaluation)
     show_cost(trained, evaluation)

@@ -5,6 +5,8 @@ Messages name the file, key, field or address, and say what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class MirnetError(Exception):
     """Base of every error that a user is meant to read. Exit code 1."""
@@ -20,6 +22,14 @@ class UsageError(MirnetError, ValueError):
 
 class DataError(MirnetError, ValueError):
     """A data set, pair or file is wrong or missing."""
+
+
+class TooManyBad(DataError):
+    """A batch ended, but too many of its images were bad; ``result`` says what became of all."""
+
+    def __init__(self, message: str, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 class ImageError(DataError):

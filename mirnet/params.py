@@ -137,7 +137,7 @@ class TrainParams(Section):
         None, ge=1, description="validated epochs without a new best after which training ends"
     )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="steps between checkpoints within an epoch; none: each epoch only"
+        None, ge=1, description="steps between checkpoints; none: an epoch; one more at the end"
     )
     on_nonfinite: Literal["stop", "rollback"] = Field(
         "stop",
@@ -214,7 +214,10 @@ class EnhanceParams(Section):
     precision: Literal["float32", "bf16", "auto"] = Field("auto", description="arithmetic")
     max_pixels: int = Field(200_000_000, ge=1, description="larger images are quarantined")
     max_bad_share: float = Field(
-        0.5, ge=0, le=1, description="share of quarantined images above which the run fails"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of quarantined and failed images above which a run fails",
     )
     pass_luminance: float | None = Field(
         None, gt=0, le=1, description="mean luma from which an image is passed through unchanged"
@@ -237,7 +240,9 @@ class EnhanceParams(Section):
         1_000_000_000, ge=1, description="larger objects are quarantined without a download"
     )
     quarantine_prefix: str = Field(
-        "_mirnet/quarantine", min_length=1, description="below the target"
+        "_mirnet/quarantine",
+        pattern=r"^_mirnet/quarantine[a-z0-9/_-]*$",
+        description="below the target, in the folder of its records",
     )
     manifest_format: Literal["parquet", "jsonl"] = Field(
         "parquet", description="how the run's manifest is written"

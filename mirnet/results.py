@@ -137,6 +137,13 @@ class SamplePicture(Result):
     jpeg: bytes = Field(description="low, enhanced and reference side by side")
 
 
+class LogLine(Result):
+    """What a training worker has to say to people, beside figures."""
+
+    level: int = Field(description="of Python's logging")
+    message: str
+
+
 class NodeUsage(Result):
     """How busy a node of a training run is, at the end of an epoch."""
 
@@ -253,6 +260,7 @@ class EnhanceResult(Result):
     worst: tuple[ImageFate, ...] = Field(
         default=(), description="what was not enhanced, then the darkest results; few"
     )
+    problem: str | None = Field(default=None, description="why the run counts as failed")
     held_by: str | None = Field(
         default=None, description="the job that is at work on this target; this one did nothing"
     )

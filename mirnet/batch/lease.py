@@ -6,6 +6,7 @@ Last-Modified), the holder counts on its monotonic clock, and terms only grow.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -14,7 +15,10 @@ import socket
 import threading
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self
+
+import psutil
 
 from mirnet.batch.storage import Store
 from mirnet.errors import MirnetError, StorageError
@@ -51,6 +55,9 @@ class LeaseEntry:
     lease_s: float
     process: str = ""
     released: bool = False
+    machine: str = ""
+    pid: int = 0
+    started: float = 0.0
 
     def dump(self) -> bytes:
         """As JSON."""
@@ -149,12 +156,17 @@ class Lease:
             return
         if found.process == _own_process() and found.run_id not in _held_here:
             return  # an earlier attempt of ours, which could not give it back
+        if _died_here(found):
+            logger.warning("taking over the lease of %s, which has died", found.holder)
+            return
         if age_s > found.lease_s:
             logger.warning("taking over the lease of %s, silent for %.0f s", found.holder, age_s)
             return
+        age_s = max(age_s, 0)
         raise LeaseHeld(
             f"{found.holder} is at work on {self._store.uri} (run {found.run_id}, last sign of "
-            f"life {max(age_s, 0):.0f} s ago); nothing to do here",
+            f"life {age_s:.0f} s ago); nothing to do here. Were it dead, the lease would be free "
+            f"in {found.lease_s - age_s:.0f} s",
             holder=found.holder,
             run_id=found.run_id,
         )
@@ -163,7 +175,16 @@ class Lease:
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         run_id = f"{term:08d}-{now}-{secrets.token_hex(3)}"
         holder = f"{socket.gethostname()} pid {os.getpid()}"
-        return LeaseEntry(term, run_id, holder, self._lease_s, process=_own_process())
+        return LeaseEntry(
+            term,
+            run_id,
+            holder,
+            self._lease_s,
+            process=_own_process(),
+            machine=_machine(),
+            pid=os.getpid(),
+            started=psutil.Process().create_time(),
+        )
 
     def _renew_until_stopped(self) -> None:
         while not self._stop.wait(self._lease_s / _RENEWALS_A_LEASE):
@@ -177,6 +198,28 @@ class Lease:
                 self._lost = "another job has taken it over"
                 return
             self._version, self._renewed = version, begun
+
+
+def _died_here(entry: LeaseEntry) -> bool:
+    """Whether the holder was a process of this machine that is no more; False if in doubt."""
+    if not entry.machine or entry.machine != _machine():
+        return False
+    try:
+        return abs(psutil.Process(entry.pid).create_time() - entry.started) > 1
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
+
+
+@functools.cache
+def _machine() -> str:
+    """This start of this system, as seen from this container; empty where that is not known."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    try:
+        return f"{boot.read_text().strip()} {space.readlink()}"
+    except OSError:
+        return ""
 
 
 def _own_process() -> str:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import stat
@@ -17,8 +18,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
-from mirnet.batch.storage import Blob, Head, KeyRefused, ObjectInfo, ObjectMissing, Store
+from mirnet.batch.storage import (
+    Blob,
+    Head,
+    KeyRefused,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectRefused,
+    Store,
+)
 from mirnet.errors import StorageError
+
+logger = logging.getLogger(__name__)
 
 _PART = ".mirnet-part-"
 _BOOKKEEPING = "_mirnet"
@@ -66,18 +77,21 @@ class LocalStore(Store):
         start = self.root / prefix if prefix.endswith("/") else self.root
         if not start.is_dir():
             return
-        for info in self._walk(start):
-            if info.key.startswith(prefix):
-                yield info
+        open_folders = [self._entries(start)]
+        while open_folders:
+            entry = next(open_folders[-1], None)
+            if entry is None:
+                open_folders.pop()
+            elif entry.is_dir(follow_symlinks=False):
+                open_folders.append(self._entries(Path(entry.path)))
+            elif not entry.name.startswith(_PART):
+                info = self._info(entry)
+                if info is not None and info.key.startswith(prefix):
+                    yield info
 
-    def _walk(self, folder: Path) -> Iterator[ObjectInfo]:
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:
         with self._explained(folder), os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(Path(entry.path))
-            elif not entry.name.startswith(_PART) and (info := self._info(entry)):
-                yield info
+            return iter(sorted(entries, key=lambda entry: entry.name))
 
     def _info(self, entry: os.DirEntry[str]) -> ObjectInfo | None:
         key = Path(entry.path).relative_to(self.root).as_posix()
@@ -107,7 +121,7 @@ class LocalStore(Store):
     def get(self, key: str) -> Blob:
         """Read a file; the version is that of the bytes read."""
         path = self._path(key)
-        with self._explained(path), path.open("rb") as file:
+        with self._explained(path), _open(path) as file:
             data = file.read()
             version = _version(os.fstat(file.fileno()))
             return Blob(data, version, self._read_metadata(path, version))
@@ -115,7 +129,7 @@ class LocalStore(Store):
     def read_into(self, key: str, file: IO[bytes]) -> None:
         """Copy the bytes of a file."""
         path = self._path(key)
-        with self._explained(path), path.open("rb") as origin:
+        with self._explained(path), _open(path) as origin:
             shutil.copyfileobj(origin, file)
 
     def put(
@@ -200,6 +214,7 @@ class LocalStore(Store):
         with _part_beside(sidecar) as part:
             part.write(json.dumps(kept | {version: dict(metadata)}).encode())
             part.flush()
+            os.fsync(part.fileno())  # an output without it is taken for somebody else's
             Path(part.name).replace(sidecar)
 
     def _read_metadata(self, path: Path, version: str) -> Mapping[str, str]:
@@ -209,7 +224,11 @@ class LocalStore(Store):
         sidecar = self._metadata_path(path)
         if not sidecar.is_file():
             return {}
-        known: dict[str, dict[str, str]] = json.loads(sidecar.read_bytes())
+        try:
+            known: dict[str, dict[str, str]] = json.loads(sidecar.read_bytes())
+        except ValueError:
+            logger.warning("%s is damaged: %s counts as not ours", sidecar, path)
+            return {}
         return known
 
     @contextlib.contextmanager
@@ -228,6 +247,13 @@ class LocalStore(Store):
             if error.errno in _NAME_ERRORS:
                 raise KeyRefused(f"{path}: {error.strerror}") from error
             raise StorageError(f"{path}: {error.strerror or error}", transient=False) from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except PermissionError as error:
+        raise ObjectRefused(f"{path}: not readable for us", transient=False) from error
 
 
 @contextlib.contextmanager

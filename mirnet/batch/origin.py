@@ -53,9 +53,10 @@ class Origin:
             return source or key  # a run over one picture
         return f"{source.rstrip('/')}/{key}"
 
-    def is_of(self, input_key: str) -> bool:
-        """Whether that input was its source."""
-        return self.row.input_key == unquote(_carried_key(input_key))
+    def is_of(self, input_key: str, source_digest: str) -> bool:
+        """Whether that input was its source; outputs of older Mirnets do not say from where."""
+        same_place = self.row.source_digest in (None, source_digest)
+        return same_place and self.row.input_key == unquote(_carried_key(input_key))
 
 
 # most of a run's facts are the same for all of its images

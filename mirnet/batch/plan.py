@@ -41,11 +41,15 @@ class WorkItem:
 
 @dataclass
 class PlanCounts:
-    """What the listing held. ``ignored``: by suffix, glob or age."""
+    """What the listing held. ``ignored``: by suffix, glob or age.
+
+    ``quarantined_before``: among the skipped.
+    """
 
     planned: int = 0
     skipped: int = 0
     ignored: int = 0
+    quarantined_before: int = 0
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,7 @@ class Plan:
         output_key = planner.output_key(info.key)
         if planner.is_done(info, row, output_exists=bool(row and row["there"])):
             self.counts.skipped += 1
+            self.counts.quarantined_before += row["status"] == "quarantined"
             return
         self._db.execute(
             "INSERT INTO todo(key, version, size, modified, problem, output, existing)"

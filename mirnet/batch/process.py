@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +13,15 @@ from mirnet.batch.engine import Engine
 from mirnet.batch.measures import Measures, measure
 from mirnet.batch.origin import from_metadata, to_metadata
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.records import Digests, ModelIdentity, Row, Status
-from mirnet.batch.storage import Head, KeyRefused, ObjectMissing, Store, TransientStorageError
+from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status
+from mirnet.batch.storage import (
+    Head,
+    KeyRefused,
+    ObjectMissing,
+    ObjectRefused,
+    Store,
+    TransientStorageError,
+)
 from mirnet.errors import ImageError, UsageError
 from mirnet.images import Image, decode, encode, read_size
 from mirnet.params import EnhanceParams
@@ -33,7 +42,14 @@ FORMAT_BY_SUFFIX = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_ABOUT_ONE = (KeyRefused, ObjectMissing, TransientStorageError)
+# what concerns one picture, and the word that its reason begins with
+_ABOUT_ONE = {
+    KeyRefused: "name",
+    ObjectMissing: "missing",
+    ObjectRefused: "refused",
+    TransientStorageError: OUTAGE,
+}
+_ONES = tuple(_ABOUT_ONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +105,18 @@ class ImageJob:
     guard: Callable[[], None]
     format: str | None = None
 
+    @functools.cached_property
+    def source_digest(self) -> str:
+        """Tells inputs of the same key in two places apart."""
+        return hashlib.sha256(self.source.uri.encode()).hexdigest()[:16]
+
     def download(self, item: WorkItem) -> Downloaded | Row:
         """Get the bytes; a row where that is already the end of it."""
         begun = time.perf_counter()
         try:
             return self._download(item, begun)
-        except _ABOUT_ONE as error:
-            return self._row(item, "failed", begun, reason=f"storage: {error}")
+        except _ONES as error:
+            return self._row(item, "failed", begun, reason=_reason(error))
 
     def _download(self, item: WorkItem, begun: float) -> Downloaded | Row:
         info = item.info
@@ -144,7 +165,7 @@ class ImageJob:
         begun = time.perf_counter()
         try:
             images = self.enhance([fetched.image for fetched in batch])
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
             if len(batch) > 1:
                 return [state for fetched in batch for state in self.apply([fetched])]
             reason = f"model: {' '.join(str(error).split())[:300] or type(error).__name__}"
@@ -163,8 +184,8 @@ class ImageJob:
             return self._commit(enhanced, begun)
         except UsageError:
             return self._quarantine(item, "unsupported", enhanced.fetched.version, begun)
-        except _ABOUT_ONE as error:
-            return self._row(item, "failed", begun, reason=f"storage: {error}")
+        except _ONES as error:
+            return self._row(item, "failed", begun, reason=_reason(error))
 
     def _commit(self, enhanced: Enhanced, begun: float) -> Row:
         fetched, image = enhanced.fetched, enhanced.image
@@ -207,14 +228,11 @@ class ImageJob:
     def _settle(self, item: WorkItem, head: Head, version: str, begun: float) -> Row | None:
         """What an existing output means: done, not ours, or (none) ours and to be replaced."""
         past = from_metadata(head.metadata)
-        if past is None or not past.is_of(item.info.key):
-            return self._row(
-                item,
-                "failed",
-                begun,
-                reason=f"conflict: {self.target.address(item.output_key)} is not an output of "
-                "this input; move it away or choose another target",
-            )
+        if past is None or not past.is_of(item.info.key, self.source_digest):
+            what = "is of another source" if past else "is not an output of this input"
+            place = self.target.address(item.output_key)
+            why = f"conflict: {place} {what}; move it away or choose another target"
+            return self._row(item, "failed", begun, reason=why)
         if past.row.input_version != version or past.row.settings_digest != self.digests.output:
             return None
         made = self.model.made(past.row.model_label, past.row.weights_digest)
@@ -245,7 +263,7 @@ class ImageJob:
             self.guard()
             self.quarantine.copy_from(self.source, key, key, metadata=to_metadata(row))
             self.quarantine.put(f"{key}.reason.txt", f"{reason}\n".encode())
-        except _ABOUT_ONE as error:
+        except _ONES as error:
             return self._row(item, "failed", begun, reason=f"{reason}; quarantine: {error}")
         return row
 
@@ -260,6 +278,7 @@ class ImageJob:
             "data_digest": model.data_digest,
             "git_commit": model.git_commit,
             "weights_digest": model.weights_digest,
+            "source_digest": self.source_digest,
         }
         return Row(
             input_key=info.key,
@@ -270,3 +289,8 @@ class ImageJob:
             seconds=round(time.perf_counter() - begun, 4),
             **(usual | facts),
         )
+
+
+def _reason(error: Exception) -> str:
+    word = next(word for kind, word in _ABOUT_ONE.items() if isinstance(error, kind))
+    return f"{word}: {error}"

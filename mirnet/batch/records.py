@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirnet.batch.storage import Store
+from mirnet.errors import StorageError
 from mirnet.params import EnhanceParams
 
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
@@ -23,6 +25,8 @@ Format = Literal["parquet", "jsonl"]
 RECORDS = "_mirnet"
 RUNS = "runs"
 SUMMARY = "summary.json"
+# begins the reason of a row that failed because the store did not answer well
+OUTAGE = "storage"
 ROWS_PER_SHARD = 250_000
 
 
@@ -81,6 +85,7 @@ class Row:
     bright_share: float | None = None
     noise: float | None = None
     saturation: float | None = None
+    source_digest: str | None = None
 
     @property
     def model_label(self) -> str:
@@ -262,17 +267,43 @@ class RunRecord:
 
 def past_rows(records: Store) -> Iterator[Row]:
     """Rows of all runs, in the order of their leases; of dead runs, the parts they left."""
-    for data, format in _past_files(records):
-        yield from load_rows(data, format)
+    for file in _past_files(records):
+        with file.explained():
+            yield from load_rows(file.data, file.format)
 
 
 def past_marks(records: Store) -> Iterator[Mark]:
     """As :func:`past_rows`, with what planning needs only."""
-    for data, format in _past_files(records):
-        yield from _load_marks(data, format)
+    for file in _past_files(records):
+        with file.explained():
+            yield from _load_marks(file.data, file.format)
 
 
-def _past_files(records: Store) -> Iterator[tuple[bytes, Format]]:
+@dataclass(frozen=True)
+class _PastFile:
+    store: Store
+    name: str
+    format: Format
+
+    @property
+    def data(self) -> bytes:
+        return self.store.get(self.name).data
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What is no manifest, by its name: to go on without it would do its images again."""
+        try:
+            yield
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            reason = (str(error).splitlines() or [repr(error)])[0]
+            raise StorageError(
+                f"{self.store.address(self.name)}: not a manifest of ours ({reason}); move it "
+                "away: outputs that are there are taken up again by their own record",
+                transient=False,
+            ) from error
+
+
+def _past_files(records: Store) -> Iterator[_PastFile]:
     runs = records.child(RUNS)
     by_run: dict[str, list[str]] = {}
     for info in runs.list():
@@ -283,4 +314,4 @@ def _past_files(records: Store) -> Iterator[tuple[bytes, Format]]:
         wanted = "manifest" if SUMMARY in names else "part-"
         for name in sorted(name for name in names if name.startswith(wanted)):
             format: Format = "jsonl" if name.endswith(".jsonl") else "parquet"
-            yield runs.child(run_id).get(name).data, format
+            yield _PastFile(runs.child(run_id), name, format)

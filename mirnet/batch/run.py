@@ -23,6 +23,7 @@ from mirnet.cost import CostMeter
 from mirnet.logs import bound
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.signals import termination_as_exception
 
 __all__ = ["LazyEnhance", "ModelIdentity", "preview", "run_batch"]
 
@@ -56,13 +57,14 @@ def run_batch(
     Raises:
         UsageError: source and target are the same place.
         StorageError: a place cannot be reached, read or written; names it and what to do.
-        DataError: more than ``max_bad_share`` of the images were quarantined. The manifest and
-            the summary are written before.
+        TooManyBad: more than ``max_bad_share`` of the images were quarantined or failed, in this
+            run or of all that lies there. The manifest and the summary are written before.
     """
     begun, meter = time.perf_counter(), CostMeter(settings)
     batch = open_batch(source, target, model=model, params=params, settings=settings)
     try:
         with (
+            termination_as_exception(),
             Lease(batch.records, lease_s=settings.lease_s) as lease,
             bound(batch_run_id=lease.run_id),
             Plan() as plan,

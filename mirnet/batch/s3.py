@@ -17,6 +17,7 @@ import boto3
 import botocore.loaders
 import botocore.session
 import botocore.utils
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -29,6 +30,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 from botocore.response import StreamingBody
+from s3transfer.exceptions import RetriesExceededError
 
 from mirnet.batch.storage import (
     Blob,
@@ -36,6 +38,7 @@ from mirnet.batch.storage import (
     KeyRefused,
     ObjectInfo,
     ObjectMissing,
+    ObjectRefused,
     Store,
     TransientStorageError,
 )
@@ -60,6 +63,8 @@ _ADVICE = {
     "InvalidToken": f"the session token is not valid; {_SECRET}",
     "RequestTimeTooSkewed": "this machine's clock is off; set it",
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
+    "AllAccessDisabled": "the bucket has been disabled by its provider",
+    "AccountProblem": "the account has been disabled by its provider",
     "AccessDenied": "access denied; these credentials need s3:ListBucket, s3:GetObject on the "
     "source and s3:PutObject on the target",
 }
@@ -275,7 +280,7 @@ class S3Store(Store):
             ) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise StorageError(f"{place}: no credentials; {_SECRET}", transient=False) from error
-        except (HTTPClientError, IncompleteReadError, FlexibleChecksumError, _SlowStream) as error:
+        except _BROKEN as error:
             raise TransientStorageError(f"{place}: {type(error).__name__}: {error}") from error
         except BotoCoreError as error:
             raise StorageError(f"{place}: {error}", transient=False) from error
@@ -302,12 +307,22 @@ def _timestamp(value: Any) -> datetime:
     return botocore.utils.parse_timestamp(value)
 
 
-class _ConditionFailed(StorageError):
-    """412: somebody else was first."""
-
-
 class _SlowStream(Exception):
     """Fewer bytes a second than a picture may take."""
+
+
+_BROKEN = (
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    Boto3Error,  # of transfers in parts
+    RetriesExceededError,
+    _SlowStream,
+)
+
+
+class _ConditionFailed(StorageError):
+    """412: somebody else was first."""
 
 
 def _explain(error: ClientError, place: str) -> StorageError:
@@ -315,7 +330,7 @@ def _explain(error: ClientError, place: str) -> StorageError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     if status == 412 or code == "PreconditionFailed":
         return _ConditionFailed(f"{place}: somebody else wrote it first")
-    if code not in _ADVICE:
+    if code in ("", str(status), "Forbidden", "Moved Permanently"):  # of a HEAD, without a body
         code = _BY_STATUS.get(status, code)
     if code in _ADVICE:
         return StorageError(f"{place}: {_ADVICE[code]} ({code})", transient=False)
@@ -323,8 +338,8 @@ def _explain(error: ClientError, place: str) -> StorageError:
         return ObjectMissing(f"{place}: no such object")
     if code in _RETRIED or status in (409, 429) or status >= 500:
         return TransientStorageError(f"{place}: {code} ({status})")
-    message = error.response.get("Error", {}).get("Message") or code
-    return StorageError(f"{place}: {message}", transient=False)
+    message = error.response.get("Error", {}).get("Message") or "refused"
+    return ObjectRefused(f"{place}: {message} ({code})", transient=False)
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

@@ -27,6 +27,10 @@ class KeyRefused(StorageError):
     """This store cannot hold an object with this name; others are not affected."""
 
 
+class ObjectRefused(StorageError):
+    """The store does not hand out this one: archived, encrypted, or not readable for us."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One entry of a listing.
@@ -69,7 +73,7 @@ class Store(ABC):
     """What the batch protocol needs of a place. All methods are safe to call from threads.
 
     Raises:
-        ObjectMissing, KeyRefused, TransientStorageError: about one object.
+        ObjectMissing, KeyRefused, ObjectRefused, TransientStorageError: about one object.
         StorageError: anything else: credentials, permission, bucket, disk. Names the place.
     """
 
@@ -177,8 +181,9 @@ def open_store(uri: str, settings: Settings, *, bookkeeping: str | None = None) 
         raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
     from mirnet.batch.local import LocalStore
 
+    # one name for a folder, however it is written
     return LocalStore(
-        Path(uri).absolute(), bookkeeping=Path(bookkeeping).absolute() if bookkeeping else None
+        Path(uri).resolve(), bookkeeping=Path(bookkeeping).resolve() if bookkeeping else None
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from mirnet.batch.contact import ContactSheet
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.plan import PlanCounts
-from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
+from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, RunRecord
 from mirnet.batch.storage import Store
 from mirnet.cost import CostMeter
-from mirnet.errors import DataError, StorageError
+from mirnet.errors import StorageError, TooManyBad
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult, ImageFate
 
@@ -79,16 +79,23 @@ class Tally:
                 self._add(row)
                 if progress is not None:
                     progress(self.counts.total(), num_todo)
-                lost = row.status == "failed" and (row.reason or "").startswith("storage:")
+                lost = row.status == "failed" and (row.reason or "").startswith(f"{OUTAGE}:")
                 failures_in_a_row = failures_in_a_row + 1 if lost else 0
                 if failures_in_a_row >= _MAX_STORAGE_FAILURES:
                     raise StorageError(f"{failures_in_a_row} images in a row: {row.reason}")
                 if time.monotonic() - flushed > self._flush_s:
                     self._record.flush()
                     flushed = time.monotonic()
-        except (KeyboardInterrupt, SystemExit):
-            self._record.flush()
+        except BaseException:
+            self._flush_last()
             raise
+
+    def _flush_last(self) -> None:
+        """What is known, on the way out; that the store refuses is not what ended the run."""
+        try:
+            self._record.flush()
+        except StorageError as error:
+            logger.warning("rows of the last minute are not recorded: %s", error)
 
     def _add(self, row: Row) -> None:
         self._record.add(row)
@@ -104,17 +111,15 @@ class Tally:
         """Write manifest and page, then the summary.
 
         Raises:
-            DataError: too many images were bad; after all has been written.
+            TooManyBad: after all has been written.
         """
         drift = self._drift.result()
         page = self._write_page(outline, source, target)
-        problem = self._problem()
+        problem = self._problem(outline.plan)
         cost = outline.meter.cost(elsewhere_s=self._row_s if outline.remote else 0.0)
         told = self._summary(outline, drift, problem) | {"cost": cost.model_dump()}
         manifest, summary = self._record.finish(told)
-        if problem:
-            raise DataError(f"{outline.source}: {problem}; see {manifest}")
-        return EnhanceResult(
+        result = EnhanceResult(
             run_id=outline.run_id,
             source=outline.source,
             target=outline.target,
@@ -132,9 +137,13 @@ class Tally:
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
             worst=tuple(_fate(row) for row in self._sheet.worst()),
+            problem=problem,
             seconds=time.perf_counter() - outline.begun,
             cost=cost,
         )
+        if problem:
+            raise TooManyBad(f"{outline.source}: {problem}; see {manifest}", result)
+        return result
 
     def _write_page(self, outline: Outline, source: Store, target: Store) -> str | None:
         if not self._params.contact_images or not self.counts:
@@ -143,15 +152,20 @@ class Tally:
         html = self._sheet.render(source, target, title=title)
         return self._record.attach("contact.html", html.encode(), content_type="text/html")
 
-    def _problem(self) -> str | None:
-        bad, total = self.counts["quarantined"], self.counts.total()
-        if bad <= self._params.max_bad_share * total:
+    def _problem(self, plan: PlanCounts) -> str | None:
+        """Of what this run did, and of all that lies there: a rerun of a bad night is bad."""
+        share, bad = self._params.max_bad_share, self.counts["quarantined"] + self.counts["failed"]
+        known_bad = bad + plan.quarantined_before
+        if bad > share * self.counts.total():
+            found = f"{bad} of {self.counts.total()} images"
+        elif known_bad > share * plan.planned:
+            found = (
+                f"{known_bad} of {plan.planned} images, {plan.quarantined_before} by earlier runs,"
+            )
+        else:
             return None
         why = ", ".join(f"{reason} {count}" for reason, count in self._reasons.most_common(5))
-        return (
-            f"{bad} of {total} images are bad ({why}), more than max_bad_share "
-            f"{self._params.max_bad_share:g}"
-        )
+        return f"{found} are bad ({why or 'quarantined'}), more than max_bad_share {share:g}"
 
     def _summary(
         self, outline: Outline, drift: list[ColumnDrift], problem: str | None

@@ -123,6 +123,9 @@ def show_enhancement(result: EnhanceResult) -> None:
         _say(result.held_by)
         return
     console.print(enhancement_table(result))
+    for fate in result.worst:
+        if fate.reason:
+            _say(f"  - {fate.input}: {fate.fate}, {fate.reason}")
     _show_cost(result.cost)
     if result.manifest_uri:
         _say(f"manifest: {result.manifest_uri}")

@@ -165,6 +165,7 @@ class Enhancer:
 
         Raises:
             UsageError: another shape or type, or a strength outside 0 to 1.
+            WeightsError: the network's output is not finite.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
             raise UsageError(
@@ -196,7 +197,7 @@ class Enhancer:
         assert len(images) <= size and all(i.pixels.shape[:2] == (height, width) for i in images)
         filled = [images[min(n, len(images) - 1)].pixels for n in range(size)]
         low = torch.cat([self._padded(pixels) for pixels in filled])
-        batch = self.network(low, None).cpu().clamp(0, 1)
+        batch = self._run(low, None)
         return [
             _finish(image, self._unpadded(low[n : n + 1], batch[n : n + 1], image.pixels, strength))
             for n, image in enumerate(images)
@@ -243,9 +244,16 @@ class Enhancer:
         self, pixels: npt.NDArray[P], strength: float, values: list[Tensor] | None
     ) -> npt.NDArray[P]:
         low = self._padded(pixels)
-        enhanced = self.network(low, values).cpu().clamp(0, 1)
+        enhanced = self._run(low, values)
         self._give_back(low)
         return self._unpadded(low, enhanced, pixels, strength)
+
+    def _run(self, low: Tensor, values: list[Tensor] | None) -> Tensor:
+        """Through the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
+        enhanced = self.network(low, values).cpu()
+        if not torch.isfinite(enhanced).all():
+            raise WeightsError("the network's output is not finite: its weights overflow")
+        return enhanced.clamp(0, 1)
 
     def _give_back(self, low: Tensor) -> None:
         """Reuse within a pass, not between large ones: sizes that differ leave gaps that add up."""

@@ -10,7 +10,7 @@ from mirnet.stages.data import (
     publish_validation,
     validate,
 )
-from mirnet.stages.enhancing import enhance, plan_enhancement, read_contact
+from mirnet.stages.enhancing import enhance, pin, plan_enhancement, read_contact
 from mirnet.stages.evaluating import evaluate
 from mirnet.stages.models import champion, open_enhancer
 from mirnet.stages.promotion import CHALLENGER, check_champion, promote, settle, undo_promotion
@@ -29,6 +29,7 @@ __all__ = [
     "evaluate",
     "open_enhancer",
     "open_run",
+    "pin",
     "plan_enhancement",
     "promote",
     "publish_validation",

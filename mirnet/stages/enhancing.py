@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mirnet.errors import ServiceError, WeightsError
+from mirnet.errors import ServiceError, TooManyBad, WeightsError
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import CHAMPION, PROFILE, OpenedModel, load_enhancer, open_model
 from mirnet.stages.run import Run
@@ -43,26 +43,47 @@ def enhance(
     Raises:
         UsageError: there is no champion yet, or the places cannot be.
         StorageError: a place cannot be reached, read or written.
-        DataError: more images were bad than the params allow.
+        TooManyBad: more images were bad than the params allow; its result is saved before.
     """
     from mirnet.batch.run import LazyEnhance, run_batch
 
     opened = _open(model, run)
-    result = run_batch(
-        source,
-        target,
-        # loaded when there is something to do, and in each process that does it
-        enhance=LazyEnhance(partial(load_anywhere, opened, run)),
-        model=_identity(opened),
-        params=run.params.enhance,
-        settings=run.settings,
-        progress=progress,
-        limit=limit,
-        reference=_reference(opened),
-    )
-    result.save(run.report("enhance"))
-    _track(result, opened, run)
+    try:
+        result = run_batch(
+            source,
+            target,
+            # loaded when there is something to do, and in each process that does it
+            enhance=LazyEnhance(partial(load_anywhere, opened, run)),
+            model=_identity(opened),
+            params=run.params.enhance,
+            settings=run.settings,
+            progress=progress,
+            limit=limit,
+            reference=_reference(opened),
+        )
+    except TooManyBad as bad:
+        _publish(bad.result, opened, run)
+        raise
+    if not result.held_by:  # the job that is at work has a report of its own
+        _publish(result, opened, run)
     return result
+
+
+def pin(model: str | None, run: Run) -> str:
+    """The address of a model that stays the same when an alias moves: of the champion if none.
+
+    Raises:
+        UsageError: there is no champion yet, or no such folder or version.
+    """
+    opened = _open(model, run)
+    if opened.version is None:
+        return str(model)
+    return f"models:/{opened.name}/{opened.version}"
+
+
+def _publish(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
+    result.save(run.report("enhance"))
+    _track(result, model, run)
 
 
 def load_anywhere(model: OpenedModel, run: Run) -> Enhancer:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import getpass
 import logging
 import os
-import signal
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirnet.config import Settings
@@ -22,6 +19,7 @@ from mirnet.errors import ServiceError
 from mirnet.logs import bound
 from mirnet.params import Params
 from mirnet.results import DataVersion
+from mirnet.signals import termination_as_exception
 from mirnet.tracking.client import (
     artifact_root,
     connect,
@@ -187,13 +185,13 @@ def track(
     """
     run = open_run(settings, purpose=purpose, name=name, key=key, tags=tags)
     try:
-        with _termination_as_exception(), bound(mlflow_run_id=run.run_id):
+        with termination_as_exception(), bound(mlflow_run_id=run.run_id):
             yield run
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        _finish_or_log(run, "KILLED")
-        raise
-    except BaseException:
+    except Exception:
         _finish_or_log(run, "FAILED")
+        raise
+    except BaseException:  # Ctrl-C, exit, or Prefect's signal of a cancelled flow run
+        _finish_or_log(run, "KILLED")
         raise
     run.finish("FINISHED")
 
@@ -298,23 +296,3 @@ def _finish_or_log(run: TrackedRun, status: Literal["FAILED", "KILLED"]) -> None
         run.finish(status)
     except ServiceError as error:
         log.warning("run %s is left RUNNING: %s", run.run_id, error)
-
-
-@contextmanager
-def _termination_as_exception() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that the run is ended too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signum)
-
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -13,6 +13,7 @@ Sampling needs no state: it is a function of the seed and the step.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class Progress(BaseModel):
     lr_scale: float = Field(1.0, description="halved by each rollback")
     num_rollbacks: int = 0
     ema_updates: int = 0
-    sums: list[float] = Field([], description="running sums of a begun epoch")
+    sums: list[float] = Field([], description="running sums and clocks of a begun epoch")
     scaler: dict[str, Any] = Field({}, description="loss scaler of fp16")
 
 
@@ -69,7 +70,9 @@ def fingerprint(job: Job) -> dict[str, Any]:
         for key, value in values.model_dump(mode="json").items()
         if key not in _FREE
     }
-    return {"digest": job.digest, "num_train": len(job.train), **flat}
+    names = json.dumps([job.train.names, job.val.names])
+    pairs = hashlib.sha256(names.encode()).hexdigest()[:16]
+    return {"digest": job.digest, "pairs": pairs, **flat}
 
 
 @dataclass

@@ -34,6 +34,11 @@ class Job:
         return recipe.steps_per_epoch or math.ceil(len(self.train) / recipe.batch_size)
 
     @property
+    def checkpoint_every(self) -> int:
+        """Optimiser steps between checkpoints."""
+        return self.params.train.checkpoint_every or self.steps_per_epoch
+
+    @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps_per_epoch * self.params.train.num_epochs

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -31,16 +34,20 @@ from mirnet.training.validation import validate
 logger = logging.getLogger(__name__)
 
 MAX_ROLLBACKS = 3
+_SCRATCH = "mirnet-checkpoint-"
+_SCRATCH_KEPT_S = 3600
 
 
 def fit(context: Context, job: Job) -> None:
     """Train from the run's last checkpoint, or from the start, to the last epoch.
 
     Raises:
-        TrainingError: a gradient is not finite (names the pairs of the batch), the run name
+        TrainingError: a loss or gradient is not finite (names the pairs of the batch), the run name
             belongs to another recipe, or the device has too little memory.
     """
     recipe = job.params.train
+    if context.rank == 0:
+        sweep_scratch()
     state = TrainState.start(job, context.device)
     with context.restored() as folder:
         if folder is not None:
@@ -54,11 +61,11 @@ def fit(context: Context, job: Job) -> None:
             compile_blocks(network)
     step_of = StepOf(context, job, context.wrap(state.model), state.scaler)
     sampler = Sampler(recipe, num_pairs=len(job.train), total_steps=job.total_steps)
-    meter = Meter(context, state.progress.sums)
     monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
     undo = Undo(state) if recipe.on_nonfinite == "rollback" else None
 
     with open_batches(context, job, sampler) as batches, memory_advice():
+        meter = Meter(context, batches, state.progress.sums)
         while not state.finished:
             step = state.progress.step
             low, high = batches.take(step)
@@ -68,26 +75,25 @@ def fit(context: Context, job: Job) -> None:
             if not torch.isfinite(norm):  # equal on all workers, as gradients are averaged
                 if state.lower_scale():  # the same batch once more
                     continue
-                blame = f"step {step}: the gradient is not finite; its batch held "
+                blame = f"step {step}: loss or gradient is not finite; its batch held "
                 blame += ", ".join(batches.names(step))
-                meter = go_back(context, state, undo, blame)
+                go_back(state, undo, blame)
+                meter = Meter(context, batches, state.progress.sums)
                 continue
             state.update()
             meter.add(losses, errors, norm)
 
-            done = state.progress.step
+            done, metrics = state.progress.step, None
             if done % job.steps_per_epoch == 0:
-                metrics = end_epoch(context, state, meter, lr=lr, waited_s=batches.waited_s)
+                metrics = end_epoch(context, state, meter, lr=lr)
                 if monitor is not None:
                     context.tell([monitor.read(metrics.epoch)])
-                batches.waited_s = 0.0
+            if state.finished or done % job.checkpoint_every == 0:
+                state.progress.sums = [] if metrics else meter.total()
                 context.report(metrics, write_checkpoint(context, state))
-            elif recipe.checkpoint_every and done % recipe.checkpoint_every == 0:
-                state.progress.sums = meter.total()
-                context.report(None, write_checkpoint(context, state))
-            else:
-                continue
-            undo = Undo(state) if undo is not None else None
+                undo = Undo(state) if undo is not None else None
+            elif metrics is not None:
+                context.report(metrics, None)
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,10 @@ class StepOf:
                 loss = combined(output, y, recipe)
                 if self.job.teacher is not None:
                     loss = loss + recipe.distill_weight * self._distance(output, x)
-                torch.autograd.backward(self.scaler.scale(loss.sum() * weight))
+                total = loss.sum() * weight
+                # a loss that is not finite makes all gradients so, on every worker: they may be
+                # finite without, where the loss is infinite
+                torch.autograd.backward(self.scaler.scale(total * (1 + 0 * total.detach())))
             losses.append(loss.detach())
             errors.append((output.detach().clamp(0, 1) - y).square().mean(dim=(1, 2, 3)))
         return torch.cat(losses), torch.cat(errors)
@@ -150,22 +159,19 @@ class Undo:
         state.progress.num_rollbacks = count + 1
 
 
-def go_back(context: Context, state: TrainState, undo: Undo | None, blame: str) -> Meter:
-    """After a gradient that is not finite: end the run, or return to the last checkpoint."""
+def go_back(state: TrainState, undo: Undo | None, blame: str) -> None:
+    """After numbers that are not finite: end the run, or return to the last checkpoint."""
     if undo is None or state.progress.num_rollbacks == MAX_ROLLBACKS:
         raise TrainingError(f"{blame}. Lower train.lr, set train.grad_clip, or look at these pairs")
     undo.apply(state)
     logger.warning("%s; back to step %d with half the learning rate", blame, state.progress.step)
-    return Meter(context, state.progress.sums)
 
 
-def end_epoch(
-    context: Context, state: TrainState, meter: Meter, *, lr: float, waited_s: float
-) -> EpochMetrics:
+def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -> EpochMetrics:
     """Validate, add the epoch to the history, and begin the next."""
     job, done = state.job, state.progress.step
     epoch = done // job.steps_per_epoch - 1
-    means, train_s = meter.means(), meter.seconds
+    means = meter.means()
     metrics = EpochMetrics(
         epoch=epoch,
         step=done,
@@ -173,8 +179,8 @@ def end_epoch(
         train_loss=means.loss,
         train_psnr=means.psnr,
         grad_norm=means.grad_norm,
-        patches_per_s=means.patches / train_s,
-        wait_share=waited_s / train_s,
+        patches_per_s=means.patches / means.seconds,
+        wait_share=means.waited_s / means.seconds,
     )
     recipe, last = job.params.train, done == job.total_steps
     if last or (epoch + 1) % recipe.validate_every == 0:
@@ -183,9 +189,11 @@ def end_epoch(
         scores = validate(context, state.scored, job.val, precision=recipe.precision, keep=keep)
         metrics = metrics.model_copy(update=scores.means())
         context.tell(samples.pictures(epoch, job.val, scores.outputs))
-    metrics = metrics.model_copy(update={"seconds": meter.seconds} | meter.busy())
+    whole = meter.means()
+    metrics = metrics.model_copy(
+        update={"seconds": whole.seconds, "cpu_s": whole.cpu_s, "gpu_s": whole.gpu_s}
+    )
     state.end_epoch(metrics)
-    state.progress.sums = []
     meter.reset()
     return metrics
 
@@ -194,13 +202,24 @@ def write_checkpoint(context: Context, state: TrainState) -> Path | None:
     """The state as a folder on rank 0, None elsewhere."""
     if context.rank != 0:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="mirnet-checkpoint-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-"))
     try:
         state.save(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise StorageError(f"no checkpoint could be written to {folder.parent}: {error}") from error
     return folder
+
+
+def sweep_scratch() -> None:
+    """Remove checkpoints that killed workers of this machine wrote and never handed on."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        # an hour: a process that cannot be seen from here may be alive in another container
+        with suppress(FileNotFoundError):
+            old = time.time() - folder.stat().st_mtime > _SCRATCH_KEPT_S
+            if old and owner.isdigit() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Running figures of an epoch."""
+"""Running figures of an epoch, over all workers and over restarts within it."""
 
 from __future__ import annotations
 
@@ -8,64 +8,68 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mirnet.training.batches import Batches
 from mirnet.training.context import Context
 
 
 @dataclass(frozen=True)
 class Means:
-    """An epoch's training figures over the samples of all workers."""
+    """An epoch's training figures: means over samples, time on the clock, busy cores and cards."""
 
     loss: float
     psnr: float
     grad_norm: float
     patches: int
+    seconds: float
+    waited_s: float
+    cpu_s: float
+    gpu_s: float
 
 
 class Meter:
-    """Sums over samples, kept on the device: reading them each step would wait for it."""
+    """Sums over samples, kept on the device: reading them each step would wait for it.
 
-    def __init__(self, context: Context, sums: list[float]) -> None:
-        self._context = context
-        start = sums if sums and context.rank == 0 else [0.0] * 4
+    Args:
+        sums: what :meth:`total` gave when a begun epoch was saved; empty: the epoch begins.
+    """
+
+    def __init__(self, context: Context, batches: Batches, sums: list[float]) -> None:
+        self._context, self._batches = context, batches
+        start = sums if sums and context.rank == 0 else [0.0] * 8
         self._sums = torch.tensor(start, dtype=torch.float64, device=context.device)
-        self.reset_clock()
-
-    @property
-    def seconds(self) -> float:
-        """Time since the epoch began in this process."""
-        return time.perf_counter() - self._started
+        self._start_clocks()
 
     def add(self, losses: Tensor, errors: Tensor, norm: Tensor) -> None:
         """Count a batch: losses (n,), squared errors of the clamped output (n,), gradient norm."""
         psnr = -10 * torch.log10(errors.clamp_min(1e-10))
         count = torch.full_like(norm, len(losses))
-        self._sums += torch.stack([losses.sum(), psnr.sum(), norm * len(losses), count])
+        self._sums[:4] += torch.stack([losses.sum(), psnr.sum(), norm * len(losses), count])
 
     def total(self) -> list[float]:
         """The sums over all workers; each must call it."""
-        return list(self._context.sum(self._sums.clone()).tolist())
-
-    def busy(self) -> dict[str, float]:
-        """Core and card seconds of the epoch so far, over all workers; each must call it."""
-        card = self.seconds if self._context.device.type == "cuda" else 0.0
-        mine = torch.tensor(
-            [time.process_time() - self._cpu_started, card],
-            dtype=torch.float64,
-            device=self._context.device,
-        )
-        cpu_s, gpu_s = self._context.sum(mine).tolist()
-        return {"cpu_s": cpu_s, "gpu_s": gpu_s}
+        sums = self._sums.clone()
+        sums[4:] += torch.tensor(self._clocks(), dtype=sums.dtype, device=sums.device)
+        return list(self._context.sum(sums).tolist())
 
     def means(self) -> Means:
         """Means over all workers; each must call it."""
-        loss, psnr, norm, count = self.total()
-        return Means(loss / count, psnr / count, norm / count, int(count))
+        loss, psnr, norm, count, *times = self.total()
+        return Means(loss / count, psnr / count, norm / count, int(count), *times)
 
     def reset(self) -> None:
         """Begin an epoch."""
         self._sums.zero_()
-        self.reset_clock()
+        self._start_clocks()
 
-    def reset_clock(self) -> None:
-        """Count seconds from now."""
+    def _start_clocks(self) -> None:
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
+        self._waited_before = self._batches.waited_s
+
+    def _clocks(self) -> tuple[float, float, float, float]:
+        """Seconds and seconds waited, a mean over workers when summed; core and card seconds."""
+        seconds = time.perf_counter() - self._started
+        waited_s = self._batches.waited_s - self._waited_before
+        cpu_s = time.process_time() - self._cpu_started
+        gpu_s = seconds if self._context.device.type == "cuda" else 0.0
+        workers = self._context.world_size
+        return seconds / workers, waited_s / workers, cpu_s, gpu_s

@@ -5,19 +5,20 @@ Speaks to whoever follows the log in marked lines.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from pyarrow import fs
 
 from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError
-from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
 from mirnet.training.context import Extra
 from mirnet.training.parcel import receive_job
 from mirnet.training.store import open_filesystem, storage_errors
 
 EPOCH_MARK, ERROR_MARK, WORKERS_MARK = "mirnet-epoch ", "mirnet-error ", "mirnet-workers "
-USAGE_MARK, PICTURE_MARK = "mirnet-usage ", "mirnet-picture "
+USAGE_MARK, PICTURE_MARK, LOG_MARK = "mirnet-usage ", "mirnet-picture ", "mirnet-log "
 RESULT, PICTURES = "result", "pictures"
 
 
@@ -61,6 +62,14 @@ def leave_picture(picture: SamplePicture, filesystem: fs.FileSystem, folder: str
     return path
 
 
+class _Saying(logging.Handler):
+    """What is logged here, in marked lines as well."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = LogLine(level=record.levelno, message=record.getMessage())
+        _say(LOG_MARK + line.model_dump_json())
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"\n{line}\n")  # Ray's own output may have left a line unfinished
     sys.stdout.flush()
@@ -73,6 +82,9 @@ def _say_epoch(metrics: EpochMetrics) -> None:
 def main(arguments: list[str]) -> int:
     """Exit code 0, or that of the error, which is said in one line."""
     apply_engine_defaults()
+    ours = logging.getLogger("mirnet")
+    ours.setLevel(logging.INFO)
+    ours.addHandler(_Saying())
     try:
         _say(f"{WORKERS_MARK}{drive(arguments[0], load_settings())}")
     except MirnetError as error:

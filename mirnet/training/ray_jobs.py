@@ -23,13 +23,14 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import mirnet
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, TrainingError, UsageError
-from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
 from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.parcel import send_job
 from mirnet.training.ray_driver import (
     EPOCH_MARK,
     ERROR_MARK,
+    LOG_MARK,
     PICTURE_MARK,
     RESULT,
     USAGE_MARK,
@@ -40,6 +41,8 @@ from mirnet.training.store import open_filesystem, read_text, storage_errors, ur
 logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
+# how long a head that does not answer is asked again
+PATIENCE_S = 120.0
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 
 
@@ -69,13 +72,14 @@ def run_job(
     on_progress: Callable[[EpochMetrics], None] | None,
     on_extra: Callable[[Extra], None] | None,
 ) -> JobOutcome:
-    """Submit the training or follow the one under way; ends the job when interrupted.
+    """Submit the training or follow the one under way; ends the job when interrupted or cancelled.
 
     Both functions are called here, which may reach a tracking server that the cluster may not.
 
     Raises:
         UsageError: no checkpoint store that the cluster can see is set.
-        ServiceError: nobody answers at the address; names it.
+        ServiceError: nobody answers at the address, or the job died without a word; the same run
+            name goes on from its last checkpoint.
         TrainingError: the job failed, with its own words.
     """
     address = settings.ray_address or ""
@@ -88,31 +92,47 @@ def run_job(
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
     follower = _Follower([on_epoch, on_progress], on_extra, filesystem)
-    submission_id = _under_way(client, run_name)
+    with _answers(address):
+        submission_id = _under_way(client, run_name)
     if submission_id is None:
         send_job(job, filesystem, f"{path}/job", packs=f"{root}/packs")
-        submission_id = _submit(client, settings, run_name)
+        with _answers(address):
+            submission_id = _submit(client, settings, run_name)
     logger.info("following job %s on %s", submission_id, address)
     try:
-        log = _follow(client, submission_id, follower)
-    except (KeyboardInterrupt, SystemExit):
+        status, log = _follow(client, submission_id, follower, address)
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, exit, or Prefect's signal of a cancelled flow run
         client.stop_job(submission_id)
         raise
-    status = client.get_job_status(submission_id)
     if status != JobStatus.SUCCEEDED:
-        raise TrainingError(f"job {submission_id} on {address}: {_reason(log, status)}")
+        said = _marked(log, ERROR_MARK)
+        reason = said[-1] if said else f"ended as {status.value}: {_last_words(log)}"
+        kind = TrainingError if said or status == JobStatus.STOPPED else ServiceError
+        raise kind(f"job {submission_id} on {address}: {reason}")
     workers = _marked(log, WORKERS_MARK)
     return JobOutcome(int(workers[-1]), uri_of(filesystem, path), filesystem, path)
 
 
-def _connect(address: str) -> JobSubmissionClient:
+_NO_ANSWER = (ConnectionError, RuntimeError, RayError, requests.RequestException)
+
+
+@contextmanager
+def _answers(address: str) -> Iterator[None]:
+    """What Ray's client raises, as ServiceError that names the address."""
     try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, RayError, requests.RequestException) as error:
-        reason = str(error).splitlines()[0]
+        yield
+    except _NO_ANSWER as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
         raise ServiceError(
             f"Ray at {address} does not answer: {reason}. Is MIRNET_RAY_ADDRESS right?"
         ) from error
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    with _answers(address):
+        return JobSubmissionClient(address)
 
 
 def _jobs_of(client: JobSubmissionClient, run_name: str) -> list[JobDetails]:
@@ -138,12 +158,18 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> s
     if settings.s3_endpoint_url:
         places["MIRNET_S3_ENDPOINT_URL"] = settings.s3_endpoint_url
     package = str(Path(mirnet.__file__).parent)
-    submitted: str = client.submit_job(
-        entrypoint=f"python -m mirnet.training.ray_driver {run_name}",
-        submission_id=f"mirnet-{run_name}" + (f"-{attempt}" if attempt > 1 else ""),
-        runtime_env={"env_vars": places, "py_modules": [package]},
-        metadata={"mirnet_run": run_name},
-    )
+    try:
+        submitted: str = client.submit_job(
+            entrypoint=f"python -m mirnet.training.ray_driver {run_name}",
+            submission_id=f"mirnet-{run_name}" + (f"-{attempt}" if attempt > 1 else ""),
+            runtime_env={"env_vars": places, "py_modules": [package]},
+            metadata={"mirnet_run": run_name},
+        )
+    except RuntimeError:
+        others = _under_way(client, run_name)  # of a client that was a moment earlier
+        if others is None:
+            raise
+        return others
     return submitted
 
 
@@ -162,6 +188,9 @@ class _Follower:
             for listener in self.epoch_listeners:
                 if listener is not None:
                     listener(EpochMetrics.model_validate_json(line))
+        for line in self._fresh(log, LOG_MARK):
+            said = LogLine.model_validate_json(line)
+            logger.log(said.level, "%s", said.message)
         if self.on_extra is None:
             return
         for line in self._fresh(log, USAGE_MARK):
@@ -178,14 +207,26 @@ class _Follower:
         return lines[start:]
 
 
-def _follow(client: JobSubmissionClient, submission_id: str, follower: _Follower) -> str:
-    """Hand on the job's news until it ends; returns the whole log."""
+def _follow(
+    client: JobSubmissionClient, submission_id: str, follower: _Follower, address: str
+) -> tuple[JobStatus, str]:
+    """Hand on the job's news until it ends; how it ended, and the whole log."""
+    answered = time.monotonic()
     while True:
-        ended = client.get_job_status(submission_id) not in _ALIVE
-        log: str = client.get_job_logs(submission_id)
+        try:
+            with _answers(address):
+                status = client.get_job_status(submission_id)
+                log: str = client.get_job_logs(submission_id)
+        except ServiceError as error:
+            if time.monotonic() - answered > PATIENCE_S:
+                raise
+            logger.warning("%s Asking again.", error)
+            time.sleep(POLL_S)
+            continue
+        answered = time.monotonic()
         follower.hear(log)
-        if ended:
-            return log
+        if status not in _ALIVE:
+            return status, log
         time.sleep(POLL_S)
 
 
@@ -195,7 +236,5 @@ def _marked(log: str, mark: str) -> list[str]:
     return [ln[len(mark) :].strip() for ln in lines if ln.startswith(mark) and ln.endswith("\n")]
 
 
-def _reason(log: str, status: JobStatus) -> str:
-    errors = _marked(log, ERROR_MARK)
-    last = [line for line in log.splitlines() if line.strip()][-1:]
-    return errors[-1] if errors else f"ended as {status.value}: {' '.join(last)}"
+def _last_words(log: str) -> str:
+    return " ".join([line for line in log.splitlines() if line.strip()][-1:])

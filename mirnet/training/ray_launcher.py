@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,8 +26,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mirnet.config import Settings
-from mirnet.errors import MirnetError, TrainingError
-from mirnet.results import EpochMetrics
+from mirnet.errors import MirnetError, ServiceError, TrainingError
+from mirnet.params import TrainParams
+from mirnet.results import EpochMetrics, LogLine
 from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
@@ -34,6 +37,8 @@ from mirnet.training.pairs import PackedPairs, Pixels
 from mirnet.training.ray_nodes import check_shared, on_this_node
 from mirnet.training.ray_session import ray_session
 from mirnet.training.store import open_filesystem, uri_of
+
+logger = logging.getLogger(__name__)
 
 _EMPTY = np.empty(0, np.uint8)
 # Ray Train calls the loop in a thread of its own: OpenMP then counts one thread more than there
@@ -79,6 +84,10 @@ def launch_training(
     num_cpus = max(os.cpu_count() or 1, most)
     with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
         check_shared(filesystem, path)
+        num_gpus = int(ray.cluster_resources().get("GPU", 0))
+        if 0 < num_gpus < least:
+            least = most = workers_for(num_gpus, job.params.train)
+            logger.warning("%d GPUs: training on %d workers, not on CPUs", num_gpus, most)
         shared = _SharedJob(
             replace(job, train=_without_pixels(job.train), val=_without_pixels(job.val)),
             *(_share(pairs, settings, filesystem, path) for pairs in (job.train, job.val)),
@@ -86,10 +95,10 @@ def launch_training(
         news = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"job": shared, "news": news if on_extra else None},
+            train_loop_config={"job": shared, "news": news, "extras": on_extra is not None},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
-                use_gpu=ray.cluster_resources().get("GPU", 0) >= least,
+                use_gpu=num_gpus >= least,
             ),
             run_config=ray.train.RunConfig(
                 name=run_name,
@@ -116,6 +125,12 @@ def launch_training(
     return Outcome(answer.get("num_workers", most), uri, result.checkpoint)
 
 
+def workers_for(num_gpus: int, recipe: TrainParams) -> int:
+    """The most workers, each with a GPU of its own, over which all global batches divide."""
+    sizes = (recipe.batch_size, *(stage.batch_size for stage in recipe.progressive))
+    return max(n for n in range(1, num_gpus + 1) if all(size % n == 0 for size in sizes))
+
+
 def _fit_in_thread(
     trainer: TorchTrainer,
     news: Queue,
@@ -138,7 +153,9 @@ def _fit_in_thread(
     while not outcome.done() or not news.empty():
         with suppress(Empty):
             item = news.get(timeout=0.5)
-            if not isinstance(item, EpochMetrics):
+            if isinstance(item, LogLine):
+                logger.log(item.level, "%s", item.message)
+            elif not isinstance(item, EpochMetrics):
                 assert on_extra is not None
                 on_extra(item)
             elif on_progress is not None:
@@ -201,13 +218,16 @@ def _without_pixels(pairs: PackedPairs) -> PackedPairs:
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
     """What each worker runs. Errors that a restart cannot heal are returned, not raised."""
-    context = RayContext(config["news"])
+    context = RayContext(config["news"], extras=config["extras"])
     context.share_cores()
     try:
-        fit(context, config["job"].open())
+        with context.log_to_driver():
+            fit(context, config["job"].open())
+    except ServiceError:
+        raise  # a full disk, a store: on this worker only, and the others wait for it
     except MirnetError as error:
         if isinstance(error.__cause__, torch.OutOfMemoryError):
-            raise  # on this worker only: the others wait for it
+            raise  # likewise
         return {"error": str(error), "num_workers": context.world_size}
     return {"num_workers": context.world_size}
 
@@ -215,9 +235,10 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 class RayContext:
     """A Ray Train worker as the loop sees it."""
 
-    def __init__(self, news: Queue | None) -> None:
+    def __init__(self, news: Queue, *, extras: bool) -> None:
         train_context = ray.train.get_context()
-        self._news = news
+        self._news, self._extras = news, extras
+        self._uploading: Path | None = None
         self.rank: int = train_context.get_world_rank()
         self.world_size: int = train_context.get_world_size()
         self.local_rank: int = train_context.get_local_rank()
@@ -256,7 +277,14 @@ class RayContext:
             yield folder
 
     def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
-        """Publish an epoch; the checkpoint is uploaded while training goes on."""
+        """Publish an epoch; the checkpoint is uploaded while training goes on.
+
+        One at a time: where the store is slower than the steps, they wait for it.
+        """
+        if checkpoint is not None:
+            while self._uploading is not None and self._uploading.exists():
+                time.sleep(0.05)  # Ray removes what it has uploaded, and ends us where it cannot
+            self._uploading = checkpoint
         ray.train.report(
             {"epoch": metrics.model_dump(mode="json") if metrics else None},
             checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None,
@@ -265,8 +293,31 @@ class RayContext:
 
     def tell(self, extras: Sequence[Extra]) -> None:
         """Hand pictures and figures of this worker to the driver; no barrier."""
-        if self._news is not None and extras:
+        if self._extras and extras:
             self._news.put_nowait_batch(list(extras))
+
+    @contextmanager
+    def log_to_driver(self) -> Iterator[None]:
+        """Let people read what the first worker logs where the run was started."""
+        ours, handler = logging.getLogger("mirnet"), _ToDriver(self._news)
+        if self.rank != 0:
+            yield
+            return
+        ours.setLevel(logging.INFO)
+        ours.addHandler(handler)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+
+
+class _ToDriver(logging.Handler):
+    def __init__(self, news: Queue) -> None:
+        super().__init__()
+        self._news = news
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._news.put_nowait(LogLine(level=record.levelno, message=record.getMessage()))
 
 
 class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]

@@ -82,6 +82,7 @@ def test_every_image_is_accounted_for(places: tuple[str, str], settings: Setting
         "planned": 6,
         "skipped": 0,
         "ignored": 1,
+        "quarantined_before": 0,
         "enhanced": 3,
         "quarantined": 3,
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from mirnet.errors import TrainingError, WeightsError
 from mirnet.models import build, load_model, save_model
 from mirnet.params import ModelParams
 from mirnet.training import loop
+from mirnet.training.checkpoints import TrainState
 from mirnet.training.losses import combined
 
 
@@ -32,24 +35,42 @@ def test_accumulation_gives_the_same_run_in_parts(train, small_params, in_proces
 
 
 def test_the_moving_average_is_what_is_scored_and_exported(
-    train, small_params, in_process, tmp_path
+    train, small_params, in_process, tmp_path, monkeypatch
 ):
-    rate, average = "train.lr=0.05", "train.ema_decay=0.9999"
-    raw = train(small_params(rate), in_process, run_name="raw", model_dir=tmp_path / "raw")
-    slow = train(
-        small_params(rate, average), in_process, run_name="slow", model_dir=tmp_path / "slow"
-    )
+    base = ("train.lr=0.01", "train.num_epochs=1", "train.steps_per_epoch=4")
+    raw = train(small_params(*base), in_process, run_name="raw", model_dir=tmp_path / "raw")
+    steps, update = [], TrainState.update
+
+    def watched(state):
+        update(state)
+        steps.append(torch.cat([p.detach().flatten() for p in state.model.parameters()]).clone())
+
+    monkeypatch.setattr(TrainState, "update", watched)
+    average = small_params(*base, "train.ema_decay=0.7")
+    slow = train(average, in_process, run_name="slow", model_dir=tmp_path / "slow")
     assert _last(slow).train_loss == _last(raw).train_loss  # training itself is untouched
-    assert _last(slow).val_psnr != _last(raw).val_psnr
-    assert not torch.equal(_weights(slow.model_dir), _weights(raw.model_dir))
+    expected = steps[0]
+    for weights in steps[1:]:
+        expected = 0.7 * expected + 0.3 * weights
+    torch.testing.assert_close(_weights(slow.model_dir), expected)
+    assert not torch.allclose(_weights(raw.model_dir), expected, rtol=1e-3)
 
 
-def test_a_clipped_gradient_cannot_move_the_weights_far(train, small_params, in_process):
-    # Adam is blind to the scale of gradients, so the norm itself is looked at
-    free = train(small_params("train.grad_clip=null"), in_process, run_name="free")
-    tight = train(small_params("train.grad_clip=0.001"), in_process, run_name="tight")
-    assert free.history[0].grad_norm > 0.001  # what is reported is the norm before clipping
-    assert _last(tight).train_loss != _last(free).train_loss
+def test_the_optimiser_is_given_clipped_gradients(train, small_params, in_process, monkeypatch):
+    given: dict[str, list[float]] = {"free": [], "tight": []}
+    update = TrainState.update
+
+    def watched(state):
+        grads = [p.grad for p in state.model.parameters() if p.grad is not None]
+        given[name].append(float(torch.nn.utils.get_total_norm(grads)))
+        update(state)
+
+    monkeypatch.setattr(TrainState, "update", watched)
+    for name, limit in (("free", "null"), ("tight", "0.001")):
+        result = train(small_params(f"train.grad_clip={limit}"), in_process, run_name=name)
+        assert result.history[0].grad_norm > 0.001  # what is reported is the norm before clipping
+    assert min(given["free"]) > 0.001
+    assert given["tight"] == pytest.approx([0.001] * 6, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +115,17 @@ def test_warm_start_from_another_architecture_is_refused(train, small_params, in
 def test_distillation_pulls_towards_the_teacher(train, small_params, in_process, tmp_path):
     torch.manual_seed(0)
     teacher = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "teacher")
-    plain = train(small_params(), in_process, run_name="plain")
-    taught = train(small_params(), in_process, run_name="taught", distill_from=teacher)
-    heavy = small_params("train.distill_weight=100")
-    driven = train(heavy, in_process, run_name="driven", distill_from=teacher)
-    assert _last(plain).train_loss < _last(taught).train_loss < _last(driven).train_loss
+    picture = torch.rand(1, 3, 40, 48) / 4
+    wanted = load_model(teacher)(picture).detach()
+
+    def distance(name: str, *overrides: str, **changes: Path) -> float:
+        params = small_params("train.num_epochs=1", "train.steps_per_epoch=12", *overrides)
+        result = train(params, in_process, run_name=name, model_dir=tmp_path / name, **changes)
+        return float((load_model(Path(result.model_dir))(picture) - wanted).detach().abs().mean())
+
+    plain = distance("plain")
+    driven = distance("driven", "train.distill_weight=100", distill_from=teacher)
+    assert driven < plain / 2
 
 
 def test_training_stops_early_when_nothing_gets_better(train, small_params, in_process):
@@ -113,6 +140,65 @@ def test_validation_every_other_epoch_and_at_the_end(train, small_params, in_pro
     params = small_params("train.num_epochs=3", "train.validate_every=2")
     scored = [m.val_psnr is not None for m in train(params, in_process).history]
     assert scored == [False, True, True]
+
+
+def test_bf16_learns_as_float32_does(train, small_params, in_process):
+    recipe = ("train.num_epochs=1", "train.steps_per_epoch=10")
+    whole = train(small_params(*recipe), in_process, run_name="whole")
+    half = train(small_params(*recipe, "train.precision=bf16"), in_process, run_name="half")
+    assert _last(half).train_loss == pytest.approx(_last(whole).train_loss, rel=0.02)
+    assert _last(half).train_loss != _last(whole).train_loss
+
+
+def test_an_infinite_loss_stops_before_the_optimiser_though_its_gradient_is_finite(
+    train, small_params, in_process, monkeypatch
+):
+    def infinite(output, target, recipe):
+        return combined(output, target, recipe) + float("inf")
+
+    updates = []
+    monkeypatch.setattr(loop, "combined", infinite)
+    monkeypatch.setattr(TrainState, "update", updates.append)
+    with pytest.raises(TrainingError, match=r"step 0: loss or gradient is not finite.*our485/\d"):
+        train(small_params(), in_process)
+    assert not updates
+
+
+def test_checkpoints_come_as_often_as_asked_and_at_the_end(
+    train, small_params, in_process, monkeypatch
+):
+    saved, save = [], TrainState.save
+
+    def watched(state, folder):
+        saved.append(state.progress.step)
+        save(state, folder)
+
+    monkeypatch.setattr(TrainState, "save", watched)
+    result = train(small_params("train.num_epochs=3", "train.checkpoint_every=4"), in_process)
+    assert saved == [4, 8, 9]
+    assert [m.step for m in result.history] == [3, 6, 9]
+
+
+def test_other_pairs_are_another_run(train, small_params, in_process, train_ids, val_ids):
+    train(small_params(), in_process)
+    swapped = {"train_ids": (*train_ids[:-1], val_ids[0]), "val_ids": (train_ids[-1], *val_ids[1:])}
+    with pytest.raises(TrainingError, match="this run was started with pairs"):
+        train(small_params(), in_process, **swapped)
+
+
+def test_scratch_of_dead_processes_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    names = ("mirnet-checkpoint-999999999-a", f"mirnet-checkpoint-{os.getpid()}-b", "other-999-c")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").touch()
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / "mirnet-checkpoint-999999999-new").mkdir()
+    loop.sweep_scratch()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *names[1:],
+        "mirnet-checkpoint-999999999-new",
+    }
 
 
 def test_a_rollback_goes_on_with_half_the_rate(train, small_params, in_process, monkeypatch):
@@ -173,10 +259,12 @@ def test_a_run_killed_within_an_epoch_loses_only_the_steps_since_its_checkpoint(
 ):
     params = small_params("train.steps_per_epoch=6", "train.checkpoint_every=2")
     whole = train(params, in_process, run_name="whole")
-    calls = []
+    calls, seconds_before = [], 2 * whole.history[0].seconds + 0.5
 
     def dies_at_step_5(output, target, recipe):
         calls.append(1)
+        if len(calls) == 3:
+            time.sleep(seconds_before)
         if len(calls) == 6:
             raise OSError("power cut")
         return combined(output, target, recipe)
@@ -194,6 +282,8 @@ def test_a_run_killed_within_an_epoch_loses_only_the_steps_since_its_checkpoint(
     monkeypatch.setattr(loop, "combined", counting)
     resumed = train(params, in_process, run_name="cut")
     assert len(calls) == 12 - 4  # went on at step 4, the last checkpoint
+    # both parts of the epoch count, by time as by steps
+    assert resumed.history[0].seconds > seconds_before
     for one, other in zip(whole.history, resumed.history, strict=True):
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-12)
         assert other.val_psnr == one.val_psnr

@@ -1,0 +1,97 @@
+"""What a Ray worker does with errors, uploads and words; without a Ray."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from threading import Timer
+from types import SimpleNamespace
+
+import pytest
+import ray.train
+
+from mirnet.errors import StorageError, TrainingError
+from mirnet.params import load_params
+from mirnet.results import LogLine
+from mirnet.training import ray_launcher
+from mirnet.training.ray_launcher import RayContext, _worker, workers_for
+
+
+class Context:
+    world_size = 2
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def share_cores(self) -> None: ...
+
+    def log_to_driver(self):
+        return nullcontext()
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Run a worker whose training ends with this error."""
+    monkeypatch.setattr(ray_launcher, "RayContext", Context)
+
+    def run(error: Exception) -> dict[str, object]:
+        def fit(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(ray_launcher, "fit", fit)
+        return _worker({"news": None, "extras": True, "job": SimpleNamespace(open=lambda: None)})
+
+    return run
+
+
+def test_an_error_of_all_workers_is_returned_and_one_of_this_worker_alone_is_raised(work):
+    """Ray then replaces the others, which would wait for this one without an end."""
+    assert work(TrainingError("not finite")) == {"error": "not finite", "num_workers": 2}
+    with pytest.raises(StorageError, match="disk full"):
+        work(StorageError("disk full"))
+
+
+def context(rank: int = 0, news: object = None) -> RayContext:
+    made = RayContext.__new__(RayContext)
+    made.rank, made._news, made._uploading = rank, news, None
+    return made
+
+
+def test_a_checkpoint_waits_for_the_upload_of_the_one_before(tmp_path, monkeypatch):
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    reported: list[Path] = []
+
+    def report(_metrics: object, *, checkpoint: ray.train.Checkpoint, **_: object) -> None:
+        assert [f.exists() for f in reported] == [False] * len(reported)
+        reported.append(Path(checkpoint.path))
+
+    monkeypatch.setattr(ray.train, "report", report)
+    worker = context()
+    worker.report(None, folders[0])
+    Timer(0.3, shutil.rmtree, [folders[0]]).start()  # as Ray does after the upload
+    worker.report(None, folders[1])
+    assert reported == folders
+
+
+@pytest.mark.parametrize(("rank", "heard"), [(0, ["going on at step 7"]), (1, [])])
+def test_the_first_worker_says_what_it_logs(rank, heard):
+    lines: list[LogLine] = []
+    worker = context(rank, SimpleNamespace(put_nowait=lines.append))
+    level = logging.getLogger("mirnet").level
+    try:
+        with worker.log_to_driver():
+            logging.getLogger("mirnet.training.loop").info("going on at step %d", 7)
+    finally:
+        logging.getLogger("mirnet").setLevel(level)
+    assert [line.message for line in lines] == heard
+
+
+def test_fewer_gpus_than_workers_make_as_many_workers_as_divide_the_batch():
+    recipe = load_params("cpu", overrides=("train.batch_size=8", "train.progressive=[]")).train
+    assert [workers_for(gpus, recipe) for gpus in (1, 2, 3, 7)] == [1, 2, 2, 4]
+    smaller = [{"start": 0.5, "patch_size": 32, "batch_size": 6}]
+    stages = load_params("cpu", overrides=("train.batch_size=8", f"train.progressive={smaller}"))
+    assert workers_for(7, stages.train) == 2
