@@ -57,6 +57,9 @@ class Enhancer:
     through in tiles that share global statistics, taken from a smaller copy of it or from
     crops spread over it.
 
+    On CPU with glibc, memory that is freed stays with the process between the maps of a pass
+    (:func:`~mirnet.inference.memory.keep_freed_memory`), which concerns the whole process.
+
     Args:
         model: a network of :mod:`mirnet.models`; copied, so that it stays as it is.
         precision: arithmetic; ``auto`` is bf16 where the hardware has units for it.
@@ -257,7 +260,7 @@ class Enhancer:
 
     def _give_back(self, low: Tensor) -> None:
         """Reuse within a pass, not between large ones: sizes that differ leave gaps that add up."""
-        if self.network.device.type == "cpu" and low.shape[2] * low.shape[3] >= GIVE_BACK_PIXELS:
+        if self.network.device.type == "cpu" and low[:, 0].numel() >= GIVE_BACK_PIXELS:
             give_back_freed_memory()
 
     def _unpadded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 
 import psutil
 import torch
@@ -40,7 +41,9 @@ def keep_freed_memory() -> None:
     """Let the C library hand freed feature maps out again, for the rest of this process.
 
     By default glibc maps each block above 32 MiB anew, and the system fills its pages with zeros:
-    a third of the time of large images (docs/inference.md). Other C libraries are left as they are.
+    a third of the time of large images (docs/inference.md). It concerns all that this process
+    allocates in its main thread; other threads have heaps of at most 64 MiB, and gain nothing.
+    Other C libraries are left as they are.
     """
     libc = _glibc()
     if libc is not None:
@@ -57,5 +60,7 @@ def give_back_freed_memory() -> None:
 
 @functools.cache
 def _glibc() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
     libc = ctypes.CDLL(None)
     return libc if hasattr(libc, "gnu_get_libc_version") else None

@@ -59,24 +59,31 @@ def tile_shape(height: int, width: int, *, max_pixels: int, halo: int) -> tuple[
     Args:
         max_pixels: of a tile; enough for one of 4x4 pixels and its halo.
     """
-    candidates = [
-        (rows * columns * tile_height * tile_width, tile_height, tile_width)
-        for rows, tile_height in _sides(height, halo)
-        for columns, tile_width in _sides(width, halo)
-        if tile_height * tile_width <= max_pixels
-    ]
-    _, tile_height, tile_width = min(candidates)
+    _, tile_height, tile_width = min(_coverings(height, width, max_pixels, halo))
     return tile_height, tile_width
 
 
-def _sides(size: int, halo: int) -> Iterator[tuple[int, int]]:
-    """Numbers of tiles along an axis, and the least side of each."""
-    for count in itertools.count(1):
-        side = -(-(size + 2 * halo * (count - 1)) // count)
-        side = -(-side // GRID) * GRID
-        yield count, side
-        if side <= 2 * halo + GRID:  # from here on more tiles are not smaller
+def _coverings(
+    height: int, width: int, max_pixels: int, halo: int
+) -> Iterator[tuple[int, int, int]]:
+    """Pixels read in all, and the tile, for each number of rows with the fewest columns."""
+    for rows in itertools.count(1):
+        tile_height = _side(height, rows, halo)
+        widest = max_pixels // tile_height // GRID * GRID
+        fewest = max(-(-(width - 2 * halo) // max(widest - 2 * halo, GRID)), 1)
+        # more columns read more, but for the rounding of their width
+        for columns in range(fewest, fewest + 3):
+            tile_width = _side(width, columns, halo)
+            if tile_width <= widest:
+                yield rows * columns * tile_height * tile_width, tile_height, tile_width
+        if tile_height <= 2 * halo + GRID:  # from here on more rows are not lower
             return
+
+
+def _side(size: int, count: int, halo: int) -> int:
+    """The least side of so many tiles along an axis."""
+    side = -(-(size + 2 * halo * (count - 1)) // count)
+    return -(-side // GRID) * GRID
 
 
 def tiles(height: int, width: int, *, max_pixels: int, halo: int) -> Iterator[tuple[Span, Span]]:

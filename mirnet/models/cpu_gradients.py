@@ -2,8 +2,9 @@
 
 torch differentiates PReLU and depthwise convolutions in bf16 element by element, and adds the
 gradients of averages and maxima, which it spreads over maps in another memory layout, one number
-at a time. Values and gradients are those of torch; compiled code and GPUs keep torch's own.
-``benchmarks/training.py`` measures what it gives.
+at a time. Values and gradients are those of torch to the rounding of the type; compiled and traced
+code and GPUs keep torch's own. Second derivatives are refused, and ``torch.func`` does not see
+through these. ``benchmarks/training.py`` measures what they give.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch.autograd.function import once_differentiable
 
 
 def _wanted(x: Tensor) -> bool:
-    return x.requires_grad and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.requires_grad and x.device.type == "cpu" and not traced
 
 
 class PReLU(nn.PReLU):
@@ -148,7 +150,11 @@ class _MaxAndMean(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        x, largest = ctx.saved_tensors
+        with torch.autocast("cpu", enabled=False):
+            return _MaxAndMean._backward(*ctx.saved_tensors, gradient)
+
+    @staticmethod
+    def _backward(x: Tensor, largest: Tensor, gradient: Tensor) -> Tensor:
         count, channels, height, width = x.shape
         ones = x.new_ones(1, channels)
 

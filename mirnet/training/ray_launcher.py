@@ -41,9 +41,6 @@ from mirnet.training.store import open_filesystem, uri_of
 logger = logging.getLogger(__name__)
 
 _EMPTY = np.empty(0, np.uint8)
-# Ray Train calls the loop in a thread of its own: OpenMP then counts one thread more than there
-# are cores and stops waiting actively between operations, a third of a step, unless told to
-WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "300000"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,6 @@ def launch_training(
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_restarts),
                 callbacks=[EpochCallback(news, on_epoch)],
-                worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
             ),
         )
         try:

@@ -120,7 +120,7 @@ def test_metadata_is_ascii_small_and_reversible(
     origin = from_metadata(metadata)
     assert origin is not None
     assert origin.row == row
-    assert origin.is_of(key)
+    assert origin.is_of(key, "any")  # it does not say from where
 
 
 def test_long_keys_are_carried_by_hash_and_strangers_have_no_record() -> None:
@@ -130,7 +130,7 @@ def test_long_keys_are_carried_by_hash_and_strangers_have_no_record() -> None:
     assert sum(len(name) + len(value) for name, value in metadata.items()) < 2048
     origin = from_metadata(metadata)
     assert origin is not None
-    assert origin.is_of(key)
-    assert not origin.is_of(key + "x")
+    assert origin.is_of(key, "any")  # it does not say from where
+    assert not origin.is_of(key + "x", "any")
     assert from_metadata({}) is None
     assert from_metadata({"mirnet-input-key": "a"}) is None

@@ -152,18 +152,18 @@ def test_a_file_that_we_may_not_read_is_one_file(
     assert rows(str(tmp_path / "out"))["0.png"] == ("failed", "refused")
 
 
-def test_deep_folders_are_listed(tmp_path: Path) -> None:
-    # made piece by piece: a path of that length is refused
-    here = Path.cwd()
-    os.chdir(tmp_path)
-    try:
-        for _ in range(1100):
-            Path("d").mkdir()
-            os.chdir("d")
-    finally:
-        os.chdir(here)
+def test_deep_folders_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1100):  # piece by piece: a path of that length is refused
+        Path("d").mkdir()
+        os.chdir("d")
     (tmp_path / "e.png").write_bytes(b"x")
-    assert [info.key for info in LocalStore(tmp_path).list()] == ["e.png"]
+    try:
+        assert [info.key for info in LocalStore(tmp_path).list()] == ["e.png"]
+    finally:
+        for _ in range(1100):  # Python's own removal gives up
+            os.chdir("..")
+            Path("d").rmdir()
 
 
 @pytest.mark.parametrize(

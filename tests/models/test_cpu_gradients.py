@@ -76,15 +76,54 @@ def test_equal_maxima_share_their_gradient() -> None:
     assert x.grad.flatten().tolist() == [0, 0.5, 0.5, 0]
 
 
-def test_gradient_of_a_slope() -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_gradient_of_a_slope(dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
     unit = PReLU()
     x = torch.randn(2, 3, 5, 5)
     wanted = torch.tensor([0.25], requires_grad=True)
     F.prelu(x, wanted).square().sum().backward()
-    unit(x.requires_grad_()).square().sum().backward()
+    unit(x.to(dtype).requires_grad_()).square().sum().backward()
     assert unit.weight.grad is not None and wanted.grad is not None
-    assert unit.weight.grad.item() == pytest.approx(wanted.grad.item(), rel=1e-5)
+    assert unit.weight.grad.item() == pytest.approx(wanted.grad.item(), rel=tolerance)
+
+
+def test_a_backward_pass_inside_autocast_is_exact() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 4, 6)
+    exact = gradient(max_and_mean, x)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(gradient(max_and_mean, x)[1], exact)
+
+
+def test_traced_code_keeps_the_passes_of_torch() -> None:
+    unit, x = PReLU(), torch.randn(1, 2, 4, 4, requires_grad=True)
+    traced = torch.jit.trace(unit, x)
+    torch.testing.assert_close(traced(x), unit(x))
+
+
+def test_a_network_in_bf16_has_the_gradients_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is trained on a CPU: to within the rounding that torch's own gradients have."""
+    torch.manual_seed(0)
+    network = build(ModelParams(name="mirnet", n_feat=16, num_rrg=1, num_msrb=1))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image, wanted = torch.rand(2, 3, 32, 48), torch.rand(2, 3, 32, 48)
+
+    def gradients(*, half: bool, wanted_passes: bool) -> Tensor:
+        ours(monkeypatch, wanted=wanted_passes)
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            output = network(image)
+        (output.float() - wanted).square().mean().backward()
+        return torch.cat([p.grad.flatten() for p in network.parameters()])
+
+    exact = gradients(half=False, wanted_passes=False)
+
+    def error(value: Tensor) -> float:
+        return float((value - exact).norm() / exact.norm())
+
+    of_torch = error(gradients(half=True, wanted_passes=False))
+    assert 0 < error(gradients(half=True, wanted_passes=True)) < 1.5 * of_torch
 
 
 def test_second_derivatives_are_refused_rather_than_wrong() -> None:
