@@ -93,6 +93,7 @@ RUN_COLUMNS = {
     "data_digest": "DVC's digest of the data that it was trained on",
     "git_commit": "of the code that trained it",
     "weights_digest": "SHA-256 of the weights",
+    "source_digest": "of the place that the input lies in, to tell two sources apart",
     "reason": "why it was quarantined or failed",
     "seconds": "work on this input",
     "luminance_before": "mean luma of the input, 0 to 1 (Rec. 709, as coded)",

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageCms, UnidentifiedImageError
 
+from mirnet import png, tiff
 from mirnet.errors import ImageError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 200_000_000
 _MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 _ORIENTATION = 0x0112
+# a segment of 65,535 bytes with its length
+_MAX_JPEG_EXIF = 65_533
 # what Pillow's decoders raise on damaged files
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError),
@@ -102,6 +105,8 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
         picture = _open(data, name=name)
         _check(picture, name=name, max_pixels=max_pixels)
         try:
+            if picture.format == "PNG":
+                png.check_whole(data)
             return _upright(_to_image(picture, data, name=name), picture)
         except ImageError:
             raise
@@ -122,7 +127,8 @@ def read_size(data: bytes, *, name: str) -> tuple[int, int]:
         warnings.simplefilter("ignore")
         picture = _open(data, name=name)
         try:
-            turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            # Pillow's size of a TIFF is that of the upright picture
+            turned = picture.format != "TIFF" and picture.getexif().get(_ORIENTATION, 1) > 4
         except _DAMAGE as error:
             raise ImageError(f"{name}: damaged: {error}", reason="truncated") from error
     width, height = picture.size
@@ -139,7 +145,8 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         quality: of JPEG and WebP, 1 to 100; JPEG without chroma subsampling.
 
     Raises:
-        UsageError: an unknown format, or transparency in a JPEG or BMP.
+        UsageError: an unknown format, transparency in a JPEG or BMP, or more pixels a side than
+            the format can count.
     """
     format = (format or image.format).upper()
     if format not in FORMATS:
@@ -148,9 +155,11 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         raise UsageError(f"{format} holds no transparency: write PNG, WebP or TIFF")
     if image.pixels.dtype == np.uint16:
         if format == "PNG":
-            return _png16(image)
+            return png.write_16_bit(_channels(image), icc=image.icc, exif=image.exif)  # type: ignore[arg-type]
         if format == "TIFF":
-            return _tiff16(image)
+            if image.alpha is not None:  # Pillow reads no 16-bit TIFF of grey with transparency
+                image = replace(image, grey=False)
+            return tiff.write_16_bit(_channels(image), alpha=image.alpha is not None, icc=image.icc)  # type: ignore[arg-type]
         image = _to_8_bit(image)
     picture = PIL.Image.fromarray(_channels(image))
     options: dict[str, object] = {}
@@ -163,9 +172,16 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
     if image.icc and format != "BMP":
         options["icc_profile"] = image.icc
     if image.exif and format in ("PNG", "JPEG", "WEBP"):
-        options["exif"] = image.exif
+        if format == "JPEG" and len(image.exif) > _MAX_JPEG_EXIF:
+            logger.warning("EXIF of %d bytes does not fit into a JPEG, dropped", len(image.exif))
+        else:
+            options["exif"] = image.exif
     buffer = io.BytesIO()
-    picture.save(buffer, format=format, **options)
+    try:
+        picture.save(buffer, format=format, **options)
+    except (OSError, ValueError, struct.error) as error:
+        height, width = image.pixels.shape[:2]
+        raise UsageError(f"{format} cannot hold {width}x{height}: {error}") from error
     return buffer.getvalue()
 
 
@@ -180,6 +196,10 @@ def _open(data: bytes, *, name: str) -> PIL.Image.Image:
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"{name}: too many pixels to open", reason="too-large") from error
     except UnidentifiedImageError as error:
+        if tiff.is_whole(data):
+            raise ImageError(
+                f"{name}: TIFF of a kind that is not supported", reason="unsupported"
+            ) from error
         if data.startswith(_MAGIC):
             raise ImageError(
                 f"{name}: damaged, cut short or of an unsupported kind", reason="truncated"
@@ -207,7 +227,7 @@ def _check(picture: PIL.Image.Image, *, name: str, max_pixels: int) -> None:
 
 def _to_image(picture: PIL.Image.Image, data: bytes, *, name: str) -> Image:
     """Pixels as stored, with metadata; orientation still to be applied."""
-    wide = _decode_16_bit(picture, data)
+    wide = _decode_16_bit(picture, data, name=name)
     if wide is not None:
         return wide
     if picture.mode in ("I", "F", "LAB", "HSV", "YCbCr"):
@@ -239,7 +259,7 @@ def _cmyk_to_srgb(picture: PIL.Image.Image, icc: bytes | None) -> PIL.Image.Imag
     return converted
 
 
-def _decode_16_bit(picture: PIL.Image.Image, data: bytes) -> Image | None:
+def _decode_16_bit(picture: PIL.Image.Image, data: bytes, *, name: str) -> Image | None:
     """Pixels of a 16-bit file, else ``None``.
 
     Pillow gives 8 bits of each 16-bit RGB sample: the high byte, or the low one when the byte
@@ -249,6 +269,8 @@ def _decode_16_bit(picture: PIL.Image.Image, data: bytes) -> Image | None:
     key = picture.info.get("transparency")
     if picture.mode.startswith("I;16"):
         grey = np.asarray(picture).astype(np.uint16)
+        if tiff.is_min_is_white(picture):
+            grey = 65535 - grey
         alpha = _keyed(grey, key) if isinstance(key, int) else None
         return Image(_three(grey), format=format, alpha=alpha, grey=True, icc=icc)
     raw_mode = _raw_mode(picture)
@@ -256,7 +278,14 @@ def _decode_16_bit(picture: PIL.Image.Image, data: bytes) -> Image | None:
         both = np.ascontiguousarray(_reopened(data, "RGBA")).view(">u2").astype(np.uint16)
         return Image(_three(both[..., 0]), format=format, alpha=both[..., 1], grey=True, icc=icc)
     layout, _, order = raw_mode.partition(";16")
+    if tiff.is_planar(picture):
+        layout = ""  # Pillow takes its planes apart wrongly
     if layout not in ("RGB", "RGBA", "RGBX") or order not in ("B", "L", "N"):
+        if tiff.bits(picture) > 8 and picture.mode != "I":
+            raise ImageError(
+                f"{name}: 16-bit TIFF of kind {raw_mode or picture.mode}, which is not supported",
+                reason="unsupported",
+            )
         return None
     if order == "N":
         order = "B" if sys.byteorder == "big" else "L"
@@ -299,11 +328,14 @@ def _three(grey: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
 
 
 def _upright(image: Image, picture: PIL.Image.Image) -> Image:
+    if picture.format == "TIFF":
+        return image  # Pillow has turned it
     exif = picture.getexif()
     turned = exif.get(_ORIENTATION, 1)
     kept = None
-    if exif and picture.format != "TIFF":
-        exif[_ORIENTATION] = 1
+    if exif:
+        if _ORIENTATION in exif:
+            exif[_ORIENTATION] = 1
         try:
             kept = exif.tobytes()
         except _DAMAGE as error:
@@ -341,45 +373,3 @@ def _to_8_bit(image: Image) -> Image:
 
     alpha = None if image.alpha is None else narrow(image.alpha)
     return replace(image, pixels=narrow(image.pixels), alpha=alpha)
-
-
-def _png16(image: Image) -> bytes:
-    """A 16-bit PNG (PNG specification, third edition); Pillow writes grey ones only."""
-    samples = _channels(image)
-    height, width = samples.shape[:2]
-    num_channels = samples.size // (height * width)
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[num_channels]
-    rows = samples.reshape(height, -1).astype(">u2").view(np.uint8)
-    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
-    filtered[:, 0] = 1  # filter Sub: difference to the pixel on the left
-    filtered[:, 1:] = rows
-    filtered[:, 1 + 2 * num_channels :] -= rows[:, : -2 * num_channels]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if image.icc:
-        chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(image.icc)))
-    if image.exif:
-        chunks.append((b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
-    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 6)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
-
-
-def _tiff16(image: Image) -> bytes:
-    import tifffile
-
-    if image.alpha is not None:  # Pillow reads no 16-bit TIFF of grey with transparency
-        image = replace(image, grey=False)
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        _channels(image),
-        photometric="minisblack" if image.grey else "rgb",
-        extrasamples=None if image.alpha is None else ["unassalpha"],
-        planarconfig="contig",
-        compression="zlib",
-        iccprofile=image.icc,
-        metadata=None,
-    )
-    return buffer.getvalue()

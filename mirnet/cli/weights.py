@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirnet.errors import UsageError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -35,6 +37,8 @@ def import_(
     from mirnet.models import num_parameters, read_checkpoint, save_model
     from mirnet.models.architecture import architecture_of
 
+    if out.is_file():
+        raise UsageError(f"{out} is a file: --out takes a folder")
     model = read_checkpoint(checkpoint)
     save_model(model, out, extra={"imported_from": checkpoint.name})
     found = architecture_of(model)
@@ -81,8 +85,13 @@ def _lows(folder: Path | None, *, most: int = 16) -> list[npt.NDArray[np.float32
 
     from mirnet.images import read_rgb
 
+    if folder and not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder")
     paths = sorted(p for p in folder.rglob("*") if p.is_file()) if folder else []
     images = [read_rgb(path) for path in paths[:most]]
+    for path, image in zip(paths, images, strict=False):
+        if min(image.shape[:2]) < 8:
+            raise UsageError(f"{path}: too small to calibrate on, 8 pixels a side are needed")
     return [
         np.ascontiguousarray(
             image[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4].transpose(2, 0, 1)[None],

@@ -46,8 +46,10 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of that size and above, whose time is a hundred times what giving memory back takes
 GIVE_BACK_PIXELS = 2**18
-# smaller copies of an image have other statistics
-MAX_DOWNSCALE = 2.3
+# smaller copies of an image have other statistics, and so have few crops: docs/inference.md
+MAX_DOWNSCALE = 3.0
+MIN_CROPS = 24
+SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 
 
 class Enhancer:
@@ -219,7 +221,8 @@ class Enhancer:
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
         """Global statistics within the memory limit: docs/inference.md has the measurement.
 
-        Down to about half the size a downscaled image is the better sample, beyond that crops.
+        Down to a third of the size a downscaled image is the better sample, beyond that crops,
+        as many as it takes, in batches that fit, whose values are averaged.
         """
         height, width = pixels.shape[:2]
         factor = (height * width / self.max_pixels) ** 0.5
@@ -228,15 +231,18 @@ class Enhancer:
             small = F.interpolate(self._padded(pixels)[..., :height, :width], size, mode="area")
             return self._statistics_of(self._fitted(small), WHOLE)
         side_y, side_x = min(CROP, height), min(CROP, width)
-        count = max(self.max_pixels // (side_y * side_x), 1)
-        crops = [
-            pixels[top : top + side_y, left : left + side_x]
-            for top, left in crop_corners(
-                height, width, count=count, crop_height=side_y, crop_width=side_x
-            )
-        ]
-        batch = torch.cat([self._padded(crop) for crop in crops])
-        return self._statistics_of(batch, MosaicStatistics())
+        count = max(MIN_CROPS, int(height * width * SHARE_OF_CROPS / (side_y * side_x)))
+        corners = crop_corners(height, width, count=count, crop_height=side_y, crop_width=side_x)
+        num_batches = -(-len(corners) // max(self.max_pixels // (side_y * side_x), 1))
+        total: list[Tensor] = []
+        for part in range(num_batches):
+            spread = corners[part::num_batches]  # each batch over the whole image
+            crops = [pixels[top : top + side_y, left : left + side_x] for top, left in spread]
+            batch = torch.cat([self._padded(crop) for crop in crops])
+            values = self._statistics_of(batch, MosaicStatistics())
+            weighted = [value.float() * (len(crops) / len(corners)) for value in values]
+            total = [a + b for a, b in zip(total, weighted, strict=True)] if total else weighted
+        return [value.to(self.network.dtype) for value in total]
 
     def _statistics_of(self, batch: Tensor, source: Statistics) -> list[Tensor]:
         values = self.network.statistics(batch, source)
@@ -295,7 +301,7 @@ class Enhancer:
 def _finish(image: Image, pixels: Pixels) -> Image:
     """The image with other pixels."""
     if image.grey:
-        # ITU-R BT.601, as in Pillow's conversion to L
-        luma = pixels @ np.array([0.299, 0.587, 0.114])
-        pixels = np.repeat(luma.round().astype(pixels.dtype)[..., None], 3, axis=2)
+        # ITU-R BT.601, as in Pillow's conversion to L; by parts, for the memory
+        for rows in np.array_split(pixels, max(pixels.size // 2**22, 1)):
+            rows[:] = (rows @ np.array([0.299, 0.587, 0.114])).round()[..., None]
     return replace(image, pixels=pixels)

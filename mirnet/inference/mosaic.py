@@ -1,8 +1,8 @@
 """Global statistics of a large image from crops spread over it.
 
 The crops run through the network as one batch in which every global average is taken over all
-of them: an unbiased sample of what the whole image would give, in one pass, with bounded memory.
-Chosen by measurement over a downscaled pass and over local statistics, see docs/inference.md.
+of them: an unbiased sample of what the whole image would give, with bounded memory. Where not all
+fit, averages of several batches are averaged. Chosen by measurement, see docs/inference.md.
 """
 
 from __future__ import annotations

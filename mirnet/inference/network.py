@@ -89,7 +89,7 @@ class FastNetwork:
         for group in self._model.groups:  # type: ignore[union-attr]
             group.blocks = nn.ModuleList(SwitchedBlock(block, self) for block in group.blocks)
         if self._can_compile and cache_dir is not None:
-            use_kernel_cache(cache_dir / "kernels")
+            use_kernel_cache(cache_dir)
 
     def __call__(self, image: Tensor, values: Sequence[Tensor] | None = None) -> Tensor:
         """(N, 3, H, W) float32 in [0, 1] -> the same, unclamped, on the network's device.

@@ -18,8 +18,9 @@ from torch.autograd.function import once_differentiable
 
 
 def _wanted(x: Tensor) -> bool:
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.requires_grad and x.device.type == "cpu" and not traced
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    return x.requires_grad and x.device.type == "cpu"
 
 
 class PReLU(nn.PReLU):
@@ -151,21 +152,22 @@ class _MaxAndMean(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            return _MaxAndMean._backward(*ctx.saved_tensors, gradient)
+            x, largest = ctx.saved_tensors
+            return _max_and_mean_gradient(x, largest, gradient)
 
-    @staticmethod
-    def _backward(x: Tensor, largest: Tensor, gradient: Tensor) -> Tensor:
-        count, channels, height, width = x.shape
-        ones = x.new_ones(1, channels)
 
-        def over_channels(value: Tensor) -> Tensor:  # faster than broadcasting, for few channels
-            spread: Tensor = value.reshape(-1, 1) @ ones
-            return spread
+def _max_and_mean_gradient(x: Tensor, largest: Tensor, gradient: Tensor) -> Tensor:
+    count, channels, height, width = x.shape
+    ones = x.new_ones(1, channels)
 
-        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        below = pixels - over_channels(largest)
-        is_largest = torch.ops.aten.threshold_backward(torch.ones_like(below), below, -1e-30)
-        of_max, of_mean = (g.reshape(-1, 1) for g in gradient.unbind(1))
-        of_max = of_max / (is_largest @ ones.t())  # equal ones share it
-        of_x: Tensor = is_largest * over_channels(of_max) + over_channels(of_mean / channels)
-        return of_x.reshape(count, height, width, channels).permute(0, 3, 1, 2)
+    def over_channels(value: Tensor) -> Tensor:  # faster than broadcasting, for few channels
+        spread: Tensor = value.reshape(-1, 1) @ ones
+        return spread
+
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    below = pixels - over_channels(largest)
+    is_largest = torch.ops.aten.threshold_backward(torch.ones_like(below), below, -1e-30)
+    of_max, of_mean = (g.reshape(-1, 1) for g in gradient.unbind(1))
+    of_max = of_max / (is_largest @ ones.t())  # equal ones share it
+    of_x: Tensor = is_largest * over_channels(of_max) + over_channels(of_mean / channels)
+    return of_x.reshape(count, height, width, channels).permute(0, 3, 1, 2)

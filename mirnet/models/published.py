@@ -38,7 +38,7 @@ _DOWN = {
     "top.5": "expand",
     "bot.1": "skip",
 }
-_UP = _DOWN | {"top.4": "expand"}
+_UP = {theirs: ours for theirs, ours in _DOWN.items() if theirs != "top.5"} | {"top.4": "expand"}
 _SKFF = {"conv_du.0": "squeeze", "conv_du.1": "activation"} | {
     f"fcs.{i}": f"expand.{i}" for i in range(3)
 }
@@ -64,7 +64,13 @@ _V2_BLOCK = {
         for row in ("top", "mid", "bot")
         for a, b in _RCB.items()
     },
-    **{f"skff_{row}.{a}": f"fusion_{row}.{b}" for row in ("top", "mid") for a, b in _SKFF.items()},
+    # of two streams, with a LeakyReLU
+    **{
+        f"skff_{row}.{a}": f"fusion_{row}.{b}"
+        for row in ("top", "mid")
+        for a, b in _SKFF.items()
+        if a not in ("conv_du.1", "fcs.2")
+    },
 }
 SHARED_ACTIVATION = "groups.0.blocks.0.attention.0.activation.weight"
 # what reading bytes that are no checkpoint can end in
@@ -109,8 +115,8 @@ def read_checkpoint(path: Path) -> MIRNet | MIRNetV2:
             of a wrong shape; names the file and the keys.
     """
     state = _read_state(path)
-    inner = [int(m[1]) for key in state if (m := re.match(r"body\.\d+\.body\.(\d+)\.", key))]
-    outer = [int(m[1]) for key in state if (m := re.match(r"body\.(\d+)\.", key))]
+    places = [m for key in state if (m := re.match(r"body\.(\d{1,3})\.body\.(\d{1,3})\.", key))]
+    outer, inner = ([int(place[n]) for place in places] for n in (1, 2))
     conv_in = state.get("conv_in.weight")
     if conv_in is None or not inner or conv_in.dim() != 4 or max(inner) < 1:
         raise WeightsError(f"{path}: no MIRNet or MIRNet-v2 checkpoint (found {_sample(state)})")
@@ -126,6 +132,7 @@ def read_checkpoint(path: Path) -> MIRNet | MIRNetV2:
     except ValueError as error:
         raise WeightsError(f"{path}: sizes that no MIRNet has: {error}") from error
     names = _V2_BLOCK if is_v2 else _v1_block(architecture.n_feat)
+    _check_keys(state, architecture, names, path=path)
     weights = _renamed(state, names, num_msrb=architecture.num_msrb, path=path)
     fill(model, weights, origin=str(path))
     return model.eval()
@@ -144,7 +151,43 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path}: holds no state_dict of tensors")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    state: dict[str, Tensor] = {}
+    for key, value in content.items():
+        name = str(key).removeprefix("module.")
+        plain = value.layout == torch.strided and value.device.type == "cpu"
+        if not plain or not value.is_floating_point():
+            raise WeightsError(f"{path}: {name} is no tensor of floating point numbers")
+        if name in state:
+            raise WeightsError(f"{path}: {name} is there twice, with and without 'module.'")
+        state[name] = value
+    return state
+
+
+def _check_keys(
+    state: dict[str, Tensor], architecture: Architecture, names: dict[str, str], *, path: Path
+) -> None:
+    """All keys of a published file, by its own names, and no others; the fixed kernel as it is."""
+    modules = {"conv_in", "conv_out"}
+    for group in range(architecture.num_rrg):
+        modules.add(f"body.{group}.body.{architecture.num_msrb}")
+        for block in range(architecture.num_msrb):
+            modules |= {f"body.{group}.body.{block}.{name}" for name in names}
+    wanted = {f"{module}.weight" for module in modules}
+    kernels = {key for key in state if key.endswith(".filt")}
+    problems = [
+        f"{what} {len(keys)}: {', '.join(sorted(keys))}"
+        for what, keys in (
+            ("missing", wanted - state.keys()),
+            ("unexpected", state.keys() - wanted - kernels),
+        )
+        if keys
+    ]
+    if problems:
+        raise WeightsError(f"{path}: {'; '.join(problems)}")
+    line = torch.tensor([1.0, 2.0, 1.0]) / 4
+    for key in kernels:
+        if not torch.allclose(state[key].float(), (line[:, None] * line).expand_as(state[key])):
+            raise WeightsError(f"{path}: {key} is not the kernel [1 2 1] x [1 2 1] / 16")
 
 
 def _renamed(

@@ -9,9 +9,10 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import pytest
+import tifffile
 
 from mirnet.errors import ImageError
-from mirnet.images import decode, encode, read_rgb, to_png
+from mirnet.images import decode, encode, read_rgb, read_size, to_png
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 9, 3)).astype(np.uint8)
@@ -157,3 +158,101 @@ def test_strict_reading_refuses_what_a_data_set_should_not_hold(tmp_path: Path) 
             read_rgb(path)
     with pytest.raises(ImageError, match=r"missing\.png: No such file"):
         read_rgb(tmp_path / "missing.png")
+
+
+def tiff(samples: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples, metadata=None, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+WIDE = np.random.default_rng(0).integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_16_bit_tiff_is_turned_once(orientation: int) -> None:
+    tag = (0x0112, "H", 1, orientation, True)
+    wide = tiff(WIDE, photometric="rgb", extratags=[tag])
+    narrow = tiff((WIDE >> 8).astype(np.uint8), photometric="rgb", extratags=[tag])
+    image = decode(wide, name="a")
+    assert image.pixels.dtype == np.uint16
+    assert np.array_equal(image.pixels >> 8, decode(narrow, name="b").pixels)
+    assert read_size(wide, name="a") == image.pixels.shape[:2]
+
+
+def test_min_is_white_is_no_negative() -> None:
+    wide = decode(tiff(WIDE[..., 0], photometric="miniswhite"), name="a")
+    assert np.array_equal(wide.pixels[..., 0], 65535 - WIDE[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("samples", "options"),
+    [
+        (WIDE.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
+        (
+            WIDE.transpose(2, 0, 1),
+            {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib"},
+        ),
+        (np.repeat(WIDE[..., :1], 4, 2), {"photometric": "separated"}),
+        (
+            np.repeat(WIDE[..., :1], 4, 2),
+            {"photometric": "rgb", "extrasamples": ["assocalpha"]},
+        ),
+        (WIDE[..., :2], {"photometric": "minisblack", "extrasamples": ["unassalpha"]}),
+        (WIDE.astype(np.float32), {"photometric": "rgb"}),
+    ],
+    ids=["planar", "planar-zlib", "cmyk", "premultiplied", "grey-alpha", "float"],
+)
+def test_tiffs_that_would_lose_bits_are_refused(
+    samples: np.ndarray, options: dict[str, object]
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(tiff(samples, **options), name="a.tif")
+    assert caught.value.reason == "unsupported"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "colour_type", "channels"), [(8, 2, 3), (16, 2, 3), (1, 0, 1), (16, 4, 2)]
+)
+def test_a_png_without_all_its_rows_is_cut_short(
+    bits: int, colour_type: int, channels: int, interlaced: bool
+) -> None:
+    if interlaced:
+        whole = INTERLACED
+    else:
+        row = b"\0" + bytes(-(-10 * bits * channels // 8))
+        whole = png(10, 8, bits=bits, colour_type=colour_type, rows=row * 8)
+    decode(whole, name="a")
+    start = whole.index(b"IDAT") - 4
+    (length,) = struct.unpack_from(">I", whole, start)
+    rows = zlib.decompress(whole[start + 8 : start + 8 + length])
+    for body in (zlib.compress(rows[:-1]), zlib.compress(rows[: len(rows) // 2])):
+        short = struct.pack(">I", len(body)) + b"IDAT" + body
+        short += struct.pack(">I", zlib.crc32(b"IDAT" + body))
+        with pytest.raises(ImageError, match="rows are missing"):
+            decode(whole[:start] + short + whole[start + 12 + length :], name="a")
+    flipped = bytearray(whole)
+    flipped[start + 8 + length] ^= 1
+    for damaged in (bytes(flipped), whole[:-12], whole[:-1]):
+        with pytest.raises(ImageError) as caught:
+            decode(damaged, name="a")
+        assert caught.value.reason == "truncated"
+
+
+# 8x8 grey of zeros in the seven passes of Adam7
+_PASSES = ((1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4))
+_ROWS = b"".join((b"\0" + bytes(columns)) * rows for columns, rows in _PASSES)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    crc = struct.pack(">I", zlib.crc32(kind + body))
+    return struct.pack(">I", len(body)) + kind + body + crc
+
+
+INTERLACED = (
+    b"\x89PNG\r\n\x1a\n"
+    + _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 1))
+    + _chunk(b"IDAT", zlib.compress(_ROWS))
+    + _chunk(b"IEND", b"")
+)

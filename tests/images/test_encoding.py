@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -89,3 +90,24 @@ def test_transparency_is_not_lost_silently(format: str) -> None:
 def test_unknown_format() -> None:
     with pytest.raises(UsageError, match="format GIF: write one of PNG"):
         encode(Image(np.zeros((1, 1, 3), np.uint8)), format="gif")
+
+
+@pytest.mark.parametrize(("format", "width"), [("WEBP", 20_000), ("JPEG", 70_000)])
+def test_more_pixels_than_a_format_can_count_are_one_line(format: str, width: int) -> None:
+    with pytest.raises(UsageError, match=f"{format} cannot hold {width}x1: "):
+        encode(Image(np.zeros((1, width, 3), np.uint8)), format=format)
+
+
+def test_exif_that_fills_its_segment_survives_and_larger_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x010E] = "x" * 65_480  # ImageDescription; no orientation
+    buffer = io.BytesIO()
+    PIL.Image.new("RGB", (4, 4)).save(buffer, "JPEG", exif=exif)
+    image = decode(buffer.getvalue(), name="a")
+    again = decode(encode(image), name="b")
+    assert again.exif is not None and b"x" * 65_480 in again.exif
+    larger = replace(image, exif=image.exif + b"\0" * 100)  # type: ignore[operator]
+    assert decode(encode(larger), name="c").exif is None
+    assert "does not fit into a JPEG" in caplog.text

@@ -56,15 +56,50 @@ def test_missing_left_over_and_wrong_keys_are_named(tmp_path: Path) -> None:
     state = published("mirnet")
     del state["body.0.body.0.conv_out.weight"]
     state["surprise.weight"] = torch.zeros(1)
-    state["conv_out.weight"] = torch.zeros(3, 8, 3, 3)
     torch.save({"state_dict": state}, path)
     with pytest.raises(WeightsError) as caught:
         read_checkpoint(path)
     message = str(caught.value)
     assert message.startswith(str(path))
-    assert "missing 1: groups.0.blocks.0.conv.weight" in message
+    assert "missing 1: body.0.body.0.conv_out.weight" in message  # its own name for it
     assert "unexpected 1: surprise.weight" in message
+    state = published("mirnet") | {"conv_out.weight": torch.zeros(3, 8, 3, 3)}
+    torch.save({"state_dict": state}, path)
+    with pytest.raises(WeightsError) as caught:
+        read_checkpoint(path)
+    message = str(caught.value)
     assert "conv_out.weight has shape (3, 8, 3, 3), expected (3, 16, 3, 3)" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"conv_in.weight": torch.zeros(16, 3, 3, 3).to_sparse()},
+            "conv_in.weight is no",
+        ),
+        ({"conv_in.weight": torch.zeros(16, 3, 3, 3, dtype=torch.int32)}, "is no tensor of"),
+        ({"conv_in.weight": torch.zeros(16, 3, 3, 3, dtype=torch.cfloat)}, "is no tensor of"),
+        ({"module.conv_in.weight": torch.zeros(16, 3, 3, 3)}, "conv_in.weight is there twice"),
+        ({f"body.{'9' * 5000}.body.0.x": torch.zeros(1)}, "unexpected 1: body.999"),
+        ({"body.0.body.0.down.16_2.body.0.top.4.filt": torch.zeros(16, 1, 3, 3)}, "not the kernel"),
+    ],
+    ids=["sparse", "integers", "complex", "twice", "index", "kernel"],
+)
+def test_a_hostile_content_is_one_line(
+    change: dict[str, torch.Tensor], reason: str, tmp_path: Path
+) -> None:
+    torch.save(published("mirnet") | change, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=reason):
+        read_checkpoint(tmp_path / "net.pth")
+
+
+def test_a_copy_that_is_missing_is_named(tmp_path: Path) -> None:
+    state = published("mirnet")
+    del state["body.0.body.0.blocks.1.1.body.0.weight"]
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"missing 1: body\.0\.body\.0\.blocks\.1\.1\.body\.0"):
+        read_checkpoint(tmp_path / "net.pth")
 
 
 def test_copies_that_disagree_are_named(tmp_path: Path) -> None:
