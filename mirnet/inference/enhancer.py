@@ -233,7 +233,7 @@ class Enhancer:
         side_y, side_x = min(CROP, height), min(CROP, width)
         count = max(MIN_CROPS, int(height * width * SHARE_OF_CROPS / (side_y * side_x)))
         corners = crop_corners(height, width, count=count, crop_height=side_y, crop_width=side_x)
-        num_batches = -(-len(corners) // max(self.max_pixels // (side_y * side_x), 1))
+        num_batches = -(-len(corners) // _crops_at_once(self.max_pixels, side_y * side_x))
         total: list[Tensor] = []
         for part in range(num_batches):
             spread = corners[part::num_batches]  # each batch over the whole image
@@ -296,6 +296,10 @@ class Enhancer:
         batch = 1 if tile else self.batch_size(height, width)
         fitted = self._fitted(torch.empty(1, 3, *(tile or (height, width))))
         return (batch, *fitted.shape[1:], int(tile is not None))
+
+
+def _crops_at_once(max_pixels: int, crop_pixels: int) -> int:
+    return max(max_pixels // crop_pixels, 1)
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:

@@ -1,3 +1,4 @@
+import copy
 import logging
 from pathlib import Path
 
@@ -5,13 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
 from mirnet.inference import Enhancer, network
+from mirnet.inference import enhancer as enhancing
 from mirnet.inference.precision import Precision
 from mirnet.models import build, save_model
 from mirnet.models.mirnet import MIRNet
+from mirnet.models.statistics import Statistics
 from mirnet.params import ModelParams
 
 
@@ -140,6 +144,45 @@ def test_tiles_look_like_the_whole(attentive: MIRNet) -> None:
     # statistics of their own would make the tiles differ
     enhancer._statistics = lambda _: None  # type: ignore[method-assign,assignment,return-value]
     assert psnr(enhancer(low).astype(float), whole) < psnr(tiled, whole) - 10
+
+
+def test_statistics_of_many_small_batches_of_crops_are_as_good(
+    attentive: MIRNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little fits at once."""
+    monkeypatch.setattr(enhancing, "CROP", 64)
+    monkeypatch.setattr(enhancing, "MAX_DOWNSCALE", 1.0)
+    low = dark(640, 640)
+    low[:200] //= 8
+    low[400:, 300:] //= 3
+    enhancer = Enhancer(attentive, precision="float32", compile=False)
+    whole = enhancer(low).astype(float)
+    enhancer.max_pixels = 320 * 320
+    batches: list[int] = []
+    statistics = enhancer.network.statistics
+
+    def watched(image: Tensor, source: Statistics) -> list[Tensor]:
+        batches.append(len(image))
+        return statistics(image, source)
+
+    monkeypatch.setattr(enhancer.network, "statistics", watched)
+    at_once = psnr(enhancer(low).astype(float), whole)
+    monkeypatch.setattr(enhancing, "_crops_at_once", lambda *_: 2)
+    in_parts = psnr(enhancer(low).astype(float), whole)
+    assert batches[0] == sum(batches[1:]) >= 20
+    assert batches[1:] == [2] * (batches[0] // 2)
+    monkeypatch.setattr(enhancing, "MIN_CROPS", 2)
+    monkeypatch.setattr(enhancing, "SHARE_OF_CROPS", 0)
+    few = psnr(enhancer(low).astype(float), whole)
+    assert min(in_parts, at_once) > max(45, few + 6)
+
+
+def test_an_output_that_is_not_finite_is_no_picture(model: MIRNet) -> None:
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.conv_out.weight.fill_(3e38)
+    with pytest.raises(WeightsError, match="not finite"):
+        Enhancer(broken, precision="float32", compile=False)(dark(16, 16))
 
 
 def test_long_and_thin_images_go_in_tiles(model: MIRNet) -> None:
