@@ -18,13 +18,16 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows import enhance as nightly
 from flows import events
+from mirnet import stages
 from mirnet.batch.drift import build_profile
 from mirnet.batch.lease import Lease
 from mirnet.batch.measures import measure
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings, load_settings
+from mirnet.errors import TooManyBad
 from mirnet.models import build, save_model
 from mirnet.params import ModelParams
+from mirnet.results import EnhanceResult
 from mirnet.stages.models import PROFILE
 from mirnet.tracking import aliases, registry, track
 
@@ -124,6 +127,41 @@ def test_a_night_can_be_seen_and_its_drift_is_told(
     assert "luminance" in night.data.tags["mirnet.drifted"]
     summary = json.loads((target / "_mirnet/runs" / result.run_id / "summary.json").read_text())
     assert {each["column"]: each["distance"] for each in summary["drift"]} == result.drift
+
+
+def test_a_bad_night_is_seen_as_well(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number in range(12):
+        (source / f"{number}.png").write_bytes(picture(number, 200))
+        (source / f"{number}-cut.png").write_bytes(picture(number, 200)[:500])
+    (source / "empty.png").touch()
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: told.append(event))
+    with pytest.raises(TooManyBad, match="13 of 25 images are bad"):
+        nightly.enhance(
+            str(source), str(target), params="demo", overrides=["enhance.drift_min_images=10"]
+        )
+    (counts,) = table("enhance")
+    assert (counts["enhanced"], counts["quarantined"]) == (12, 13)
+    assert counts["problem"].startswith("13 of 25 images are bad (truncated 12, empty 1)")
+    assert [event["event"] for event in told] == [events.DRIFTED]
+    report = EnhanceResult.load(settings.reports_dir / "enhance.json")
+    assert (report.quarantined, report.problem) == (13, counts["problem"])
+    # a job that finds the target taken leaves that as it is
+    with Lease(open_store(str(target / "_mirnet"), settings), lease_s=60):
+        assert nightly.enhance(str(source), str(target), params="demo").held_by
+    assert EnhanceResult.load(settings.reports_dir / "enhance.json") == report
+
+
+def test_a_run_keeps_its_model_over_retries(settings: Settings, tmp_path: Path) -> None:
+    run = stages.open_run("demo")
+    assert stages.pin(None, run) == "models:/mirnet/1"
+    assert stages.pin("models:/mirnet@champion", run) == "models:/mirnet/1"
+    folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    assert stages.pin(str(folder), run) == str(folder)
 
 
 def test_a_second_job_says_who_is_at_work_and_ends_well(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import shutil
@@ -263,6 +264,8 @@ def test_a_host_that_comes_during_training_takes_part(
         train(endless, place, run_name="joined", on_progress=come, on_extra=look)
     assert trained_on == {HEAD, SECOND, THIRD}
     assert sorted(set(epochs)) == list(range(max(epochs) + 1))
+    # with the host that came it went on, and did not begin again
+    assert all(later >= earlier - 1 for earlier, later in itertools.pairwise(epochs))
     client = JobSubmissionClient(cluster.address)
     deadline = time.monotonic() + 60
     while client.get_job_status("mirnet-joined") != JobStatus.STOPPED:
