@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
+from mirnet.inference import enhancer as enhancing
 from mirnet.inference.enhancer import HALO
 from mirnet.inference.padding import pad_to_multiple
 from mirnet.inference.tiles import tiles
@@ -75,16 +76,16 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def border_columns(width: int, height: int) -> list[int]:
+def border_columns(width: int, height: int, tile: int = TILE) -> list[int]:
     """First columns of the tiles but the first."""
-    found = tiles(height, width, max_pixels=TILE**2, halo=HALO["mirnet"])
+    found = tiles(height, width, max_pixels=tile**2, halo=HALO["mirnet"])
     return sorted({columns.keep_start for _, columns in found} - {0})
 
 
-def border_steps(image: np.ndarray) -> tuple[float, float]:
+def border_steps(image: np.ndarray, tile: int = TILE) -> tuple[float, float]:
     """Mean difference of neighbouring columns across tile borders, and everywhere else."""
     differences = np.abs(np.diff(image.astype(np.float64), axis=1)).mean(axis=(0, 2))
-    borders = np.array(border_columns(image.shape[1], image.shape[0])) - 1
+    borders = np.array(border_columns(image.shape[1], image.shape[0], tile)) - 1
     elsewhere = np.delete(differences, borders)
     return float(differences[borders].mean()), float(elsewhere.mean())
 
@@ -129,22 +130,29 @@ def compare_tiles(
     return results, images
 
 
-def compare_photographs(model: nn.Module) -> dict[str, dict[str, float]]:
-    """Every photograph of the sample data: the tiled against the whole image."""
+def compare_photographs(model: nn.Module, *, tile: int) -> dict[str, dict[str, float]]:
+    """Every photograph of the sample data: the tiled against the whole image.
+
+    With less memory also as with statistics of the smaller copy alone.
+    """
     whole = Enhancer(model, precision="float32", compile=False)
     whole.max_pixels = SIZE[0] * SIZE[1]
     tiled = Enhancer(model, precision="float32", compile=False)
-    tiled.max_pixels = TILE**2
+    tiled.max_pixels = tile**2
     rows = {}
     for photo in PHOTOGRAPHS:
         pixels = dark_photograph(photo.name)
         images = whole(pixels), tiled(pixels)
-        steps = [border_steps(image) for image in images]
+        steps = [border_steps(image, tile) for image in images]
         rows[photo.name] = {
             "psnr_db": round(psnr(images[1], images[0]), 1),
             "border_step_tiled": round(steps[1][0], 3),
             "border_step_whole": round(steps[0][0], 3),
         }
+        if SIZE[0] * SIZE[1] / tile**2 > enhancing.MAX_DOWNSCALE**2:
+            usual, enhancing.MAX_DOWNSCALE = enhancing.MAX_DOWNSCALE, 99.0
+            rows[photo.name]["psnr_db_copy_alone"] = round(psnr(tiled(pixels), images[0]), 1)
+            enhancing.MAX_DOWNSCALE = usual
         print(photo.name, rows[photo.name], flush=True)
     return rows
 
@@ -189,11 +197,12 @@ def main() -> None:
     parser.add_argument("--downscaled", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--all", action="store_true", help="every photograph of the sample data")
+    parser.add_argument("--tile", type=int, default=TILE, help="of --all: memory for that side")
     parser.add_argument("--json", type=Path, default=Path("reports/benchmark-tiling.json"))
     options = parser.parse_args()
     model = load_model(options.model)
     if options.all:
-        compare_photographs(model)
+        compare_photographs(model, tile=options.tile)
         return
     results, images = compare_tiles(model, dark_photograph(), factors=options.downscaled)
     if options.picture:

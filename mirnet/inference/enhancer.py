@@ -46,8 +46,8 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of that size and above, whose time is a hundred times what giving memory back takes
 GIVE_BACK_PIXELS = 2**18
-# smaller copies of an image have other statistics, and so have few crops: docs/inference.md
-MAX_DOWNSCALE = 3.0
+# copies that are smaller than that have other statistics: docs/inference.md
+MAX_DOWNSCALE = 2.3
 MIN_CROPS = 24
 SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 
@@ -221,28 +221,37 @@ class Enhancer:
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
         """Global statistics within the memory limit: docs/inference.md has the measurement.
 
-        Down to a third of the size a downscaled image is the better sample, beyond that crops,
-        as many as it takes, in batches that fit, whose values are averaged.
+        Those of a smaller copy, which sees all of the image but not at its scale. Where it is
+        much smaller, corrected by what the scale makes of crops spread over the image.
         """
         height, width = pixels.shape[:2]
-        factor = (height * width / self.max_pixels) ** 0.5
-        if 1 < factor <= MAX_DOWNSCALE:
-            size = (max(int(height / factor), 1), max(int(width / factor), 1))
-            small = F.interpolate(self._padded(pixels)[..., :height, :width], size, mode="area")
-            return self._statistics_of(self._fitted(small), WHOLE)
-        side_y, side_x = min(CROP, height), min(CROP, width)
-        count = max(MIN_CROPS, int(height * width * SHARE_OF_CROPS / (side_y * side_x)))
-        corners = crop_corners(height, width, count=count, crop_height=side_y, crop_width=side_x)
-        num_batches = -(-len(corners) // _crops_at_once(self.max_pixels, side_y * side_x))
-        total: list[Tensor] = []
+        factor = max((height * width / self.max_pixels) ** 0.5, 1.0)
+        copied = self._statistics_of(self._downscaled(pixels, factor), WHOLE)
+        if factor <= MAX_DOWNSCALE:
+            return copied
+        sides = min(CROP, height), min(CROP, width)
+        count = max(MIN_CROPS, int(height * width * SHARE_OF_CROPS / (sides[0] * sides[1])))
+        corners = crop_corners(height, width, count=count, sides=sides)
+        total = [value.float() for value in copied]
+        num_batches = -(-len(corners) // _crops_at_once(self.max_pixels, sides[0] * sides[1]))
         for part in range(num_batches):
             spread = corners[part::num_batches]  # each batch over the whole image
-            crops = [pixels[top : top + side_y, left : left + side_x] for top, left in spread]
-            batch = torch.cat([self._padded(crop) for crop in crops])
-            values = self._statistics_of(batch, MosaicStatistics())
-            weighted = [value.float() * (len(crops) / len(corners)) for value in values]
-            total = [a + b for a, b in zip(total, weighted, strict=True)] if total else weighted
+            crops = [pixels[y : y + sides[0], x : x + sides[1]] for y, x in spread]
+            for sign, scale in ((1, 1.0), (-1, factor)):
+                batch = torch.cat([self._downscaled(crop, scale) for crop in crops])
+                values = self._statistics_of(batch, MosaicStatistics())
+                share = sign * len(crops) / len(corners)
+                total = [a + b.float() * share for a, b in zip(total, values, strict=True)]
         return [value.to(self.network.dtype) for value in total]
+
+    def _downscaled(self, pixels: npt.NDArray[P], factor: float) -> Tensor:
+        """(H, W, 3) -> about (1, 3, H / factor, W / factor), by averages over areas."""
+        height, width = pixels.shape[:2]
+        if factor == 1:
+            return self._padded(pixels)
+        size = max(int(height / factor), 1), max(int(width / factor), 1)
+        image = self._padded(pixels)[..., :height, :width]
+        return self._fitted(F.interpolate(image, size, mode="area"))
 
     def _statistics_of(self, batch: Tensor, source: Statistics) -> list[Tensor]:
         values = self.network.statistics(batch, source)

@@ -1,8 +1,9 @@
-"""Global statistics of a large image from crops spread over it.
+"""Global statistics over crops spread over a large image.
 
 The crops run through the network as one batch in which every global average is taken over all
-of them: an unbiased sample of what the whole image would give, with bounded memory. Where not all
-fit, averages of several batches are averaged. Chosen by measurement, see docs/inference.md.
+of them. What the same crops give at a smaller scale tells how much the scale matters: it corrects
+the statistics of a smaller copy of the image (control variates). Chosen by measurement, see
+docs/inference.md.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def _inner(x: Tensor) -> Tensor:
 
 
 def crop_corners(
-    height: int, width: int, *, count: int, crop_height: int = CROP, crop_width: int = CROP
+    height: int, width: int, *, count: int, sides: tuple[int, int] = (CROP, CROP)
 ) -> npt.NDArray[np.int64]:
     """Top-left corners, (n, 2), of at most about ``count`` crops evenly spread over the image."""
+    crop_height, crop_width = sides
     max_rows, max_columns = -(-height // crop_height), -(-width // crop_width)
     rows = min(max(round((count * height / width) ** 0.5), 1), max_rows)
     columns = min(max(count // rows, 1), max_columns)

@@ -146,18 +146,23 @@ def test_tiles_look_like_the_whole(attentive: MIRNet) -> None:
     assert psnr(enhancer(low).astype(float), whole) < psnr(tiled, whole) - 10
 
 
-def test_statistics_of_many_small_batches_of_crops_are_as_good(
+def test_crops_correct_the_statistics_of_a_much_smaller_copy(
     attentive: MIRNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However little fits at once."""
-    monkeypatch.setattr(enhancing, "CROP", 64)
-    monkeypatch.setattr(enhancing, "MAX_DOWNSCALE", 1.0)
-    low = dark(640, 640)
-    low[:200] //= 8
-    low[400:, 300:] //= 3
+    """As well in many batches as in one, however little fits at once."""
+    low = dark(960, 960)
+    low[:300] //= 8
+    low[600:, 400:] //= 3
     enhancer = Enhancer(attentive, precision="float32", compile=False)
     whole = enhancer(low).astype(float)
     enhancer.max_pixels = 320 * 320
+    monkeypatch.setattr(enhancing, "CROP", 128)
+
+    def score() -> float:
+        return psnr(enhancer(low).astype(float), whole)
+
+    monkeypatch.setattr(enhancing, "_crops_at_once", lambda *_: 100)
+    at_once = score()
     batches: list[int] = []
     statistics = enhancer.network.statistics
 
@@ -166,15 +171,11 @@ def test_statistics_of_many_small_batches_of_crops_are_as_good(
         return statistics(image, source)
 
     monkeypatch.setattr(enhancer.network, "statistics", watched)
-    at_once = psnr(enhancer(low).astype(float), whole)
-    monkeypatch.setattr(enhancing, "_crops_at_once", lambda *_: 2)
-    in_parts = psnr(enhancer(low).astype(float), whole)
-    assert batches[0] == sum(batches[1:]) >= 20
-    assert batches[1:] == [2] * (batches[0] // 2)
-    monkeypatch.setattr(enhancing, "MIN_CROPS", 2)
-    monkeypatch.setattr(enhancing, "SHARE_OF_CROPS", 0)
-    few = psnr(enhancer(low).astype(float), whole)
-    assert min(in_parts, at_once) > max(45, few + 6)
+    monkeypatch.setattr(enhancing, "_crops_at_once", lambda *_: 8)
+    in_parts = score()
+    assert batches == [1, 8, 8, 8, 8, 8, 8]  # the copy; 24 crops, each at two scales
+    assert min(in_parts, at_once) > 60
+    assert in_parts == pytest.approx(at_once, abs=6)
 
 
 def test_an_output_that_is_not_finite_is_no_picture(model: MIRNet) -> None:
