@@ -50,6 +50,7 @@ class Image:
         grey: the three channels are equal, and one is stored.
         icc: colour profile, kept as it is.
         exif: metadata with the orientation already applied and reset.
+        lossless: of a WebP: without loss, and written so.
     """
 
     pixels: Pixels
@@ -58,6 +59,7 @@ class Image:
     grey: bool = False
     icc: bytes | None = None
     exif: bytes | None = None
+    lossless: bool = False
 
 
 def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -107,7 +109,8 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
         try:
             if picture.format == "PNG":
                 png.check_whole(data)
-            return _upright(_to_image(picture, data, name=name), picture)
+            image = _upright(_to_image(picture, data, name=name), picture)
+            return replace(image, lossless=_is_lossless_webp(data))
         except ImageError:
             raise
         except _DAMAGE as error:
@@ -167,6 +170,8 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         options["quality"] = quality
     if format == "JPEG":
         options["subsampling"] = 0
+    if format == "WEBP" and image.lossless:
+        options |= {"lossless": True, "exact": True}
     if format == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
     if image.icc and format != "BMP":
@@ -208,6 +213,17 @@ def _open(data: bytes, *, name: str) -> PIL.Image.Image:
         raise ImageError(f"{name}: is none of {wanted}", reason="not-an-image") from error
     except _DAMAGE as error:
         raise ImageError(f"{name}: damaged: {error}", reason="truncated") from error
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """By the kind of its first bitstream chunk (RFC 9649, section 2)."""
+    at = 12
+    while data[:4] == b"RIFF" and data[8:12] == b"WEBP" and at + 8 <= len(data):
+        kind, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
+        if kind in (b"VP8 ", b"VP8L"):
+            return bool(kind == b"VP8L")
+        at += 8 + size + size % 2
+    return False
 
 
 def _check(picture: PIL.Image.Image, *, name: str, max_pixels: int) -> None:

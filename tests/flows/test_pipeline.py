@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.demo import fill_bucket
@@ -95,6 +98,11 @@ def test_retrain_goes_from_data_to_champion(retrained: RetrainResult, site: Site
         retrained.evaluation.digest,
     }
     assert len(digests) == 1
+    # of the whole id: the first characters are the time, and runs are scheduled many at once
+    name = Path(retrained.train.model_dir).name
+    assert str(UUID(name.removeprefix("retrain-"))) == name.removeprefix("retrain-")
+    bar: Any = Artifact.get("training")
+    assert (bar.data, "epoch 2/2: loss" in bar.description) == (100, True)
     for stage in ("validate", "train", "evaluate", "promote"):
         assert json.loads((site.reports / f"{stage}.json").read_text())
     page = Path(retrained.evaluation.report_path or "").read_text(encoding="utf-8")

@@ -111,3 +111,18 @@ def test_exif_that_fills_its_segment_survives_and_larger_is_dropped(
     larger = replace(image, exif=image.exif + b"\0" * 100)  # type: ignore[operator]
     assert decode(encode(larger), name="c").exif is None
     assert "does not fit into a JPEG" in caplog.text
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("alpha", [True, False])
+def test_webp_without_loss_stays_so(lossless: bool, alpha: bool) -> None:
+    mode = "RGBA" if alpha else "RGB"
+    pixels = RNG.integers(0, 256, (9, 7, len(mode))).astype(np.uint8)
+    buffer = io.BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    PIL.Image.fromarray(pixels).save(buffer, "WEBP", lossless=lossless, icc_profile=profile)
+    image = decode(buffer.getvalue(), name="a")
+    assert image.lossless == lossless
+    again = decode(encode(image), name="b")
+    assert again.lossless == lossless
+    assert np.array_equal(again.pixels, image.pixels) == lossless
