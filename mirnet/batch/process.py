@@ -22,7 +22,7 @@ from mirnet.batch.storage import (
     Store,
     TransientStorageError,
 )
-from mirnet.errors import ImageError, UsageError
+from mirnet.errors import ImageError, ServiceError, UsageError
 from mirnet.images import Image, decode, encode, read_size
 from mirnet.params import EnhanceParams
 
@@ -165,6 +165,8 @@ class ImageJob:
         begun = time.perf_counter()
         try:
             images = self.enhance([fetched.image for fetched in batch])
+        except ServiceError:
+            raise  # no fault of a picture
         except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
             if len(batch) > 1:
                 return [state for fetched in batch for state in self.apply([fetched])]
