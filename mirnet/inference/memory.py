@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
+from pathlib import Path
 
 import psutil
 import torch
@@ -24,7 +26,26 @@ def default_limit(device: torch.device) -> float:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free / 2
-    return min(psutil.virtual_memory().available / 2, MAX_DEFAULT_GIB * GIB)
+    free = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
+    return min(free / 2, MAX_DEFAULT_GIB * GIB)
+
+
+def free_in_container(folder: Path) -> float:
+    """Bytes below the limit of this control group (version 2); infinite where there is none.
+
+    Cached files count as free: they give way.
+    """
+    try:
+        limit, used, facts = (
+            (folder / f"memory.{name}").read_text() for name in ("max", "current", "stat")
+        )
+    except OSError:
+        return math.inf
+    if limit.strip() == "max":
+        return math.inf
+    found = dict(line.split() for line in facts.splitlines())
+    cached = sum(float(found.get(name, 0)) for name in ("active_file", "inactive_file"))
+    return max(float(limit) - float(used) + cached, 0.0)
 
 
 def max_pixels(architecture: Architecture, *, dtype: torch.dtype, limit: float) -> int:

@@ -1,10 +1,14 @@
 """What the process does with freed feature maps."""
 
 import ctypes
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from mirnet.inference.memory import free_in_container
 
 SCRIPT = """
 import resource, sys
@@ -40,3 +44,15 @@ def test_a_pass_uses_freed_maps_again_and_gives_them_back_at_its_end() -> None:
     # 65 maps of 38 MB are made in all; without reuse each is taken from the system
     assert taken < 1.2 * 2**30
     assert kept < 100 * 2**20
+
+
+def test_a_container_has_what_its_limit_leaves(tmp_path: Path) -> None:
+    assert free_in_container(tmp_path) == math.inf
+    (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("anon 700\ninactive_file 200\nactive_file 50\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_in_container(tmp_path) == math.inf
+    (tmp_path / "memory.max").write_text("3000\n")
+    assert free_in_container(tmp_path) == 2250
+    (tmp_path / "memory.current").write_text("4000\n")
+    assert free_in_container(tmp_path) == 0
