@@ -26,7 +26,7 @@ def default_limit(device: torch.device) -> float:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free / 2
-    free = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
+    free: float = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
     return min(free / 2, MAX_DEFAULT_GIB * GIB)
 
 
