@@ -24,9 +24,8 @@ PEAK_MAPS = {"mirnet": 17.0, "mirnet-v2": 13.0}
 def default_limit(device: torch.device) -> float:
     """Bytes that one enhancement may use unless told otherwise: half of what is free."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free / 2
-    free: float = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
+        return torch.cuda.mem_get_info(device)[0] / 2
+    free = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
     return min(free / 2, MAX_DEFAULT_GIB * GIB)
 
 
