@@ -294,9 +294,8 @@ def _decode_16_bit(picture: PIL.Image.Image, data: bytes, *, name: str) -> Image
         both = np.ascontiguousarray(_reopened(data, "RGBA")).view(">u2").astype(np.uint16)
         return Image(_three(both[..., 0]), format=format, alpha=both[..., 1], grey=True, icc=icc)
     layout, _, order = raw_mode.partition(";16")
-    if tiff.is_planar(picture):
-        layout = ""  # Pillow takes its planes apart wrongly
-    if layout not in ("RGB", "RGBA", "RGBX") or order not in ("B", "L", "N"):
+    known = layout in ("RGB", "RGBA", "RGBX") and order in ("B", "L", "N")
+    if not known or tiff.is_planar(picture):
         if tiff.bits(picture) > 8 and picture.mode != "I":
             raise ImageError(
                 f"{name}: 16-bit TIFF of kind {raw_mode or picture.mode}, which is not supported",

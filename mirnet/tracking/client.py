@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import psutil
 
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError
@@ -123,15 +124,8 @@ def _reach(uri: str) -> None:
 
 def process_is_gone(host: str, pid: str) -> bool:
     """Whether a process of this host has ended; other hosts' processes cannot be judged."""
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    here = host == socket.gethostname() and pid.isdigit()
+    return here and not psutil.pid_exists(int(pid))
 
 
 def without_secret(uri: str) -> str:

@@ -45,6 +45,14 @@ def picture(seed: int, level: int) -> bytes:
     return buffer.getvalue()
 
 
+def twelve_pictures(folder: Path) -> Path:
+    """Much brighter than what the champion was trained on."""
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number}.png").write_bytes(picture(number, 200))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A registry whose champion was trained on pictures much darker than tonight's."""
@@ -85,10 +93,7 @@ def table(key: str) -> Any:
 def test_a_night_can_be_seen_and_its_drift_is_told(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, target = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
-    for number in range(12):
-        (source / f"{number}.png").write_bytes(picture(number, 200))
+    source, target = twelve_pictures(tmp_path / "in"), tmp_path / "out"
     (source / "cut.png").write_bytes(picture(99, 200)[:500])
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit_event", lambda **event: told.append(event))
@@ -132,10 +137,8 @@ def test_a_night_can_be_seen_and_its_drift_is_told(
 def test_a_bad_night_is_seen_as_well(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, target = tmp_path / "in", tmp_path / "out"
-    source.mkdir()
+    source, target = twelve_pictures(tmp_path / "in"), tmp_path / "out"
     for number in range(12):
-        (source / f"{number}.png").write_bytes(picture(number, 200))
         (source / f"{number}-cut.png").write_bytes(picture(number, 200)[:500])
     (source / "empty.png").touch()
     told: list[dict[str, Any]] = []
