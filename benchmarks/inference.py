@@ -3,8 +3,9 @@
     python benchmarks/inference.py [--networks mirnet mirnet-v2] [--sizes 256x256 400x600]
 
 The plain form is float32, contiguous, eager, with every operation where the paper has it. The
-floor is the convolutions of the fast form alone, same shapes, layout and precision, back to back.
-Every time is the best of several, in seconds of wall clock and of processor. Outputs are compared.
+floor is the convolutions of the fast form alone, same shapes, layout and precision, back to back;
+on a GPU both are CUDA graphs. Every time is the best of several, in seconds of wall clock and of
+processor. Outputs are compared.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Row:
     precision: str
     device: str
     threads: int
+    batch: int
     num_convolutions: int
     plain_s: float
     eager_s: float
@@ -88,21 +90,32 @@ def best(run: Callable[[], Any], *, repeats: int, device: torch.device) -> tuple
     return min(walls), min(processor)
 
 
-def photograph(height: int, width: int) -> Tensor:
-    """A smooth dark picture with noise: (1, 3, H, W) in [0, 1]."""
+def graphed(run: Callable[[], None]) -> Callable[[], None]:
+    """The same as one CUDA graph."""
+    run()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def photographs(batch: int, height: int, width: int) -> Tensor:
+    """Smooth dark pictures with noise: (N, 3, H, W) in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, 3, 9, 11, generator=generator) * 0.3
+    coarse = torch.rand(batch, 3, 9, 11, generator=generator) * 0.3
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     return (smooth + 0.02 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
 
 
-def measure(name: str, size: str, *, precision: str, repeats: int, compile: bool) -> Row:
+def measure(
+    name: str, size: str, *, precision: str, repeats: int, compile: bool, batch: int
+) -> Row:
     height, width = map(int, size.split("x"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = resolve_dtype(precision, device)  # type: ignore[arg-type]
     torch.manual_seed(0)
     model = build(ModelParams(name=name)).eval()  # type: ignore[arg-type]
-    image = photograph(height, width)
+    image = photographs(batch, height, width)
     on_device = image.to(device)
     with torch.inference_mode():
         plain_model = model.to(device)
@@ -131,7 +144,8 @@ def measure(name: str, size: str, *, precision: str, repeats: int, compile: bool
             CONVOLUTION(*call)
 
     with torch.inference_mode():
-        floor = best(floor_run, repeats=repeats, device=device)
+        replay = graphed(floor_run) if device.type == "cuda" else floor_run
+        floor = best(replay, repeats=repeats, device=device)
     error = float((got.cpu().float().clamp(0, 1) - wanted.clamp(0, 1)).square().mean())
     return Row(
         network=name,
@@ -139,6 +153,7 @@ def measure(name: str, size: str, *, precision: str, repeats: int, compile: bool
         precision="bf16" if dtype == torch.bfloat16 else "float32",
         device=device.type,
         threads=torch.get_num_threads(),
+        batch=batch,
         num_convolutions=len(calls),
         plain_s=plain[0],
         eager_s=eager[0],
@@ -188,11 +203,17 @@ def table(rows: list[Row]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
+        seconds = (
+            (r.plain_cpu_s, r.eager_cpu_s, r.fast_cpu_s, r.floor_cpu_s)
+            if r.device == "cpu"
+            else (r.plain_s, r.eager_s, r.fast_s, r.floor_s)
+        )
+        size = r.size if r.batch == 1 else f"{r.batch}x {r.size}"
+        times = " | ".join(f"{value:.{2 if r.device == 'cpu' else 4}f}" for value in seconds)
         lines.append(
-            f"| {r.network} | {r.size} | {r.precision} | {r.plain_cpu_s:.2f} | "
-            f"{r.eager_cpu_s:.2f} | {r.fast_cpu_s:.2f} | {r.floor_cpu_s:.2f} | "
+            f"| {r.network} | {size} | {r.precision} | {times} | "
             f"{r.fast_to_floor:.2f} | {r.eager_to_floor:.2f} | {r.speedup:.1f} | "
-            f"{r.psnr_db:.1f} dB | {1 / r.fast_s:.2f} | "
+            f"{r.psnr_db:.1f} dB | {r.batch / r.fast_s:.2f} | "
             f"{'' if r.peak_gib is None else f'{r.peak_gib:.2f} GiB'} |"
         )
     return "\n".join(lines)
@@ -203,11 +224,13 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["mirnet", "mirnet-v2"])
     parser.add_argument("--sizes", nargs="+", default=["256x256", "400x600"])
     parser.add_argument("--precisions", nargs="+", default=["auto", "float32"])
+    parser.add_argument("--batch", type=int, default=1, help="images at once")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--first-image", action="store_true", help="time fresh processes as well")
     parser.add_argument("--json", type=Path, default=Path("reports/benchmark-inference.json"))
     options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     rows, first = [], {}
     for name in options.networks:
         for size in options.sizes:
@@ -218,6 +241,7 @@ def main() -> None:
                     precision=precision,
                     repeats=options.repeats,
                     compile=not options.no_compile,
+                    batch=options.batch,
                 )
                 rows.append(row)
                 print(table([row]).splitlines()[-1], flush=True)

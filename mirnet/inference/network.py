@@ -1,7 +1,8 @@
 """The fast form of a network: same weights, same function.
 
-channels_last, bf16 where asked for, and the repeated blocks compiled one by one. Compilation is
-for shapes that come again: the first image of a shape runs as it is, without a wait.
+channels_last, bf16 where asked for, and the repeated blocks compiled one by one; on a GPU the whole
+is then replayed as one CUDA graph. Compilation is for shapes that come again: the first image of a
+shape runs as it is, without a wait.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch._dynamo
 from torch import Tensor, nn
 
 from mirnet.config import use_kernel_cache
+from mirnet.inference.cuda_graph import CudaGraph
 from mirnet.models.architecture import architecture_of
 from mirnet.models.statistics import WHOLE, GivenStatistics, RecordedStatistics, Statistics
 
@@ -84,6 +87,8 @@ class FastNetwork:
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._compiled_shapes: set[tuple[int, ...]] = set()
         self._settled = False
+        self._graphs: dict[tuple[int, ...], CudaGraph] = {}
+        self._pool: Any = None  # the memory of the graphs
         self._model = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for group in self._model.groups:  # type: ignore[union-attr]
@@ -99,10 +104,16 @@ class FastNetwork:
         Args:
             values: global statistics, as :meth:`statistics` gives them; none: the image's own.
         """
-        if self._wants_compiled((*image.shape, int(values is not None))):
+        key = (*image.shape, int(values is not None))
+        if key in self._graphs:
+            return self._replayed(key, image, values)
+        if self._wants_compiled(key):
             try:
                 self.compiled_block = torch.compile(run_block, dynamic=False)
-                return self._run(image, values)
+                out = self._run(image, values)
+                if self.device.type == "cuda":
+                    self._record(key, image, values)
+                return out
             except torch._dynamo.exc.TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
                 logger.warning("compilation failed, going on without it: %s", reason)
@@ -118,6 +129,7 @@ class FastNetwork:
             shapes: of tensors (N, C, H, W), and 1 behind it where statistics are given, else 0.
         """
         self._settled = True
+        self._graphs.clear()
         self._compiled_shapes = set(shapes)
         _allow_many_shapes()
 
@@ -133,6 +145,18 @@ class FastNetwork:
         statistics = WHOLE if values is None else GivenStatistics(values)
         out: Tensor = self._model(self._placed(image), statistics)
         return out
+
+    @torch.inference_mode()
+    def _record(self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None) -> None:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        self._graphs[key] = CudaGraph(self._run, self._placed(image), values, pool=self._pool)
+
+    @torch.inference_mode()
+    def _replayed(
+        self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None
+    ) -> Tensor:
+        return self._graphs[key](self._placed(image), values)
 
     def _placed(self, image: Tensor) -> Tensor:
         return image.to(self.device).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,102 @@
+"""The fast form on a GPU: ``pytest -m gpu tests``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mirnet.inference import Enhancer
+from mirnet.inference.network import FastNetwork
+from mirnet.models import build
+from mirnet.models.mirnet import MIRNet
+from mirnet.models.statistics import WHOLE
+from mirnet.params import ModelParams
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(scope="module")
+def model() -> MIRNet:
+    torch.manual_seed(0)
+    return build(ModelParams(name="mirnet-xs")).eval()  # type: ignore[return-value]
+
+
+@pytest.fixture(autouse=True)
+def _exact_float32() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def pictures(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 0.3
+
+
+def decibel(one: Tensor, other: Tensor) -> float:
+    error = (one.float().cpu() - other.float().cpu()).square().mean()
+    return float(-10 * torch.log10(error + 1e-20))
+
+
+@pytest.mark.parametrize(("dtype", "least"), [(torch.float32, 100), (torch.bfloat16, 45)])
+def test_replayed_graphs_give_what_the_cpu_gives(model, dtype, least):
+    network = FastNetwork(model, device=CUDA, dtype=dtype)
+    for seed in range(4):  # eager, compiled, replayed, replayed
+        image = pictures(2, 3, 48, 64, seed=seed)
+        with torch.inference_mode():
+            assert decibel(network(image), model(image)) > least
+    assert len(network._graphs) == 1
+
+
+def test_a_replay_is_the_compiled_run_bit_by_bit(model):
+    network = FastNetwork(model, device=CUDA, dtype=torch.bfloat16)
+    network.settle([(1, 3, 64, 48, 0)])
+    image, other = pictures(1, 3, 64, 48), pictures(1, 3, 64, 48, seed=1)
+    compiled = network(image)
+    network(other)
+    assert torch.equal(network(image), compiled)
+    assert not torch.equal(network(other), compiled)
+
+
+def test_shapes_share_one_pool_and_do_not_mix(model):
+    network = FastNetwork(model, device=CUDA, dtype=torch.bfloat16)
+    network.settle([(1, 3, 64, 48, 0), (1, 3, 32, 32, 0)])
+    large, small = pictures(1, 3, 64, 48), pictures(1, 3, 32, 32)
+    first = network(large), network(small)
+    for _ in range(3):
+        assert torch.equal(network(large), first[0])
+        assert torch.equal(network(small), first[1])
+
+
+def test_given_statistics_are_taken_by_a_replay(model):
+    network = FastNetwork(model, device=CUDA, dtype=torch.float32)
+    network.settle([(1, 3, 64, 48, 1)])
+    image = pictures(1, 3, 64, 48)
+    values = network.statistics(image, WHOLE)
+    darker = [value * 0.5 for value in values]
+    network(image, values)
+    whole, changed = network(image, values), network(image, darker)
+    with torch.inference_mode():
+        assert decibel(whole, model(image)) > 100
+    assert not torch.equal(whole, changed)
+    assert torch.equal(network(image, values), whole)
+
+
+def test_tiles_and_batches_on_the_gpu_are_those_of_the_cpu(model):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 80, (600, 500, 3), dtype=np.uint8)
+    here, there = (
+        Enhancer(model, device=device, precision="float32", memory_limit_gib=0.15)
+        for device in ("cpu", "cuda")
+    )
+    assert there.tile_shape(600, 500) is not None
+    difference = here(pixels).astype(int) - there(pixels).astype(int)
+    assert np.abs(difference).max() <= 1
