@@ -27,6 +27,7 @@ from plain import plain_forward
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mirnet.inference.memory import keep_freed_memory
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.precision import resolve_dtype
 from mirnet.models import build
@@ -135,7 +136,8 @@ def measure(
         first = time.perf_counter() - started
         fast = best(lambda: network(image), repeats=repeats, device=device)
         got = network(image)
-    with torch.no_grad(), Recorder() as recorder:
+    # with gradients on, convolutions are not fused with their activations
+    with torch.enable_grad(), Recorder() as recorder:
         eager_network._model(eager_network._placed(image))
     calls = [tuple(a.detach() if isinstance(a, Tensor) else a for a in c) for c in recorder.calls]
 
@@ -230,6 +232,7 @@ def main() -> None:
     parser.add_argument("--first-image", action="store_true", help="time fresh processes as well")
     parser.add_argument("--json", type=Path, default=Path("reports/benchmark-inference.json"))
     options = parser.parse_args()
+    keep_freed_memory()  # as an Enhancer does
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     rows, first = [], {}
     for name in options.networks:

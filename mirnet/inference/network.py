@@ -90,6 +90,8 @@ class FastNetwork:
         self._graphs: dict[tuple[int, ...], CudaGraph] = {}
         self._pool: Any = None  # the memory of the graphs
         self._model = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
+        if device.type == "cuda":
+            make_dense(self._model)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for group in self._model.groups:  # type: ignore[union-attr]
             group.blocks = nn.ModuleList(SwitchedBlock(block, self) for block in group.blocks)
@@ -176,6 +178,27 @@ class FastNetwork:
 def _allow_many_shapes() -> None:
     # all shapes and all kinds of blocks are versions of one function
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+
+
+def make_dense(model: nn.Module) -> None:
+    """Give grouped convolutions the weights of all pairs of channels, zero across groups.
+
+    Same function. cuDNN turns the maps around before and after each grouped bf16 convolution, which
+    takes half of a MIRNet-v2 (docs/inference.md); tensor cores have the zeros done in less.
+    """
+    for conv in model.modules():
+        if not isinstance(conv, nn.Conv2d) or conv.groups == 1:
+            continue
+        parts = conv.weight.detach().chunk(conv.groups)
+        height, width = conv.kernel_size
+        dense = conv.weight.new_zeros(conv.out_channels, conv.in_channels, height, width)
+        for number, part in enumerate(parts):
+            rows, columns = part.shape[:2]
+            dense[
+                number * rows : (number + 1) * rows, number * columns : (number + 1) * columns
+            ] = part
+        conv.weight = nn.Parameter(dense, requires_grad=False)
+        conv.groups = 1
 
 
 def can_compile(device: torch.device) -> bool:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirnet.models.cpu_gradients import max_and_mean
+from mirnet.models.fused import convolved, settled
+from mirnet.models.resize import Upsampled
 from mirnet.models.statistics import WHOLE, Statistics
 
 
@@ -31,13 +33,17 @@ class SelectiveKernelFusion(nn.Module):
             nn.Conv2d(hidden, channels, 1, bias=False) for _ in range(num_streams)
         )
 
-    def forward(self, streams: Sequence[Tensor], statistics: Statistics = WHOLE) -> Tensor:
-        hidden = self.activation(self.squeeze(statistics.mean(*streams)))
+    def forward(
+        self, streams: Sequence[Tensor | Upsampled], statistics: Statistics = WHOLE
+    ) -> Tensor:
+        parts = [part for s in streams for part in (s.parts if isinstance(s, Upsampled) else (s,))]
+        hidden = self.activation(self.squeeze(statistics.mean(*parts)))
         scores = torch.stack([expand(hidden) for expand in self.expand])
-        first, *others = scores.softmax(dim=0).unbind()
-        fused = streams[0] * first
-        for stream, weight in zip(streams[1:], others, strict=True):
-            fused = fused + stream * weight
+        weights = settled(scores.softmax(dim=0))
+        weighted = [stream * weight for stream, weight in zip(streams, weights, strict=True)]
+        fused: Tensor = weighted[0]
+        for stream in weighted[1:]:
+            fused = fused + stream
         return fused
 
 
@@ -85,7 +91,7 @@ class DualAttention(nn.Module):
         self.fuse = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        r = self.conv2(self.activation(self.conv1(x)))
+        r = self.conv2(convolved(self.conv1, self.activation, x))
         by_pixel, by_channel = self.fuse.weight.chunk(2, dim=1)
         gates = self.channel(statistics.mean(r))
         # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number a pixel
@@ -126,8 +132,9 @@ class ResidualContext(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, bias=False)
         self.context = ContextBlock(channels, slope=slope)
-        self.slope = slope
+        self.activation = nn.LeakyReLU(slope)
 
     def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        r = self.context(self.conv2(F.leaky_relu(self.conv1(x), self.slope)), statistics)
-        return x + F.leaky_relu(r, self.slope)
+        r = self.conv2(convolved(self.conv1, self.activation, x))
+        out: Tensor = x + self.activation(self.context(r, statistics))
+        return out

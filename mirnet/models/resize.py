@@ -6,16 +6,45 @@ blur-down, before a bilinear upsample; equal results, a quarter of the work.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirnet.models.cpu_gradients import PReLU, blur_down
+from mirnet.models.fused import convolved
 
 
 def upsample2(x: Tensor) -> Tensor:
     """Bilinear x2, half-pixel centres: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class Upsampled(NamedTuple):
+    """The map ``upsample2(small) + full``, which is formed only where it is needed.
+
+    Bilinear x2 takes every pixel with a weight of 4 in all, those of the border too, so the mean of
+    the map is the sum of the means of its parts; and a weight a channel can come before it.
+    """
+
+    small: Tensor
+    full: Tensor | None = None
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """What has the same mean in sum."""
+        return (self.small,) if self.full is None else (self.small, self.full)
+
+    def formed(self) -> Tensor:
+        """(N, C, 2H, 2W) for a ``small`` of (N, C, H, W)."""
+        doubled = upsample2(self.small)
+        return doubled if self.full is None else doubled + self.full
+
+    def __mul__(self, weight: Tensor) -> Tensor:  # type: ignore[override]
+        """The map times (N, C, 1, 1)."""
+        doubled = upsample2(self.small * weight)
+        return doubled if self.full is None else doubled + self.full * weight
 
 
 class BlurDown(nn.Module):
@@ -52,7 +81,8 @@ class Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 2C, H/2, W/2); H and W even, at least 2."""
-        top = self.activation2(self.conv(self.activation1(self.reduce(x))))
+        reduced = convolved(self.reduce, self.activation1, x)
+        top = self.activation2(self.conv(reduced))  # compiled together with the blur's padding
         out: Tensor = self.expand(self.blur(top)) + self.skip(self.blur(x))
         return out
 
@@ -71,18 +101,30 @@ class Up(nn.Module):
         self.expand = nn.Conv2d(channels, channels // 2, 1, bias=False)
         self.skip = nn.Conv2d(channels, channels // 2, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Upsampled:
         """(N, C, H, W) -> (N, C/2, 2H, 2W)."""
-        top = self.activation2(self.conv(self.activation1(self.reduce(x))))
-        out: Tensor = self.expand(top) + upsample2(self.skip(x))
+        reduced = convolved(self.reduce, self.activation1, x)
+        top = convolved(self.conv, self.activation2, reduced)
+        return Upsampled(self.skip(x), self.expand(top))
+
+
+class Upwards(nn.Sequential):
+    """Several :class:`Up`, the last of them not yet formed."""
+
+    def forward(self, x: Tensor) -> Upsampled:
+        """(N, C, H, W) -> (N, C / 2**n, 2**n H, 2**n W)."""
+        *steps, last = self
+        for step in steps:
+            x = step(x).formed()
+        out: Upsampled = last(x)
         return out
 
 
 def resize(channels: int, *, steps: int) -> nn.Module:
-    """The path between rows ``steps`` apart: down for positive, up for negative, none for 0."""
-    if steps >= 0:
+    """The path between rows ``steps`` apart: down for positive, up for negative."""
+    if steps > 0:
         return nn.Sequential(*(Down(channels * 2**i) for i in range(steps)))
-    return nn.Sequential(*(Up(channels // 2**i) for i in range(-steps)))
+    return Upwards(*(Up(channels // 2**i) for i in range(-steps)))
 
 
 class AverageDown(nn.Module):
@@ -104,5 +146,5 @@ class BilinearUp(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, out_channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return upsample2(self.conv(x))
+    def forward(self, x: Tensor) -> Upsampled:
+        return Upsampled(self.conv(x))

@@ -100,3 +100,13 @@ def test_tiles_and_batches_on_the_gpu_are_those_of_the_cpu(model):
     assert there.tile_shape(600, 500) is not None
     difference = here(pixels).astype(int) - there(pixels).astype(int)
     assert np.abs(difference).max() <= 1
+
+
+def test_grouped_convolutions_become_dense_ones_with_the_same_output():
+    torch.manual_seed(0)
+    grouped = build(ModelParams(name="mirnet-v2", n_feat=16)).eval()
+    network = FastNetwork(grouped, device=CUDA, dtype=torch.float32)
+    image = pictures(1, 3, 32, 48)
+    with torch.inference_mode():
+        assert decibel(network(image), grouped(image)) > 100
+    assert {m.groups for m in network._model.modules() if isinstance(m, torch.nn.Conv2d)} == {1}
