@@ -88,6 +88,7 @@ class FastNetwork:
         self._compiled_shapes: set[tuple[int, ...]] = set()
         self._settled = False
         self._graphs: dict[tuple[int, ...], CudaGraph] = {}
+        self._records = device.type == "cuda"
         self._pool: Any = None  # the memory of the graphs
         self._model = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
         if device.type == "cuda":
@@ -107,15 +108,12 @@ class FastNetwork:
             values: global statistics, as :meth:`statistics` gives them; none: the image's own.
         """
         key = (*image.shape, int(values is not None))
-        if key in self._graphs:
-            return self._replayed(key, image, values)
-        if self._wants_compiled(key):
+        if key in self._graphs or self._wants_compiled(key):
             try:
                 self.compiled_block = torch.compile(run_block, dynamic=False)
-                out = self._run(image, values)
-                if self.device.type == "cuda":
-                    self._record(key, image, values)
-                return out
+                if self._records:
+                    return self._replayed(key, image, values)
+                return self._run(image, values)
             except torch._dynamo.exc.TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
                 logger.warning("compilation failed, going on without it: %s", reason)
@@ -149,16 +147,23 @@ class FastNetwork:
         return out
 
     @torch.inference_mode()
-    def _record(self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None) -> None:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        self._graphs[key] = CudaGraph(self._run, self._placed(image), values, pool=self._pool)
-
-    @torch.inference_mode()
     def _replayed(
         self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None
     ) -> Tensor:
-        return self._graphs[key](self._placed(image), values)
+        """As :meth:`_run`, from the graph of this shape, which is recorded if there is none."""
+        placed = self._placed(image)
+        if key not in self._graphs:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            try:
+                self._graphs[key] = CudaGraph(self._run, placed, values, pool=self._pool)
+            except torch._dynamo.exc.TorchDynamoException:
+                raise
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[0]
+                logger.warning("no CUDA graph could be recorded, going on without: %s", reason)
+                self._records = False
+                return self._run(image, values)
+        return self._graphs[key](placed, values)
 
     def _placed(self, image: Tensor) -> Tensor:
         return image.to(self.device).contiguous(memory_format=torch.channels_last)

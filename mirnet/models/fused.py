@@ -2,7 +2,7 @@
 
 oneDNN applies an activation to each output while it is in registers, so the map is not read and
 written once more: https://uxlfoundation.github.io/oneDNN/dev_guide_attributes_post_ops.html. Values
-are those of the two operations, bit by bit. Training, tracing and GPUs keep the two.
+are those of the two operations, rounded once. Training, tracing and GPUs keep the two.
 """
 
 from __future__ import annotations
