@@ -124,21 +124,22 @@ def measure(
         plain = best(plain_run, repeats=max(repeats // 2, 1), device=device)
         wanted = plain_run().cpu()
     eager_network = FastNetwork(model, device=device, dtype=dtype, compile=False)
-    eager = best(lambda: eager_network(image), repeats=repeats, device=device)
+    eager = best(lambda: eager_network(on_device), repeats=repeats, device=device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # from here on that of the fast form
-    got, fast, first = eager_network(image), eager, None
+    got, fast, first = eager_network(on_device), eager, None
     if compile:
         network = FastNetwork(model, device=device, dtype=dtype)
-        network(image)
+        network(on_device)
         started = time.perf_counter()
-        network(image)
+        network(on_device)
         first = time.perf_counter() - started
-        fast = best(lambda: network(image), repeats=repeats, device=device)
-        got = network(image)
+        fast = best(lambda: network(on_device), repeats=repeats, device=device)
+        got = network(on_device)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
     # with gradients on, convolutions are not fused with their activations
     with torch.enable_grad(), Recorder() as recorder:
-        eager_network._model(eager_network._placed(image))
+        eager_network._model(eager_network._placed(on_device))
     calls = [tuple(a.detach() if isinstance(a, Tensor) else a for a in c) for c in recorder.calls]
 
     def floor_run() -> None:
@@ -170,7 +171,7 @@ def measure(
         eager_to_floor=eager[1] / floor[1] if device.type == "cpu" else eager[0] / floor[0],
         speedup=plain[1] / fast[1] if device.type == "cpu" else plain[0] / fast[0],
         psnr_db=float(10 * np.log10(1 / max(error, 1e-12))),
-        peak_gib=torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
+        peak_gib=peak,
     )
 
 

@@ -13,7 +13,7 @@ import itertools
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mirnet.batch.plan import Plan, WorkItem
 from mirnet.batch.records import RUNS, SUMMARY, Digests, ModelIdentity
@@ -22,6 +22,7 @@ from mirnet.errors import ImageError, StorageError
 from mirnet.images import read_size
 
 CONDITIONS = "conditions.json"
+AGREED = "max-pixels.json"
 _SAMPLE = 32
 # compiling takes seconds to a minute a size: that many pictures of it have to be expected
 LEAST_EXPECTED = 32
@@ -91,14 +92,29 @@ def _of_unfinished(records: Store, *, model: ModelIdentity, digests: Digests) ->
     chosen = [run_id for run_id, names in by_run.items() if names & {CONDITIONS, SUMMARY}]
     if not chosen or SUMMARY in by_run[last := max(chosen)]:
         return None
-    data = runs.child(last).get(CONDITIONS).data
+    run, agreed = runs.child(last), None
     try:
-        found = load_conditions(data)
+        found = load_conditions(run.get(CONDITIONS).data)
+        if AGREED in by_run[last]:
+            agreed = int(json.loads(run.get(AGREED).data))
     except (ValueError, TypeError, KeyError) as error:
-        place = runs.child(last).address(CONDITIONS)
+        place = run.address(CONDITIONS)
         raise StorageError(f"{place} is not readable; delete it", transient=False) from error
     same = (found.model, found.settings_digest) == (model.label, digests.output)
-    return found if same else None
+    return replace(found, max_pixels=found.max_pixels or agreed) if same else None
+
+
+def agree_on_max_pixels(run: Store, known: Conditions, own: int | None) -> Conditions:
+    """The same ``max_pixels`` for all workers of a run, whatever memory is free on each: the first
+    one's, which it writes into the folder of the run.
+
+    Args:
+        own: of the worker's enhancer; none: it takes images of any size at once.
+    """
+    if known.max_pixels is not None or own is None:
+        return known
+    run.put_if_absent(AGREED, json.dumps(own).encode(), content_type="application/json")
+    return replace(known, max_pixels=int(json.loads(run.get(AGREED).data)))
 
 
 def _frequent(source: Store, plan: Plan) -> tuple[tuple[int, int], ...]:

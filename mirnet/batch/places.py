@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mirnet.batch.storage import ObjectInfo, Place, Store, is_s3, open_source, o
 from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.params import EnhanceParams
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Batch:
         plan.add_done(past_marks(self.records), self.planner.model)
         plan.add_outputs(self._outputs())
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
+        if plan.counts.planned + plan.counts.ignored == 0:
+            logger.warning("nothing lies at %s; is the place right?", self.source.store.uri)
 
     def _inputs(self) -> Iterable[ObjectInfo]:
         if self.source.only_key is None:

@@ -17,12 +17,12 @@ from typing import Any
 import ray
 import ray.data
 
-from mirnet.batch.conditions import Conditions
+from mirnet.batch.conditions import Conditions, agree_on_max_pixels
 from mirnet.batch.engine import open_engine
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.process import ImageJob
-from mirnet.batch.records import Digests, ModelIdentity, Row, as_dict
+from mirnet.batch.records import RECORDS, RUNS, Digests, ModelIdentity, Row, as_dict
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
@@ -52,7 +52,8 @@ class RayJob:
         """With clients of this process. The lease is watched by the driver."""
         target = open_store(self.target_uri, self.settings)
         engine = open_engine(enhance, self.params.strength)
-        engine.settle(self.conditions)
+        run = target.child(RECORDS).child(RUNS).child(self.run_id)
+        engine.settle(agree_on_max_pixels(run, self.conditions, engine.max_pixels))
         return ImageJob(
             source=open_store(self.source_uri, self.settings),
             target=target,

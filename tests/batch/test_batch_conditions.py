@@ -12,7 +12,8 @@ import torch
 from batch_samples import MODEL, fill, picture
 
 from mirnet.batch import conditions
-from mirnet.batch.records import past_rows
+from mirnet.batch.conditions import Conditions, agree_on_max_pixels
+from mirnet.batch.records import Digests, past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
@@ -106,6 +107,22 @@ def test_the_successor_of_a_dead_run_keeps_its_choice_and_no_other_does(
     third = Notebook()
     enhance(places, settings, third)
     assert third.settled == [([(56, 56)], 1000)]
+
+
+def test_workers_tile_as_the_first_of_them_and_so_does_their_successor(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    target = open_store(places[1], settings)
+    run = target.child("_mirnet/runs/00000001-dead")
+    known = Conditions(MODEL.label, Digests.of(EnhanceParams(contact_images=0)).output, ((40, 40),))
+    run.put("conditions.json", known.dump())
+    assert agree_on_max_pixels(run, known, 500).max_pixels == 500
+    assert agree_on_max_pixels(run, known, 900).max_pixels == 500
+    assert agree_on_max_pixels(run, known, None) == known
+    fill(places[0], PICTURES)
+    model = Notebook()
+    enhance(places, settings, model)
+    assert model.settled == [([(40, 40)], 500)]
 
 
 def test_nothing_is_chosen_for_few_or_for_one(places: tuple[str, str], settings: Settings) -> None:

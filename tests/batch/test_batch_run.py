@@ -257,6 +257,18 @@ def test_json_lines_and_filters_and_limit(places: tuple[str, str], settings: Set
     assert enhance(source, target, settings).enhanced == 1
 
 
+def test_a_prefix_without_anything_is_pointed_out(
+    s3: str, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(f"{s3}/in", {"a.png": picture(1)})
+    assert enhance(f"{s3}/in", f"{s3}/out", settings).enhanced == 1
+    assert not caplog.records
+    assert enhance(f"{s3}/wrong", f"{s3}/out", settings).planned == 0
+    assert [r.getMessage() for r in caplog.records] == [
+        f"nothing lies at {s3}/wrong; is the place right?"
+    ]
+
+
 def test_one_file_to_one_file(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "in.png").write_bytes(picture(1))
     result = enhance(str(tmp_path / "in.png"), str(tmp_path / "out.jpg"), settings)
