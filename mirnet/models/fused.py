@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_HAS_ONEDNN: bool = torch._C._has_mkldnn
+
+def _fused_types() -> tuple[torch.dtype, ...]:
+    if not torch._C._has_mkldnn:
+        return ()
+    bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not on every processor
+    return (torch.float32, torch.bfloat16) if bf16 else (torch.float32,)
+
+
+_FUSED_TYPES = _fused_types()
 
 
 def convolved(conv: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module, x: Tensor) -> Tensor:
@@ -51,8 +59,7 @@ def _fusible(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
         return False
     if torch.compiler.is_exporting() or _is_traced():
         return False
-    known = x.dtype == conv.weight.dtype and x.dtype in (torch.float32, torch.bfloat16)
-    return known and _HAS_ONEDNN
+    return x.dtype == conv.weight.dtype and x.dtype in _FUSED_TYPES
 
 
 def _is_traced() -> bool:
