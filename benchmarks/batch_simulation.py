@@ -22,11 +22,11 @@ from typing import IO
 
 import numpy as np
 
-from mirnet.batch import process
+from mirnet.batch import conditions, process
 from mirnet.batch.engine import open_engine
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.measures import Measures
-from mirnet.batch.origin import from_metadata
+from mirnet.batch.origin import from_metadata, source_digest
 from mirnet.batch.places import Batch
 from mirnet.batch.plan import Plan, Planner, WorkItem
 from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
@@ -164,6 +164,15 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
     with Lease(batch.records, lease_s=LEASE_S) as lease, Plan() as plan:
         yield lease.run_id
         batch.fill(plan, limit=None)
+        conditions.settle(
+            batch.records,
+            lease.run_id,
+            source=inputs,
+            plan=plan,
+            model=model,
+            digests=planner.digests,
+            max_pixels=None,
+        )
         job = ImageJob(
             source=inputs,
             target=target,
@@ -267,13 +276,14 @@ class World:
         inputs = Inputs(self.disk, {"alive": True}, shard=self.shard, num=self.num)
         inputs.night = self.night
         wanted = {info.key: info.version for info in inputs.list()}
+        source = source_digest(inputs)
         target = MemoryStore(self.disk, {"alive": True}, "out/")
         outputs = {i.key for i in target.list() if not i.key.startswith("_mirnet/")}
         assert outputs == set(wanted), "each input has exactly one output"
         for key, version in wanted.items():
             head = target.head(key)
             origin = head and from_metadata(head.metadata)
-            assert origin and origin.is_of(key) and origin.row.input_version == version
+            assert origin and origin.is_of(key, source) and origin.row.input_version == version
         final = {row.input_key: row for row in past_rows(target.child("_mirnet"))}
         assert {key: row.input_version for key, row in final.items()} == wanted
         assert {row.status for row in final.values()} == {"enhanced"}
@@ -284,7 +294,8 @@ def simulate(task: tuple[int, int]) -> Counter[str]:
     """One shard: some nights, each with kills and sleepers; checked at the end."""
     shard, num = task
     process.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
-    process.read_size = lambda _data, **_: (1, 1)  # type: ignore[attr-defined]
+    for module in (process, conditions):
+        module.read_size = lambda _data, **_: (1, 1)  # type: ignore[attr-defined]
     process.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
     process.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
     world = World(shard, num)

@@ -59,6 +59,11 @@ class Origin:
         return same_place and self.row.input_key == unquote(_carried_key(input_key))
 
 
+def source_digest(source: Store) -> str:
+    """Tells inputs of the same key in two places apart."""
+    return hashlib.sha256(source.uri.encode()).hexdigest()[:16]
+
+
 # most of a run's facts are the same for all of its images
 _quoted = functools.lru_cache(maxsize=1024)(quote)
 

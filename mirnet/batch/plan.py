@@ -5,7 +5,6 @@ index is a temporary SQLite file, and no order of listings is assumed.
 from __future__ import annotations
 
 import fnmatch
-import itertools
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -16,13 +15,14 @@ from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
 from mirnet.params import EnhanceParams
 
-_PAGE = 1000
+# values of ``last``: 0 in the order of the listing, 1 after those, from here on after all others
+_SUSPECT = 2
 _TABLES = """
 CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
                   status TEXT, output TEXT) WITHOUT ROWID;
 CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
-                  modified REAL, problem TEXT, output TEXT, existing TEXT);
+                  modified REAL, problem TEXT, output TEXT, existing TEXT, last INTEGER);
 """
 _LOOK_UP = """
 SELECT done.*, outputs.key IS NOT NULL AS there
@@ -32,11 +32,15 @@ FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One input to enhance. ``existing``: version of what lies at the output key already."""
+    """One input to enhance. ``existing``: version of what lies at the output key already.
+
+    ``suspect``: a run may have died of it.
+    """
 
     info: ObjectInfo
     output_key: str
     existing: str | None = None
+    suspect: bool = False
 
 
 @dataclass
@@ -99,9 +103,18 @@ class Planner:
             return False
         return self.params.on_new_model == "keep" or bool(row["same_model"])
 
+    def failed_before(self, info: ObjectInfo, row: sqlite3.Row | None) -> bool:
+        """Whether this version of it was tried, and failed."""
+        return (
+            row is not None and row["status"] == "failed" and bool(row["version"] == info.version)
+        )
+
 
 class Plan:
-    """A plan on disk, removed when closed."""
+    """A plan on disk, removed when closed.
+
+    In the order of the listing; what may stand in the way of the others comes last.
+    """
 
     def __init__(self) -> None:
         # an empty name: a file in the temporary folder that has no name there, so that nothing
@@ -148,13 +161,33 @@ class Plan:
     def add_inputs(
         self, listing: Iterable[ObjectInfo], planner: Planner, *, limit: int | None = None
     ) -> None:
-        """Decide for each object; with a limit, stop listing when there is enough to do."""
-        wanted = self._wanted(listing, planner)
-        while page := list(itertools.islice(wanted, _PAGE)):
-            for info in page:
-                if limit is not None and self.num_todo >= limit:
-                    return
-                self._decide(info, planner)
+        """Decide for each object; with a limit, stop listing when there is enough to do.
+
+        What failed before comes last, so that a limit is not used up on it night after night.
+        """
+        again = 0
+        for info in self._wanted(listing, planner):
+            if limit is not None and self.num_todo - again >= limit:
+                break
+            again += self._decide(info, planner)
+        if limit is not None and self.num_todo > limit:
+            self._drop_last(self.num_todo - limit)
+
+    def postpone(self, number: int) -> None:
+        """Suspect the first ``number`` that have no output yet: last, and in an order by lot."""
+        self._db.execute(
+            "UPDATE todo SET last = ? + abs(random() % 1000000) WHERE number IN (SELECT number"
+            " FROM todo WHERE existing IS NULL AND NOT last ORDER BY number LIMIT ?)",
+            (_SUSPECT, number),
+        )
+
+    def _drop_last(self, number: int) -> None:
+        self._db.execute(
+            "DELETE FROM todo WHERE number IN"
+            " (SELECT number FROM todo ORDER BY last DESC, number DESC LIMIT ?)",
+            (number,),
+        )
+        self.counts.planned -= number
 
     def _wanted(self, listing: Iterable[ObjectInfo], planner: Planner) -> Iterator[ObjectInfo]:
         for info in listing:
@@ -165,22 +198,25 @@ class Plan:
             else:
                 self.counts.ignored += 1
 
-    def _decide(self, info: ObjectInfo, planner: Planner) -> None:
+    def _decide(self, info: ObjectInfo, planner: Planner) -> bool:
+        """Whether it is to be done once more after it failed."""
         self.counts.planned += 1
         row = self._db.execute(_LOOK_UP, (info.key,)).fetchone()
         output_key = planner.output_key(info.key)
         if planner.is_done(info, row, output_exists=bool(row and row["there"])):
             self.counts.skipped += 1
             self.counts.quarantined_before += row["status"] == "quarantined"
-            return
+            return False
+        again = planner.failed_before(info, row)
         self._db.execute(
-            "INSERT INTO todo(key, version, size, modified, problem, output, existing)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO todo(key, version, size, modified, problem, output, existing, last)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(info.key, info.version, info.size, info.modified, info.problem),
-                *(output_key, self._output(output_key)),
+                *(output_key, self._output(output_key), again),
             ),
         )
+        return again
 
     def _output(self, key: str) -> str | None:
         found = self._db.execute("SELECT version FROM outputs WHERE key = ?", (key,)).fetchone()
@@ -198,8 +234,9 @@ class Plan:
         return int(pages) * int(size)
 
     def __iter__(self) -> Iterator[WorkItem]:
-        for row in self._db.execute("SELECT * FROM todo ORDER BY number"):
-            info = ObjectInfo(
-                row["key"], row["size"], row["version"], row["modified"], row["problem"]
-            )
-            yield WorkItem(info, row["output"], row["existing"])
+        for which in ("NOT last ORDER BY number", "last ORDER BY last, number"):
+            for row in self._db.execute(f"SELECT * FROM todo WHERE {which}"):
+                info = ObjectInfo(
+                    row["key"], row["size"], row["version"], row["modified"], row["problem"]
+                )
+                yield WorkItem(info, row["output"], row["existing"], row["last"] >= _SUSPECT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from mirnet.batch.engine import Engine
 from mirnet.batch.measures import Measures, measure
-from mirnet.batch.origin import from_metadata, to_metadata
+from mirnet.batch.origin import from_metadata, source_digest, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status
 from mirnet.batch.storage import (
@@ -107,8 +106,8 @@ class ImageJob:
 
     @functools.cached_property
     def source_digest(self) -> str:
-        """Tells inputs of the same key in two places apart."""
-        return hashlib.sha256(self.source.uri.encode()).hexdigest()[:16]
+        """Of the place that this job reads."""
+        return source_digest(self.source)
 
     def download(self, item: WorkItem) -> Downloaded | Row:
         """Get the bytes; a row where that is already the end of it."""

@@ -165,9 +165,9 @@ def _connected(settings: Settings) -> Iterator[None]:
 
 
 def _dump_item(item: WorkItem) -> str:
-    return json.dumps([asdict(item.info), item.output_key, item.existing])
+    return json.dumps(asdict(item))
 
 
 def _load_item(text: str) -> WorkItem:
-    info, output_key, existing = json.loads(text)
-    return WorkItem(ObjectInfo(**info), output_key, existing)
+    values = json.loads(text)
+    return WorkItem(**values | {"info": ObjectInfo(**values["info"])})

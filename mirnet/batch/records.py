@@ -28,6 +28,8 @@ SUMMARY = "summary.json"
 # begins the reason of a row that failed because the store did not answer well
 OUTAGE = "storage"
 ROWS_PER_SHARD = 250_000
+_BYTES_PER_SHARD = 64 * 2**20
+_ROWS_PER_GROUP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,21 +250,57 @@ class RunRecord:
         return address, self._store.address(SUMMARY)
 
     def _write_shards(self) -> Iterator[str]:
-        rows: list[Row] = []
-        number = 0
+        shard, number = _Shard(self._format), 0
         for part in self._parts:
-            rows.extend(load_rows(self._store.get(part).data, self._format))
-            if len(rows) >= ROWS_PER_SHARD:
+            shard.append(self._store.get(part).data)
+            if shard.is_full:
                 number += 1
-                yield self._write_shard(f"manifest-{number:05d}", rows)
-                rows = []
-        if rows or not number:
-            yield self._write_shard(f"manifest-{number + 1:05d}" if number else "manifest", rows)
+                yield self._write_shard(f"manifest-{number:05d}", shard)
+                shard = _Shard(self._format)
+        if shard.num_rows or not number:
+            yield self._write_shard(f"manifest-{number + 1:05d}" if number else "manifest", shard)
 
-    def _write_shard(self, stem: str, rows: list[Row]) -> str:
+    def _write_shard(self, stem: str, shard: _Shard) -> str:
         name = f"{stem}.{self._format}"
-        self._store.put(name, dump_rows(rows, self._format))
+        self._store.put(name, shard.close())
         return name
+
+
+class _Shard:
+    """Parts joined to one file. Memory: the file, and the rows of a row group."""
+
+    def __init__(self, format: Format) -> None:
+        self._buffer = io.BytesIO()
+        self._writer: pq.ParquetWriter | None = None
+        if format == "parquet":
+            self._writer = pq.ParquetWriter(self._buffer, SCHEMA, compression="zstd")
+        self._tables: list[pa.Table] = []
+        self.num_rows = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.num_rows >= ROWS_PER_SHARD or self._buffer.tell() >= _BYTES_PER_SHARD
+
+    def append(self, part: bytes) -> None:
+        if self._writer is None:
+            self._buffer.write(part)
+            self.num_rows += part.count(b"\n")
+            return
+        self._tables.append(pq.read_table(io.BytesIO(part)))
+        self.num_rows += self._tables[-1].num_rows
+        if sum(table.num_rows for table in self._tables) >= _ROWS_PER_GROUP:
+            self._write_group(self._writer)
+
+    def close(self) -> bytes:
+        if self._writer is not None:
+            self._write_group(self._writer)
+            self._writer.close()
+        return self._buffer.getvalue()
+
+    def _write_group(self, writer: pq.ParquetWriter) -> None:
+        if self._tables:
+            writer.write_table(pa.concat_tables(self._tables))
+            self._tables = []
 
 
 def past_rows(records: Store) -> Iterator[Row]:

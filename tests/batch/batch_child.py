@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.queues import Queue
@@ -27,8 +29,11 @@ def work(
     variables: dict[str, str],
     seconds_an_image: float,
     answers: Queue[str] | None,
+    deadly_side: int,
 ) -> None:
     def slowly(image: Image) -> Image:
+        if image.pixels.shape[0] == deadly_side:
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(seconds_an_image)
         return double(image)
 
@@ -58,9 +63,12 @@ def start(
     variables: dict[str, str],
     seconds_an_image: float = 0.0,
     answers: Queue[str] | None = None,
+    deadly_side: int = 0,
 ) -> ForkServerProcess:
+    """``deadly_side``: a picture of that height kills the process."""
     process = CONTEXT.Process(
-        target=work, args=(source, target, settings, variables, seconds_an_image, answers)
+        target=work,
+        args=(source, target, settings, variables, seconds_an_image, answers, deadly_side),
     )
     process.start()
     return process

@@ -18,7 +18,7 @@ from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
-from mirnet.images import Image
+from mirnet.images import Image, decode
 from mirnet.inference import Enhancer
 from mirnet.models import build
 from mirnet.params import EnhanceParams, ModelParams
@@ -157,3 +157,24 @@ def test_a_real_network_gives_the_same_bytes_after_a_stop(
         assert one.get(key).data == other.get(key).data, key
     rows = list(past_rows(other.child("_mirnet")))
     assert {row.input_key for row in rows} == set(PICTURES)
+
+
+def test_a_picture_above_the_memory_limit_goes_through_in_tiles(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    """The same bytes as by hand, and about what the whole picture would have been."""
+    large = picture(7, side=300)
+    fill(places[0], {"large.png": large, "small.png": picture(8)})
+    whole = network("float32", compile=False)
+    tiling = network("float32", compile=False)
+    tiling.settle((), max_pixels=160 * 160)
+    seen: list[tuple[int, ...]] = []
+    assert tiling.max_pixels == 160 * 160
+    tiling.network._model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert enhance(places, settings, tiling).enhanced == 2
+    assert max(height * width for *_, height, width in seen) <= 160 * 160
+    out = decode(open_store(places[1], settings).get("large.png").data, name="large")
+    low = decode(large, name="large")
+    assert np.array_equal(out.pixels, tiling.enhance_image(low).pixels)
+    difference = out.pixels.astype(float) - whole.enhance_image(low).pixels
+    assert 10 * np.log10(255**2 / np.square(difference).mean()) > 40

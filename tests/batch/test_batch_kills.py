@@ -99,6 +99,31 @@ def test_kill_9_at_random_moments(
     assert_sound(source, target)
 
 
+def test_a_picture_that_kills_the_process_does_not_keep_the_others_waiting(
+    places: tuple[str, str], variables: dict[str, str]
+) -> None:
+    source, target = places
+    store = open_store(target, Settings())
+    fill(source, {f"{n:02d}.png": picture(n, side=31 if n == 3 else 24) for n in range(90)})
+    num_outputs = []
+    for _ in range(30):
+        child = start(
+            source,
+            target,
+            settings=LEASE,
+            variables=variables,
+            seconds_an_image=0.03,  # the kill takes away what has not been uploaded
+            deadly_side=31,
+        )
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        num_outputs.append(sum(not i.key.startswith("_mirnet/") for i in store.list()))
+        if num_outputs[-1] == 89:
+            break
+    assert num_outputs[-1] == 89
+    assert num_outputs[1] >= 90 - 64, "all but those that its predecessor may have had in hand"
+
+
 @pytest.mark.parametrize("num_jobs", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_jobs_at_once_on_one_target(
     num_jobs: int, places: tuple[str, str], variables: dict[str, str]

@@ -13,16 +13,19 @@ from typing import Any
 import batch_samples
 import pytest
 import ray
+import torch
 from batch_samples import MODEL, double, fill, picture
 from ray.cluster_utils import Cluster
 
+from mirnet import stages
 from mirnet.batch.records import past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.images import Image
-from mirnet.params import EnhanceParams
+from mirnet.models import build, save_model
+from mirnet.params import EnhanceParams, ModelParams, load_params
 from mirnet.results import EnhanceResult
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}
@@ -120,6 +123,31 @@ def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
     assert removed
     assert (result.enhanced, result.quarantined, result.failed) == (40, 2, 0)
     assert_same(f"{s3}/ray", f"{s3}/alone")
+
+
+@pytest.mark.slow
+def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> None:
+    """Also of a picture of another size, and beside pictures that are none."""
+    torch.manual_seed(0)
+    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    fill(f"{s3}/in", PICTURES | BAD | {"large.png": picture(77, side=300)})
+
+    def night(target: str, engine: str) -> None:
+        settings = Settings(
+            workspace=tmp_path / "workspace",
+            reports_dir=tmp_path / "reports",
+            batch_engine=engine,  # type: ignore[arg-type]
+            ray_address="in-process",
+        )
+        run = stages.Run(load_params("demo", overrides=("enhance.contact_images=0",)), settings)
+        result = stages.enhance(f"{s3}/in", target, run, model=str(tmp_path / "model"))
+        assert (result.enhanced, result.quarantined, result.failed) == (41, 2, 0)
+
+    night(f"{s3}/alone", "local")
+    night(f"{s3}/ray", "ray")
+    assert_same(f"{s3}/ray", f"{s3}/alone")
+    one, other = (open_store(f"{s3}/{name}", Settings()) for name in ("ray", "alone"))
+    assert one.get("large.png").data == other.get("large.png").data
 
 
 @pytest.mark.slow

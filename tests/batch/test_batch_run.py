@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch.records import Row, load_rows
+from mirnet.batch import records
+from mirnet.batch.records import Row, RunRecord, load_rows, past_rows
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.s3 import S3Store
 from mirnet.batch.storage import open_store
@@ -255,6 +256,51 @@ def test_json_lines_and_filters_and_limit(places: tuple[str, str], settings: Set
     assert enhance(source, target, settings, min_age_s=3600).planned == 0
     assert enhance(source, target, settings, min_bytes=10**6).planned == 0
     assert enhance(source, target, settings).enhanced == 1
+
+
+def test_a_limit_is_not_used_up_on_what_failed_before(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    source, target = places
+    fill(source, {f"{n}.png": picture(n) for n in range(6)})
+    fill(target, {f"{n}.png": b"somebody's" for n in range(3)})
+
+    def night(limit: int | None) -> tuple[int, int, int]:
+        params = EnhanceParams(max_bad_share=1)
+        result = run_batch(
+            *places, enhance=double, model=MODEL, params=params, settings=settings, limit=limit
+        )
+        return result.planned - result.skipped, result.enhanced, result.failed
+
+    assert night(3) == (3, 0, 3)
+    assert night(2) == (2, 2, 0)
+    assert night(2) == (2, 1, 1)
+    assert night(None) == (3, 0, 3)
+    fill(source, {"0.png": picture(9)})  # changed since: as good as new
+    open_store(target, settings).delete("0.png")
+    assert night(1) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("format", ["parquet", "jsonl"])
+def test_a_long_night_has_a_manifest_in_shards(
+    format: str, s3: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "ROWS_PER_SHARD", 4)
+    monkeypatch.setattr(records, "_ROWS_PER_GROUP", 3)
+    store = open_store(s3, settings)
+    record = RunRecord(store, "00000001-x", format=format)  # type: ignore[arg-type]
+    rows = [Row(f"{n}.png", "v", 1, "enhanced", "r", "d", "m", reason="ü\n") for n in range(11)]
+    for number, row in enumerate(rows):
+        record.add(row)
+        if number % 2:
+            record.flush()
+    record.finish({})
+    kept = sorted(info.key.rpartition("/")[2] for info in store.list())
+    shards = [f"manifest-{n:05d}.{format}" for n in (1, 2, 3)]
+    assert kept == [*shards, "summary.json"]
+    told = json.loads(store.get("runs/00000001-x/summary.json").data)
+    assert told["manifest"] == shards
+    assert list(past_rows(store)) == rows
 
 
 def test_a_prefix_without_anything_is_pointed_out(

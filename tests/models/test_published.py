@@ -4,11 +4,15 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
+from mirnet.cli.weights import app
 from mirnet.errors import WeightsError
+from mirnet.inference import Enhancer
 from mirnet.models import build, load_model, read_checkpoint, save_model
 from mirnet.models.published import _V2_BLOCK, SHARED_ACTIVATION, _v1_block
 from mirnet.params import ModelParams
@@ -161,3 +165,25 @@ def test_checkpoints_of_something_else(content: object, tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "net.pth")
     with pytest.raises(WeightsError, match="no such file"):
         read_checkpoint(tmp_path / "absent.pth")
+
+
+def test_the_command_makes_a_model_folder_and_an_enhancer_takes_the_file_as_well(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "net.pth"
+    torch.save({"params": published("mirnet-v2", prefix="module.")}, path)
+    target = tmp_path / "model"
+    result = CliRunner().invoke(app, ["import", str(path), "--out", str(target)])
+    assert result.exit_code == 0, result.output
+    assert str(target) in "".join(result.output.split("\n"))
+    pixels = np.random.default_rng(0).integers(0, 60, (37, 41, 3), dtype=np.uint8)
+    by_folder, by_file = (
+        Enhancer.load(source, precision="float32", compile=False) for source in (target, path)
+    )
+    assert by_folder.network.architecture == by_file.network.architecture
+    assert np.array_equal(by_folder(pixels), by_file(pixels))
+    model = read_checkpoint(path)
+    low = torch.from_numpy(pixels)[None, :36, :40].permute(0, 3, 1, 2) / 255
+    with torch.inference_mode():
+        expected = model(low)[0].permute(1, 2, 0).clamp(0, 1) * 255
+    assert np.abs(by_file(pixels[:36, :40]) - expected.numpy()).max() <= 0.51
