@@ -83,6 +83,7 @@ class FastNetwork:
         self.size_multiple = int(model.size_multiple)  # type: ignore[arg-type]
         self.min_size = int(model.min_size)  # type: ignore[arg-type]
         self.compiled_block: Callable[..., Tensor] | None = None
+        self._compiled: Callable[..., Tensor] | None = None
         self._can_compile = compile and can_compile(device)
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._compiled_shapes: set[tuple[int, ...]] = set()
@@ -108,11 +109,15 @@ class FastNetwork:
             values: global statistics, as :meth:`statistics` gives them; none: the image's own.
         """
         key = (*image.shape, int(values is not None))
-        if key in self._graphs or self._wants_compiled(key):
+        if key in self._graphs:
+            return self._replayed(key, image, values)
+        if self._wants_compiled(key):
             try:
-                self.compiled_block = torch.compile(run_block, dynamic=False)
+                # once: the call alone takes a millisecond, of the nine an H200 takes for a picture
+                self._compiled = self._compiled or torch.compile(run_block, dynamic=False)
+                self.compiled_block = self._compiled
                 if self._records:
-                    return self._replayed(key, image, values)
+                    return self._recorded(key, image, values)
                 return self._run(image, values)
             except torch._dynamo.exc.TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
@@ -150,20 +155,24 @@ class FastNetwork:
     def _replayed(
         self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None
     ) -> Tensor:
-        """As :meth:`_run`, from the graph of this shape, which is recorded if there is none."""
-        placed = self._placed(image)
-        if key not in self._graphs:
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
-            try:
-                self._graphs[key] = CudaGraph(self._run, placed, values, pool=self._pool)
-            except torch._dynamo.exc.TorchDynamoException:
-                raise
-            except RuntimeError as error:
-                reason = str(error).strip().splitlines()[0]
-                logger.warning("no CUDA graph could be recorded, going on without: %s", reason)
-                self._records = False
-                return self._run(image, values)
-        return self._graphs[key](placed, values)
+        return self._graphs[key](self._placed(image), values)
+
+    @torch.inference_mode()
+    def _recorded(
+        self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None
+    ) -> Tensor:
+        """As :meth:`_run`, and keeps the graph of this shape where one can be recorded."""
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        try:
+            self._graphs[key] = CudaGraph(self._run, self._placed(image), values, pool=self._pool)
+        except torch._dynamo.exc.TorchDynamoException:
+            raise
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            logger.warning("no CUDA graph could be recorded, going on without: %s", reason)
+            self._records = False
+            return self._run(image, values)
+        return self._replayed(key, image, values)
 
     def _placed(self, image: Tensor) -> Tensor:
         return image.to(self.device).contiguous(memory_format=torch.channels_last)

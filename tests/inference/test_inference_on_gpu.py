@@ -81,25 +81,27 @@ def test_given_statistics_are_taken_by_a_replay(model):
     network.settle([(1, 3, 64, 48, 1)])
     image = pictures(1, 3, 64, 48)
     values = network.statistics(image, WHOLE)
-    darker = [value * 0.5 for value in values]
+    other = [value * 8 for value in values]
     network(image, values)
-    whole, changed = network(image, values), network(image, darker)
+    whole, changed = network(image, values), network(image, other)
     with torch.inference_mode():
         assert decibel(whole, model(image)) > 100
-    assert not torch.equal(whole, changed)
-    assert torch.equal(network(image, values), whole)
+    assert decibel(whole, changed) < 90
+    # float32 convolutions of cuDNN may add up in another order
+    assert decibel(network(image, values), whole) > 110
 
 
 def test_tiles_and_batches_on_the_gpu_are_those_of_the_cpu(model):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 80, (600, 500, 3), dtype=np.uint8)
     here, there = (
-        Enhancer(model, device=device, precision="float32", memory_limit_gib=0.15)
+        Enhancer(model, device=device, precision="float32", memory_limit_gib=0.25)
         for device in ("cpu", "cuda")
     )
     assert there.tile_shape(600, 500) is not None
     difference = here(pixels).astype(int) - there(pixels).astype(int)
-    assert np.abs(difference).max() <= 1
+    levels, counts = np.unique(np.abs(difference), return_counts=True)
+    assert levels.max() <= 1, (levels, counts)
 
 
 def test_grouped_convolutions_become_dense_ones_with_the_same_output():
