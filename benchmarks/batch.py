@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import io
 import json
 import multiprocessing
 import os
@@ -21,19 +22,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import Store, open_store
 from mirnet.config import environment, load_settings
-from mirnet.images import Image, decode, encode, to_png
+from mirnet.images import Image, decode, to_png
 from mirnet.params import EnhanceParams, ModelParams
 
 MODEL = ModelIdentity("mirnet", "1")
@@ -163,7 +164,8 @@ def _alone(enhancer: Any, decoded: list[Image], options: argparse.Namespace) -> 
 def _plain_loop(source: Store, target: str, network: Any, options: argparse.Namespace) -> float:
     """Get, decode, enhance, encode, put, one after the other; on a part, scaled up.
 
-    The network is in eager float32, with the operations of the paper (benchmarks/plain.py).
+    The network is in eager float32, with the operations of the paper (benchmarks/plain.py);
+    pictures go through Pillow as it comes.
     """
     import torch
     from plain import plain_forward
@@ -173,12 +175,14 @@ def _plain_loop(source: Store, target: str, network: Any, options: argparse.Name
     begun = time.perf_counter()
     for n in range(number):
         key = f"{n:05d}.png"
-        image = decode(source.get(key).data, name=key)
-        low = torch.from_numpy(image.pixels).permute(2, 0, 1)[None].float() / 255
+        picture = np.array(PIL.Image.open(io.BytesIO(source.get(key).data)))
+        low = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             enhanced = plain_forward(network, low.contiguous())[0].clamp(0, 1)
         pixels = (enhanced.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        store.put(key, encode(replace(image, pixels=pixels)))
+        encoded = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(encoded, "PNG")
+        store.put(key, encoded.getvalue())
     return (time.perf_counter() - begun) * options.images / number
 
 

@@ -172,6 +172,8 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         options["subsampling"] = 0
     if format == "WEBP" and image.lossless:
         options |= {"lossless": True, "exact": True}
+    if format == "PNG":
+        options["compress_type"] = png.STRATEGY
     if format == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
     if image.icc and format != "BMP":
