@@ -4,8 +4,9 @@
 
 The plain form is float32, contiguous, eager, with every operation where the paper has it. The
 floor is the convolutions of the fast form alone, same shapes, layout and precision, back to back;
-on a GPU both are CUDA graphs. Every time is the best of several, in seconds of wall clock and of
-processor. Outputs are compared.
+on a GPU both are CUDA graphs, and there is a second floor where the fast form has made grouped
+convolutions dense: the grouped ones. Every time is the best of several, in seconds of wall clock
+and of processor. Outputs are compared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from plain import plain_forward
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mirnet.inference import network as network_module
 from mirnet.inference.memory import keep_freed_memory
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.precision import resolve_dtype
@@ -53,6 +56,7 @@ class Row:
     eager_s: float
     fast_s: float
     floor_s: float
+    grouped_floor_s: float | None
     plain_cpu_s: float
     eager_cpu_s: float
     fast_cpu_s: float
@@ -100,6 +104,24 @@ def graphed(run: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+def time_convolutions(
+    network: FastNetwork, image: Tensor, *, repeats: int
+) -> tuple[tuple[float, float], int]:
+    """Wall-clock and processor seconds of a network's convolutions alone, and how many."""
+    # with gradients on, convolutions are not fused with their activations
+    with torch.enable_grad(), Recorder() as recorder:
+        network._model(network._placed(image))
+    calls = [tuple(a.detach() if isinstance(a, Tensor) else a for a in c) for c in recorder.calls]
+
+    def run() -> None:
+        for call in calls:
+            CONVOLUTION(*call)
+
+    with torch.inference_mode():
+        replay = graphed(run) if network.device.type == "cuda" else run
+        return best(replay, repeats=repeats, device=network.device), len(calls)
+
+
 def photographs(batch: int, height: int, width: int) -> Tensor:
     """Smooth dark pictures with noise: (N, 3, H, W) in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
@@ -137,18 +159,14 @@ def measure(
         fast = best(lambda: network(on_device), repeats=repeats, device=device)
         got = network(on_device)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None
-    # with gradients on, convolutions are not fused with their activations
-    with torch.enable_grad(), Recorder() as recorder:
-        eager_network._model(eager_network._placed(on_device))
-    calls = [tuple(a.detach() if isinstance(a, Tensor) else a for a in c) for c in recorder.calls]
-
-    def floor_run() -> None:
-        for call in calls:
-            CONVOLUTION(*call)
-
-    with torch.inference_mode():
-        replay = graphed(floor_run) if device.type == "cuda" else floor_run
-        floor = best(replay, repeats=repeats, device=device)
+    floor, num_convolutions = time_convolutions(eager_network, on_device, repeats=repeats)
+    grouped = None
+    if device.type == "cuda" and any(
+        isinstance(m, nn.Conv2d) and m.groups != 1 for m in plain_model.modules()
+    ):
+        with patch.object(network_module, "make_dense", lambda _: None):
+            as_published = FastNetwork(plain_model, device=device, dtype=dtype, compile=False)
+        grouped = time_convolutions(as_published, on_device, repeats=repeats)[0][0]
     error = float((got.cpu().float().clamp(0, 1) - wanted.clamp(0, 1)).square().mean())
     return Row(
         network=name,
@@ -157,11 +175,12 @@ def measure(
         device=device.type,
         threads=torch.get_num_threads(),
         batch=batch,
-        num_convolutions=len(calls),
+        num_convolutions=num_convolutions,
         plain_s=plain[0],
         eager_s=eager[0],
         fast_s=fast[0],
         floor_s=floor[0],
+        grouped_floor_s=grouped,
         plain_cpu_s=plain[1],
         eager_cpu_s=eager[1],
         fast_cpu_s=fast[1],
@@ -213,6 +232,8 @@ def table(rows: list[Row]) -> str:
         )
         size = r.size if r.batch == 1 else f"{r.batch}x {r.size}"
         times = " | ".join(f"{value:.{2 if r.device == 'cpu' else 4}f}" for value in seconds)
+        if r.grouped_floor_s is not None:
+            times += f" (grouped {r.grouped_floor_s:.4f})"
         lines.append(
             f"| {r.network} | {size} | {r.precision} | {times} | "
             f"{r.fast_to_floor:.2f} | {r.eager_to_floor:.2f} | {r.speedup:.1f} | "

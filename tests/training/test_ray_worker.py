@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray.train
+import torch
 
 from mirnet.errors import StorageError, TrainingError
 from mirnet.params import load_params
@@ -50,6 +51,10 @@ def test_an_error_of_all_workers_is_returned_and_one_of_this_worker_alone_is_rai
     assert work(TrainingError("not finite")) == {"error": "not finite", "num_workers": 2}
     with pytest.raises(StorageError, match="disk full"):
         work(StorageError("disk full"))
+    too_large = TrainingError("out of memory: lower train.batch_size or train.patch_size")
+    too_large.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(TrainingError, match=r"lower train\.batch_size"):
+        work(too_large)
 
 
 def context(rank: int = 0, news: object = None) -> RayContext:
