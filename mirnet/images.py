@@ -173,7 +173,7 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
     if format == "WEBP" and image.lossless:
         options |= {"lossless": True, "exact": True}
     if format == "PNG":
-        options["compress_type"] = png.STRATEGY
+        options["compress_type"] = png.strategy_for(np.asarray(picture))
     if format == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
     if image.icc and format != "BMP":

@@ -28,8 +28,6 @@ _SAMPLE = 32
 LEAST_EXPECTED = 32
 _MAX_SIZES = 4
 _MAX_SAMPLED_BYTES = 32 * 2**20
-# so many pictures may have been on their way through a run when it died
-_IN_HAND = 64
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def settle(
     """The conditions of a run, written beside its record.
 
     Args:
-        plan: its first few pictures are looked at; after a run that died, they come last.
+        plan: its first few pictures are looked at.
         max_pixels: of the enhancer as it is loaded here; none where it is loaded elsewhere.
 
     Raises:
@@ -79,9 +77,6 @@ def settle(
     if known is None:
         sizes = _frequent(source, plan)
         known = Conditions(model.label, digests.output, sizes, max_pixels)
-    else:
-        # one of them may have killed it, and must not keep the others waiting night after night
-        plan.postpone(_IN_HAND)
     records.child(RUNS).child(run_id).put(CONDITIONS, known.dump(), content_type="application/json")
     return known
 

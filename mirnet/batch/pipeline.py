@@ -100,9 +100,6 @@ class _Pipeline:
         elif isinstance(state, Enhanced):
             yield from self._commit(state, pixels)
         else:
-            if state.item.suspect:
-                while self._commits:  # should it end the process, nothing else is lost
-                    yield from self._ended_commits()
             key = state.image.pixels.shape[:2]
             mates = self._mates.setdefault(key, [])
             mates.append(state)

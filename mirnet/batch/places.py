@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirnet.batch.in_hand import suspects
 from mirnet.batch.origin import single_records
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.process import FORMAT_BY_SUFFIX
@@ -50,6 +51,7 @@ class Batch:
         """Into the plan: what is done, what lies there, what is to do."""
         plan.add_done(past_marks(self.records), self.planner.model)
         plan.add_outputs(self._outputs())
+        plan.suspect(suspects(self.records))
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
         if plan.counts.planned + plan.counts.ignored == 0:
             logger.warning("nothing lies at %s; is the place right?", self.source.store.uri)

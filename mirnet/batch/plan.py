@@ -7,22 +7,22 @@ from __future__ import annotations
 import fnmatch
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Self
 
 from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
 from mirnet.params import EnhanceParams
 
-# values of ``last``: 0 in the order of the listing, 1 after those, from here on after all others
-_SUSPECT = 2
 _TABLES = """
 CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
-                  status TEXT, output TEXT) WITHOUT ROWID;
+                  status TEXT, output TEXT, row INTEGER) WITHOUT ROWID;
 CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
-                  modified REAL, problem TEXT, output TEXT, existing TEXT, last INTEGER);
+                  modified REAL, problem TEXT, output TEXT, existing TEXT, turn INTEGER,
+                  row INTEGER);
 """
 _LOOK_UP = """
 SELECT done.*, outputs.key IS NOT NULL AS there
@@ -34,13 +34,24 @@ FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
 class WorkItem:
     """One input to enhance. ``existing``: version of what lies at the output key already.
 
-    ``suspect``: a run may have died of it.
+    ``suspect``: a run may have died of it; it goes alone.
     """
 
     info: ObjectInfo
     output_key: str
     existing: str | None = None
     suspect: bool = False
+
+
+class Turn(IntEnum):
+    """When an input is done. ``AGAIN``: it failed before, the longest ago first. ``SUSPECT``: it
+    was in hand when a run died. ``CULPRIT``: it was so alone.
+    """
+
+    FRESH = 0
+    AGAIN = 1
+    SUSPECT = 2
+    CULPRIT = 3
 
 
 @dataclass
@@ -113,10 +124,12 @@ class Planner:
 class Plan:
     """A plan on disk, removed when closed.
 
-    In the order of the listing; what may stand in the way of the others comes last.
+    In the order of the listing; what may stand in the way of the others comes after them
+    (:class:`Turn`).
     """
 
     def __init__(self) -> None:
+        self._suspects: dict[str, Turn] = {}
         # an empty name: a file in the temporary folder that has no name there, so that nothing
         # of it is left after a kill
         self._db = sqlite3.connect("")
@@ -133,7 +146,7 @@ class Plan:
     def add_done(self, marks: Iterable[Mark], model: ModelIdentity) -> None:
         """What earlier runs did; of two rows of a key the later one counts."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     mark.input_key,
@@ -142,10 +155,15 @@ class Plan:
                     mark.settings_digest,
                     mark.status,
                     mark.output_key,
+                    row,
                 )
-                for mark in marks
+                for row, mark in enumerate(marks)
             ),
         )
+
+    def suspect(self, keys: Mapping[str, Turn]) -> None:
+        """Before the inputs are added: those that a run may have died of."""
+        self._suspects = dict(keys)
 
     def add_outputs(self, listing: Iterable[ObjectInfo]) -> None:
         """What lies in the target."""
@@ -163,28 +181,20 @@ class Plan:
     ) -> None:
         """Decide for each object; with a limit, stop listing when there is enough to do.
 
-        What failed before comes last, so that a limit is not used up on it night after night.
+        Only what is fresh counts then, so that a limit is not used up on what failed before.
         """
-        again = 0
+        later = 0
         for info in self._wanted(listing, planner):
-            if limit is not None and self.num_todo - again >= limit:
+            if limit is not None and self.num_todo - later >= limit:
                 break
-            again += self._decide(info, planner)
+            later += self._decide(info, planner) is not Turn.FRESH
         if limit is not None and self.num_todo > limit:
             self._drop_last(self.num_todo - limit)
 
-    def postpone(self, number: int) -> None:
-        """Suspect the first ``number`` that have no output yet: last, and in an order by lot."""
-        self._db.execute(
-            "UPDATE todo SET last = ? + abs(random() % 1000000) WHERE number IN (SELECT number"
-            " FROM todo WHERE existing IS NULL AND NOT last ORDER BY number LIMIT ?)",
-            (_SUSPECT, number),
-        )
-
     def _drop_last(self, number: int) -> None:
         self._db.execute(
-            "DELETE FROM todo WHERE number IN"
-            " (SELECT number FROM todo ORDER BY last DESC, number DESC LIMIT ?)",
+            "DELETE FROM todo WHERE number IN (SELECT number FROM todo"
+            " ORDER BY turn DESC, row DESC, number DESC LIMIT ?)",
             (number,),
         )
         self.counts.planned -= number
@@ -198,25 +208,25 @@ class Plan:
             else:
                 self.counts.ignored += 1
 
-    def _decide(self, info: ObjectInfo, planner: Planner) -> bool:
-        """Whether it is to be done once more after it failed."""
+    def _decide(self, info: ObjectInfo, planner: Planner) -> Turn:
         self.counts.planned += 1
-        row = self._db.execute(_LOOK_UP, (info.key,)).fetchone()
+        done = self._db.execute(_LOOK_UP, (info.key,)).fetchone()
         output_key = planner.output_key(info.key)
-        if planner.is_done(info, row, output_exists=bool(row and row["there"])):
+        if planner.is_done(info, done, output_exists=bool(done and done["there"])):
             self.counts.skipped += 1
-            self.counts.quarantined_before += row["status"] == "quarantined"
-            return False
-        again = planner.failed_before(info, row)
+            self.counts.quarantined_before += done["status"] == "quarantined"
+            return Turn.FRESH
+        again = planner.failed_before(info, done)
+        turn = self._suspects.get(info.key, Turn.AGAIN if again else Turn.FRESH)
         self._db.execute(
-            "INSERT INTO todo(key, version, size, modified, problem, output, existing, last)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, row)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(info.key, info.version, info.size, info.modified, info.problem),
-                *(output_key, self._output(output_key), again),
+                *(output_key, self._output(output_key), turn, done["row"] if again else 0),
             ),
         )
-        return again
+        return turn
 
     def _output(self, key: str) -> str | None:
         found = self._db.execute("SELECT version FROM outputs WHERE key = ?", (key,)).fetchone()
@@ -234,9 +244,11 @@ class Plan:
         return int(pages) * int(size)
 
     def __iter__(self) -> Iterator[WorkItem]:
-        for which in ("NOT last ORDER BY number", "last ORDER BY last, number"):
+        # two statements: to sort the fresh ones would take room for all of them
+        for which in ("NOT turn ORDER BY number", "turn ORDER BY turn, row, number"):
             for row in self._db.execute(f"SELECT * FROM todo WHERE {which}"):
                 info = ObjectInfo(
                     row["key"], row["size"], row["version"], row["modified"], row["problem"]
                 )
-                yield WorkItem(info, row["output"], row["existing"], row["last"] >= _SUSPECT)
+                suspect = row["turn"] >= Turn.SUSPECT
+                yield WorkItem(info, row["output"], row["existing"], suspect)

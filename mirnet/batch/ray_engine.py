@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _SLICE = 20_000
 _BATCH = 16
 _STOPPED = "stopped"
+# of an actor, and of its work: a picture that kills each actor must not keep the run for ever
+_RESTARTS = 4
 _OBJECT_STORE_BYTES = 200_000_000
 
 
@@ -112,6 +114,8 @@ def process_on_ray(
                     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
                     num_cpus=None if num_gpus else 1,
                     num_gpus=1 if num_gpus else None,
+                    max_restarts=_RESTARTS,
+                    max_task_retries=_RESTARTS,
                 )
                 .iter_rows()
             )

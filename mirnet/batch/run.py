@@ -6,17 +6,19 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from mirnet.batch.conditions import Conditions, settle
 from mirnet.batch.drift import Profile
 from mirnet.batch.engine import LazyEnhance, open_engine
+from mirnet.batch.in_hand import InHand
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.pipeline import process
 from mirnet.batch.places import Batch, open_batch
 from mirnet.batch.plan import Plan
 from mirnet.batch.process import ImageJob
-from mirnet.batch.records import ModelIdentity, Row, RunRecord
+from mirnet.batch.records import RUNS, ModelIdentity, Row, RunRecord
 from mirnet.batch.tally import Outline, Progress, Tally
 from mirnet.config import Settings
 from mirnet.cost import CostMeter
@@ -151,7 +153,13 @@ def _enhanced(
         guard=lease.check,
         format=batch.format,
     )
-    return process(plan, job, num_threads=settings.io_threads)
+    run = partial(process, job=job, num_threads=settings.io_threads)
+    if batch.single is not None:
+        return run(plan)
+    hand = InHand(
+        batch.records.child(RUNS).child(lease.run_id), block=max(128, 8 * settings.io_threads)
+    )
+    return hand.rows(plan, run)
 
 
 def _conditions(batch: Batch, plan: Plan, lease: Lease, *, max_pixels: int | None) -> Conditions:

@@ -14,8 +14,10 @@ import pytest
 from batch_child import CONTEXT, start
 from batch_samples import MODEL, double, fill, picture
 
+from mirnet.batch.in_hand import suspects
+from mirnet.batch.origin import from_metadata
 from mirnet.batch.records import past_rows
-from mirnet.batch.run import run_batch
+from mirnet.batch.run import preview, run_batch
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
@@ -99,29 +101,71 @@ def test_kill_9_at_random_moments(
     assert_sound(source, target)
 
 
+@pytest.mark.parametrize("had", ["nothing", "older outputs", "failed"])
 def test_a_picture_that_kills_the_process_does_not_keep_the_others_waiting(
-    places: tuple[str, str], variables: dict[str, str]
+    had: str, places: tuple[str, str], variables: dict[str, str]
 ) -> None:
+    """First all others that the dead run had not begun, then those of its hundred, then it."""
     source, target = places
     store = open_store(target, Settings())
-    fill(source, {f"{n:02d}.png": picture(n, side=31 if n == 3 else 24) for n in range(90)})
-    num_outputs = []
-    for _ in range(30):
-        child = start(
-            source,
-            target,
-            settings=LEASE,
-            variables=variables,
-            seconds_an_image=0.03,  # the kill takes away what has not been uploaded
-            deadly_side=31,
-        )
+    fill(source, {f"{n:02d}.png": picture(n, side=31 if n == 3 else 24) for n in range(40)})
+    if had != "nothing":
+        undisturbed(source, target)
+        fill(source, {f"{n:02d}.png": picture(n + 50, side=24) for n in range(40) if n != 3})
+        fill(source, {"03.png": picture(99, side=31)})
+    if had == "failed":
+        store.delete("03.png")
+        fill(target, {"03.png": b"somebody's"})
+        assert undisturbed(source, target).failed == 1
+        store.delete("03.png")
+        fill(source, {f"{n:02d}.png": picture(n + 150, side=24) for n in range(40) if n != 3})
+    for night in range(3):
+        fill(source, {f"new{night}.png": picture(300 + night, side=24)})
+        child = start(source, target, settings=LEASE, variables=variables, deadly_side=31)
         child.join()
         assert child.exitcode == -signal.SIGKILL
-        num_outputs.append(sum(not i.key.startswith("_mirnet/") for i in store.list()))
-        if num_outputs[-1] == 89:
-            break
-    assert num_outputs[-1] == 89
-    assert num_outputs[1] >= 90 - 64, "all but those that its predecessor may have had in hand"
+    inputs = {info.key: info.version for info in open_store(source, Settings()).list()}
+    found = {
+        i.key: from_metadata(head.metadata) for i in store.list() if (head := store.head(i.key))
+    }
+    made = {key: each.row.input_version for key, each in found.items() if each}
+    del inputs["03.png"]
+    assert {key: made.get(key) for key in inputs} == inputs
+    # it has been found out; a limit is used up on all others first
+    fill(source, {"one-more.png": picture(400, side=24)})
+    ours: dict[str, Any] = {"model": MODEL, "params": EnhanceParams(), "settings": Settings()}
+    with preview(source, target, **ours) as plan:
+        items = list(plan)
+    assert (items[-1].info.key, items[-1].suspect) == ("03.png", True)
+    assert "one-more.png" in {item.info.key for item in items}
+    with preview(source, target, **ours, limit=len(items) - 1) as plan:
+        assert [item.info.key for item in plan] == [item.info.key for item in items[:-1]]
+
+
+def test_what_ends_in_good_order_leaves_no_suspects(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    source, target = places
+    fill(source, PICTURES)
+
+    def progress(done: int, _todo: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(
+            source,
+            target,
+            enhance=double,
+            model=MODEL,
+            params=EnhanceParams(),
+            settings=settings,
+            progress=progress,
+        )
+    assert suspects(open_store(f"{target}/_mirnet", settings)) == {}
+    undisturbed(source, target)
+    keys = [info.key for info in open_store(target, settings).list()]
+    assert not [key for key in keys if key.endswith("in-hand.json")]
 
 
 @pytest.mark.parametrize("num_jobs", [pytest.param(2, marks=pytest.mark.slow), 4])

@@ -22,7 +22,7 @@ from mirnet.batch.records import past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
-from mirnet.errors import StorageError
+from mirnet.errors import ServiceError, StorageError
 from mirnet.images import Image
 from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, ModelParams, load_params
@@ -148,6 +148,20 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
     assert_same(f"{s3}/ray", f"{s3}/alone")
     one, other = (open_store(f"{s3}/{name}", Settings()) for name in ("ray", "alone"))
     assert one.get("large.png").data == other.get("large.png").data
+
+
+@pytest.mark.slow
+def test_a_picture_that_kills_each_worker_ends_the_run(s3: str, by_value: None) -> None:
+    fill(f"{s3}/in", PICTURES | {"deadly.png": picture(1, side=31)})
+
+    def die(image: Image) -> Image:
+        if image.pixels.shape[0] == 31:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return double(image)
+
+    with pytest.raises(ServiceError, match="Ray Data"):
+        enhance(f"{s3}/in", f"{s3}/ray", "ray", die)
+    assert enhance(f"{s3}/in", f"{s3}/ray", "local").failed == 0
 
 
 @pytest.mark.slow

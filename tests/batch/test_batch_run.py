@@ -275,6 +275,8 @@ def test_a_limit_is_not_used_up_on_what_failed_before(
     assert night(3) == (3, 0, 3)
     assert night(2) == (2, 2, 0)
     assert night(2) == (2, 1, 1)
+    with preview(*places, model=MODEL, params=EnhanceParams(), settings=settings, limit=2) as plan:
+        assert [item.info.key for item in plan] == ["1.png", "2.png"], "longest ago first"
     assert night(None) == (3, 0, 3)
     fill(source, {"0.png": picture(9)})  # changed since: as good as new
     open_store(target, settings).delete("0.png")

@@ -15,6 +15,7 @@ def test_the_invariants_hold_over_kills_and_sleepers() -> None:
         [sys.executable, str(SCRIPT), "--keys", "20000", "--first-shard", "4", "--processes", "1"],
         capture_output=True,
         text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.splitlines()[-1])
