@@ -24,13 +24,14 @@ import numpy as np
 
 from mirnet.batch import conditions, process
 from mirnet.batch.engine import open_engine
+from mirnet.batch.in_hand import InHand
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.measures import Measures
 from mirnet.batch.origin import from_metadata, source_digest
 from mirnet.batch.places import Batch
 from mirnet.batch.plan import Plan, Planner, WorkItem
 from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
-from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord, past_rows
+from mirnet.batch.records import RUNS, Digests, ModelIdentity, Row, RunRecord, past_rows
 from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
@@ -185,8 +186,10 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             guard=lambda: None,
         )
         record = RunRecord(batch.records, lease.run_id, format="parquet")
-        for number, item in enumerate(plan):
-            record.add(fate(job, item))
+        hand = InHand(batch.records.child(RUNS).child(lease.run_id), block=128)
+        rows = hand.rows(plan, lambda items: (fate(job, item) for item in items))
+        for number, row in enumerate(rows):
+            record.add(row)
             if number % PART == PART - 1:
                 record.flush()
             yield "row"
