@@ -38,7 +38,10 @@ def strategy_for(samples: npt.NDArray[Any]) -> int:
     data = _sub_filtered(np.ascontiguousarray(rows))
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
     runs = len(packer.compress(data) + packer.flush())
-    return zlib.Z_RLE if runs < 1.05 * len(zlib.compress(data, 1)) else zlib.Z_DEFAULT_STRATEGY
+    says_nothing = runs < len(data) // 50  # empty strips
+    if says_nothing or runs > 1.05 * len(zlib.compress(data, 1)):
+        return zlib.Z_DEFAULT_STRATEGY
+    return zlib.Z_RLE
 
 
 def _sub_filtered(samples: npt.NDArray[Any]) -> bytes:

@@ -14,9 +14,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from mirnet.batch.plan import Turn, WorkItem
-from mirnet.batch.records import RUNS, SUMMARY, Row
-from mirnet.batch.storage import Store
-from mirnet.errors import StorageError
+from mirnet.batch.records import RUNS, Row
+from mirnet.batch.storage import ObjectMissing, Store
+from mirnet.errors import MirnetError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class InHand:
         self, items: Iterable[WorkItem], process: Callable[[Iterable[WorkItem]], Iterator[Row]]
     ) -> Iterator[Row]:
         """What ``process`` makes of the items: of all that are no suspects at once, then of each
-        suspect. At the end nothing is in hand, also if the run is stopped.
+        suspect. At the end nothing is in hand, also if the run is stopped in good order.
 
         Args:
             process: takes items one after the other, no more than a block ahead of their ends.
@@ -49,21 +49,23 @@ class InHand:
                     yield from process(self._announced(group))
                     continue
                 for item in group:
-                    self._write([item.info.key])
+                    self._write([item])
                     yield from process([item])
-        finally:
+        except (GeneratorExit, KeyboardInterrupt, SystemExit, MirnetError):
             self._clear()
+            raise
+        self._clear()
 
     def _announced(self, items: Iterator[WorkItem]) -> Iterator[WorkItem]:
-        before: list[str] = []
+        before: list[WorkItem] = []
         while block := list(itertools.islice(items, self._block)):
-            keys = [item.info.key for item in block]
-            self._write(before + keys)
-            before = keys
+            self._write(before + block)
+            before = block
             yield from block
 
-    def _write(self, keys: list[str]) -> None:
-        self._run.put(IN_HAND, json.dumps(keys).encode(), content_type="application/json")
+    def _write(self, items: list[WorkItem]) -> None:
+        told = json.dumps([[item.info.key, item.info.version] for item in items])
+        self._run.put(IN_HAND, told.encode(), content_type="application/json")
 
     def _clear(self) -> None:
         try:
@@ -72,30 +74,27 @@ class InHand:
             logger.warning("pictures that were in hand go last in the next run: %s", error)
 
 
-def suspects(records: Store) -> dict[str, Turn]:
-    """What was in hand in the runs that died since the last one that ended.
+def suspects(records: Store) -> dict[tuple[str, str], Turn]:
+    """Keys and versions of what was in hand in the runs that died.
 
     Raises:
         StorageError: a file of them is not readable.
     """
     runs = records.child(RUNS)
-    by_run: dict[str, set[str]] = {}
+    found: dict[tuple[str, str], Turn] = {}
     for info in runs.list():
-        run_id, _, name = info.key.partition("/")
-        by_run.setdefault(run_id, set()).add(name)
-    found: dict[str, Turn] = {}
-    for run_id in sorted(by_run, reverse=True):
-        if SUMMARY in by_run[run_id]:
-            break
-        if IN_HAND not in by_run[run_id]:
+        if not info.key.endswith(f"/{IN_HAND}"):
             continue
-        run = runs.child(run_id)
         try:
-            keys = [str(key) for key in json.loads(run.get(IN_HAND).data)]
+            inputs = [
+                (str(key), str(version)) for key, version in json.loads(runs.get(info.key).data)
+            ]
+        except ObjectMissing:  # that run is just ending
+            continue
         except (ValueError, TypeError) as error:
-            place = run.address(IN_HAND)
+            place = runs.address(info.key)
             raise StorageError(f"{place} is not readable; delete it", transient=False) from error
-        turn = Turn.CULPRIT if len(keys) == 1 else Turn.SUSPECT
-        for key in keys:
-            found[key] = max(turn, found.get(key, turn))
+        turn = Turn.CULPRIT if len(inputs) == 1 else Turn.SUSPECT
+        for each in inputs:
+            found[each] = max(turn, found.get(each, turn))
     return found

@@ -129,7 +129,7 @@ class Plan:
     """
 
     def __init__(self) -> None:
-        self._suspects: dict[str, Turn] = {}
+        self._suspects: dict[tuple[str, str], Turn] = {}
         # an empty name: a file in the temporary folder that has no name there, so that nothing
         # of it is left after a kill
         self._db = sqlite3.connect("")
@@ -161,9 +161,9 @@ class Plan:
             ),
         )
 
-    def suspect(self, keys: Mapping[str, Turn]) -> None:
-        """Before the inputs are added: those that a run may have died of."""
-        self._suspects = dict(keys)
+    def suspect(self, inputs: Mapping[tuple[str, str], Turn]) -> None:
+        """Before the inputs are added: keys and versions that a run may have died of."""
+        self._suspects = dict(inputs)
 
     def add_outputs(self, listing: Iterable[ObjectInfo]) -> None:
         """What lies in the target."""
@@ -217,7 +217,7 @@ class Plan:
             self.counts.quarantined_before += done["status"] == "quarantined"
             return Turn.FRESH
         again = planner.failed_before(info, done)
-        turn = self._suspects.get(info.key, Turn.AGAIN if again else Turn.FRESH)
+        turn = self._suspects.get((info.key, info.version), Turn.AGAIN if again else Turn.FRESH)
         self._db.execute(
             "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, row)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -145,9 +145,11 @@ class ImageJob:
         item, begun = got.item, time.perf_counter() - got.seconds
         try:
             image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
+            before = measure(image.pixels)
         except ImageError as error:
             return self._quarantine(item, error.reason, got.version, begun)
-        before = measure(image.pixels)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+            return self._row(item, "failed", begun, reason=f"decoding: {_first_words(error)}")
         seconds = time.perf_counter() - begun
         fetched = Fetched(item, image, before, got.version, got.replaces, seconds)
         bright = self.params.pass_luminance
@@ -169,7 +171,7 @@ class ImageJob:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
             if len(batch) > 1:
                 return [state for fetched in batch for state in self.apply([fetched])]
-            reason = f"model: {' '.join(str(error).split())[:300] or type(error).__name__}"
+            reason = f"model: {_first_words(error)}"
             return [self._row(batch[0].item, "failed", begun, reason=reason)]
         each = (time.perf_counter() - begun) / len(batch)
         return [
@@ -187,6 +189,10 @@ class ImageJob:
             return self._quarantine(item, "unsupported", enhanced.fetched.version, begun)
         except _ONES as error:
             return self._row(item, "failed", begun, reason=_reason(error))
+        except ServiceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+            return self._row(item, "failed", begun, reason=f"writing: {_first_words(error)}")
 
     def _commit(self, enhanced: Enhanced, begun: float) -> Row:
         fetched, image = enhanced.fetched, enhanced.image
@@ -295,3 +301,7 @@ class ImageJob:
 def _reason(error: Exception) -> str:
     word = next(word for kind, word in _ABOUT_ONE.items() if isinstance(error, kind))
     return f"{word}: {error}"
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

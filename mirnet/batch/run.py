@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -76,8 +76,10 @@ def run_batch(
             batch.fill(plan, limit=limit)
             record = RunRecord(batch.records, lease.run_id, format=params.manifest_format)
             tally = Tally(record, params, reference=reference, flush_s=settings.flush_s)
-            rows = _enhanced(batch, plan, enhance, lease, settings) if plan.num_todo else iter(())
-            tally.take(rows, num_todo=plan.num_todo, progress=progress)
+            if plan.num_todo:
+                # closed at once: nothing may be on its way when the lease is given back
+                with closing(_enhanced(batch, plan, enhance, lease, settings)) as rows:
+                    tally.take(rows, num_todo=plan.num_todo, progress=progress)
             lease.check()
             outline = Outline(
                 run_id=lease.run_id,
@@ -124,7 +126,7 @@ def preview(
 
 def _enhanced(
     batch: Batch, plan: Plan, enhance: Any, lease: Lease, settings: Settings
-) -> Iterator[Row]:
+) -> Generator[Row]:
     if settings.batch_engine == "ray" and batch.single is None:
         from mirnet.batch.ray_engine import RayJob, process_on_ray
 
@@ -137,7 +139,8 @@ def _enhanced(
             settings=settings,
             conditions=_conditions(batch, plan, lease, max_pixels=None),
         )
-        return process_on_ray(plan, remote, enhance, guard=lease.check)
+        yield from process_on_ray(plan, remote, enhance, guard=lease.check)
+        return
     engine = open_engine(enhance, batch.params.strength)
     if batch.single is None:
         engine.settle(_conditions(batch, plan, lease, max_pixels=engine.max_pixels))
@@ -155,11 +158,12 @@ def _enhanced(
     )
     run = partial(process, job=job, num_threads=settings.io_threads)
     if batch.single is not None:
-        return run(plan)
+        yield from run(plan)
+        return
     hand = InHand(
         batch.records.child(RUNS).child(lease.run_id), block=max(128, 8 * settings.io_threads)
     )
-    return hand.rows(plan, run)
+    yield from hand.rows(plan, run)
 
 
 def _conditions(batch: Batch, plan: Plan, lease: Lease, *, max_pixels: int | None) -> Conditions:

@@ -140,6 +140,7 @@ class FastNetwork:
         """
         self._settled = True
         self._graphs.clear()
+        self._pool = None  # one whose graphs are gone must not be used again
         self._compiled_shapes = set(shapes)
         _allow_many_shapes()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
+import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,13 @@ import pytest
 from batch_child import CONTEXT, start
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch.in_hand import suspects
+from mirnet.batch.in_hand import InHand, suspects
 from mirnet.batch.origin import from_metadata
-from mirnet.batch.records import past_rows
+from mirnet.batch.plan import WorkItem
+from mirnet.batch.records import Row, past_rows
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import open_store
+from mirnet.batch.storage import ObjectInfo, Store, open_store
 from mirnet.config import Settings
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
@@ -121,7 +125,7 @@ def test_a_picture_that_kills_the_process_does_not_keep_the_others_waiting(
         fill(source, {f"{n:02d}.png": picture(n + 150, side=24) for n in range(40) if n != 3})
     for night in range(3):
         fill(source, {f"new{night}.png": picture(300 + night, side=24)})
-        child = start(source, target, settings=LEASE, variables=variables, deadly_side=31)
+        child = start(source, target, settings={"lease_s": 30}, variables=variables, deadly_side=31)
         child.join()
         assert child.exitcode == -signal.SIGKILL
     inputs = {info.key: info.version for info in open_store(source, Settings()).list()}
@@ -140,6 +144,11 @@ def test_a_picture_that_kills_the_process_does_not_keep_the_others_waiting(
     assert "one-more.png" in {item.info.key for item in items}
     with preview(source, target, **ours, limit=len(items) - 1) as plan:
         assert [item.info.key for item in plan] == [item.info.key for item in items[:-1]]
+    # and a run that ended without it does not forget it
+    fill(source, {"another.png": picture(401, side=24), "zz.png": picture(402, side=24)})
+    run_batch(source, target, enhance=double, **ours, limit=1)
+    with preview(source, target, **ours) as plan:
+        assert [item.info.key for item in plan][-1] == "03.png"
 
 
 def test_what_ends_in_good_order_leaves_no_suspects(
@@ -152,7 +161,8 @@ def test_what_ends_in_good_order_leaves_no_suspects(
         if done == 5:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    store = open_store(f"{target}/_mirnet", settings)
+    try:
         run_batch(
             source,
             target,
@@ -162,10 +172,46 @@ def test_what_ends_in_good_order_leaves_no_suspects(
             settings=settings,
             progress=progress,
         )
-    assert suspects(open_store(f"{target}/_mirnet", settings)) == {}
+    except KeyboardInterrupt:  # whoever still holds the exception holds nothing of the run
+        assert suspects(store) == {}
+        assert not [t.name for t in threading.enumerate() if t.name.startswith("mirnet-io")]
+    else:
+        pytest.fail("it went on")
     undisturbed(source, target)
-    keys = [info.key for info in open_store(target, settings).list()]
-    assert not [key for key in keys if key.endswith("in-hand.json")]
+    assert not [info.key for info in store.list() if info.key.endswith("in-hand.json")]
+
+
+def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"), Settings())
+    seen: list[tuple[str, int, bool]] = []
+
+    def process(items: Iterable[WorkItem]) -> Iterator[Row]:
+        for item in items:
+            told = [key for key, _ in json.loads(store.get("in-hand.json").data)]
+            seen.append((item.info.key, len(told), item.info.key in told))
+            yield Row(item.info.key, "v", 1, "enhanced", "r", "d", "m")
+
+    items = [
+        WorkItem(ObjectInfo(f"{n}", 1, "v", 0.0), f"{n}", suspect=n >= 300) for n in range(303)
+    ]
+    assert len(list(InHand(store, block=128).rows(items, process))) == 303
+    assert all(announced for *_, announced in seen)
+    numbers = [number for _, number, _ in seen]
+    assert numbers == [128] * 128 + [256] * 128 + [172] * 44 + [1] * 3
+    assert store.head("in-hand.json") is None
+    with pytest.raises(MemoryError):
+        list(InHand(store, block=2).rows(items, broken))
+    assert suspects_of(store) == ["0", "1"]
+
+
+def broken(items: Iterable[WorkItem]) -> Iterator[Row]:
+    next(iter(items))
+    raise MemoryError
+    yield
+
+
+def suspects_of(run: Store) -> list[str]:
+    return [key for key, _ in json.loads(run.get("in-hand.json").data)]
 
 
 @pytest.mark.parametrize("num_jobs", [pytest.param(2, marks=pytest.mark.slow), 4])

@@ -17,7 +17,7 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 from boto3.exceptions import RetriesExceededError
 
-from mirnet.batch import s3
+from mirnet.batch import process, s3
 from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.local import LocalStore
 from mirnet.batch.records import past_rows
@@ -81,6 +81,27 @@ def test_a_folder_has_one_name_however_it_is_written(
     assert enhance("../in", "../in/out").enhanced == 4
     assert enhance(str(tmp_path / "link"), "../link/out").planned == 4
     assert not (tmp_path / "in" / "out" / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["decode", "encode", "measure"])
+def test_whatever_happens_to_one_picture_the_others_go_on(
+    name: str, places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(places[0], PICTURES)
+    usual, calls = getattr(process, name), []
+
+    def once_out_of_memory(*args: object, **more: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError
+        return usual(*args, **more)
+
+    monkeypatch.setattr(process, name, once_out_of_memory)
+    result = enhance(*places)
+    assert (result.enhanced, result.failed) == (3, 1)
+    (reason,) = {reason for status, reason in rows(places[1]).values() if status == "failed"}
+    assert reason in ("decoding", "writing")
+    assert enhance(*places).enhanced == 1
 
 
 @pytest.mark.parametrize("error", [IndexError("list"), AssertionError(), StopIteration()])

@@ -1,5 +1,6 @@
 import io
 import zlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import ImageCms
 from sklearn.datasets import load_sample_image
 
+from mirnet import png
 from mirnet.errors import UsageError
 from mirnet.images import Image, decode, encode
 
@@ -133,22 +135,22 @@ def test_webp_without_loss_stays_so(lossless: bool, alpha: bool) -> None:
     assert np.array_equal(again.pixels, image.pixels) == lossless
 
 
-def page() -> npt.NDArray[np.uint8]:
+def page(lines: Iterable[int] = range(16)) -> npt.NDArray[np.uint8]:
     """Lines of differing words."""
     canvas = PIL.Image.new("RGB", (300, 200), "white")
     draw = PIL.ImageDraw.Draw(canvas)
     words = ("dark", "bright", "usable", "night", "photograph", "bucket")
-    for n in range(16):
+    for n in lines:
         line = " ".join(words[(n * k + k) % 6] for k in range(1, 9))
         draw.text((4, 12 * n), line, fill=(20, 20, 20))
     return np.asarray(canvas)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("what", ["china.jpg", "flower.jpg", "page", "checkerboard"])
+@pytest.mark.parametrize("what", ["china.jpg", "flower.jpg", "page", "header", "checkerboard"])
 def test_png_is_packed_about_as_small_as_by_zlib_at_its_usual(what: str, dtype: type) -> None:
-    if what == "page":
-        pixels = page().astype(dtype)
+    if what in ("page", "header"):
+        pixels = page(range(16) if what == "page" else (0, 1, 2, 15)).astype(dtype)
     elif what == "checkerboard":
         pixels = np.repeat(np.indices((200, 300)).sum(0)[..., None] % 2 * 255, 3, axis=2)
         pixels = pixels.astype(dtype)
@@ -159,6 +161,8 @@ def test_png_is_packed_about_as_small_as_by_zlib_at_its_usual(what: str, dtype: 
     packed = encode(Image(pixels))
     assert np.array_equal(decode(packed, name=what).pixels, pixels)
     assert len(packed) < 1.06 * len(_packed_by_level_6(pixels)) + 100
+    photograph = what.endswith(".jpg")
+    assert png.strategy_for(pixels) == (zlib.Z_RLE if photograph else zlib.Z_DEFAULT_STRATEGY)
 
 
 def _packed_by_level_6(pixels: npt.NDArray[Any]) -> bytes:
