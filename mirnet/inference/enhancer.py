@@ -46,8 +46,7 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of that size and above, whose time is a hundred times what giving memory back takes
 GIVE_BACK_PIXELS = 2**18
-# copies that are smaller than that have other statistics: docs/inference.md
-MAX_DOWNSCALE = 2.3
+# where as many fit into the image: docs/inference.md
 MIN_CROPS = 24
 SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 
@@ -221,13 +220,13 @@ class Enhancer:
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
         """Global statistics within the memory limit: docs/inference.md has the measurement.
 
-        Those of a smaller copy, which sees all of the image but not at its scale. Where it is
-        much smaller, corrected by what the scale makes of crops spread over the image.
+        Those of a smaller copy, which sees all of the image but not at its scale, corrected by
+        what the scale makes of crops spread over the image.
         """
         height, width = pixels.shape[:2]
         factor = max((height * width / self.max_pixels) ** 0.5, 1.0)
         copied = self._statistics_of(self._downscaled(pixels, factor), WHOLE)
-        if factor <= MAX_DOWNSCALE:
+        if factor == 1:
             return copied
         sides = min(CROP, height), min(CROP, width)
         count = max(MIN_CROPS, int(height * width * SHARE_OF_CROPS / (sides[0] * sides[1])))

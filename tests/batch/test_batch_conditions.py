@@ -163,16 +163,16 @@ def test_a_picture_above_the_memory_limit_goes_through_in_tiles(
     places: tuple[str, str], settings: Settings
 ) -> None:
     """The same bytes as by hand, and about what the whole picture would have been."""
-    large = picture(7, side=300)
+    large = picture(7, side=440)
     fill(places[0], {"large.png": large, "small.png": picture(8)})
     whole = network("float32", compile=False)
     tiling = network("float32", compile=False)
-    tiling.settle((), max_pixels=160 * 160)
+    tiling.settle((), max_pixels=320 * 320)
     seen: list[tuple[int, ...]] = []
-    assert tiling.max_pixels == 160 * 160
+    assert tiling.max_pixels == 320 * 320
     tiling.network._model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     assert enhance(places, settings, tiling).enhanced == 2
-    assert max(height * width for *_, height, width in seen) <= 160 * 160
+    assert max(height * width for *_, height, width in seen) <= 320 * 320
     out = decode(open_store(places[1], settings).get("large.png").data, name="large")
     low = decode(large, name="large")
     assert np.array_equal(out.pixels, tiling.enhance_image(low).pixels)
