@@ -46,8 +46,10 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of that size and above, whose time is a hundred times what giving memory back takes
 GIVE_BACK_PIXELS = 2**18
-# where as many fit into the image: docs/inference.md
-MIN_CROPS = 24
+# where as many fit into the image, and for copies that are this much smaller: docs/inference.md
+MIN_CROPS = 12
+MIN_CROPS_OF_SMALL_COPY = 24
+SMALL_COPY = 2.3
 SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 
 
@@ -229,7 +231,8 @@ class Enhancer:
         if factor == 1:
             return copied
         sides = min(CROP, height), min(CROP, width)
-        count = max(MIN_CROPS, int(height * width * SHARE_OF_CROPS / (sides[0] * sides[1])))
+        least = MIN_CROPS if factor < SMALL_COPY else MIN_CROPS_OF_SMALL_COPY
+        count = max(least, int(height * width * SHARE_OF_CROPS / (sides[0] * sides[1])))
         corners = crop_corners(height, width, count=count, sides=sides)
         total = [value.float() for value in copied]
         num_batches = -(-len(corners) // _crops_at_once(self.max_pixels, sides[0] * sides[1]))
