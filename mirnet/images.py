@@ -164,7 +164,8 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
                 image = replace(image, grey=False)
             return tiff.write_16_bit(_channels(image), alpha=image.alpha is not None, icc=image.icc)  # type: ignore[arg-type]
         image = _to_8_bit(image)
-    picture = PIL.Image.fromarray(_channels(image))
+    samples = _channels(image)
+    picture = PIL.Image.fromarray(samples)
     options: dict[str, object] = {}
     if format in ("JPEG", "WEBP"):
         options["quality"] = quality
@@ -173,7 +174,7 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
     if format == "WEBP" and image.lossless:
         options |= {"lossless": True, "exact": True}
     if format == "PNG":
-        options["compress_type"] = png.strategy_for(np.asarray(picture))
+        options["compress_type"] = png.strategy_for(samples)
     if format == "TIFF":
         options["compression"] = "tiff_adobe_deflate"
     if image.icc and format != "BMP":

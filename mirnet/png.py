@@ -35,7 +35,7 @@ def strategy_for(samples: npt.NDArray[Any]) -> int:
     height = len(samples)
     starts = {height * n // (_STRIPS + 1) for n in range(1, _STRIPS + 1)}
     rows = np.concatenate([samples[start : start + _STRIP_ROWS] for start in sorted(starts)])
-    data = _sub_filtered(np.ascontiguousarray(rows))
+    data = _sub_filtered(rows)
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
     runs = len(packer.compress(data) + packer.flush())
     says_nothing = runs < len(data) // 50  # empty strips
