@@ -84,7 +84,8 @@ def export_onnx(model: nn.Module, path: Path) -> float:
 def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float:
     """Write an ONNX file whose convolutions compute in int8 on CPU.
 
-    Weights are quantised a channel; activations with ranges seen on ``lows``.
+    Weights are quantised a channel; activations with ranges seen on ``lows``. Convolutions of
+    global averages stay float32: they are a few numbers an image and carry its brightness.
 
     Args:
         lows: calibration images, each (1, 3, H, W) float32 in [0, 1], sides multiples of 4.
@@ -111,6 +112,7 @@ def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float
             _calibration(lows),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_convolutions_of_averages(prepared),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -119,6 +121,22 @@ def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float
     errors = [np.square(run(low).clip(0, 1) - _reference(model, low).clip(0, 1)) for low in lows]
     mean = float(np.mean([error.mean() for error in errors]))
     return float(10 * np.log10(1 / max(mean, 1e-12)))
+
+
+def _convolutions_of_averages(path: Path) -> list[str]:
+    """Names of the convolutions of an ONNX file whose input is (N, C, 1, 1)."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    sides = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim[2:]]
+        for value in graph.value_info
+    }
+    return [
+        node.name
+        for node in graph.node
+        if node.op_type == "Conv" and sides.get(node.input[0]) == [1, 1]
+    ]
 
 
 def onnx_runner(path: Path) -> Any:

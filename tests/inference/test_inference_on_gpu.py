@@ -92,7 +92,7 @@ def test_given_statistics_are_taken_by_a_replay(model):
 
 
 def test_tiles_on_the_gpu_are_those_of_the_cpu(model):
-    """Step by step, so that a failure names the step: statistics, a tile three ways, the picture."""
+    """Step by step, so that a failure names the step."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 80, (600, 500, 3), dtype=np.uint8)
     here, there = (

@@ -51,6 +51,29 @@ def test_int8_is_smaller_and_close(tmp_path: Path) -> None:
     assert (tmp_path / "int8.onnx").stat().st_size < (tmp_path / "float.onnx").stat().st_size
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
+def test_int8_leaves_global_averages_alone(name: str, n_feat: int, tmp_path: Path) -> None:
+    """In 8 bits they cost a trained network 4 dB: docs/inference.md."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    lows = [np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32) / 4]
+    export.export_int8(small(name, n_feat), tmp_path / "int8.onnx", lows=lows)
+    nodes = onnx.load(tmp_path / "int8.onnx").graph.node
+    made_by = {output: node.op_type for node in nodes for output in node.output}
+    quantised = [
+        made_by.get(node.input[0]) == "DequantizeLinear" for node in nodes if node.op_type == "Conv"
+    ]
+    model, seen = small(name, n_feat), []
+    for conv in model.modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            conv.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[2:]))
+    model(torch.from_numpy(lows[0]))
+    averages = seen.count(torch.Size((1, 1)))
+    assert quantised.count(False) == averages
+    assert averages and quantised.count(True)
+
+
 def test_int8_needs_images() -> None:
     with pytest.raises(UsageError, match="--calibrate FOLDER"):
         export.export_int8(small("mirnet-xs", 8), Path("never"), lows=[])
