@@ -187,12 +187,14 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
         )
         record = RunRecord(batch.records, lease.run_id, format="parquet")
         hand = InHand(batch.records.child(RUNS).child(lease.run_id), block=128)
-        rows = hand.rows(plan, lambda items: (fate(job, item) for item in items))
-        for number, row in enumerate(rows):
-            record.add(row)
-            if number % PART == PART - 1:
-                record.flush()
-            yield "row"
+        with contextlib.closing(
+            hand.rows(plan, lambda items: (fate(job, item) for item in items))
+        ) as rows:
+            for number, row in enumerate(rows):
+                record.add(row)
+                if number % PART == PART - 1:
+                    record.flush()
+                yield "row"
         record.finish({"counts": {}})
 
 
