@@ -33,6 +33,7 @@ class InHand:
 
     def __init__(self, run: Store, *, block: int) -> None:
         self._run, self._block = run, block
+        self._pending: dict[str, WorkItem] = {}
 
     def rows(
         self, items: Iterable[WorkItem], process: Callable[[Iterable[WorkItem]], Iterator[Row]]
@@ -41,37 +42,44 @@ class InHand:
         suspect. At the end nothing is in hand, also if the run is stopped in good order.
 
         Args:
-            process: takes items one after the other, no more than a block ahead of their ends.
+            process: takes items one after the other; gives a row for each, in any order.
         """
         try:
             for suspect, group in itertools.groupby(items, key=lambda item: item.suspect):
-                if not suspect:
-                    yield from process(self._announced(group))
-                    continue
-                for item in group:
-                    self._write([item])
-                    yield from process([item])
+                for part in _parts(group, alone=suspect):
+                    for row in process(self._announced(part)):
+                        self._pending.pop(row.input_key, None)
+                        yield row
         except (GeneratorExit, KeyboardInterrupt, SystemExit, MirnetError):
             self._clear()
             raise
         self._clear()
 
-    def _announced(self, items: Iterator[WorkItem]) -> Iterator[WorkItem]:
-        before: list[WorkItem] = []
-        while block := list(itertools.islice(items, self._block)):
-            self._write(before + block)
-            before = block
+    def _announced(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
+        rest = iter(items)
+        while block := list(itertools.islice(rest, self._block)):
+            # with those before them that have not ended
+            self._pending.update((item.info.key, item) for item in block)
+            self._write()
             yield from block
 
-    def _write(self, items: list[WorkItem]) -> None:
-        told = json.dumps([[item.info.key, item.info.version] for item in items])
-        self._run.put(IN_HAND, told.encode(), content_type="application/json")
+    def _write(self) -> None:
+        told = [[item.info.key, item.info.version] for item in self._pending.values()]
+        self._run.put(IN_HAND, json.dumps(told).encode(), content_type="application/json")
 
     def _clear(self) -> None:
         try:
             self._run.delete(IN_HAND)
         except StorageError as error:
             logger.warning("pictures that were in hand go last in the next run: %s", error)
+
+
+def _parts(items: Iterable[WorkItem], *, alone: bool) -> Iterator[Iterable[WorkItem]]:
+    if not alone:
+        yield items
+        return
+    for item in items:
+        yield [item]
 
 
 def suspects(records: Store) -> dict[tuple[str, str], Turn]:
