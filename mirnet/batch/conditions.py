@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from mirnet.batch.plan import Plan, WorkItem
 from mirnet.batch.records import RUNS, SUMMARY, Digests, ModelIdentity
 from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
-from mirnet.errors import ImageError, StorageError
+from mirnet.errors import StorageError
 from mirnet.images import read_size
 
 CONDITIONS = "conditions.json"
@@ -126,9 +126,13 @@ def _frequent(source: Store, plan: Plan) -> tuple[tuple[int, int], ...]:
         if item.info.problem or not 0 < item.info.size <= _MAX_SAMPLED_BYTES:
             return None
         try:
-            return read_size(source.get(item.info.key).data, name=item.info.key)
-        except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
+            data = source.get(item.info.key).data
+        except (KeyRefused, ObjectMissing, TransientStorageError):
             return None  # its own row will say so
+        try:
+            return read_size(data, name=item.info.key)
+        except Exception:  # noqa: BLE001 - likewise
+            return None
 
     with ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool:
         sizes = list(pool.map(size_of, itertools.islice(plan, _SAMPLE)))

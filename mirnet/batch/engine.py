@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mirnet.batch.conditions import Conditions
+from mirnet.errors import ServiceError
 from mirnet.images import Image
 
 EnhanceImage = Callable[[Image], Image]
@@ -82,6 +83,18 @@ class _Network:
         return int(self._enhancer.batch_size(*image.pixels.shape[:2]))
 
     def __call__(self, images: Sequence[Image]) -> list[Image]:
-        """At once."""
-        done: list[Image] = self._enhancer.enhance_images(images, self._strength)
+        """At once.
+
+        Raises:
+            ServiceError: the device is broken for this process, whatever the picture.
+        """
+        import torch  # the other engines do without
+
+        try:
+            done: list[Image] = self._enhancer.enhance_images(images, self._strength)
+        except torch.AcceleratorError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ServiceError(
+                f"the device does not go on: {reason}; start the run again"
+            ) from error
         return done

@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 
 from mirnet.batch.plan import Turn, WorkItem
 from mirnet.batch.records import RUNS, Row
@@ -36,8 +37,8 @@ class InHand:
         self._pending: dict[str, WorkItem] = {}
 
     def rows(
-        self, items: Iterable[WorkItem], process: Callable[[Iterable[WorkItem]], Iterator[Row]]
-    ) -> Iterator[Row]:
+        self, items: Iterable[WorkItem], process: Callable[[Iterable[WorkItem]], Generator[Row]]
+    ) -> Generator[Row]:
         """What ``process`` makes of the items: of all that are no suspects at once, then of each
         suspect. At the end nothing is in hand, also if the run is stopped in good order.
 
@@ -47,9 +48,10 @@ class InHand:
         try:
             for suspect, group in itertools.groupby(items, key=lambda item: item.suspect):
                 for part in _parts(group, alone=suspect):
-                    for row in process(self._announced(part)):
-                        self._pending.pop(row.input_key, None)
-                        yield row
+                    with closing(process(self._announced(part))) as rows:
+                        for row in rows:
+                            self._pending.pop(row.input_key, None)
+                            yield row
         except (GeneratorExit, KeyboardInterrupt, SystemExit, MirnetError):
             self._clear()
             raise
@@ -82,27 +84,27 @@ def _parts(items: Iterable[WorkItem], *, alone: bool) -> Iterator[Iterable[WorkI
         yield [item]
 
 
-def suspects(records: Store) -> dict[tuple[str, str], Turn]:
+def suspects(records: Store) -> dict[tuple[str, str], tuple[Turn, int]]:
     """Keys and versions of what was in hand in the runs that died.
+
+    With each its turn, and the place among the runs of the last one that died with it alone:
+    what was alone by chance in a run that somebody killed comes before what kills each of them.
 
     Raises:
         StorageError: a file of them is not readable.
     """
     runs = records.child(RUNS)
-    found: dict[tuple[str, str], Turn] = {}
-    for info in runs.list():
-        if not info.key.endswith(f"/{IN_HAND}"):
-            continue
+    found: dict[tuple[str, str], tuple[Turn, int]] = {}
+    told = sorted(info.key for info in runs.list() if info.key.endswith(f"/{IN_HAND}"))
+    for place, name in enumerate(told):  # in the order of their terms
         try:
-            inputs = [
-                (str(key), str(version)) for key, version in json.loads(runs.get(info.key).data)
-            ]
+            inputs = [(str(key), str(version)) for key, version in json.loads(runs.get(name).data)]
         except ObjectMissing:  # that run is just ending
             continue
         except (ValueError, TypeError) as error:
-            place = runs.address(info.key)
-            raise StorageError(f"{place} is not readable; delete it", transient=False) from error
-        turn = Turn.CULPRIT if len(inputs) == 1 else Turn.SUSPECT
+            address = runs.address(name)
+            raise StorageError(f"{address} is not readable; delete it", transient=False) from error
+        turn = (Turn.CULPRIT, place) if len(inputs) == 1 else (Turn.SUSPECT, 0)
         for each in inputs:
             found[each] = max(turn, found.get(each, turn))
     return found

@@ -92,6 +92,7 @@ class Lease:
         _held_here.discard(self.run_id)
         if self._lost is not None:
             return
+        self._lost = "it was given back"
         released = LeaseEntry(**asdict(self.entry) | {"released": True})
         try:
             self._store.put(_NAME, released.dump(), replaces=self._version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from mirnet.batch.plan import WorkItem
@@ -17,7 +17,7 @@ MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 24_000_000
 
 
-def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Iterator[Row]:
+def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Generator[Row]:
     """Yield a row an item, in the order in which they end.
 
     The model runs in the calling thread, in the order of the plan; pictures of a size that the

@@ -22,7 +22,7 @@ CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settin
 CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
                   modified REAL, problem TEXT, output TEXT, existing TEXT, turn INTEGER,
-                  row INTEGER);
+                  place INTEGER);
 """
 _LOOK_UP = """
 SELECT done.*, outputs.key IS NOT NULL AS there
@@ -45,7 +45,7 @@ class WorkItem:
 
 class Turn(IntEnum):
     """When an input is done. ``AGAIN``: it failed before, the longest ago first. ``SUSPECT``: it
-    was in hand when a run died. ``CULPRIT``: it was so alone.
+    was in hand when a run died. ``CULPRIT``: it was so alone; the longest ago first.
     """
 
     FRESH = 0
@@ -129,7 +129,7 @@ class Plan:
     """
 
     def __init__(self) -> None:
-        self._suspects: dict[tuple[str, str], Turn] = {}
+        self._suspects: dict[tuple[str, str], tuple[Turn, int]] = {}
         # an empty name: a file in the temporary folder that has no name there, so that nothing
         # of it is left after a kill
         self._db = sqlite3.connect("")
@@ -161,8 +161,11 @@ class Plan:
             ),
         )
 
-    def suspect(self, inputs: Mapping[tuple[str, str], Turn]) -> None:
-        """Before the inputs are added: keys and versions that a run may have died of."""
+    def suspect(self, inputs: Mapping[tuple[str, str], tuple[Turn, int]]) -> None:
+        """Before the inputs are added: keys and versions that a run may have died of.
+
+        With each its turn, and its place within that.
+        """
         self._suspects = dict(inputs)
 
     def add_outputs(self, listing: Iterable[ObjectInfo]) -> None:
@@ -194,7 +197,7 @@ class Plan:
     def _drop_last(self, number: int) -> None:
         self._db.execute(
             "DELETE FROM todo WHERE number IN (SELECT number FROM todo"
-            " ORDER BY turn DESC, row DESC, number DESC LIMIT ?)",
+            " ORDER BY turn DESC, place DESC, number DESC LIMIT ?)",
             (number,),
         )
         self.counts.planned -= number
@@ -217,13 +220,15 @@ class Plan:
             self.counts.quarantined_before += done["status"] == "quarantined"
             return Turn.FRESH
         again = planner.failed_before(info, done)
-        turn = self._suspects.get((info.key, info.version), Turn.AGAIN if again else Turn.FRESH)
+        usual = (Turn.AGAIN, done["row"]) if again else (Turn.FRESH, 0)
+        turn: Turn
+        turn, place = self._suspects.get((info.key, info.version), usual)
         self._db.execute(
-            "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, row)"
+            "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, place)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(info.key, info.version, info.size, info.modified, info.problem),
-                *(output_key, self._output(output_key), turn, done["row"] if again else 0),
+                *(output_key, self._output(output_key), turn, place),
             ),
         )
         return turn
@@ -245,7 +250,7 @@ class Plan:
 
     def __iter__(self) -> Iterator[WorkItem]:
         # two statements: to sort the fresh ones would take room for all of them
-        for which in ("NOT turn ORDER BY number", "turn ORDER BY turn, row, number"):
+        for which in ("NOT turn ORDER BY number", "turn ORDER BY turn, place, number"):
             for row in self._db.execute(f"SELECT * FROM todo WHERE {which}"):
                 info = ObjectInfo(
                     row["key"], row["size"], row["version"], row["modified"], row["problem"]

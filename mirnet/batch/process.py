@@ -134,8 +134,8 @@ class ImageJob:
         blob = self.source.get(info.key)
         try:
             height, width = read_size(blob.data, name=info.key)
-        except ImageError:
-            height = width = 0  # decoding says what is wrong with it
+        except Exception:  # noqa: BLE001 - decoding says what is wrong with it
+            height = width = 0
         pixels = height * width if height * width <= self.params.max_pixels else 0
         seconds = time.perf_counter() - begun
         return Downloaded(item, blob.data, blob.version, replaces, pixels, seconds)

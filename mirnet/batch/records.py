@@ -135,6 +135,7 @@ def _label(made: Row | Mark) -> str:
 
 
 _MARK_NAMES = tuple(each.name for each in fields(Mark))
+_OPTIONAL_OF_MARK = frozenset(each.name for each in fields(Mark) if each.default is None)
 
 
 def as_dict(row: Row) -> dict[str, Any]:
@@ -181,7 +182,12 @@ def load_rows(data: bytes, format: Format) -> Iterator[Row]:
 
 def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
     if format == "jsonl":
-        yield from (json.loads(line) for line in data.splitlines() if line)
+        for line in data.splitlines():
+            if line:
+                values = json.loads(line)
+                if not isinstance(values, dict):
+                    raise ValueError(f"a line holds no object: {line[:40]!r}")
+                yield values
         return
     for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(10_000):
         yield from batch.to_pylist()
@@ -190,7 +196,7 @@ def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
 def _load_marks(data: bytes, format: Format) -> Iterator[Mark]:
     if format == "jsonl":
         for values in _load_dicts(data, format):
-            yield Mark(**{name: values.get(name) for name in _MARK_NAMES})  # type: ignore[arg-type]
+            yield _checked(Mark(*(values.get(name) for name in _MARK_NAMES)))  # type: ignore[arg-type]
         return
     file = pq.ParquetFile(io.BytesIO(data))
     there = set(file.schema_arrow.names)  # an older Mirnet wrote fewer
@@ -199,7 +205,15 @@ def _load_marks(data: bytes, format: Format) -> Iterator[Mark]:
             batch.column(name).to_pylist() if name in there else itertools.repeat(None)
             for name in _MARK_NAMES
         )
-        yield from map(Mark, *columns)
+        yield from map(_checked, map(Mark, *columns))
+
+
+def _checked(mark: Mark) -> Mark:
+    for name in _MARK_NAMES:
+        value = getattr(mark, name)
+        if not (isinstance(value, str) or (value is None and name in _OPTIONAL_OF_MARK)):
+            raise ValueError(f"{name} is {value!r}")
+    return mark
 
 
 class RunRecord:

@@ -35,8 +35,13 @@ class CudaGraph:
         run(self._image, given)
         self._graph = torch.cuda.CUDAGraph()
         # thread_local: other threads may use the device meanwhile
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._out = run(self._image, given)
+        stream = torch.cuda.current_stream(image.device)
+        try:
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                self._out = run(self._image, given)
+        except BaseException:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own behind
+            raise
 
     def __call__(self, image: Tensor, values: Sequence[Tensor] | None) -> Tensor:
         """As ``run``; the shapes are those it was recorded with."""

@@ -44,12 +44,15 @@ def _inner(x: Tensor) -> Tensor:
 def crop_corners(
     height: int, width: int, *, count: int, sides: tuple[int, int] = (CROP, CROP)
 ) -> npt.NDArray[np.int64]:
-    """Top-left corners, (n, 2), of at most about ``count`` crops evenly spread over the image."""
+    """Top-left corners, (n, 2), of crops evenly spread over the image.
+
+    At least ``count`` of them, or as many as cover it, where that is fewer.
+    """
     crop_height, crop_width = sides
     max_rows, max_columns = -(-height // crop_height), -(-width // crop_width)
     rows = min(max(round((count * height / width) ** 0.5), 1), max_rows)
-    columns = min(max(count // rows, 1), max_columns)
-    rows = min(max(count // columns, 1), max_rows)
+    columns = min(-(-count // rows), max_columns)
+    rows = min(-(-count // columns), max_rows)
     tops = _spread(height - crop_height, rows)
     lefts = _spread(width - crop_width, columns)
     return np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -99,7 +99,7 @@ def _convolved(
         out = torch.ops.mkldnn._convolution_pointwise(
             x, weight, None, pads, strides, none, groups, "leaky_relu", value, ""
         )
-    return out
+    return out.contiguous(memory_format=torch.channels_last)  # as it is, where the input was
 
 
 @torch.library.register_fake("mirnet::convolved")  # type: ignore[untyped-decorator]

@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,8 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"), Settings())
     seen: list[tuple[str, int, bool]] = []
 
-    def process(items: Iterable[WorkItem]) -> Iterator[Row]:
-        kept = []
+    def process(items: Iterable[WorkItem]) -> Generator[Row]:
+        kept: list[WorkItem] = []
         for item in items:
             told = [key for key, _ in json.loads(store.get("in-hand.json").data)]
             seen.append((item.info.key, len(told), item.info.key in told))
@@ -210,7 +210,39 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
     assert suspects_of(store) == ["0", "1"]
 
 
-def broken(items: Iterable[WorkItem]) -> Iterator[Row]:
+def test_the_latest_to_die_alone_goes_last(places: tuple[str, str], settings: Settings) -> None:
+    """One that somebody killed by chance is not kept behind one that kills each run."""
+    source, target = places
+    fill(source, PICTURES)
+    names = sorted(PICTURES)[:3]
+    versions = {info.key: info.version for info in open_store(source, settings).list()}
+    runs = open_store(f"{target}/_mirnet/runs", settings)
+    ours: dict[str, Any] = {"model": MODEL, "params": EnhanceParams(), "settings": settings}
+    for term, alone in enumerate([0, 1, 0, 2, 1], start=1):
+        told = [[names[alone], versions[names[alone]]]]
+        runs.put(f"{term:08d}-died/in-hand.json", json.dumps(told).encode())
+    with preview(source, target, **ours) as plan:
+        assert [item.info.key for item in plan][-3:] == [names[0], names[2], names[1]]
+
+
+def test_an_interrupt_while_the_pictures_are_awaited_is_not_swallowed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"), Settings())
+
+    def awaited(items: Iterable[WorkItem]) -> Generator[Row]:
+        try:
+            for item in items:
+                yield Row(item.info.key, "v", 1, "enhanced", "r", "d", "m")
+        finally:
+            raise KeyboardInterrupt
+
+    items = [WorkItem(ObjectInfo("a", 1, "v", 0.0), "a")]
+    rows = InHand(store, block=2).rows(items, awaited)
+    next(rows)
+    with pytest.raises(KeyboardInterrupt):
+        rows.close()
+
+
+def broken(items: Iterable[WorkItem]) -> Generator[Row]:
     next(iter(items))
     raise MemoryError
     yield

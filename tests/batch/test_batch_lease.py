@@ -55,6 +55,13 @@ def test_renewed_lease_is_not_stale(places: tuple[str, str]) -> None:
             Lease(store, lease_s=1).__enter__()
 
 
+def test_what_was_given_back_allows_no_more_writes(places: tuple[str, str]) -> None:
+    with Lease(open_store(places[1], Settings()), lease_s=60) as lease:
+        lease.check()
+    with pytest.raises(LeaseLost, match="it was given back"):
+        lease.check()
+
+
 def test_holder_notices_a_takeover(places: tuple[str, str]) -> None:
     store = open_store(places[1], Settings())
     with Lease(store, lease_s=0.4) as lease:

@@ -13,11 +13,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import botocore.exceptions
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from batch_samples import MODEL, double, fill, picture
 from boto3.exceptions import RetriesExceededError
 
-from mirnet.batch import process, s3
+from mirnet.batch import conditions, process, s3
 from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.local import LocalStore
 from mirnet.batch.records import past_rows
@@ -28,16 +31,21 @@ from mirnet.batch.storage import (
     open_store,
 )
 from mirnet.config import Settings
-from mirnet.errors import StorageError, TooManyBad, UsageError
+from mirnet.errors import ServiceError, StorageError, TooManyBad, UsageError
 from mirnet.images import Image
-from mirnet.params import EnhanceParams
+from mirnet.inference import Enhancer
+from mirnet.models import build
+from mirnet.params import EnhanceParams, ModelParams
 from mirnet.results import EnhanceResult
 
 PICTURES = {f"{n}.png": picture(n) for n in range(4)}
 
 
 def enhance(
-    source: str, target: str, enhance: Callable[[Image], Image] = double, **params: object
+    source: str,
+    target: str,
+    enhance: Callable[[Image], Image] | Enhancer = double,
+    **params: object,
 ) -> EnhanceResult:
     return run_batch(
         source,
@@ -227,7 +235,25 @@ def test_a_transfer_in_parts_that_breaks_is_tried_again(
     assert (file.getvalue(), len(calls)) == (b"x" * 10, 2)
 
 
-@pytest.mark.parametrize(("format", "junk"), [("parquet", b""), ("jsonl", b"{\n")])
+def parquet(**columns: list[object]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("format", "junk"),
+    [
+        ("parquet", b""),
+        ("parquet", parquet(a=[1])),
+        ("parquet", parquet(input_key=[None], input_version=["1"], status=["enhanced"])),
+        ("parquet", parquet(input_key=[["a"]], input_version=["1"], status=["enhanced"])),
+        ("jsonl", b"{\n"),
+        ("jsonl", b"{}\n"),
+        ("jsonl", b"[]\n"),
+        ("jsonl", b"3\n"),
+    ],
+)
 def test_rubbish_among_the_records_is_named(
     format: str, junk: bytes, places: tuple[str, str], settings: Settings
 ) -> None:
@@ -240,6 +266,39 @@ def test_rubbish_among_the_records_is_named(
         enhance(*places)
     open_store(folder, settings).delete(name)
     assert enhance(*places).failed == 0  # by the records on the outputs
+
+
+def test_a_broken_device_ends_the_run_and_is_no_fault_of_the_pictures(
+    places: tuple[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(places[0], PICTURES)
+    calls = []
+
+    def breaks(self: Enhancer, images: list[Image], strength: float) -> list[Image]:
+        calls.append(1)
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    monkeypatch.setattr(Enhancer, "enhance_images", breaks)
+    enhancer = Enhancer(build(ModelParams(name="mirnet-xs", n_feat=8)), device="cpu")
+    with pytest.raises(ServiceError, match=r"does not go on: .*illegal memory access.*; start the"):
+        enhance(*places, enhance=enhancer)
+    assert len(calls) == 1
+    assert rows(places[1]) == {}
+    assert enhance(*places).enhanced == len(PICTURES)
+
+
+def test_a_header_that_cannot_be_read_is_left_to_the_decoder(
+    places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(places[0], PICTURES)
+
+    def breaks(data: bytes, *, name: str) -> tuple[int, int]:
+        raise MemoryError
+
+    monkeypatch.setattr(process, "read_size", breaks)
+    monkeypatch.setattr(conditions, "read_size", breaks)
+    monkeypatch.setattr(conditions, "LEAST_EXPECTED", 1)
+    assert enhance(*places).enhanced == len(PICTURES)
 
 
 def test_a_damaged_record_of_a_file_makes_it_a_strangers(tmp_path: Path) -> None:

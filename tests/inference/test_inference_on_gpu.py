@@ -13,7 +13,7 @@ from mirnet.inference import Enhancer
 from mirnet.inference.network import FastNetwork
 from mirnet.models import build
 from mirnet.models.mirnet import MIRNet
-from mirnet.models.statistics import WHOLE
+from mirnet.models.statistics import WHOLE, GivenStatistics
 from mirnet.params import ModelParams
 
 pytestmark = [
@@ -92,7 +92,7 @@ def test_given_statistics_are_taken_by_a_replay(model):
 
 
 def test_tiles_on_the_gpu_are_those_of_the_cpu(model):
-    """Step by step, so that a failure names the step."""
+    """Step by step, so that a failure names the step: each tile, eager and compiled, by both."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 80, (600, 500, 3), dtype=np.uint8)
     here, there = (
@@ -107,15 +107,25 @@ def test_tiles_on_the_gpu_are_those_of_the_cpu(model):
         error = (one - other.cpu()).abs().max() / one.abs().max().clamp_min(1e-6)
         assert error < 1e-3, ("statistic", number, len(statistics), float(error))
 
-    low = here._padded(pixels[: shape[0], : shape[1]])
-    expected = here.network(low, statistics)
-    for way in ("eager", "compiled", "replayed"):
-        tile = there.network(low, [value.to(CUDA) for value in statistics]).cpu()
-        assert decibel(tile, expected) > 90, (way, float((tile - expected).abs().max()))
+    # the first image of a shape runs eagerly, the second compiled, on a GPU all others by replay
+    bad = []
+    for y, x in [(0, 0), (0, 500 - shape[1]), (600 - shape[0], 0), (100, 80)]:
+        low = here._padded(pixels[y : y + shape[0], x : x + shape[1]])
+        with torch.inference_mode():
+            expected = model(low, GivenStatistics(statistics))
+        given = [value.to(CUDA) for value in statistics]
+        tiles = {"cpu": here.network(low, statistics), "gpu": there.network(low, given).cpu()}
+        for device, tile in tiles.items():
+            error = (tile - expected).abs()
+            where = torch.argwhere(error > 1e-4)
+            if len(where):
+                spread = where.amin(dim=0).tolist(), where.amax(dim=0).tolist()
+                bad.append((y, x, device, len(where), spread, float(error.max())))
+    assert not bad, bad
 
-    difference = here(pixels).astype(int) - there(pixels).astype(int)
-    levels, counts = np.unique(np.abs(difference), return_counts=True)
-    assert levels.max() <= 1, (levels, counts)
+    difference = np.abs(here(pixels).astype(int) - there(pixels).astype(int))
+    levels, counts = np.unique(difference, return_counts=True)
+    assert levels.max() <= 1, (levels, counts, np.argwhere(difference > 1))
 
 
 def test_grouped_convolutions_become_dense_ones_with_the_same_output():

@@ -48,9 +48,12 @@ def test_tiles_of_an_image_fit_and_waste_less_than_square_ones(
 
 
 @given(height=st.integers(CROP, 6000), width=st.integers(CROP, 6000), count=st.integers(1, 40))
-def test_crops_lie_inside_and_are_not_too_many(height: int, width: int, count: int) -> None:
+def test_crops_lie_inside_and_are_as_many_as_asked_for(height: int, width: int, count: int) -> None:
     corners = crop_corners(height, width, count=count)
-    assert 1 <= len(corners) <= max(count, 1)
+    cover = -(-height // CROP) * -(-width // CROP)
+    assert min(count, cover) <= len(corners) <= cover
+    assert len(np.unique(corners, axis=0)) == len(corners)
+    assert len(corners) < count + len(np.unique(corners[:, 1]))
     assert (corners >= 0).all()
     assert (corners[:, 0] + CROP <= height).all()
     assert (corners[:, 1] + CROP <= width).all()
