@@ -15,7 +15,7 @@ from mirnet.inference import enhancer as enhancing
 from mirnet.inference.precision import Precision
 from mirnet.models import build, save_model
 from mirnet.models.mirnet import MIRNet
-from mirnet.models.statistics import Statistics
+from mirnet.models.statistics import WHOLE, GivenStatistics, Statistics
 from mirnet.params import ModelParams
 
 
@@ -274,12 +274,19 @@ def test_a_failing_compilation_falls_back(
 
 
 @pytest.mark.slow
-def test_compiled_is_the_same_function(model: MIRNet, tmp_path: Path) -> None:
-    enhancer = Enhancer(model, precision="float32", cache_dir=tmp_path)
-    low = dark(16, 24)
-    outputs = [enhancer(low).astype(int) for _ in range(3)]
-    assert enhancer.network._compiled_shapes
-    assert np.abs(outputs[2] - outputs[0]).max() <= 1
+@pytest.mark.parametrize("given", [False, True], ids=["own statistics", "given statistics"])
+def test_compiled_is_the_same_function(model: MIRNet, tmp_path: Path, given: bool) -> None:
+    cpu = torch.device("cpu")
+    fast = network.FastNetwork(model, device=cpu, dtype=torch.float32, cache_dir=tmp_path)
+    low = torch.rand(1, 3, 92, 76) / 4  # at its coarsest 23x19: no multiple of a vector
+    values = [value * 1.1 for value in fast.statistics(low, WHOLE)] if given else None
+    exact = copy.deepcopy(model).double()
+    source = GivenStatistics([value.double() for value in values]) if values else WHOLE
+    with torch.no_grad():
+        expected = exact(low.double(), source).float()
+    for _ in range(3):
+        assert (fast(low, values) - expected).abs().max() < 1e-5
+    assert fast._compiled_shapes == {(1, 3, 92, 76, int(given))}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
