@@ -62,6 +62,10 @@ class ServiceError(MirnetError, ConnectionError):
         self.transient = transient
 
 
+class DeviceBroken(ServiceError):
+    """A GPU that computes nothing more for this process; what was in hand may be why."""
+
+
 class StorageError(ServiceError):
     """An object store refuses, or an object or bucket is missing."""
 

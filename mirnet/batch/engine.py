@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mirnet.batch.conditions import Conditions
-from mirnet.errors import ServiceError
+from mirnet.errors import DeviceBroken
 from mirnet.images import Image
 
 EnhanceImage = Callable[[Image], Image]
@@ -86,7 +86,7 @@ class _Network:
         """At once.
 
         Raises:
-            ServiceError: the device is broken for this process, whatever the picture.
+            DeviceBroken: it fails whatever picture comes next.
         """
         import torch  # the other engines do without
 
@@ -94,7 +94,7 @@ class _Network:
             done: list[Image] = self._enhancer.enhance_images(images, self._strength)
         except torch.AcceleratorError as error:
             reason = str(error).strip().splitlines()[0]
-            raise ServiceError(
+            raise DeviceBroken(
                 f"the device does not go on: {reason}; start the run again"
             ) from error
         return done

@@ -17,7 +17,7 @@ from contextlib import closing
 from mirnet.batch.plan import Turn, WorkItem
 from mirnet.batch.records import RUNS, Row
 from mirnet.batch.storage import ObjectMissing, Store
-from mirnet.errors import MirnetError, StorageError
+from mirnet.errors import DeviceBroken, MirnetError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class InHand:
                         for row in rows:
                             self._pending.pop(row.input_key, None)
                             yield row
+        except DeviceBroken:
+            raise  # as a death: a picture that breaks the device must not stand before the others
         except (GeneratorExit, KeyboardInterrupt, SystemExit, MirnetError):
             self._clear()
             raise

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import botocore.exceptions
 import pyarrow as pa
@@ -24,7 +25,7 @@ from mirnet.batch import conditions, process, s3
 from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.local import LocalStore
 from mirnet.batch.records import past_rows
-from mirnet.batch.run import run_batch
+from mirnet.batch.run import preview, run_batch
 from mirnet.batch.storage import (
     ObjectRefused,
     TransientStorageError,
@@ -284,7 +285,15 @@ def test_a_broken_device_ends_the_run_and_is_no_fault_of_the_pictures(
         enhance(*places, enhance=enhancer)
     assert len(calls) == 1
     assert rows(places[1]) == {}
-    assert enhance(*places).enhanced == len(PICTURES)
+    # one of them may have broken it, and must not do so before all others each night
+    fill(places[0], {"z.png": picture(9)})
+    ours: dict[str, Any] = {"model": MODEL, "params": EnhanceParams(), "settings": settings}
+    with preview(*places, **ours) as plan:
+        assert [(i.info.key, i.suspect) for i in plan] == [
+            ("z.png", False),
+            *((key, True) for key in PICTURES),
+        ]
+    assert enhance(*places).enhanced == len(PICTURES) + 1
 
 
 def test_a_header_that_cannot_be_read_is_left_to_the_decoder(
