@@ -1,9 +1,9 @@
 """What training costs: ``python benchmarks/training.py [--preset cpu] [--json FILE]``.
 
 On random pairs: the step of the preset written as a plain eager float32 loop, the same step as the
-product computes it, and the whole loop without anything around it, in one process on all cores,
-and on one and on two Ray workers (the default) with tracking and checkpoints. Steps take turns, so
-that other work on the machine touches all alike; medians. Ten minutes.
+product computes it (medians), and the whole loop without anything around it, in one process on all
+cores, and on two Ray workers with tracking and checkpoints. Steps take turns, and so do the loops,
+by five seconds, so that other work on the machine touches all alike. A quarter of an hour.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ import numpy as np
 import torch
 from plain import plain_forward
 from torch import Tensor, nn
+from turns import take_turns as run_in_turns
+from turns import working_s
 
 from mirnet.config import Settings, apply_engine_defaults, use_kernel_cache
 from mirnet.models import build, cpu_gradients
@@ -38,6 +43,7 @@ from mirnet.training.pairs import PackedPairs, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
 Step = Callable[[], None]
+ENDS = "ends.jsonl"
 
 
 def random_pairs(count: int, role: str) -> PackedPairs:
@@ -153,57 +159,82 @@ class Bare(InProcess):
         super().report(metrics, None)
 
 
-def bare_loop(job: Job, folder: Path) -> list[EpochMetrics]:
+@dataclass(frozen=True)
+class Ends:
+    """Writes down when epochs ended; called where that is known first."""
+
+    file: Path
+
+    def __call__(self, metrics: EpochMetrics) -> None:
+        line = json.dumps([time.time(), metrics.step, metrics.wait_share])
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
+
+
+def bare_loop(job: Job, folder: Path) -> None:
     """The loop with nothing around it; its checkpoints go nowhere."""
-    history: list[EpochMetrics] = []
     filesystem, path = open_filesystem(Settings(workspace=folder))
-    fit(Bare(CheckpointStore(filesystem, f"{path}/bare"), history.append), job)
-    return history
+    fit(Bare(CheckpointStore(filesystem, f"{path}/bare"), Ends(folder / ENDS)), job)
 
 
-def whole_loop(job: Job, folder: Path, workers: int) -> tuple[list[EpochMetrics], float]:
-    """The same on Ray, with MLflow; also the seconds outside of epochs."""
+@dataclass(frozen=True)
+class Both:
+    """To MLflow, then to the file."""
+
+    logger: Callable[[EpochMetrics], None]
+    ends: Ends
+
+    def __call__(self, metrics: EpochMetrics) -> None:
+        self.logger(metrics)
+        self.ends(metrics)
+
+
+def whole_loop(job: Job, folder: Path, workers: int) -> None:
+    """The same on Ray, with MLflow and checkpoints."""
     from mirnet.tracking import EpochLogger, track
     from mirnet.training.ray_launcher import launch_training
 
     settings = Settings(workspace=folder, num_workers=str(workers))
-    history: list[EpochMetrics] = []
     with track(settings, purpose="train", name="benchmark") as run:
         logger = EpochLogger(settings.mlflow_uri, run.run_id, (folder / "wait.jsonl").resolve())
-        started = time.perf_counter()
         launch_training(
             job,
             settings=settings,
             run_name="whole",
-            on_epoch=logger,
-            on_progress=history.append,
+            on_epoch=Both(logger, Ends(folder / ENDS)),
             on_extra=logger.extra,
         )
-        total = time.perf_counter() - started
-    return history, total - sum(m.seconds for m in history)
 
 
-def rates(history: list[EpochMetrics]) -> list[float]:
-    """Patches a second of each epoch but the first, which warms up."""
-    return [m.patches_per_s or 0.0 for m in history[1:]]
+def measure_loops(options: argparse.Namespace, folder: Path) -> dict[str, object]:
+    """Patches a second of each loop, while they take turns."""
+    programs = {}
+    for name in ("bare", *(f"ray_{workers}" for workers in options.workers)):
+        (folder / name).mkdir()
+        command = [sys.executable, __file__, "--preset", options.preset, "--loop", name]
+        command += ["--steps", str(options.steps), "--folder", str(folder / name)]
+        programs[name] = (command, folder / name / ENDS)
+    turns = run_in_turns(
+        programs, seconds=60 * options.minutes * len(programs), turn_s=options.turn
+    )
+    batch = load_params(options.preset).train.batch_size
+    rates, waits = {}, {}
+    for name, (_, file) in programs.items():
+        ends = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        (begin, first, _), (end, last, _) = ends[0], ends[-1]
+        worked = working_s(turns[name], begin, end)
+        rates[name] = batch * (last - first) / worked
+        waited = (share * (now - before) for (before, _, _), (now, _, share) in pairwise(ends))
+        waits[name] = sum(waited) / worked
+    return {"patches_per_s": rates, "wait_share": max(waits.values()), "turn_s": options.turn}
 
 
-def measure_loops(job: Job, folder: Path, rounds: int) -> dict[str, object]:
-    found: dict[str, list[float]] = {"bare": [], "ray_1": [], "ray_2": []}
-    waits, start_ups = [], []
-    for number in range(rounds):
-        found["bare"] += rates(bare_loop(job, folder / f"bare{number}"))
-        for workers in (1, 2):
-            history, start_up = whole_loop(job, folder / f"ray{number}{workers}", workers)
-            found[f"ray_{workers}"] += rates(history)
-            waits += [m.wait_share or 0.0 for m in history[1:]]
-            start_ups.append(start_up)
-    return {
-        "patches_per_s": {name: statistics.median(values) for name, values in found.items()},
-        "each": found,
-        "wait_share": statistics.median(waits),
-        "start_up_s": statistics.median(start_ups),
-    }
+def run_loop(options: argparse.Namespace, job: Job) -> None:
+    """One of the loops in a process of its own; it goes on until it is ended."""
+    if options.loop == "bare":
+        bare_loop(job, options.folder)
+    else:
+        whole_loop(job, options.folder, int(options.loop.removeprefix("ray_")))
 
 
 def table(results: dict[str, Any]) -> str:
@@ -229,12 +260,12 @@ def table(results: dict[str, Any]) -> str:
     if "loops" in results:
         loops = results["loops"]
         rate = loops["patches_per_s"]
-        cost, cost_1 = (1 - rate[name] / rate["bare"] for name in ("ray_2", "ray_1"))
-        rows += [
-            ("cost of Ray, tracking, checkpoints", f"{cost:.1%}", "5 %", cost <= 0.05),
-            ("the same with one worker", f"{cost_1:.1%}", "", None),
-            ("waiting for data", f"{loops['wait_share']:.2%}", "2 %", loops["wait_share"] <= 0.02),
-        ]
+        for name in [name for name in rate if name != "bare"]:
+            cost, workers = 1 - rate[name] / rate["bare"], name.removeprefix("ray_")
+            text = f"Ray ({workers}), tracking, checkpoints"
+            rows.append((text, f"{cost:.1%}", "5 %", cost <= 0.05))
+        wait = loops["wait_share"]
+        rows.append(("waiting for data", f"{wait:.2%}", "2 %", wait <= 0.02))
     marks = {True: "met", False: "missed", None: ""}
     lines = [f"{name:38} {value:>9} {target:>7}  {marks[met]}" for name, value, target, met in rows]
     return "\n".join([f"{'':38} {'measured':>9} {'target':>7}", *lines])
@@ -244,9 +275,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each step")
-    parser.add_argument("--steps", type=int, default=100, help="steps an epoch of the loops")
-    parser.add_argument("--loops", type=int, default=1, help="turns of each loop")
+    parser.add_argument("--steps", type=int, default=50, help="steps an epoch of the loops")
+    parser.add_argument("--minutes", type=float, default=5, help="of each loop")
+    parser.add_argument("--turn", type=float, default=5, help="seconds")
+    parser.add_argument("--workers", type=int, nargs="+", default=[2], help="of the loops on Ray")
     parser.add_argument("--only", choices=("steps", "loops"), help="one of the two parts")
+    parser.add_argument("--loop", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -255,11 +290,15 @@ def main() -> None:
     params = with_recipe(
         load_params(arguments.preset),
         progressive=(),
-        num_epochs=3,
+        num_epochs=10_000,
         steps_per_epoch=arguments.steps,
-        validate_every=3,
+        validate_every=10_000,
+        early_stop=None,
     )
     job = Job(params, random_pairs(24, "train"), random_pairs(2, "val"), "random")
+    if arguments.loop:
+        run_loop(arguments, job)
+        return
     machine = {"cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -267,7 +306,7 @@ def main() -> None:
         if arguments.only != "loops":
             results["steps"] = measure_steps(params, job, folder, arguments.rounds)
         if arguments.only != "steps":
-            results["loops"] = measure_loops(job, folder, arguments.loops)
+            results["loops"] = measure_loops(arguments, folder)
     machine["load_after"] = os.getloadavg()[0]
     print(table(results))
     if arguments.json:

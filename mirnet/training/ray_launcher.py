@@ -249,7 +249,8 @@ class RayContext:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """DDP, also for one worker: the arithmetic is then the same for any number."""
-        return DistributedDataParallel(model, gradient_as_bucket_view=True)
+        # buffers are constants: none need be sent at each step
+        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """A block in which a wrapped model's gradients only add up here."""
