@@ -43,18 +43,20 @@ class MultiScaleBlock(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
-        rows = [self.attention[0](x, statistics)]
+        rows, below = [self.attention[0](x, statistics)], []
         for row in range(1, NUM_ROWS):
-            below = self.exchange[f"{row - 1}_{row}"](rows[-1])
-            rows.append(self.attention[row](below, statistics))
+            below.append(self.exchange[f"{row - 1}_{row}"](rows[-1]))
+            rows.append(self.attention[row](below[-1], statistics))
         mixed = []
         for target in range(NUM_ROWS):
-            streams = [
-                rows[source]
-                if source == target
-                else self.exchange[f"{source}_{target}"](rows[source])
-                for source in range(NUM_ROWS)
-            ]
+            streams = []
+            for source in range(NUM_ROWS):
+                if source == target:
+                    streams.append(rows[source])
+                elif source == target - 1:
+                    streams.append(below[source])  # made on the way down
+                else:
+                    streams.append(self.exchange[f"{source}_{target}"](rows[source]))
             fused = self.fusion[target](streams, statistics)
             mixed.append(self.attention[target](fused, statistics))
         full = [mixed[0], *(up(row) for up, row in zip(self.last, mixed[1:], strict=True))]
