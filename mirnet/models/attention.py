@@ -92,19 +92,21 @@ class DualAttention(nn.Module):
 
     def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
         r = self.conv2(convolved(self.conv1, self.activation, x))
-        by_pixel, by_channel = self.fuse.weight.chunk(2, dim=1)
         gates = self.channel(statistics.mean(r))
         # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number a pixel
-        gated = self.spatial(r) * F.conv2d(r, by_pixel)
-        out: Tensor = x + gated + self._by_channel(r, gates, by_channel)
+        for_pixels, for_channels = self._parts(r, gates)
+        out: Tensor = x + self.spatial(r) * for_pixels + for_channels
         return out
 
-    @staticmethod
-    def _by_channel(r: Tensor, gates: Tensor, weight: Tensor) -> Tensor:
+    def _parts(self, r: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+        """``by_pixel r`` and ``by_channel (c * r)``."""
+        by_pixel, by_channel = self.fuse.weight.chunk(2, dim=1)
         if torch.compiler.is_exporting() or gates.shape != (1, r.shape[1], 1, 1):
-            return F.conv2d(r * gates, weight)
-        # one gate a channel for the whole batch goes into the weight: no pass over the map
-        return F.conv2d(r, weight * gates.reshape(1, -1, 1, 1))
+            return F.conv2d(r, by_pixel), F.conv2d(r * gates, by_channel)
+        # one gate a channel for the whole batch goes into the weight: one pass over the map
+        weight = torch.cat((by_pixel, by_channel * gates.reshape(1, -1, 1, 1)))
+        first, second = F.conv2d(r, weight).chunk(2, dim=1)
+        return first, second
 
 
 class ContextBlock(nn.Module):
