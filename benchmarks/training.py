@@ -224,6 +224,7 @@ def measure_loops(options: argparse.Namespace, folder: Path) -> dict[str, object
         (begin, first, _), (end, last, _) = ends[0], ends[-1]
         worked = working_s(turns[name], begin, end)
         rates[name] = batch * (last - first) / worked
+        # shares are of wall clock, in which the loop also stood still
         waited = (share * (now - before) for (before, _, _), (now, _, share) in pairwise(ends))
         waits[name] = sum(waited) / worked
     return {"patches_per_s": rates, "wait_share": max(waits.values()), "turn_s": options.turn}
@@ -259,10 +260,11 @@ def table(results: dict[str, Any]) -> str:
         ]
     if "loops" in results:
         loops = results["loops"]
-        rate = loops["patches_per_s"]
-        for name in [name for name in rate if name != "bare"]:
-            cost, workers = 1 - rate[name] / rate["bare"], name.removeprefix("ray_")
-            text = f"Ray ({workers}), tracking, checkpoints"
+        rate = dict(loops["patches_per_s"])
+        bare = rate.pop("bare")
+        for name, value in rate.items():
+            cost = 1 - value / bare
+            text = f"Ray ({name.removeprefix('ray_')}), tracking, checkpoints"
             rows.append((text, f"{cost:.1%}", "5 %", cost <= 0.05))
         wait = loops["wait_share"]
         rows.append(("waiting for data", f"{wait:.2%}", "2 %", wait <= 0.02))

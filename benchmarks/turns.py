@@ -78,7 +78,9 @@ def _signal(program: psutil.Popen, number: int) -> None:
 
 
 def _end(program: psutil.Popen) -> None:
-    tree = program.children(recursive=True) if program.poll() is None else []
+    if program.poll() is not None:
+        return
+    tree = program.children(recursive=True)
     for process in (program, *tree):
         try:
             process.send_signal(signal.SIGCONT)
