@@ -21,7 +21,7 @@ from pathlib import Path
 
 from batch import BASE, MODEL, bucket, dark_picture, fill
 
-from mirnet.batch.measures import measure
+from mirnet.images.stats import measure
 from mirnet.batch.origin import to_metadata
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.records import Digests, Mark, Row, dump_rows, past_marks

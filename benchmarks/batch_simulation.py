@@ -26,7 +26,7 @@ from mirnet.batch import conditions, process
 from mirnet.batch.engine import open_engine
 from mirnet.batch.in_hand import InHand
 from mirnet.batch.lease import Lease, LeaseHeld
-from mirnet.batch.measures import Measures
+from mirnet.images.stats import Measures
 from mirnet.batch.origin import from_metadata, source_digest
 from mirnet.batch.places import Batch
 from mirnet.batch.plan import Plan, Planner, WorkItem

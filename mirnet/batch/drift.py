@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mirnet.batch.measures import Measures
+from mirnet.images.stats import Measures
 from mirnet.batch.records import Row
 from mirnet.errors import UsageError
 

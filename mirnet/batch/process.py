@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mirnet.batch.engine import Engine
-from mirnet.batch.measures import Measures, measure
+from mirnet.images.stats import Measures, measure
 from mirnet.batch.origin import from_metadata, source_digest, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status

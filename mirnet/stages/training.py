@@ -100,7 +100,7 @@ def _origin(model: OpenedModel | None) -> str | None:
 def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
     """What the training lows look like, beside the weights: nightly inputs are compared with it."""
     from mirnet.batch.drift import build_profile
-    from mirnet.batch.measures import measure
+    from mirnet.images.stats import measure
     from mirnet.data.loading import load_pairs
 
     lows = (low for pair_id in ids for low, _ in load_pairs(data, [pair_id]))

@@ -8,7 +8,7 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.drift import COLUMNS, DriftMonitor, build_profile
-from mirnet.batch.measures import Measures, measure
+from mirnet.images.stats import Measures, measure
 from mirnet.batch.records import Row
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store

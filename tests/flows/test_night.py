@@ -21,7 +21,7 @@ from flows import events
 from mirnet import stages
 from mirnet.batch.drift import build_profile
 from mirnet.batch.lease import Lease
-from mirnet.batch.measures import measure
+from mirnet.images.stats import measure
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings, load_settings
 from mirnet.errors import TooManyBad

@@ -12,7 +12,7 @@ import pytest
 from PIL import ImageCms
 from sklearn.datasets import load_sample_image
 
-from mirnet import png
+from mirnet.images import png
 from mirnet.errors import UsageError
 from mirnet.images import Image, decode, encode
 

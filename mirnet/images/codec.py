@@ -19,7 +19,7 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageCms, UnidentifiedImageError
 
-from mirnet import png, tiff
+from mirnet.images import png, tiff
 from mirnet.errors import ImageError, UsageError
 
 logger = logging.getLogger(__name__)
