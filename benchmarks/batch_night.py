@@ -21,13 +21,13 @@ from pathlib import Path
 
 from batch import BASE, MODEL, bucket, dark_picture, fill
 
-from mirnet.images.stats import measure
 from mirnet.batch.origin import to_metadata
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.records import Digests, Mark, Row, dump_rows, past_marks
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import load_settings
 from mirnet.images import decode, encode
+from mirnet.images.stats import measure
 from mirnet.params import EnhanceParams, ModelParams
 
 NIGHT_S = 8 * 3600

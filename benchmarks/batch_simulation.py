@@ -26,7 +26,6 @@ from mirnet.batch import conditions, process
 from mirnet.batch.engine import open_engine
 from mirnet.batch.in_hand import InHand
 from mirnet.batch.lease import Lease, LeaseHeld
-from mirnet.images.stats import Measures
 from mirnet.batch.origin import from_metadata, source_digest
 from mirnet.batch.places import Batch
 from mirnet.batch.plan import Plan, Planner, WorkItem
@@ -34,6 +33,7 @@ from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.records import RUNS, Digests, ModelIdentity, Row, RunRecord, past_rows
 from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
 from mirnet.images import Image
+from mirnet.images.stats import Measures
 from mirnet.params import EnhanceParams
 
 LEASE_S = 1e6

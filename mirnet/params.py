@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mirnet.errors import UsageError
+from mirnet.images.formats import SUFFIXES
 
 
 class Section(BaseModel):
@@ -229,7 +230,7 @@ class EnhanceParams(Section):
         "keep", description="whether what another model version has done is done"
     )
     suffixes: tuple[str, ...] = Field(
-        (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"),
+        SUFFIXES,
         description="names to take, in any case; empty: all",
     )
     include: tuple[str, ...] = Field((), description="globs over the key; none: all")

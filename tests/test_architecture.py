@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 BASE = {"config", "errors", "params", "results"}
 MAY_IMPORT = {
     "config": {"errors"},
-    "params": {"errors", "presets"},
+    "params": {"errors", "presets", "images"},
     "errors": set(),
     "results": {"errors"},
     "presets": set(),
-    "images": BASE,
+    "images": {"errors"},
     "models": BASE,
     "data": BASE | {"images"},
     "inference": BASE | {"models", "images"},

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from mirnet.images.stats import Measures
 from mirnet.batch.records import Row
 from mirnet.errors import UsageError
+from mirnet.images.stats import Measures
 
 Profile = Mapping[str, Mapping[str, Sequence[float]]]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from mirnet.batch.in_hand import suspects
 from mirnet.batch.origin import single_records
 from mirnet.batch.plan import Plan, Planner
-from mirnet.batch.process import FORMAT_BY_SUFFIX
 from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_marks
 from mirnet.batch.storage import ObjectInfo, Place, Store, is_s3, open_source, open_store
 from mirnet.config import Settings
 from mirnet.errors import UsageError
+from mirnet.images.formats import format_of_suffix
 from mirnet.params import EnhanceParams
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,8 @@ class Batch:
     @property
     def format(self) -> str | None:
         """Of a single output, by its name; otherwise outputs are as their inputs."""
-        return FORMAT_BY_SUFFIX[Path(self.single).suffix.lower()] if self.single else None
+        entry = format_of_suffix(Path(self.single).suffix) if self.single else None
+        return entry.name if entry else None
 
     def fill(self, plan: Plan, *, limit: int | None) -> None:
         """Into the plan: what is done, what lies there, what is to do."""
@@ -108,7 +109,7 @@ def _single_output(place: Place, target: str) -> str | None:
     if not is_s3(target) and Path(target).is_dir():
         return None
     name = target.rpartition("/")[2]
-    return name if Path(name).suffix.lower() in FORMAT_BY_SUFFIX else None
+    return name if format_of_suffix(Path(name).suffix) else None
 
 
 def _one(store: Store, key: str) -> list[ObjectInfo]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mirnet.batch.engine import Engine
-from mirnet.images.stats import Measures, measure
 from mirnet.batch.origin import from_metadata, source_digest, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status
@@ -23,24 +22,10 @@ from mirnet.batch.storage import (
 )
 from mirnet.errors import ImageError, ServiceError, UsageError
 from mirnet.images import Image, decode, encode, read_size
+from mirnet.images.formats import format_named
+from mirnet.images.stats import Measures, measure
 from mirnet.params import EnhanceParams
 
-_CONTENT_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-}
-FORMAT_BY_SUFFIX = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
 # what concerns one picture, and the word that its reason begins with
 _ABOUT_ONE = {
     KeyRefused: "name",
@@ -220,7 +205,7 @@ class ImageJob:
         written = self.target.put(
             item.output_key,
             data,
-            content_type=_CONTENT_TYPES[self.format or image.format],
+            content_type=format_named(self.format or image.format).content_type,
             metadata=to_metadata(row),
             replaces=fetched.replaces,
             absent=fetched.replaces is None,

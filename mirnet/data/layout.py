@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirnet.errors import DataError
+from mirnet.images.formats import SUFFIXES
 
 TRAIN_SPLIT = "our485"
 EVAL_SPLIT = "eval15"
 SIDES = ("low", "high")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(SUFFIXES)
 PAIRS_TABLE = "pairs.csv"
 """Beside the splits: what is known of each pair besides its pixels (source photograph, ...)."""
 NOTES = frozenset({PAIRS_TABLE, "SOURCES.md", "README.md", "README.txt", "LICENSE", "LICENSE.txt"})

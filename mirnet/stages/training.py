@@ -100,8 +100,8 @@ def _origin(model: OpenedModel | None) -> str | None:
 def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
     """What the training lows look like, beside the weights: nightly inputs are compared with it."""
     from mirnet.batch.drift import build_profile
-    from mirnet.images.stats import measure
     from mirnet.data.loading import load_pairs
+    from mirnet.images.stats import measure
 
     lows = (low for pair_id in ids for low, _ in load_pairs(data, [pair_id]))
     profile = build_profile((measure(low), low.shape[1], low.shape[0]) for low in lows)

@@ -8,13 +8,13 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.drift import COLUMNS, DriftMonitor, build_profile
-from mirnet.images.stats import Measures, measure
 from mirnet.batch.records import Row
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.images import decode
+from mirnet.images.stats import Measures, measure
 from mirnet.params import EnhanceParams
 
 

@@ -21,10 +21,10 @@ from flows import events
 from mirnet import stages
 from mirnet.batch.drift import build_profile
 from mirnet.batch.lease import Lease
-from mirnet.images.stats import measure
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings, load_settings
 from mirnet.errors import TooManyBad
+from mirnet.images.stats import measure
 from mirnet.models import build, save_model
 from mirnet.params import ModelParams
 from mirnet.results import EnhanceResult

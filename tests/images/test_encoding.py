@@ -12,9 +12,8 @@ import pytest
 from PIL import ImageCms
 from sklearn.datasets import load_sample_image
 
-from mirnet.images import png
 from mirnet.errors import UsageError
-from mirnet.images import Image, decode, encode
+from mirnet.images import Image, decode, encode, png
 
 RNG = np.random.default_rng(0)
 

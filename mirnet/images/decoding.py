@@ -1,6 +1,6 @@
-"""Bytes <-> array: formats, EXIF orientation, ICC profiles, transparency, 16 bit, size limits.
+"""Bytes -> array: EXIF orientation, ICC profiles, transparency, 16 bit, size limits.
 
-Accepted are PNG, JPEG, WebP, TIFF and BMP with one frame. Arrays are RGB, height x width x 3.
+Accepted are the formats of the table with one frame. Arrays are RGB, height x width x 3.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import struct
 import sys
 import warnings
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,47 +19,20 @@ import numpy.typing as npt
 import PIL.Image
 from PIL import ImageCms, UnidentifiedImageError
 
+from mirnet.errors import ImageError
 from mirnet.images import png, tiff
-from mirnet.errors import ImageError, UsageError
+from mirnet.images.formats import FORMATS, TABLE
+from mirnet.images.image import MAX_PIXELS, Image, Pixels
 
 logger = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8 | np.uint16]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-MAX_PIXELS = 200_000_000
-_MAGIC = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"RIFF", b"II*\0", b"MM\0*", b"BM")
+_MAGIC = tuple(start for entry in TABLE for start in entry.magic)
 _ORIENTATION = 0x0112
-# a segment of 65,535 bytes with its length
-_MAX_JPEG_EXIF = 65_533
 # what Pillow's decoders raise on damaged files
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError),
     *(struct.error, zlib.error),
 )
-
-
-@dataclass(frozen=True)
-class Image:
-    """A decoded image, upright.
-
-    Attributes:
-        pixels: (H, W, 3) RGB, uint8 or uint16 with the full range of its type.
-        format: where it came from, one of ``FORMATS``.
-        alpha: (H, W) of the same type; none when opaque.
-        grey: the three channels are equal, and one is stored.
-        icc: colour profile, kept as it is.
-        exif: metadata with the orientation already applied and reset.
-        lossless: of a WebP: without loss, and written so.
-    """
-
-    pixels: Pixels
-    format: str = "PNG"
-    alpha: Pixels | None = None
-    grey: bool = False
-    icc: bytes | None = None
-    exif: bytes | None = None
-    lossless: bool = False
 
 
 def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -136,66 +109,6 @@ def read_size(data: bytes, *, name: str) -> tuple[int, int]:
             raise ImageError(f"{name}: damaged: {error}", reason="truncated") from error
     width, height = picture.size
     return (width, height) if turned else (height, width)
-
-
-def encode(image: Image, *, format: str | None = None, quality: int = 95) -> bytes:
-    """Encode as ``format``, by default the image's own; metadata and profile are kept.
-
-    PNG and TIFF hold 16 bits; JPEG, WebP and BMP get the nearest 8-bit value. BMP holds no
-    metadata. TIFF keeps the profile and no EXIF.
-
-    Args:
-        quality: of JPEG and WebP, 1 to 100; JPEG without chroma subsampling.
-
-    Raises:
-        UsageError: an unknown format, transparency in a JPEG or BMP, or more pixels a side than
-            the format can count.
-    """
-    format = (format or image.format).upper()
-    if format not in FORMATS:
-        raise UsageError(f"format {format}: write one of {', '.join(FORMATS)}")
-    if format in ("JPEG", "BMP") and image.alpha is not None:
-        raise UsageError(f"{format} holds no transparency: write PNG, WebP or TIFF")
-    if image.pixels.dtype == np.uint16:
-        if format == "PNG":
-            return png.write_16_bit(_channels(image), icc=image.icc, exif=image.exif)  # type: ignore[arg-type]
-        if format == "TIFF":
-            if image.alpha is not None:  # Pillow reads no 16-bit TIFF of grey with transparency
-                image = replace(image, grey=False)
-            return tiff.write_16_bit(_channels(image), alpha=image.alpha is not None, icc=image.icc)  # type: ignore[arg-type]
-        image = _to_8_bit(image)
-    samples = _channels(image)
-    picture = PIL.Image.fromarray(samples)
-    options: dict[str, object] = {}
-    if format in ("JPEG", "WEBP"):
-        options["quality"] = quality
-    if format == "JPEG":
-        options["subsampling"] = 0
-    if format == "WEBP" and image.lossless:
-        options |= {"lossless": True, "exact": True}
-    if format == "PNG":
-        options["compress_type"] = png.strategy_for(samples)
-    if format == "TIFF":
-        options["compression"] = "tiff_adobe_deflate"
-    if image.icc and format != "BMP":
-        options["icc_profile"] = image.icc
-    if image.exif and format in ("PNG", "JPEG", "WEBP"):
-        if format == "JPEG" and len(image.exif) > _MAX_JPEG_EXIF:
-            logger.warning("EXIF of %d bytes does not fit into a JPEG, dropped", len(image.exif))
-        else:
-            options["exif"] = image.exif
-    buffer = io.BytesIO()
-    try:
-        picture.save(buffer, format=format, **options)
-    except (OSError, ValueError, struct.error) as error:
-        height, width = image.pixels.shape[:2]
-        raise UsageError(f"{format} cannot hold {width}x{height}: {error}") from error
-    return buffer.getvalue()
-
-
-def to_png(pixels: Pixels) -> bytes:
-    """(H, W, 3) RGB, uint8 or uint16 -> the bytes of a PNG."""
-    return encode(Image(pixels=pixels))
 
 
 def _open(data: bytes, *, name: str) -> PIL.Image.Image:
@@ -375,19 +288,3 @@ def _turn(array: Pixels, orientation: int) -> Pixels:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return np.ascontiguousarray(array)
-
-
-def _channels(image: Image) -> Pixels:
-    """(H, W) or (H, W, 2 | 3 | 4): what a file stores."""
-    colour = image.pixels[..., :1] if image.grey else image.pixels
-    if image.alpha is not None:
-        colour = np.concatenate((colour, image.alpha[..., None]), axis=2)
-    return np.ascontiguousarray(colour[..., 0] if colour.shape[2] == 1 else colour)
-
-
-def _to_8_bit(image: Image) -> Image:
-    def narrow(wide: Pixels) -> npt.NDArray[np.uint8]:
-        return ((wide.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-    alpha = None if image.alpha is None else narrow(image.alpha)
-    return replace(image, pixels=narrow(image.pixels), alpha=alpha)
