@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +16,12 @@ from mirnet.config import Settings, apply_engine_defaults
 # before any engine is imported by a test module; two spinning threads on small tensors are many
 # times slower than one when the machine has anything else to do
 apply_engine_defaults(OMP_NUM_THREADS="1")
+
+# A shell lets what it starts in the background ignore Ctrl-C (nohup: a hang-up), and so would every
+# program that a test starts. What ignores by a function of its own does not hand that down.
+for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 _OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
 
