@@ -233,6 +233,9 @@ class EnhanceParams(Section):
         SUFFIXES,
         description="names to take, in any case; empty: all",
     )
+    follow_links: bool = Field(
+        False, description="read through links in a source folder; else they are passed over"
+    )
     include: tuple[str, ...] = Field((), description="globs over the key; none: all")
     exclude: tuple[str, ...] = Field((), description="globs over the key")
     min_age_s: float = Field(0.0, ge=0, description="leave younger objects for the next run")

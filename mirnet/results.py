@@ -250,6 +250,9 @@ class EnhanceResult(Result):
     skipped: int = 0
     quarantined: int = 0
     failed: int = 0
+    passed_over: dict[str, int] = Field(
+        default_factory=dict, description="files that were left alone, by reason; not planned"
+    )
     manifest_uri: str | None = Field(default=None, description="a file, or a folder of shards")
     summary_uri: str | None = None
     contact_uri: str | None = Field(default=None, description="HTML page of before and after")

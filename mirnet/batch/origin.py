@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from mirnet.batch.records import RECORDS, RUNS, SUMMARY, Row
-from mirnet.batch.storage import Store, is_s3, open_store
+from mirnet.batch.storage import Store, is_s3, local_path, open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 
@@ -110,7 +110,7 @@ def trace(uri: str, settings: Settings) -> Origin:
 
 def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
     """From the summary of the run, in one of the folders above; none where it did not end."""
-    name = uri if is_s3(uri) else str(Path(uri).absolute())
+    name = uri if is_s3(uri) else str(_named(uri))
     folders = [single_records(uri, settings)]
     parts = name.split("/")
     first = 3 if is_s3(uri) else 1
@@ -127,16 +127,22 @@ def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
 
 def single_records(target: str, settings: Settings) -> str:
     """Where the records go when one image is enhanced to one file: not beside the picture."""
-    name = target if is_s3(target) else str(Path(target).absolute())
+    name = target if is_s3(target) else str(_named(target))
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return str(settings.workspace / "enhance" / digest)
+
+
+def _named(target: str) -> Path:
+    """One name for a file; if the last part is a link, of the link itself."""
+    path = Path(target).expanduser().absolute()
+    return local_path(str(path.parent)) / path.name
 
 
 def _locate(uri: str, settings: Settings) -> tuple[Store, str]:
     if is_s3(uri):
         parent, _, name = uri.rpartition("/")
         return open_store(parent, settings), name
-    path = Path(uri).absolute()
+    path = _named(uri)
     for folder in path.parents:
         if (folder / RECORDS).is_dir():
             return open_store(str(folder), settings), path.relative_to(folder).as_posix()

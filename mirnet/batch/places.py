@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirnet.batch.in_hand import suspects
-from mirnet.batch.origin import single_records
+from mirnet.batch.nesting import own_prefix
+from mirnet.batch.origin import single_records, source_digest
+from mirnet.batch.passed_over import nothing_to_enhance
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_marks
-from mirnet.batch.storage import ObjectInfo, Place, Store, is_s3, open_source, open_store
+from mirnet.batch.storage import (
+    ObjectInfo,
+    Place,
+    Store,
+    is_s3,
+    local_path,
+    open_source,
+    open_store,
+)
 from mirnet.config import Settings
 from mirnet.errors import UsageError
-from mirnet.images.formats import format_of_suffix
+from mirnet.images.formats import SUFFIXES, format_of_suffix
 from mirnet.params import EnhanceParams
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,40 @@ class Batch:
         return entry.name if entry else None
 
     def fill(self, plan: Plan, *, limit: int | None) -> None:
-        """Into the plan: what is done, what lies there, what is to do."""
-        plan.add_done(past_marks(self.records), self.planner.model)
+        """Into the plan: what is done, what lies there, what is to do.
+
+        Raises:
+            UsageError: there is nothing to enhance, and it is not only too young.
+        """
+        plan.add_done(past_marks(self.records), self.planner)
         plan.add_outputs(self._outputs())
         plan.suspect(suspects(self.records))
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
-        if plan.counts.planned + plan.counts.ignored == 0:
-            logger.warning("nothing lies at %s; is the place right?", self.source.store.uri)
+        if not plan.counts.planned:
+            self._refuse_nothing(plan.counts.passed_over)
+
+    def check_inputs(self) -> None:
+        """Find out before anything is written whether there is anything to enhance.
+
+        Raises:
+            UsageError: as of :meth:`fill`.
+        """
+        passed_over: Counter[str] = Counter()
+        for info in self._inputs():
+            if self.planner.is_nothing(info):
+                continue
+            reason = self.planner.why_passed_over(info)
+            if reason is None:
+                return
+            passed_over[reason] += 1
+        self._refuse_nothing(passed_over)
+
+    def _refuse_nothing(self, passed_over: Counter[str]) -> None:
+        if set(passed_over) == {"too-young"} and not self.planner.named:
+            return  # the next run takes them
+        store, key = self.source.store, self.source.only_key
+        place = store.uri if key is None else store.address(key)
+        raise nothing_to_enhance(place, passed_over, self.params, named=self.planner.named)
 
     def _inputs(self) -> Iterable[ObjectInfo]:
         if self.source.only_key is None:
@@ -74,42 +109,64 @@ def open_batch(
     """Open the places and find out whether they answer; nothing is written.
 
     Raises:
-        UsageError: source and target are the same place.
+        UsageError: source and target are the same place, the source lies inside the target, the
+            target cannot be one, or there is nothing to enhance.
         StorageError: a place does not exist, or cannot be reached or listed.
     """
-    place = open_source(source, settings)
-    single = _single_output(place, target)
+    place = open_source(source, settings, follow_links=params.follow_links, apart=target)
+    single = _single_output(place, source, target)
     if single:
         # no folder of records beside the one picture that a person asked for
         own_records = single_records(target, settings)
         records = open_store(own_records, settings)
-        store = open_store(target.rpartition("/")[0] or ".", settings, bookkeeping=own_records)
+        store = open_store(_folder_of(target), settings, bookkeeping=own_records)
     else:
         store = open_store(target, settings)
         records = store.child(RECORDS)
     if is_s3(target):
         store.check()
-    own = place.store.uri
-    if store.uri == own and (place.only_key is None or single in (None, place.only_key)):
-        raise UsageError(f"{source} -> {target}: the target must be another place than the source")
-    inside = store.uri.startswith(own.rstrip("/") + "/")
     planner = Planner(
         model=model,
         params=params,
         digests=Digests.of(params),
-        own_prefix=store.uri[len(own.rstrip("/")) + 1 :] + "/" if inside else None,
+        source_digest=source_digest(place.store),
+        own_prefix=own_prefix(place, store, single, named=f"{source} -> {target}"),
+        named=place.only_key is not None,
         single_output=single,
     )
-    return Batch(place, store, records, planner, params)
+    batch = Batch(place, store, records, planner, params)
+    batch.check_inputs()
+    return batch
 
 
-def _single_output(place: Place, target: str) -> str | None:
-    if place.only_key is None or target.endswith("/"):
-        return None
-    if not is_s3(target) and Path(target).is_dir():
-        return None
+def _single_output(place: Place, source: str, target: str) -> str | None:
+    """The name of the output where one picture goes to one file; none where it is a folder."""
+    is_folder = target.endswith("/")
+    if not is_s3(target):
+        path = local_path(target)
+        is_folder = is_folder or path.is_dir()
+        if path.exists() and not path.is_dir() and (is_folder or place.only_key is None):
+            raise UsageError(f"{target}: is a file; the target of {source} must be a folder")
     name = target.rpartition("/")[2]
-    return name if format_of_suffix(Path(name).suffix) else None
+    if is_folder or not name:
+        return None
+    suffix = Path(name).suffix
+    if place.only_key is not None and format_of_suffix(suffix):
+        return name
+    if place.only_key is not None and suffix:
+        known = ", ".join(SUFFIXES)
+        raise UsageError(f"{target}: pictures are written as {known}; for a folder end it with /")
+    if format_of_suffix(suffix):
+        raise UsageError(
+            f"{target}: looks like one picture, but {source} is a folder; end the name with /"
+        )
+    return None
+
+
+def _folder_of(target: str) -> str:
+    if is_s3(target):
+        return target.rpartition("/")[0]
+    return str(Path(target).expanduser().absolute().parent)
 
 
 def _one(store: Store, key: str) -> list[ObjectInfo]:

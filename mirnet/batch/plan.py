@@ -4,14 +4,14 @@ index is a temporary SQLite file, and no order of listings is assumed.
 
 from __future__ import annotations
 
-import fnmatch
 import sqlite3
-import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Self
 
+from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
 from mirnet.params import EnhanceParams
@@ -56,43 +56,48 @@ class Turn(IntEnum):
 
 @dataclass
 class PlanCounts:
-    """What the listing held. ``ignored``: by suffix, glob or age.
+    """What the listing held. ``passed_over``: what was left alone, by reason.
 
     ``quarantined_before``: among the skipped.
     """
 
     planned: int = 0
     skipped: int = 0
-    ignored: int = 0
     quarantined_before: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class Planner:
-    """The decisions of a plan: pure, one object at a time."""
+    """The decisions of a plan: pure, one object at a time.
+
+    ``source_digest``: of the source. ``own_prefix``: of a target inside the source. ``named``:
+    a person named this one picture. ``single_output``: the key of its output.
+    """
 
     model: ModelIdentity
     params: EnhanceParams
     digests: Digests
+    source_digest: str
     own_prefix: str | None = None
+    named: bool = False
     single_output: str | None = None
 
-    def wants(self, info: ObjectInfo) -> bool:
-        """Whether the filters let this object in."""
-        key, params = info.key, self.params
-        if params.suffixes and not key.lower().endswith(params.suffixes):
-            return False
-        if params.include and not any(fnmatch.fnmatchcase(key, glob) for glob in params.include):
-            return False
-        if any(fnmatch.fnmatchcase(key, glob) for glob in params.exclude):
-            return False
-        if info.size < params.min_bytes:
-            return False
-        return not params.min_age_s or time.time() - info.modified >= params.min_age_s
+    def why_passed_over(self, info: ObjectInfo) -> Reason | None:
+        """Why this object is left alone; none where it is to be enhanced."""
+        if self.is_own(info.key):
+            return "own"
+        return why_passed_over(info, self.params, named=self.named)
+
+    def is_nothing(self, info: ObjectInfo) -> bool:
+        """S3's markers of folders, and records of ours that are no pictures: not even counted."""
+        return info.key.endswith("/") or (
+            self.is_own(info.key) and not has_suffix(info.key, self.params)
+        )
 
     def is_own(self, key: str) -> bool:
-        """Folder markers, records of runs, and a target that lies inside the source."""
-        if key.endswith("/") or key.startswith(f"{RECORDS}/"):
+        """Records of runs, and a target that lies inside the source."""
+        if key.startswith(f"{RECORDS}/"):
             return True
         return self.own_prefix is not None and key.startswith(self.own_prefix)
 
@@ -143,8 +148,9 @@ class Plan:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add_done(self, marks: Iterable[Mark], model: ModelIdentity) -> None:
-        """What earlier runs did; of two rows of a key the later one counts."""
+    def add_done(self, marks: Iterable[Mark], planner: Planner) -> None:
+        """What earlier runs did with this source; of two rows of a key the later one counts."""
+        model = planner.model
         self._db.executemany(
             "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -158,6 +164,7 @@ class Plan:
                     row,
                 )
                 for row, mark in enumerate(marks)
+                if mark.is_of(planner.source_digest)
             ),
         )
 
@@ -204,12 +211,13 @@ class Plan:
 
     def _wanted(self, listing: Iterable[ObjectInfo], planner: Planner) -> Iterator[ObjectInfo]:
         for info in listing:
-            if planner.is_own(info.key):
+            if planner.is_nothing(info):
                 continue
-            if planner.wants(info):
+            reason = planner.why_passed_over(info)
+            if reason is None:
                 yield info
             else:
-                self.counts.ignored += 1
+                self.counts.passed_over[reason] += 1
 
     def _decide(self, info: ObjectInfo, planner: Planner) -> Turn:
         self.counts.planned += 1

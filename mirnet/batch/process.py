@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mirnet.batch.engine import Engine
-from mirnet.batch.origin import from_metadata, source_digest, to_metadata
+from mirnet.batch.origin import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status
 from mirnet.batch.storage import (
@@ -221,10 +221,7 @@ class ImageJob:
         """What an existing output means: done, not ours, or (none) ours and to be replaced."""
         past = from_metadata(head.metadata)
         if past is None or not past.is_of(item.info.key, self.source_digest):
-            what = "is of another source" if past else "is not an output of this input"
-            place = self.target.address(item.output_key)
-            why = f"conflict: {place} {what}; move it away or choose another target"
-            return self._row(item, "failed", begun, reason=why)
+            return self._conflict(item, self.target.address(item.output_key), past, begun)
         if past.row.input_version != version or past.row.settings_digest != self.digests.output:
             return None
         made = self.model.made(past.row.model_label, past.row.weights_digest)
@@ -241,6 +238,15 @@ class ImageJob:
             seconds=took,
         )
 
+    def _conflict(
+        self, item: WorkItem, place: str, past: Origin | None, begun: float, found: str = ""
+    ) -> Row:
+        """What lies at a place is not of this input; ``found``: what is wrong with the input."""
+        what = "is of another source" if past else "is nothing that we made of this input"
+        also = f"; the picture is bad: {found}" if found else ""
+        why = f"conflict: {place} {what}; move it away or choose another target{also}"
+        return self._row(item, "failed", begun, reason=why)
+
     def _quarantine(self, item: WorkItem, reason: str, version: str, begun: float) -> Row:
         key = item.info.key
         row = self._row(
@@ -253,6 +259,10 @@ class ImageJob:
         )
         try:
             self.guard()
+            there = self.quarantine.head(key)
+            past = from_metadata(there.metadata) if there else None
+            if there and not (past and past.is_of(key, self.source_digest)):
+                return self._conflict(item, self.quarantine.address(key), past, begun, reason)
             self.quarantine.copy_from(self.source, key, key, metadata=to_metadata(row))
             self.quarantine.put(f"{key}.reason.txt", f"{reason}\n".encode())
         except _ONES as error:

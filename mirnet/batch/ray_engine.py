@@ -57,7 +57,9 @@ class RayJob:
         run = target.child(RECORDS).child(RUNS).child(self.run_id)
         engine.settle(agree_on_max_pixels(run, self.conditions, engine.max_pixels))
         return ImageJob(
-            source=open_store(self.source_uri, self.settings),
+            source=open_store(
+                self.source_uri, self.settings, follow_links=self.params.follow_links
+            ),
             target=target,
             quarantine=target.child(self.params.quarantine_prefix.strip("/")),
             model=self.model,

@@ -118,11 +118,16 @@ class Mark:
     model_version: str | None = None
     model_run_id: str | None = None
     weights_digest: str | None = None
+    source_digest: str | None = None
 
     @property
     def model_label(self) -> str:
         """As :attr:`ModelIdentity.label`."""
         return _label(self)
+
+    def is_of(self, source_digest: str) -> bool:
+        """Whether the input lay in this source; rows of older Mirnets do not say in which."""
+        return self.source_digest in (None, source_digest)
 
 
 def _label(made: Row | Mark) -> str:

@@ -36,6 +36,7 @@ from mirnet.batch.storage import (
     Blob,
     Head,
     KeyRefused,
+    NoSuchPlace,
     ObjectInfo,
     ObjectMissing,
     ObjectRefused,
@@ -68,6 +69,7 @@ _ADVICE = {
     "AccessDenied": "access denied; these credentials need s3:ListBucket, s3:GetObject on the "
     "source and s3:PutObject on the target",
 }
+_NO_PLACE = {"NoSuchBucket", "InvalidBucketName"}
 _BY_STATUS = {301: "PermanentRedirect", 403: "AccessDenied"}
 _RETRIED = {
     "ConditionalRequestConflict",
@@ -100,13 +102,13 @@ class S3Store(Store):
         """Make a client for ``s3://bucket/prefix``; no request yet.
 
         Raises:
-            UsageError: no bucket in the URI.
+            UsageError: no bucket in the URI, or a prefix that has more than one spelling.
             StorageError: boto3 refuses the endpoint or the profile.
         """
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         if not bucket:
             raise UsageError(f"{uri}: write it as s3://bucket/prefix")
-        prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        prefix = _prefix(uri, prefix)
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 3},
             connect_timeout=min(5.0, settings.s3_timeout_s),
@@ -286,6 +288,15 @@ class S3Store(Store):
             raise StorageError(f"{place}: {error}", transient=False) from error
 
 
+def _prefix(uri: str, prefix: str) -> str:
+    prefix = prefix.rstrip("/")
+    if not prefix:
+        return ""
+    if any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise UsageError(f"{uri}: write it without //, /./ and /../, which S3 does not resolve")
+    return f"{prefix}/"
+
+
 def _session() -> boto3.session.Session:
     """Credentials are looked up afresh; the models of the API, a second of JSON, are shared."""
     inner = botocore.session.Session()
@@ -333,7 +344,8 @@ def _explain(error: ClientError, place: str) -> StorageError:
     if code in ("", str(status), "Forbidden", "Moved Permanently"):  # of a HEAD, without a body
         code = _BY_STATUS.get(status, code)
     if code in _ADVICE:
-        return StorageError(f"{place}: {_ADVICE[code]} ({code})", transient=False)
+        kind = NoSuchPlace if code in _NO_PLACE else StorageError
+        return kind(f"{place}: {_ADVICE[code]} ({code})", transient=False)
     if status == 404:
         return ObjectMissing(f"{place}: no such object")
     if code in _RETRIED or status in (409, 429) or status >= 500:

@@ -5,14 +5,21 @@ A store has a base (``s3://bucket/prefix`` or a folder); keys are relative to it
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
+
+# problems of what a listing names and a store does not read
+LINK: Final = "link"
+SPECIAL: Final = "special"
+OWN: Final = "own"
+_NOT_S3 = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class TransientStorageError(StorageError):
@@ -21,6 +28,12 @@ class TransientStorageError(StorageError):
 
 class ObjectMissing(StorageError):
     """There is no object with this key (any more)."""
+
+
+class NoSuchPlace(StorageError):
+    """A source, or a bucket, that a person named and that is not there. Exit code 2."""
+
+    exit_code = UsageError.exit_code
 
 
 class KeyRefused(StorageError):
@@ -164,11 +177,14 @@ def is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def open_store(uri: str, settings: Settings, *, bookkeeping: str | None = None) -> Store:
+def open_store(
+    uri: str, settings: Settings, *, bookkeeping: str | None = None, follow_links: bool = False
+) -> Store:
     """The store of a bucket, prefix or folder. Makes no request and no folder.
 
     Args:
         bookkeeping: where the metadata of local files go, if not into the folder itself.
+        follow_links: read through links below a folder.
 
     Raises:
         UsageError: not a form that we know.
@@ -177,30 +193,66 @@ def open_store(uri: str, settings: Settings, *, bookkeeping: str | None = None) 
         from mirnet.batch.s3 import S3Store
 
         return S3Store.from_uri(uri, settings)
-    if "://" in uri:
-        raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
     from mirnet.batch.local import LocalStore
 
-    # one name for a folder, however it is written
     return LocalStore(
-        Path(uri).resolve(), bookkeeping=Path(bookkeeping).resolve() if bookkeeping else None
+        local_path(uri),
+        bookkeeping=local_path(bookkeeping) if bookkeeping else None,
+        follow_links=follow_links,
     )
 
 
-def open_source(uri: str, settings: Settings) -> Place:
-    """The place to read from: a folder, a prefix, one file or one object.
+def local_path(uri: str) -> Path:
+    """One name for a file or folder, however it is written and whatever links lead to it.
 
     Raises:
-        StorageError: it does not exist or cannot be listed.
+        UsageError: not a form that we know.
+    """
+    if uri in ("", "-"):
+        raise UsageError(f"{uri!r}: name a file or folder; there is no reading from a pipe")
+    if _NOT_S3.match(uri):
+        raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
+    try:
+        return Path(uri).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name too long
+        raise UsageError(f"{uri}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def open_source(
+    uri: str, settings: Settings, *, follow_links: bool = False, apart: str | None = None
+) -> Place:
+    """The place to read from: a folder, a prefix, one file or one object.
+
+    Args:
+        follow_links: read through links below a folder.
+        apart: a target, not to be read where links lead to it.
+
+    Raises:
+        UsageError: not a form that we know.
+        NoSuchPlace: there is no such file or folder, or no such bucket.
+        StorageError: it cannot be listed.
     """
     if is_s3(uri):
         return _open_s3_source(uri, settings)
-    path = Path(uri).absolute()
-    if path.is_file():
-        return Place(open_store(str(path.parent), settings), path.name)
-    store = open_store(uri, settings)
+    from mirnet.batch.local import LocalStore
+
+    path = local_path(uri)
+    if _is_file(path):
+        # named by a person: a link at its end was followed on purpose
+        named = Path(uri).expanduser().absolute()
+        folder = local_path(str(named.parent))
+        return Place(LocalStore(folder, follow_links=True), named.name)
+    never = local_path(apart) if apart and not is_s3(apart) else None
+    store = LocalStore(path, follow_links=follow_links, apart=never)
     store.check()
     return Place(store)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _open_s3_source(uri: str, settings: Settings) -> Place:

@@ -129,6 +129,7 @@ class Tally:
             enhanced=self.counts["enhanced"],
             passed_through=self.counts["passed_through"],
             skipped=outline.plan.skipped,
+            passed_over=dict(outline.plan.passed_over),
             quarantined=self.counts["quarantined"],
             failed=self.counts["failed"],
             manifest_uri=manifest,
@@ -179,11 +180,21 @@ class Tally:
             "model": asdict(outline.model),
             "params": self._params.model_dump(mode="json"),
             "settings_digest": Digests.of(self._params).output,
-            "counts": asdict(outline.plan) | dict(self.counts),
+            "counts": _counts(outline.plan) | dict(self.counts),
+            "passed_over": dict(outline.plan.passed_over),
             "reasons": dict(self._reasons),
             "drift": [asdict(each) for each in drift],
             "seconds": round(time.perf_counter() - outline.begun, 3),
         }
+
+
+def _counts(plan: PlanCounts) -> dict[str, int]:
+    return {
+        "planned": plan.planned,
+        "skipped": plan.skipped,
+        "ignored": plan.passed_over.total(),
+        "quarantined_before": plan.quarantined_before,
+    }
 
 
 def _fate(row: Row) -> ImageFate:

@@ -186,7 +186,7 @@ def show_plan(plan: Plan) -> None:
     counts = plan.counts
     console.print(
         f"{plan.num_todo} to enhance of {counts.planned} planned, "
-        f"{counts.skipped} done already, {counts.ignored} ignored by the filters"
+        f"{counts.skipped} done already, {counts.passed_over.total()} passed over"
     )
 
 

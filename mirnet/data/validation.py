@@ -103,9 +103,8 @@ def judge(
     findings: list[Finding] = []
     for check, result in zip(suite, _run_suite(table, suite, docs_dir), strict=True):
         refused = result.get("unexpected_index_list") or []
-        if check.share is not None and refused:
-            judged = int(table[check.column].notna().sum())
-            findings.append(_set_finding(check, judged, refused))
+        if check.share and refused:
+            findings.append(_set_finding(check, result["unexpected_percent"] / 100, refused))
         else:
             findings += [
                 _finding(check, table.loc[bad["row"]], bad[check.column]) for bad in refused
@@ -126,16 +125,14 @@ def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
     )
 
 
-def _set_finding(check: Check, judged: int, refused: list[dict[str, Any]]) -> Finding:
-    share = len(refused) / judged
-    message = check.message.format(value=share, bad=len(refused), judged=judged)
+def _set_finding(check: Check, share: float, refused: list[dict[str, Any]]) -> Finding:
     named = ", ".join(bad["pair"] for bad in refused[:5]) + (", ..." if len(refused) > 5 else "")
     return Finding(
         check=check.name,
         severity=check.severity,
         pair="*",
         value=share,
-        message=f"{message}: {named}",
+        message=f"{check.message.format(value=share)}: {named}",
     )
 
 
@@ -150,7 +147,7 @@ def _run_suite(
         .add_batch_definition_whole_dataframe("all")
     )
     expectations = context.suites.add(
-        gx.ExpectationSuite("pairs", expectations=[_expectation(check, table) for check in suite])
+        gx.ExpectationSuite("pairs", expectations=[_expectation(check) for check in suite])
     )
     validation = context.validation_definitions.add(
         gx.ValidationDefinition(name="gate", data=batch, suite=expectations)
@@ -177,7 +174,7 @@ def _details(check: Check, result: Any) -> dict[str, Any]:
     return {} if result.success else dict(result.result)
 
 
-def _expectation(check: Check, table: pd.DataFrame) -> Any:
+def _expectation(check: Check) -> Any:
     common: dict[str, Any] = {
         "column": check.column,
         "severity": check.severity,
@@ -186,14 +183,8 @@ def _expectation(check: Check, table: pd.DataFrame) -> Any:
     if check.allowed is not None:
         return ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
     if check.minimum is not None or check.maximum is not None:
-        # the engine's share is of the rows with a value: those that could be judged
-        judged = int(table[check.column].notna().sum())
-        good = judged - check.tolerated(judged)
         return ExpectColumnValuesToBeBetween(
-            min_value=check.minimum,
-            max_value=check.maximum,
-            mostly=good / judged if judged else 1.0,
-            **common,
+            min_value=check.minimum, max_value=check.maximum, mostly=1 - check.share, **common
         )
     return ExpectColumnValuesToBeNull(**common)
 

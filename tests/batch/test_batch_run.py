@@ -254,7 +254,6 @@ def test_json_lines_and_filters_and_limit(places: tuple[str, str], settings: Set
     assert result.enhanced == 2
     assert len(rows_of(result)) == 2
     assert enhance(source, target, settings, min_age_s=3600).planned == 0
-    assert enhance(source, target, settings, min_bytes=10**6).planned == 0
     assert enhance(source, target, settings).enhanced == 1
 
 
@@ -303,18 +302,6 @@ def test_a_long_night_has_a_manifest_in_shards(
     told = json.loads(store.get("runs/00000001-x/summary.json").data)
     assert told["manifest"] == shards
     assert list(past_rows(store)) == rows
-
-
-def test_a_prefix_without_anything_is_pointed_out(
-    s3: str, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
-    fill(f"{s3}/in", {"a.png": picture(1)})
-    assert enhance(f"{s3}/in", f"{s3}/out", settings).enhanced == 1
-    assert not caplog.records
-    assert enhance(f"{s3}/wrong", f"{s3}/out", settings).planned == 0
-    assert [r.getMessage() for r in caplog.records] == [
-        f"nothing lies at {s3}/wrong; is the place right?"
-    ]
 
 
 def test_one_file_to_one_file(tmp_path: Path, settings: Settings) -> None:

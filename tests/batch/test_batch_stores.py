@@ -160,7 +160,7 @@ def test_read_only_target_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("os.open", refuse)
     with pytest.raises(StorageError, match=r"a: permission denied; check") as caught:
         open_store(str(tmp_path), Settings()).put("a", b"x")
     assert not caught.value.transient
