@@ -40,6 +40,7 @@ VENDORS = {
     "mlflow": ("mirnet/tracking/",),
     "boto3": ("mirnet/batch/s3.py",),
     "botocore": ("mirnet/batch/s3.py", "mirnet/data/versioning.py"),
+    "cryptography": ("mirnet/batch/s3tls.py",),
     "great_expectations": ("mirnet/data/validation.py",),
     "dvc": ("mirnet/data/versioning.py",),
     "dvc_data": ("mirnet/data/versioning.py",),

@@ -10,16 +10,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mirnet.batch.s3tls import write_configuration
 from mirnet.errors import ServiceError, StorageError
 
 # The shell ends the server when its standard input closes, so the server never outlives us,
 # not even after kill -9.
-_GUARDED = '"$@" </dev/null & server=$!; read -r _; kill "$server"; wait "$server"'
+_GUARDED = 'umask 077; "$@" </dev/null & server=$!; read -r _; kill "$server"; wait "$server"'
 _PORTS = (
     "s3.port",
     "s3.port.grpc",
@@ -39,8 +41,9 @@ _GRACE_S = 5.0
 class S3Server:
     """``with S3Server(folder, buckets=("dark",)) as server:`` keeps its data in ``folder``.
 
-    Listens on 127.0.0.1 only, on free ports, with random credentials unless given. Put
-    ``environment`` in force to have boto3 and Mirnet use it.
+    Listens on 127.0.0.1 only, on free ports, with random credentials unless given; every port but
+    that of S3 asks for a certificate that only the server has. Put ``environment`` in force to
+    have boto3 and Mirnet use it. The folder becomes private (mode 0700).
 
     Raises:
         ServiceError: the program is not installed or did not start; names its log file.
@@ -117,25 +120,10 @@ class S3Server:
             _kill_group(process)
 
     def _start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        prepare_folder(self.folder)
         self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
         self.endpoint_url = f"http://127.0.0.1:{self.ports['s3.port']}"
-        command = [
-            _program(),
-            "mini",
-            f"-dir={self.folder}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            *(f"-{name}={port}" for name, port in self.ports.items()),
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-s3.autoCreateBucket=false",
-            f"-s3.localSocket={self.folder}/s3.sock",
-            f"-filer.localSocket={self.folder}/filer.sock",
-            "-webdav=false",
-            "-admin.ui=false",
-            "-master.telemetry=false",
-        ]
+        command = [*server_argv(_program(), self.folder, self.ports)]
         if self.buckets:
             command.append(f"-bucket={','.join(self.buckets)}")
         with self.log_path.open("ab") as log:
@@ -177,6 +165,44 @@ class S3Server:
                 problem = f"it has the buckets {found}"
             time.sleep(0.1)
         raise ServiceError(f"S3 server at {self.endpoint_url}: {problem}; see {self.log_path}")
+
+
+def prepare_folder(folder: Path) -> None:
+    """A private folder for a server's data, with the keys of its inner ports; kept if there.
+
+    Raises:
+        StorageError: the keys cannot be written.
+        OSError: the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    write_configuration(keys_folder(folder))
+
+
+def keys_folder(folder: Path) -> Path:
+    """Where the server of a folder has its ``security.toml``."""
+    return folder / "tls"
+
+
+def server_argv(program: str, folder: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
+    """Command of a server on loopback in a folder that :func:`prepare_folder` made."""
+    return (
+        program,
+        f"-config_dir={keys_folder(folder)}",
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{name}={port}" for name, port in ports.items()),
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false",
+        f"-s3.localSocket={folder}/s3.sock",
+        f"-filer.localSocket={folder}/filer.sock",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    )
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,8 @@
 """What a data set must be, as a list. Critical findings block it, warnings are reported.
 
-Each check reads one column of the table; a row where the column is empty is not judged. Where the
-thresholds come from is written down in docs/data.md.
+Each check reads one column of the table; a row where the column is empty could not be judged and is
+in no share either. A row with nothing wrong has a value. Where the thresholds come from is written
+down in docs/data.md.
 """
 
 from __future__ import annotations
@@ -31,8 +32,16 @@ class Check:
     allowed: frozenset[str] | None = None
     minimum: float | None = None
     maximum: float | None = None
-    share: float = 0.0
-    """Of the rows that may break it; with a share the check judges the set, not each row."""
+    share: float | None = None
+    """Of the judged rows that may break it; with a share the check judges the set, not each row."""
+
+    def tolerated(self, judged: int) -> int:
+        """How many of so many judged rows may break the check: ``count / judged <= share``."""
+        if self.share is None:
+            return 0
+        # by comparing quotients: a product such as 0.58 * 100 falls short of 58
+        most = int(self.share * judged)
+        return most + 1 if most < judged and (most + 1) / judged <= self.share else most
 
 
 _KINDS = frozenset({"pair", "missing-low", "missing-high", "empty-split", "stray"})
@@ -122,7 +131,7 @@ def _pairing(params: ValidateParams) -> Iterator[Check]:
             warning,
             name=f"{warning.name}-share",
             severity="critical",
-            message=f"{{value:.0%}} of the pairs are {warning.name}, more than "
+            message=f"{{bad}} of {{judged}} pairs ({{value:.1%}}) are {warning.name}, more than "
             f"{params.max_flagged_share:.0%} (validate.max_flagged_share)",
             share=params.max_flagged_share,
         )
@@ -188,15 +197,25 @@ def add_verdict_columns(manifest: pd.DataFrame, params: ValidateParams) -> pd.Da
     same = (table["low_pixels"] == table["high_pixels"]) & table["low_pixels"].notna()
     table["identical"] = table["low_pixels"].where(same)
     table["contrary"] = table["exposure_ratio"].where(~same)
-    # a shift means something only where the pictures are alike, and more alike with it
-    certain = (table["alignment"] >= params.min_alignment) & (
-        table["alignment"] - table["in_place"] > _GAIN
-    )
-    table["shift"] = table[["shift_x", "shift_y"]].abs().max(axis=1).where(certain)
+    table["shift"] = _shift(table, params)
+    for column in ("low_p99", "high_clipped"):  # shares are of pairs, not of files without one
+        table[column] = table[column].where(table["kind"] == "pair")
     folded = table["pair"].str.casefold()
     table["case_clash"] = _first_other(table, folded)
     table["duplicate_of"] = _first_other(table, table["split"] + table["low_pixels"])
     return table.assign(**_leaks(table[table["kind"] == "pair"], table.index))
+
+
+def _shift(table: pd.DataFrame, params: ValidateParams) -> pd.Series:
+    """Pixels by which the sides are shifted; 0 for a pair that could be compared and is not.
+
+    A shift counts only where the pictures are alike, and more alike with it than without.
+    """
+    seen = (table["alignment"] >= params.min_alignment) & (
+        table["alignment"] - table["in_place"] > _GAIN
+    )
+    pixels = table[["shift_x", "shift_y"]].abs().max(axis=1)
+    return pixels.where(seen, 0.0).where(table["alignment"].notna())
 
 
 def _size_mismatch(row: dict[Any, Any]) -> str | None:
@@ -213,14 +232,20 @@ def _first_other(table: pd.DataFrame, key: pd.Series) -> pd.Series:
 
 
 def _leaks(pairs: pd.DataFrame, index: pd.Index) -> dict[str, pd.Series]:
-    """For evaluation pairs: who among the others is the same picture, or of the same scene."""
+    """For evaluation pairs: who among the others is the same picture, or of the same scene.
+
+    How alike two are is known only where both references can be read.
+    """
     others, judged = (pairs[(pairs["split"] == EVAL_SPLIT) == judge] for judge in (False, True))
     exact = pd.Series(None, index=judged.index, dtype="str")
     for side in SIDES:
         by_content = others.drop_duplicates(f"{side}_pixels").set_index(f"{side}_pixels")["pair"]
         exact = exact.fillna(judged[f"{side}_pixels"].map(by_content))
     near, alike = {}, {}
-    shared = judged[exact.isna() & judged["scene"].isin(others["scene"])]
+    others = others[others["high_thumb"].notna()]
+    shared = judged[
+        exact.isna() & judged["high_thumb"].notna() & judged["scene"].isin(others["scene"])
+    ]
     for row, pair in shared.iterrows():
         twins = others[others["scene"] == pair["scene"]]
         likeness = [similarity(pair["high_thumb"], thumb) for thumb in twins["high_thumb"]]

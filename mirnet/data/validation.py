@@ -103,8 +103,9 @@ def judge(
     findings: list[Finding] = []
     for check, result in zip(suite, _run_suite(table, suite, docs_dir), strict=True):
         refused = result.get("unexpected_index_list") or []
-        if check.share and refused:
-            findings.append(_set_finding(check, result["unexpected_percent"] / 100, refused))
+        if check.share is not None and refused:
+            judged = int(table[check.column].notna().sum())
+            findings.append(_set_finding(check, judged, refused))
         else:
             findings += [
                 _finding(check, table.loc[bad["row"]], bad[check.column]) for bad in refused
@@ -125,14 +126,16 @@ def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
     )
 
 
-def _set_finding(check: Check, share: float, refused: list[dict[str, Any]]) -> Finding:
+def _set_finding(check: Check, judged: int, refused: list[dict[str, Any]]) -> Finding:
+    share = len(refused) / judged
+    message = check.message.format(value=share, bad=len(refused), judged=judged)
     named = ", ".join(bad["pair"] for bad in refused[:5]) + (", ..." if len(refused) > 5 else "")
     return Finding(
         check=check.name,
         severity=check.severity,
         pair="*",
         value=share,
-        message=f"{check.message.format(value=share)}: {named}",
+        message=f"{message}: {named}",
     )
 
 
@@ -147,7 +150,7 @@ def _run_suite(
         .add_batch_definition_whole_dataframe("all")
     )
     expectations = context.suites.add(
-        gx.ExpectationSuite("pairs", expectations=[_expectation(check) for check in suite])
+        gx.ExpectationSuite("pairs", expectations=[_expectation(check, table) for check in suite])
     )
     validation = context.validation_definitions.add(
         gx.ValidationDefinition(name="gate", data=batch, suite=expectations)
@@ -174,7 +177,7 @@ def _details(check: Check, result: Any) -> dict[str, Any]:
     return {} if result.success else dict(result.result)
 
 
-def _expectation(check: Check) -> Any:
+def _expectation(check: Check, table: pd.DataFrame) -> Any:
     common: dict[str, Any] = {
         "column": check.column,
         "severity": check.severity,
@@ -183,8 +186,14 @@ def _expectation(check: Check) -> Any:
     if check.allowed is not None:
         return ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
     if check.minimum is not None or check.maximum is not None:
+        # the engine's share is of the rows with a value: those that could be judged
+        judged = int(table[check.column].notna().sum())
+        good = judged - check.tolerated(judged)
         return ExpectColumnValuesToBeBetween(
-            min_value=check.minimum, max_value=check.maximum, mostly=1 - check.share, **common
+            min_value=check.minimum,
+            max_value=check.maximum,
+            mostly=good / judged if judged else 1.0,
+            **common,
         )
     return ExpectColumnValuesToBeNull(**common)
 

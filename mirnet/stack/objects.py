@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirnet.batch.s3server import keys_folder
 from mirnet.errors import ServiceError, StorageError
 from mirnet.stack.plan import Plan
 
@@ -48,6 +49,7 @@ def set_up(
         done = subprocess.run(
             [
                 program,
+                f"-config_dir={keys_folder(folder)}",
                 "shell",
                 f"-master=127.0.0.1:{ports['master']}.{ports['master-grpc']}",
                 f"-filer=127.0.0.1:{ports['filer']}.{ports['filer-grpc']}",

@@ -20,7 +20,6 @@ WELL_KNOWN = {"prefect": 4200, "mlflow": 5000, "s3": 8333, "ray-dashboard": 8265
 _INTERNAL = (
     "postgres",
     "s3-grpc",
-    "s3-metrics",
     "master",
     "master-grpc",
     "volume",
@@ -54,7 +53,7 @@ class Home:
 
     @property
     def secrets(self) -> Path:
-        """All secrets, mode 0600. The only file that holds any."""
+        """All secrets that anybody uses from outside, mode 0600."""
         return self.root / "secrets.json"
 
     @property

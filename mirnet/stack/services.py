@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirnet.batch import s3server
 from mirnet.config import child_environment, engine_defaults
 from mirnet.errors import ServiceError
 from mirnet.stack import objects, postgres
@@ -126,10 +127,9 @@ def _postgres(home: Home, plan: Plan, secrets: Secrets) -> Service:
 
 
 def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
-    ports = {
+    names = {
         "s3.port": "s3",
         "s3.port.grpc": "s3-grpc",
-        "metricsPort": "s3-metrics",
         "master.port": "master",
         "master.port.grpc": "master-grpc",
         "volume.port": "volume",
@@ -139,6 +139,7 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
         "admin.port": "admin",
         "admin.port.grpc": "admin-grpc",
     }
+    ports = {flag: plan.ports[name] for flag, name in names.items()}
     folder = home.folder("s3")
     program = _program("weed")
     admin = objects.Identity("admin", secrets.s3_admin_key, secrets.s3_admin_secret)
@@ -154,7 +155,7 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
     environment = child_environment(
         AWS_ACCESS_KEY_ID=admin.access_key,
         AWS_SECRET_ACCESS_KEY=admin.secret_key,
-        # else the file and volume servers behind S3 hand out objects to anybody
+        # beside the certificates: what the file and volume servers hand out needs a token too
         WEED_JWT_FILER_SIGNING_KEY=secrets.s3_internal,
         WEED_JWT_FILER_SIGNING_READ_KEY=secrets.s3_internal,
         WEED_JWT_SIGNING_KEY=secrets.s3_internal,
@@ -162,25 +163,10 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
     return Service(
         name="s3",
-        argv=(
-            program,
-            "mini",
-            f"-dir={folder}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            *(f"-{flag}={plan.ports[name]}" for flag, name in ports.items()),
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-s3.autoCreateBucket=false",
-            f"-s3.localSocket={folder}/s3.sock",
-            f"-filer.localSocket={folder}/filer.sock",
-            "-webdav=false",
-            "-admin.ui=false",
-            "-master.telemetry=false",
-        ),
+        argv=s3server.server_argv(program, folder, ports),
         env=environment,
         probe=lambda: objects.problem(plan.url("s3"), admin),
-        prepare=lambda: folder.mkdir(exist_ok=True, mode=0o700),
+        prepare=lambda: s3server.prepare_folder(folder),
         setup=lambda: objects.set_up(program, plan, folder, environment, BUCKETS, identities),
         address=plan.url("s3"),
     )

@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from mirnet.batch.records import ModelIdentity
 from mirnet.batch.run import run_batch
-from mirnet.batch.s3server import S3Server
+from mirnet.batch.s3server import S3Server, keys_folder
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
@@ -60,6 +60,7 @@ def night(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Se
         done = subprocess.run(
             [
                 _program("weed"),
+                f"-config_dir={keys_folder(server.folder)}",
                 "shell",
                 f"-master=127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}",
                 f"-filer=127.0.0.1:{ports['filer.port']}.{ports['filer.port.grpc']}",
