@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,21 +13,18 @@ import numpy.typing as npt
 import PIL.Image
 
 from mirnet.errors import UsageError
-from mirnet.images import png, tiff
+from mirnet.images import jpeg, jpeg_metadata, metadata, photoshop, png, png_reading, tiff_metadata
 from mirnet.images.formats import FORMATS, format_named
 from mirnet.images.image import Image, Pixels
 
 logger = logging.getLogger(__name__)
 
-# a segment of 65,535 bytes with its length
-_MAX_JPEG_EXIF = 65_533
-
 
 def encode(image: Image, *, format: str | None = None, quality: int = 95) -> bytes:
-    """Encode as ``format``, by default the image's own; metadata and profile are kept.
+    """Encode as ``format``, by default the image's own, with what the format can hold of its
+    metadata (:mod:`mirnet.images.formats`).
 
-    PNG and TIFF hold 16 bits; JPEG, WebP and BMP get the nearest 8-bit value. BMP holds no
-    metadata. TIFF keeps the profile and no EXIF.
+    PNG and TIFF hold 16 bits; JPEG, WebP and BMP get the nearest 8-bit value.
 
     Args:
         quality: of JPEG and WebP, 1 to 100; JPEG without chroma subsampling.
@@ -38,48 +36,110 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
     format = (format or image.format).upper()
     if format not in FORMATS:
         raise UsageError(f"format {format}: write one of {', '.join(FORMATS)}")
-    if image.alpha is not None and not format_named(format).alpha:
+    entry = format_named(format)
+    if image.alpha is not None and not entry.alpha:
         raise UsageError(f"{format} holds no transparency: write PNG, WebP or TIFF")
-    if image.pixels.dtype == np.uint16:
-        if format == "PNG":
-            return png.write_16_bit(_channels(image), icc=image.icc, exif=image.exif)  # type: ignore[arg-type]
-        if format == "TIFF":
-            if image.alpha is not None:  # Pillow reads no 16-bit TIFF of grey with transparency
-                image = replace(image, grey=False)
-            return tiff.write_16_bit(_channels(image), alpha=image.alpha is not None, icc=image.icc)  # type: ignore[arg-type]
+    if image.pixels.dtype == np.uint16 and 16 not in entry.depths:
         image = _to_8_bit(image)
-    samples = _channels(image)
-    picture = PIL.Image.fromarray(samples)
-    options: dict[str, object] = {}
-    if format in ("JPEG", "WEBP"):
-        options["quality"] = quality
-    if format == "JPEG":
-        options["subsampling"] = 0
-    if format == "WEBP" and image.lossless:
-        options |= {"lossless": True, "exact": True}
-    if format == "PNG":
-        options["compress_type"] = png.strategy_for(samples)
-    if format == "TIFF":
-        options["compression"] = "tiff_adobe_deflate"
-    if image.icc and format != "BMP":
-        options["icc_profile"] = image.icc
-    if image.exif and format in ("PNG", "JPEG", "WEBP"):
-        if format == "JPEG" and len(image.exif) > _MAX_JPEG_EXIF:
-            logger.warning("EXIF of %d bytes does not fit into a JPEG, dropped", len(image.exif))
-        else:
-            options["exif"] = image.exif
-    buffer = io.BytesIO()
+    image, _ = metadata.fitted(image, format)
     try:
-        picture.save(buffer, format=format, **options)
+        if format == "PNG":
+            return _png(image)
+        if format == "TIFF":
+            return _tiff(image)
+        return _by_pillow(image, format, quality)
     except (OSError, ValueError, struct.error) as error:
         height, width = image.pixels.shape[:2]
         raise UsageError(f"{format} cannot hold {width}x{height}: {error}") from error
-    return buffer.getvalue()
 
 
 def to_png(pixels: Pixels) -> bytes:
     """(H, W, 3) RGB, uint8 or uint16 -> the bytes of a PNG."""
     return encode(Image(pixels=pixels))
+
+
+def _png(image: Image) -> bytes:
+    samples = _channels(image)
+    if samples.dtype == np.uint16:
+        data = png.write_16_bit(samples)  # type: ignore[arg-type]
+    else:
+        buffer = io.BytesIO()
+        compress_type = png.strategy_for(samples)
+        PIL.Image.fromarray(samples).save(buffer, "PNG", compress_type=compress_type)
+        data = buffer.getvalue()
+    chunks = _chunks(image)
+    return png.with_chunks(data, chunks) if chunks else data
+
+
+def _chunks(image: Image) -> list[tuple[bytes, bytes]]:
+    """What the picture carries, in an order that PNG allows before the samples."""
+    carried = image.metadata
+    chunks = list(carried.colour)
+    if image.icc and not any(kind == b"iCCP" for kind, _ in chunks):
+        chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(image.icc)))
+    if carried.resolution:
+        resolution = carried.resolution.per("metre")
+        values = [min(2**31 - 1, round(v)) for v in (resolution.across, resolution.down)]
+        chunks.append((b"pHYs", struct.pack(">IIB", *values, resolution.unit == "metre")))
+    if image.exif:
+        chunks.append((b"eXIf", image.exif.removeprefix(b"Exif\0\0")))
+    if carried.xmp:
+        chunks.append((b"iTXt", png_reading.XMP_KEYWORD + bytes(5) + carried.xmp))
+    chunks += carried.text
+    chunks += [(b"tEXt", b"Comment\0" + comment.strip(b"\0")) for comment in carried.comments]
+    resources = photoshop.with_iptc(carried.photoshop, carried.iptc)
+    if resources:
+        chunks.append((b"zTXt", png_reading.raw_profile("8bim", resources)))
+    chunks += carried.others
+    return chunks
+
+
+def _tiff(image: Image) -> bytes:
+    import tifffile
+
+    if image.alpha is not None and image.pixels.dtype == np.uint16:
+        image = replace(image, grey=False)  # few readers know 16-bit grey with transparency
+    samples = _channels(image)
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        samples,
+        byteorder=tiff_metadata.order_for(image),
+        bigtiff=False,
+        photometric="minisblack" if image.grey else "rgb",
+        extrasamples=["unassalpha"] if image.alpha is not None else None,
+        planarconfig="contig",
+        compression="zlib",
+        metadata=None,
+        software=False,
+    )
+    return tiff_metadata.write(buffer.getvalue(), image)
+
+
+def _by_pillow(image: Image, format: str, quality: int) -> bytes:
+    options: dict[str, object] = {}
+    if format == "JPEG":
+        options |= {"quality": quality, "subsampling": 0}
+    if format == "WEBP":
+        options |= {"quality": quality, "icc_profile": image.icc, "exif": image.exif or b""}
+        options |= {"xmp": image.metadata.xmp or b""}
+        if image.lossless:
+            options |= {"lossless": True, "exact": True}
+    if format == "BMP" and image.metadata.resolution:
+        inches = image.metadata.resolution.per("inch")
+        options["dpi"] = (inches.across, inches.down)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(_channels(image)).save(buffer, format=format, **options)
+    data = buffer.getvalue()
+    return _with_segments(data, image) if format == "JPEG" else data
+
+
+def _with_segments(data: bytes, image: Image) -> bytes:
+    segments, large = jpeg_metadata.segments(image)
+    for what in large:
+        logger.warning("dropped: %s", what)
+    data = jpeg_metadata.with_density(data, image.metadata.resolution)
+    return jpeg.with_segments(data, segments) if segments else data
 
 
 def _channels(image: Image) -> Pixels:

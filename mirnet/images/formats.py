@@ -6,11 +6,34 @@ Imports nothing heavy: params and the command line read it too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Fate(Enum):
+    """What becomes of a field of metadata in a file of a format."""
+
+    KEPT = "kept"
+    CONVERTED = "converted"
+    DROPPED = "dropped"
+
+
+# field -> what it is, for the documentation
+FIELDS = {
+    "icc": "ICC profile",
+    "exif": "EXIF: byte for byte but orientation, sizes and the link to the thumbnail",
+    "XMP": "XMP packet",
+    "IPTC": "IPTC and other Photoshop resources",
+    "resolution": "pixels per inch, centimetre or metre",
+    "colour": "gAMA, cHRM, sRGB, cICP, mDCV, cLLI",
+    "text": "tEXt, zTXt, iTXt",
+    "comments": "JPEG comments",
+    "further chunks": "tIME and PNG chunks marked as safe to copy",
+}
 
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format is called, how it is recognised and what its samples can be.
+    """What a file format is called, how it is recognised and what it holds.
 
     Attributes:
         name: as in ``Image.format``.
@@ -19,22 +42,85 @@ class Format:
         magic: what its files may begin with.
         depths: bits per sample that are written.
         alpha: whether it holds transparency.
+        kept: fields of ``FIELDS`` that its files keep as they are.
+        converted: fields that become others which say the same.
+        reads: what is read of it, for the documentation.
     """
 
     name: str
     content_type: str
     suffixes: tuple[str, ...]
     magic: tuple[bytes, ...]
+    reads: str
     depths: tuple[int, ...] = (8,)
     alpha: bool = True
+    kept: tuple[str, ...] = ()
+    converted: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Fate]:
+        """The fate of each field."""
+        return {
+            name: Fate.KEPT
+            if name in self.kept
+            else Fate.CONVERTED
+            if name in self.converted
+            else Fate.DROPPED
+            for name in FIELDS
+        }
 
 
 TABLE = (
-    Format("PNG", "image/png", (".png",), (b"\x89PNG\r\n",), depths=(8, 16)),
-    Format("JPEG", "image/jpeg", (".jpg", ".jpeg"), (b"\xff\xd8\xff",), alpha=False),
-    Format("WEBP", "image/webp", (".webp",), (b"RIFF",)),
-    Format("TIFF", "image/tiff", (".tif", ".tiff"), (b"II*\0", b"MM\0*"), depths=(8, 16)),
-    Format("BMP", "image/bmp", (".bmp",), (b"BM",), alpha=False),
+    Format(
+        "PNG",
+        "image/png",
+        (".png",),
+        (b"\x89PNG\r\n",),
+        reads="1 to 16 bits, palettes, transparent colours, interlaced; one frame",
+        depths=(8, 16),
+        kept=("icc", "exif", "XMP", "resolution", "colour", "text", "further chunks"),
+        converted=("IPTC", "comments"),
+    ),
+    Format(
+        "JPEG",
+        "image/jpeg",
+        (".jpg", ".jpeg"),
+        (b"\xff\xd8\xff",),
+        reads="baseline, progressive and arithmetic coding of 8 bits; grey, colour, CMYK; of "
+        "several pictures (MPO) the first",
+        alpha=False,
+        kept=("icc", "exif", "XMP", "IPTC", "resolution", "comments"),
+        converted=("colour",),
+    ),
+    Format(
+        "WEBP",
+        "image/webp",
+        (".webp",),
+        (b"RIFF",),
+        reads="lossy and lossless; one frame",
+        kept=("icc", "exif", "XMP"),
+        converted=("colour",),
+    ),
+    Format(
+        "TIFF",
+        "image/tiff",
+        (".tif", ".tiff"),
+        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        reads="1 to 16 bits of grey, 8 and 16 of RGB, palettes, CMYK of 8 bits; in strips, tiles "
+        "or planes; one page, and reduced copies or masks of it beside it",
+        depths=(8, 16),
+        kept=("icc", "exif", "XMP", "IPTC", "resolution"),
+        converted=("colour",),
+    ),
+    Format(
+        "BMP",
+        "image/bmp",
+        (".bmp",),
+        (b"BM",),
+        reads="1 to 32 bits, run lengths",
+        alpha=False,
+        kept=("resolution",),
+    ),
 )
 FORMATS = tuple(entry.name for entry in TABLE)
 SUFFIXES = tuple(suffix for entry in TABLE for suffix in entry.suffixes)

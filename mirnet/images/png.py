@@ -1,4 +1,4 @@
-"""PNG where Pillow falls short: 16-bit colour on the way out, missing rows on the way in.
+"""PNG's chunks, whether all rows are there, and 16-bit colour on the way out.
 
 Portable Network Graphics specification, third edition.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ import numpy.typing as npt
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # samples a pixel by colour type
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # first column, first row, step across, step down of the passes of Adam7
 _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 _PIECE = 1 << 20
+# signature, and the header with length, kind and checksum
+_AFTER_HEADER = 8 + 25
 _STRIPS, _STRIP_ROWS = 3, 16
 
 
@@ -56,77 +60,136 @@ def _sub_filtered(samples: npt.NDArray[Any]) -> bytes:
     return filtered.tobytes()
 
 
-def write_16_bit(
-    samples: npt.NDArray[np.uint16], *, icc: bytes | None, exif: bytes | None
-) -> bytes:
-    """(H, W) grey or (H, W, 2 | 3 | 4) -> a file; Pillow writes grey ones only.
-
-    Args:
-        exif: with or without its JPEG marker.
-    """
+def write_16_bit(samples: npt.NDArray[np.uint16]) -> bytes:
+    """(H, W) grey or (H, W, 2 | 3 | 4) -> a file; Pillow writes grey ones only."""
     height, width = samples.shape[:2]
     num_channels = samples.size // (height * width)
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[num_channels]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if icc:
-        chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(icc)))
-    if exif:
-        chunks.append((b"eXIf", exif.removeprefix(b"Exif\0\0")))
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     packer = zlib.compressobj(strategy=strategy_for(samples))
     packed = packer.compress(_sub_filtered(samples)) + packer.flush()
-    chunks += [(b"IDAT", packed), (b"IEND", b"")]
-    return SIGNATURE + b"".join(
+    return SIGNATURE + pack([(b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")])
+
+
+def pack(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Chunks as they stand in a file, with lengths and checksums."""
+    return b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in chunks
     )
 
 
-def check_whole(data: bytes) -> None:
-    """Whether all rows are there as they were written; Pillow shows black ones in their place.
+def with_chunks(data: bytes, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The file with these chunks after its header."""
+    return data[:_AFTER_HEADER] + pack(chunks) + data[_AFTER_HEADER:]
+
+
+@dataclass(frozen=True)
+class Header:
+    """IHDR."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlaced: bool
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all rows with their filter bytes."""
+        bits = self.depth * _CHANNELS[self.colour]
+        total = 0
+        for left, top, across, down in _ADAM7 if self.interlaced else ((0, 0, 1, 1),):
+            columns, rows = -(-(self.width - left) // across), -(-(self.height - top) // down)
+            if columns > 0 and rows > 0:
+                total += rows * (1 + -(-columns * bits // 8))
+        return total
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk with the checksum that stands after it."""
+
+    kind: bytes
+    body: bytes
+    checksum: bytes
+
+    @property
+    def intact(self) -> bool:
+        """Whether the checksum is right."""
+        return self.checksum == struct.pack(">I", zlib.crc32(self.body, zlib.crc32(self.kind)))
+
+    @property
+    def ancillary(self) -> bool:
+        """The picture is whole without it (bit 5 of the first letter)."""
+        return bool(self.kind[0] & 32)
+
+    @property
+    def safe_to_copy(self) -> bool:
+        """Does not depend on the samples (bit 5 of the last letter)."""
+        return bool(self.kind[3] & 32)
+
+
+def read_header(data: bytes) -> Header:
+    """The header, which is the first chunk.
 
     Raises:
-        ValueError: a checksum is wrong, or bytes are missing.
+        ValueError: it is not there or says what no PNG can be.
     """
-    header, num_bytes = b"", 0
-    inflate = zlib.decompressobj()
-    for kind, body in _chunks(data):
-        if kind == b"IHDR":
-            header = body
-        elif kind == b"IDAT":
-            piece = body
-            while piece and not inflate.eof:
-                num_bytes += len(inflate.decompress(piece, _PIECE))
-                piece = inflate.unconsumed_tail
-        elif kind == b"IEND":
-            while not inflate.eof and (more := inflate.decompress(inflate.unconsumed_tail, _PIECE)):
-                num_bytes += len(more)
-            if num_bytes < _num_bytes(header):
-                raise ValueError("rows are missing")
-            return
-    raise ValueError("its end is missing")
+    first = next(read_chunks(data), None)
+    if first is None or first.kind != b"IHDR" or len(first.body) != 13 or not first.intact:
+        raise ValueError("its header is damaged")
+    width, height, depth, colour, method, filters, interlaced = struct.unpack(
+        ">IIBBBBB", first.body
+    )
+    if not width or not height or depth not in _DEPTHS.get(colour, ()) or method or filters:
+        raise ValueError("its header says what no PNG can be")
+    return Header(width, height, depth, colour, bool(interlaced))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def read_chunks(data: bytes) -> Iterator[Chunk]:
+    """As far as they are there, IEND the last."""
     at = len(SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
         kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
         checksum = data[at + 8 + length : at + 12 + length]
-        # bit 5 of the first letter: ancillary, the picture is whole without it
-        if not kind[0] & 32 and checksum != struct.pack(">I", zlib.crc32(kind + body)):
-            raise ValueError(f"checksum of {kind.decode('latin-1')} is wrong")
-        yield kind, body
+        if len(checksum) < 4:
+            return
+        yield Chunk(kind, body, checksum)
+        if kind == b"IEND":
+            return
         at += 12 + length
 
 
-def _num_bytes(header: bytes) -> int:
-    """Of all rows with their filter bytes."""
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    bits = depth * _CHANNELS[colour]
-    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
-    total = 0
-    for left, top, across, down in passes:
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            total += rows * (1 + -(-columns * bits // 8))
-    return total
+class RowCounter:
+    """Whether all rows are there as they were written; Pillow shows black ones in their place."""
+
+    def __init__(self, header: Header) -> None:
+        self._wanted = header.num_bytes
+        self._found = 0
+        self._inflate = zlib.decompressobj()
+
+    def feed(self, body: bytes) -> None:
+        """The body of an IDAT; what comes after the last row does not count.
+
+        Raises:
+            zlib.error: it is no such stream, or its checksum is wrong.
+        """
+        while body and not self._inflate.eof and self._found <= self._wanted:
+            self._found += len(self._inflate.decompress(body, _PIECE))
+            body = self._inflate.unconsumed_tail
+
+    def check(self) -> None:
+        """At the end of the file.
+
+        Raises:
+            ValueError: rows are missing.
+        """
+        while not self._inflate.eof and self._found <= self._wanted:
+            more = self._inflate.decompress(self._inflate.unconsumed_tail, _PIECE)
+            if not more:
+                break
+            self._found += len(more)
+        if self._found < self._wanted:
+            raise ValueError("rows are missing")

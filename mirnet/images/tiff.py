@@ -1,70 +1,319 @@
-"""TIFF beyond what Pillow reads and writes. Tags: TIFF revision 6.0, sections 4, 6 and 8."""
+"""TIFF -> array. Tags: TIFF revision 6.0, sections 4 to 8, 14 and 18.
+
+Pillow reads 8 bits per sample. Wider samples are taken apart here, by the bits that the file
+says they have; of the compressed ones Pillow only unpacks the bytes.
+"""
 
 from __future__ import annotations
 
 import io
-import struct
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
+from PIL.TiffImagePlugin import TiffImageFile
 
-_BITS, _PHOTOMETRIC, _PLANAR = 0x0102, 0x0106, 0x011C
-_MIN_IS_WHITE, _SEPARATE = 0, 2
+from mirnet.errors import ImageError
+from mirnet.images import strips, tags
+from mirnet.images.image import Image
+from mirnet.images.tags import Directory, Order
+
+_SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 255, 256, 257, 258, 259
+_PHOTOMETRIC, _FILL_ORDER, _OFFSETS, _CHANNELS, _ROWS, _COUNTS = 262, 266, 273, 277, 278, 279
+_PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT = 284, 317, 322, 323
+_TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _SAMPLE_FORMAT, _DNG = 324, 325, 338, 339, 50706
+_REDUCED, _MASK = 1, 4
+_WHITE_IS_ZERO, _RGB, _SEPARATED = 0, 2, 5
+_PLAIN, _DEFLATE = 1, (8, 32946)
+# LZW, PackBits, LZMA, Zstandard
+_UNPACKED_BY_PILLOW = (5, 32773, 34925, 50000)
+_KNOWN = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000, 50001}
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_UNSIGNED, _UNDEFINED = 1, 4
+_MAX_CHANNELS = 5
+_SMALL_TILE = 1 << 20
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK")
 
 
-def write_16_bit(samples: npt.NDArray[np.uint16], *, alpha: bool, icc: bytes | None) -> bytes:
-    """(H, W) grey, (H, W, 3) RGB or (H, W, 4) with transparency -> a file."""
-    import tifffile
+@dataclass(frozen=True)
+class Page:
+    """The directory of the picture among those of a file."""
 
-    buffer = io.BytesIO()
-    tifffile.imwrite(
-        buffer,
-        samples,
-        photometric="minisblack" if samples.ndim == 2 else "rgb",
-        extrasamples=["unassalpha"] if alpha else None,
-        planarconfig="contig",
-        compression="zlib",
-        iccprofile=icc,
-        metadata=None,
-    )
-    return buffer.getvalue()
+    directory: Directory
+    order: Order
+    index: int
+    num_others: int
+
+    def integer(self, number: int, default: int) -> int:
+        """The value of a tag, or TIFF's default of it."""
+        value = self.directory.integer(number, self.order)
+        return default if value is None else value
+
+    @property
+    def width(self) -> int:
+        """Columns as stored."""
+        return self.integer(_WIDTH, 0)
+
+    @property
+    def height(self) -> int:
+        """Rows as stored."""
+        return self.integer(_HEIGHT, 0)
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """Of each sample."""
+        values = self.directory.integers(_BITS, self.order)
+        return tuple(int(value) for value in values[: _MAX_CHANNELS + 1]) or (1,)
+
+    @property
+    def is_cmyk(self) -> bool:
+        """Whether it has to be converted to RGB."""
+        return self.integer(_PHOTOMETRIC, 1) == _SEPARATED
+
+    @property
+    def orientation(self) -> int:
+        """1 to 8."""
+        value = self.integer(tags.ORIENTATION, 1)
+        return value if 1 <= value <= 8 else 1
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether this is a TIFF with all its bytes, of whatever kind."""
-    if not data.startswith((b"II*\0", b"MM\0*")):
-        return False
-    import tifffile
+def find_page(data: bytes, *, name: str) -> Page:
+    """The one picture; reduced-resolution copies and masks beside it do not count.
 
+    Raises:
+        ImageError: ``animated`` where there are several, ``truncated`` where there is none.
+    """
+    order = tags.byte_order(data)
+    pages = list(enumerate(tags.read_all(data)))
+    if order is None or not pages or not pages[0][1].tags:
+        raise ImageError(f"{name}: damaged: no directory can be read", reason="truncated")
+    full = [(n, page) for n, page in pages if not _is_beside(page, order)] or pages[:1]
+    if len(full) > 1:
+        raise ImageError(f"{name}: has {len(full)} pages; one is supported", reason="animated")
+    index, directory = full[0]
+    return Page(directory, order, index, len(pages) - 1)
+
+
+def _is_beside(page: Directory, order: Order) -> bool:
+    kind = page.integer(_SUBFILE, order) or 0
+    return bool(kind & (_REDUCED | _MASK)) or page.integer(_OLD_SUBFILE, order) == 2
+
+
+def read(data: bytes, page: Page, *, name: str) -> Image:
+    """The picture as stored, without what the file carries beside it.
+
+    Raises:
+        ImageError: ``unsupported``.
+        ValueError, OSError: something is damaged or missing.
+    """
+    compression = page.integer(_COMPRESSION, _PLAIN)
+    if _DNG in page.directory.tags or compression not in _KNOWN:
+        what = "raw data (DNG)" if _DNG in page.directory.tags else f"compression {compression}"
+        raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
+    segments = _segments(data, page)
+    first = next(segments)  # all of them lie in the file
+    formats = page.directory.integers(_SAMPLE_FORMAT, page.order)
+    if not set(formats.tolist()) <= {_UNSIGNED, _UNDEFINED}:
+        raise ImageError(
+            f"{name}: TIFF with samples that are no unsigned integers is not supported",
+            reason="unsupported",
+        )
+    if max(page.bits) > 8:
+        return _wide(data, page, itertools.chain([first], segments), name=name)
+    return _by_pillow(data, page, name=name)
+
+
+def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
+    if page.orientation != 1:  # Pillow would turn it
+        data = tags.set_orientation(data, page.directory, page.order, 1)
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            pieces = zip(page.dataoffsets, page.databytecounts, strict=True)
-            return all(offset + count <= len(data) for offset, count in pieces)
-    except (tifffile.TiffFileError, struct.error, *_DAMAGE):
-        return False
+        picture = TiffImageFile(io.BytesIO(data))
+        picture.seek(page.index)
+    except (SyntaxError, KeyError, EOFError) as error:
+        raise ImageError(
+            f"{name}: TIFF of a kind that is not supported: {error}", reason="unsupported"
+        ) from error
+    if picture.mode not in _MODES:
+        raise ImageError(
+            f"{name}: TIFF with pixels of type {picture.mode} is not supported",
+            reason="unsupported",
+        )
+    picture.info.pop("xmp", None)  # Pillow would turn by it
+    if picture.mode == "CMYK":
+        return Image(strips.cmyk_to_srgb(picture, picture.info.get("icc_profile")), "TIFF")
+    return strips.to_image(picture, "TIFF")
 
 
-_DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+@dataclass(frozen=True)
+class _Segment:
+    """A strip or tile: where its bytes lie, and which samples they are."""
+
+    offset: int
+    count: int
+    plane: int
+    top: int
+    left: int
+    rows: int
+    columns: int
 
 
-def bits(picture: PIL.Image.Image) -> int:
-    """Of the widest sample; 8 where it is no TIFF."""
-    return max(_tag(picture, _BITS) or (8,))
+def _segments(data: bytes, page: Page) -> Iterator[_Segment]:
+    """Strips or tiles, plane by plane.
+
+    Raises:
+        ValueError: some lie outside of the file.
+    """
+    tiled = _TILE_OFFSETS in page.directory.tags
+    columns = page.integer(_TILE_WIDTH, 0) if tiled else page.width
+    rows = page.integer(_TILE_HEIGHT, 0) if tiled else page.integer(_ROWS, page.height)
+    rows = rows if tiled else min(rows, page.height)
+    if columns <= 0 or rows <= 0:
+        raise ValueError("its size is missing")
+    offsets = page.directory.integers(_TILE_OFFSETS if tiled else _OFFSETS, page.order)
+    counts = page.directory.integers(_TILE_COUNTS if tiled else _COUNTS, page.order)
+    if not tiled and counts.size == 0 and offsets.size == 1:
+        counts = np.array([len(data) - int(offsets[0])])  # old writers leave it out
+    planes = page.integer(_CHANNELS, 1) if page.integer(_PLANAR, 1) == 2 else 1
+    num = planes * -(-page.height // rows) * -(-page.width // columns)
+    offsets, counts = offsets[:num], counts[:num]
+    if num > min(len(offsets), len(counts)) or (offsets < 0).any() or (counts < 0).any():
+        raise ValueError("strips are missing")
+    if (offsets + counts).max() > len(data):
+        raise ValueError("its end is missing")
+    if rows * columns > 4 * page.height * page.width + _SMALL_TILE:
+        raise ValueError("its tiles are larger than the picture")
+    places = itertools.product(
+        range(planes), range(0, page.height, rows), range(0, page.width, columns)
+    )
+    for (plane, top, left), offset, count in zip(places, offsets, counts, strict=True):
+        high = rows if tiled else min(rows, page.height - top)
+        yield _Segment(int(offset), int(count), plane, top, left, high, columns)
 
 
-def is_planar(picture: PIL.Image.Image) -> bool:
-    """Wide samples in a plane a channel, which Pillow takes apart wrongly."""
-    return bits(picture) > 8 and _tag(picture, _PLANAR) == _SEPARATE
+def _wide(data: bytes, page: Page, segments: Iterable[_Segment], *, name: str) -> Image:
+    """9 to 16 bits per sample, scaled to the full range of 16."""
+    num_colours = 3 if page.integer(_PHOTOMETRIC, 1) == _RGB else 1
+    channels = page.integer(_CHANNELS, 1)
+    _check_wide(page, num_colours, channels, name=name)
+    extra = page.directory.integers(_EXTRA, page.order)
+    kind = int(extra[0]) if extra.size and channels > num_colours else 0
+    has_alpha = kind in (_ASSOCIATED, _UNASSOCIATED)
+    wanted = num_colours + has_alpha
+    samples = np.empty((page.height, page.width, wanted), np.uint16)
+    planar = page.integer(_PLANAR, 1) == 2
+    for segment in segments:
+        if planar and segment.plane >= wanted:
+            continue
+        block = _samples(data, page, segment, 1 if planar else channels)
+        bottom = min(segment.top + segment.rows, page.height)
+        right = min(segment.left + segment.columns, page.width)
+        block = block[: bottom - segment.top, : right - segment.left]
+        chosen = slice(segment.plane, segment.plane + 1) if planar else slice(0, wanted)
+        samples[segment.top : bottom, segment.left : right, chosen] = block[..., :wanted]
+    _scale(samples, page, num_colours)
+    if kind == _ASSOCIATED:
+        _divide(samples)
+    pixels = samples[..., :num_colours]
+    alpha = np.ascontiguousarray(samples[..., num_colours]) if has_alpha else None
+    if num_colours == 1:
+        return Image(strips.three(pixels[..., 0]), "TIFF", alpha, grey=True)
+    return Image(np.ascontiguousarray(pixels), "TIFF", alpha)
 
 
-def is_min_is_white(picture: PIL.Image.Image) -> bool:
-    """Whether 0 is white."""
-    return bool(_tag(picture, _PHOTOMETRIC) == _MIN_IS_WHITE)
+def _check_wide(page: Page, num_colours: int, channels: int, *, name: str) -> None:
+    bits, predictor = page.bits, page.integer(_PREDICTOR, 1)
+    compression, photometric = page.integer(_COMPRESSION, 1), page.integer(_PHOTOMETRIC, 1)
+    what = None
+    if photometric not in (0, 1, 2):
+        what = f"photometric interpretation {photometric} in {max(bits)} bits"
+    elif len(set(bits)) > 1 or bits[0] > 16:
+        what = f"{'/'.join(map(str, bits))} bits per sample"
+    elif not num_colours <= channels <= _MAX_CHANNELS:
+        what = f"{channels} samples per pixel"
+    elif compression not in (_PLAIN, *_DEFLATE, *_UNPACKED_BY_PILLOW):
+        what = f"compression {compression} of {bits[0]} bits"
+    elif predictor not in (1, 2) or (predictor == 2 and bits[0] != 16):
+        what = f"predictor {predictor} of {bits[0]} bits"
+    elif page.integer(_FILL_ORDER, 1) != 1:
+        what = "its bits in reverse"
+    if what:
+        raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
 
 
-def _tag(picture: PIL.Image.Image, number: int) -> Any:
-    tags = getattr(picture, "tag_v2", None)
-    return tags.get(number) if tags is not None and picture.format == "TIFF" else None
+def _samples(data: bytes, page: Page, segment: _Segment, channels: int) -> npt.NDArray[Any]:
+    """(rows, columns, channels) as stored."""
+    bits, across = page.bits[0], segment.columns * channels
+    row_bytes = -(-across * bits // 8)
+    packed = data[segment.offset : segment.offset + segment.count]
+    raw = _unpack(packed, page.integer(_COMPRESSION, 1), row_bytes, segment.rows)
+    if len(raw) < row_bytes * segment.rows:
+        raise ValueError("rows are missing")
+    rows = np.frombuffer(raw, np.uint8, row_bytes * segment.rows).reshape(segment.rows, row_bytes)
+    flat = rows.view(f"{page.order}u2") if bits == 16 else _from_bits(rows, bits)[:, :across]
+    values: npt.NDArray[Any] = flat.reshape(segment.rows, segment.columns, channels)
+    if page.integer(_PREDICTOR, 1) == 2:
+        return np.cumsum(values, axis=1, dtype=np.uint16)
+    return values
+
+
+def _unpack(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes:
+    if compression == _PLAIN:
+        return packed
+    if compression in _DEFLATE:
+        return zlib.decompressobj().decompress(packed, row_bytes * rows)
+    # as the rows of an 8-bit grey picture these bytes are what Pillow gives back
+    order: Order = "<"
+    entries = {
+        _WIDTH: row_bytes,
+        _HEIGHT: rows,
+        _BITS: 8,
+        _COMPRESSION: compression,
+        _PHOTOMETRIC: 1,
+        _OFFSETS: 8,
+        _CHANNELS: 1,
+        _ROWS: rows,
+        _COUNTS: len(packed),
+    }
+    directory = Directory({n: tags.integer_tag(n, value, order) for n, value in entries.items()})
+    body = packed + b"\0" * (len(packed) % 2)
+    at = 8 + len(body)
+    file = b"II*\0" + at.to_bytes(4, "little") + body + tags.write(directory, at, order)
+    return TiffImageFile(io.BytesIO(file)).tobytes()
+
+
+def _from_bits(rows: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint16]:
+    """Samples that are packed without gaps, the highest bit first; rows begin on a byte."""
+    per_row = rows.shape[1] * 8 // bits
+    values = np.empty((len(rows), per_row), np.uint16)
+    weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
+    step = max(1, (1 << 20) // max(1, per_row))
+    for top in range(0, len(rows), step):
+        unpacked = np.unpackbits(rows[top : top + step], axis=1)[:, : per_row * bits]
+        values[top : top + step] = unpacked.reshape(-1, per_row, bits) @ weights
+    return values
+
+
+def _scale(samples: npt.NDArray[np.uint16], page: Page, num_colours: int) -> None:
+    """In place, to 0 to 65535 with black at 0."""
+    largest = (1 << page.bits[0]) - 1
+    step = max(1, (1 << 20) // samples[0].size)
+    for top in range(0, len(samples), step):
+        strip = samples[top : top + step]
+        if page.integer(_PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+            strip[..., :num_colours] = largest - strip[..., :num_colours]
+        if largest != 65535:
+            strip[:] = (strip.astype(np.uint32) * 65535 + largest // 2) // largest
+
+
+def _divide(samples: npt.NDArray[np.uint16]) -> None:
+    """In place: colours that are multiplied by their alpha, as they were before."""
+    step = max(1, (1 << 20) // samples[0].size)
+    for top in range(0, len(samples), step):
+        strip = samples[top : top + step]
+        alpha = strip[..., -1:].astype(np.uint32)
+        colour = (strip[..., :-1] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
+        strip[..., :-1] = np.where(alpha > 0, np.minimum(colour, 65535), 0)

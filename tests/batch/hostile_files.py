@@ -75,7 +75,7 @@ def bad_contents() -> dict[str, Fate]:
         "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-an-image"),
         "document.jpg": (b"%PDF-1.7\n1 0 obj\n", "not-an-image"),
         "archive.png": (zipped(), "not-an-image"),
-        "gif.png": (saved(rgb(), "GIF"), "not-an-image"),
+        "gif.png": (saved(rgb(), "GIF"), "unsupported"),
         "script.jpg": (b"#!/bin/sh\nrm -rf /\n", "not-an-image"),
         "cut.png": (png[: len(png) // 2], "truncated"),
         "cut.jpg": (jpeg[: len(jpeg) // 2], "truncated"),

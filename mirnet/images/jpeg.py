@@ -1,0 +1,262 @@
+"""JPEG: which kind it is, whether all of the picture is there, and the segments around it.
+
+ITU-T T.81, annex B (markers) and G (progression). libjpeg only warns of missing data and paints
+grey in its place; simplejpeg is told to take warnings for errors.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL.JpegImagePlugin import JpegImageFile
+
+from mirnet.errors import ImageError
+
+SOI, EOI = b"\xff\xd8", b"\xff\xd9"
+_SOS, _DHP, _EOI, _COM = 0xDA, 0xDE, 0xD9, 0xFE
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = {0xC2, 0xCA}
+_DECODABLE = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+# in coded data FF is followed by 00; restart markers belong to it as well
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_ANY_MARKER = re.compile(rb"\xff[^\x00\xff]")
+# a decoder reads up to 8 bytes ahead of the last code
+_READ_AHEAD = 8
+# ten are usual; each makes a decoder go over the whole picture once more
+_MAX_SCANS = 200
+_EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+_MAX_BODY = 65_533
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One pass over some components: coefficients ``first`` to ``last``, down to bit ``low``."""
+
+    components: tuple[int, ...]
+    first: int
+    last: int
+    low: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The markers of one JPEG picture.
+
+    Attributes:
+        process: number of the frame marker (SOF), which names the kind of coding.
+        segments: marker and body of APPn and COM, in their order.
+        lean: the stream without them (but JFIF's and Adobe's), closed by an EOI; that of a
+            sequential picture with the scan parameters that it must have.
+        end: offset after the EOI; none where there is no EOI.
+    """
+
+    process: int
+    precision: int
+    height: int
+    width: int
+    components: tuple[int, ...]
+    scans: tuple[Scan, ...]
+    segments: tuple[tuple[int, bytes], ...]
+    lean: bytes
+    end: int | None
+
+    @property
+    def adobe(self) -> bool:
+        """Whether Adobe's segment says that CMYK is stored inverted."""
+        return any(m == 0xEE and body.startswith(b"Adobe") for m, body in self.segments)
+
+
+def parse(data: bytes, *, name: str, header_only: bool = False) -> Stream:
+    """Walk over the markers.
+
+    Raises:
+        ImageError: ``truncated`` where they break off, ``unsupported`` for kinds of coding that
+            are not decoded (lossless, hierarchical, 12 bits, no height in the header).
+    """
+    try:
+        return _parse(data, name, header_only)
+    except (IndexError, struct.error, ValueError) as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{name}: damaged or cut short: {error}", reason="truncated") from error
+
+
+def _parse(data: bytes, name: str, header_only: bool) -> Stream:
+    stream = Stream(0, 0, 0, 0, (), (), (), b"", None)
+    segments: list[tuple[int, bytes]] = []
+    scans: list[Scan] = []
+    lean = [SOI]
+    at = 2
+    while (at := _next_marker(data, at)) >= 0:
+        marker = data[at + 1]
+        if marker == _EOI:
+            stream = replace(stream, end=at + 2)
+            break
+        if marker == 0xD8 or marker == 1 or 0xD0 <= marker <= 0xD7:
+            if marker == 0xD8:
+                raise ValueError("another picture begins inside of it")
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        body = data[at + 4 : at + 2 + length]
+        if length < 2 or len(body) < length - 2:
+            raise ValueError(f"segment {marker:#x} is cut short")
+        after = at + 2 + length
+        if marker in _FRAMES or marker == _DHP:
+            if stream.process:
+                raise ValueError("a second frame")
+            stream = _frame(stream, marker, body, name)
+            if header_only:
+                return replace(stream, segments=tuple(segments))
+        if marker == _SOS:
+            scans.append(_scan(body))
+            if len(scans) > _MAX_SCANS:
+                raise ImageError(f"{name}: more than {_MAX_SCANS} scans", reason="unsupported")
+            end = _MARKER.search(data, after)
+            after = end.start() if end else len(data)
+            lean.append(_scan_bytes(stream, data[at:after]))
+        elif marker == _COM or 0xE0 <= marker <= 0xEF:
+            segments.append((marker, body))
+            if marker == 0xEE or (marker == 0xE0 and body.startswith(b"JFIF\0\x01")):
+                lean.append(data[at:after])
+        else:
+            lean.append(data[at:after])
+        at = after
+    if not stream.process or not scans:
+        raise ValueError("no picture data")
+    lean.append(EOI)
+    return replace(stream, scans=tuple(scans), segments=tuple(segments), lean=b"".join(lean))
+
+
+def _next_marker(data: bytes, at: int) -> int:
+    """Offset of the next FF with a marker's number after it; -1 at the end."""
+    found = _ANY_MARKER.search(data, at)
+    return found.start() if found else -1
+
+
+def _frame(stream: Stream, marker: int, body: bytes, name: str) -> Stream:
+    precision, height, width, num_components = struct.unpack_from(">BHHB", body)
+    what = None
+    if marker not in _DECODABLE:
+        what = "lossless or hierarchical coding"
+    elif precision != 8:
+        what = f"{precision} bits per sample"
+    elif height == 0:
+        what = "no height in its header (DNL)"
+    elif num_components not in (1, 3, 4):
+        what = f"{num_components} components"
+    if what:
+        raise ImageError(f"{name}: JPEG with {what} is not supported", reason="unsupported")
+    components = tuple(body[6 + 3 * n] for n in range(num_components))
+    return replace(
+        stream,
+        process=marker,
+        precision=precision,
+        height=height,
+        width=width,
+        components=components,
+    )
+
+
+def _scan(body: bytes) -> Scan:
+    num = body[0]
+    first, last, bits = body[1 + 2 * num : 4 + 2 * num]
+    return Scan(tuple(body[1 + 2 * n] for n in range(num)), first, last, bits & 15)
+
+
+def _scan_bytes(stream: Stream, scan: bytes) -> bytes:
+    """A sequential scan has all coefficients, whatever some encoders write into its header."""
+    if stream.process in _PROGRESSIVE:
+        return scan
+    (length,) = struct.unpack_from(">H", scan, 2)
+    return scan[: length - 1] + b"\0\x3f\0" + scan[2 + length :]
+
+
+def check_scans(stream: Stream) -> None:
+    """Whether scans for all coefficients of all components are there, down to the last bit.
+
+    Raises:
+        ValueError: some are missing.
+    """
+    left = {(c, k) for c in stream.components for k in range(64)}
+    for scan in stream.scans:
+        if stream.process not in _PROGRESSIVE:
+            left -= {(c, k) for c in scan.components for k in range(64)}
+        elif scan.low == 0:
+            left -= {(c, k) for c in scan.components for k in range(scan.first, scan.last + 1)}
+    if left:
+        raise ValueError("scans are missing")
+
+
+def decode(stream: Stream, mode: str) -> npt.NDArray[np.uint8]:
+    """All of the picture as (H, W, channels).
+
+    Args:
+        mode: ``RGB``, ``GRAY`` or ``CMYK`` (as stored).
+
+    Raises:
+        ValueError: something of it is missing or damaged.
+    """
+    import simplejpeg
+
+    check_scans(stream)
+    data = stream.lean
+    try:
+        return simplejpeg.decode_jpeg(data, mode, strict=True)  # type: ignore[no-any-return]
+    except ValueError as error:
+        message = str(error)
+    if "subsampling" in message:
+        return _by_pillow(data, mode)
+    padding = _padding(data, message)
+    if not padding:
+        raise ValueError(message)
+    return simplejpeg.decode_jpeg(  # type: ignore[no-any-return]
+        data[: -len(EOI) - padding] + EOI, mode, strict=True
+    )
+
+
+def _padding(data: bytes, message: str) -> int:
+    """How many bytes after the last code only fill the space before the EOI; 0 if they do not.
+
+    Equal bytes that lie there in place of coded data are damage: some of them were decoded, so
+    that there are more than the decoder had left over.
+    """
+    found = _EXTRANEOUS.search(message)
+    if found is None:
+        return 0
+    num_left = int(found[1])
+    coded = data[: -len(EOI)]
+    run = len(coded) - len(coded.rstrip(coded[-1:]))
+    return num_left if num_left <= run <= num_left + _READ_AHEAD else 0
+
+
+def _by_pillow(data: bytes, mode: str) -> npt.NDArray[np.uint8]:
+    """Sampling factors that simplejpeg does not know."""
+    picture = JpegImageFile(io.BytesIO(data))
+    if mode == "CMYK":
+        samples = np.asarray(picture)
+        return 255 - samples if "adobe" in picture.info else samples
+    return np.asarray(picture.convert("L" if mode == "GRAY" else mode))
+
+
+def with_segments(data: bytes, segments: Iterable[tuple[int, bytes]]) -> bytes:
+    """The file with these segments after its SOI and JFIF header.
+
+    Raises:
+        ValueError: one is longer than a segment can be.
+    """
+    parts = []
+    for marker, body in segments:
+        if len(body) > _MAX_BODY:
+            raise ValueError(f"{len(body)} bytes do not fit into a segment")
+        parts.append(struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body)
+    at = 2
+    if data[2:4] == b"\xff\xe0":
+        at += 2 + struct.unpack_from(">H", data, 4)[0]
+    return b"".join((data[:at], *parts, data[at:]))

@@ -1,0 +1,87 @@
+"""Pillow's pictures into arrays a strip at a time, so that no second copy of all of it exists."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from PIL import ImageCms
+
+from mirnet.images.image import Image
+
+logger = logging.getLogger(__name__)
+
+_STRIP = 1 << 20
+# sizes are checked before, against our own limit; TIFF and WebP would be refused at Pillow's
+PIL.Image.MAX_IMAGE_PIXELS = None
+Convert = Callable[[PIL.Image.Image], PIL.Image.Image]
+
+
+def boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+    """Left, top, right, bottom of pieces of about a million pixels, in reading order."""
+    columns = min(width, _STRIP)
+    rows = max(1, _STRIP // columns)
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            yield left, top, min(left + columns, width), min(top + rows, height)
+
+
+def to_array(
+    picture: PIL.Image.Image, num_channels: int, convert: Convert, dtype: Any = np.uint8
+) -> npt.NDArray[Any]:
+    """(H, W) or (H, W, num_channels) of the converted picture."""
+    picture.load()
+    width, height = picture.size
+    if width * height <= _STRIP:
+        return np.asarray(convert(picture))
+    shape = (height, width) if num_channels == 1 else (height, width, num_channels)
+    array = np.empty(shape, dtype)
+    for left, top, right, bottom in boxes(width, height):
+        piece = picture.crop((left, top, right, bottom))
+        array[top:bottom, left:right] = np.asarray(convert(piece))
+    return array
+
+
+def to_mode(picture: PIL.Image.Image, mode: str) -> npt.NDArray[np.uint8]:
+    """In a mode of Pillow with 8 bits per channel."""
+    return to_array(picture, len(mode), lambda piece: piece.convert(mode))
+
+
+def to_image(picture: PIL.Image.Image, format: str) -> Image:
+    """8-bit samples of any mode that becomes RGB, with or without transparency."""
+    grey = picture.mode in ("1", "L", "LA", "La")
+    if picture.has_transparency_data:
+        rgba = to_mode(picture, "RGBA")
+        alpha = np.ascontiguousarray(rgba[..., 3])
+        return Image(np.ascontiguousarray(rgba[..., :3]), format, alpha, grey)
+    if grey:
+        return Image(three(to_mode(picture, "L")), format, grey=True)
+    return Image(to_mode(picture, "RGB"), format)
+
+
+def cmyk_to_srgb(picture: PIL.Image.Image, icc: bytes | None) -> npt.NDArray[np.uint8]:
+    """By the profile, or plainly where it has none that is usable."""
+    transform = _to_srgb(icc) if icc else None
+    if transform is None:
+        return to_mode(picture, "RGB")
+    return to_array(picture, 3, lambda piece: ImageCms.applyTransform(piece, transform) or piece)
+
+
+def _to_srgb(icc: bytes) -> ImageCms.ImageCmsTransform | None:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, "CMYK", "RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        logger.warning("CMYK profile not usable, converting without it: %s", error)
+        return None
+
+
+def three(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(H, W) -> (H, W, 3)."""
+    return np.repeat(grey[..., None], 3, axis=2)

@@ -1,0 +1,126 @@
+"""What a TIFF says beside its samples, and the tags that say it again.
+
+TIFF 6.0, section 8; XMP part 3, section 3.6; EXIF 2.32, section 4.6.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from mirnet.images import tags
+from mirnet.images.image import Image, Metadata, Resolution
+from mirnet.images.tags import RESOLUTION_UNIT, X_RESOLUTION, Y_RESOLUTION, Directory, Order, Tag
+from mirnet.images.tiff import Page
+
+_DESCRIPTION, _XMP, _IPTC, _PHOTOSHOP, _ICC = 270, 700, 33723, 34377, 34675
+# what says how the samples lie in the file; the writer's own take their place
+_STRUCTURAL = {
+    *range(254, 267),
+    *(273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 297, 301, 317),
+    *range(320, 334),
+    *(336, 338, 339, 340, 341, 342, 343, 344, 345, 346, 347, 351),
+    *range(512, 522),
+    *(529, 530, 531, 532, 559),
+}
+_OWN_FIELDS = {_XMP, _IPTC, _PHOTOSHOP, _ICC, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}
+_LARGEST = 16 << 20
+_UNITS = {1: "none", 2: "inch", 3: "cm"}
+_BIG_KINDS = {16, 17, 18}
+
+
+def read(page: Page) -> tuple[bytes | None, bytes | None, Metadata]:
+    """Profile, EXIF block (the descriptive tags with those of EXIF and GPS), and the rest."""
+    directory, order = page.directory, page.order
+    dropped = []
+    if page.num_others:
+        dropped.append(f"{page.num_others} further pages (reduced copies or masks)")
+    large = [n for n, tag in directory.tags.items() if _is_extra(tag) and not _fits(tag)]
+    dropped += [f"TIFF tag {number}" for number in sorted(large)]
+    kept = {n: tag for n, tag in directory.tags.items() if _is_extra(tag) and _fits(tag)}
+    exif = None
+    if kept or directory.children:
+        exif = tags.write_block(Directory(kept, directory.children), order)
+    metadata = Metadata(
+        xmp=_bytes(directory, _XMP),
+        photoshop=_bytes(directory, _PHOTOSHOP),
+        iptc=_bytes(directory, _IPTC),
+        resolution=_resolution(directory, order),
+        dropped=tuple(dropped),
+    )
+    return _bytes(directory, _ICC), exif, metadata
+
+
+def _is_extra(tag: Tag) -> bool:
+    if tag.number in _STRUCTURAL or tag.number in _OWN_FIELDS or tag.number in tags.POINTERS:
+        return False
+    # how tifffile and its readers lay out the samples
+    return not (tag.number == _DESCRIPTION and bytes(tag.value[:9]) == b'{"shape":')
+
+
+def _fits(tag: Tag) -> bool:
+    return len(tag.value) <= _LARGEST and tag.kind not in _BIG_KINDS
+
+
+def _bytes(directory: Directory, number: int) -> bytes | None:
+    tag = directory.tags.get(number)
+    return bytes(tag.value) if tag is not None and len(tag.value) <= _LARGEST else None
+
+
+def _resolution(directory: Directory, order: Order) -> Resolution | None:
+    values = []
+    for number in (X_RESOLUTION, Y_RESOLUTION):
+        tag = directory.tags.get(number)
+        if tag is None or tag.kind != 5:
+            return None
+        above, below = struct.unpack_from(order + "II", tag.value)
+        if not above or not below:
+            return None
+        values.append(above / below)
+    unit = _UNITS.get(directory.integer(RESOLUTION_UNIT, order) or 2, "none")
+    return Resolution(values[0], values[1], unit)  # type: ignore[arg-type]
+
+
+def order_for(image: Image) -> Order:
+    """The byte order of a file that is to hold the picture's EXIF as it is."""
+    return tags.byte_order(image.exif or b"") or "<"
+
+
+def write(data: bytes, image: Image) -> bytes:
+    """A written TIFF in the byte order of ``order_for`` with all that the picture carries.
+
+    A new directory at the end of the file takes the place of the first.
+    """
+    order, page = order_for(image), tags.read_first(data)
+    assert page is not None
+    carried = tags.read_first(image.exif) if image.exif else None
+    found = {n: tag for n, tag in page.tags.items() if n in _STRUCTURAL}
+    children: dict[int, Directory] = {}
+    if carried is not None:
+        children = carried.children
+        kept = (tag for tag in carried.tags.values() if tag.number not in _STRUCTURAL)
+        found |= {tag.number: tag for tag in kept if tag.number not in tags.POINTERS}
+    found |= {tag.number: tag for tag in _fields(image, order)}
+    at = len(data) + len(data) % 2
+    directory = tags.write(Directory(found, children), at, order)
+    return data[:4] + struct.pack(order + "I", at) + data[8:].ljust(at - 8, b"\0") + directory
+
+
+def _fields(image: Image, order: Order) -> list[Tag]:
+    metadata, found = image.metadata, []
+    if image.icc:
+        found.append(tags.bytes_tag(_ICC, 7, image.icc))
+    if metadata.xmp:
+        found.append(tags.bytes_tag(_XMP, 1, metadata.xmp))
+    if metadata.iptc:
+        found.append(tags.bytes_tag(_IPTC, 7, metadata.iptc))
+    if metadata.photoshop:
+        found.append(tags.bytes_tag(_PHOTOSHOP, 7, metadata.photoshop))
+    resolution = metadata.resolution
+    if resolution is not None:
+        if resolution.unit == "metre":
+            resolution = resolution.per("inch")
+        unit = {"none": 1, "inch": 2, "cm": 3}[resolution.unit]
+        found.append(tags.rational_tag(X_RESOLUTION, resolution.across, order))
+        found.append(tags.rational_tag(Y_RESOLUTION, resolution.down, order))
+        found.append(tags.short_tag(RESOLUTION_UNIT, unit, order))
+    return found

@@ -1,0 +1,79 @@
+"""WebP -> array and metadata. Container: RFC 9649, section 2."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+
+from PIL.WebPImagePlugin import WebPImageFile
+
+from mirnet.errors import ImageError
+from mirnet.images import strips
+from mirnet.images.image import Image, Metadata
+
+_ANIMATED = 0x02
+_KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"}
+
+
+def read(data: bytes, *, name: str) -> Image:
+    """The picture as stored, with what the file carries; orientation still to be applied.
+
+    Raises:
+        ImageError: ``animated``.
+        ValueError, OSError: something is damaged or missing.
+    """
+    chunks = dict(reversed(list(_chunks(data))))  # of several the first counts
+    if chunks.get(b"VP8X", b"\0")[0] & _ANIMATED:
+        frames = sum(kind == b"ANMF" for kind, _ in _chunks(data))
+        if frames > 1:
+            raise ImageError(f"{name}: has {frames} frames; one is supported", reason="animated")
+    picture = WebPImageFile(io.BytesIO(data))
+    image = strips.to_image(picture, "WEBP")
+    exif = chunks.get(b"EXIF")
+    unknown = sorted({kind for kind in chunks if kind not in _KNOWN})
+    return Image(
+        image.pixels,
+        "WEBP",
+        image.alpha,
+        icc=chunks.get(b"ICCP"),
+        exif=exif.removeprefix(b"Exif\0\0") if exif else None,
+        lossless=b"VP8L" in chunks and b"VP8 " not in chunks,
+        metadata=Metadata(
+            xmp=chunks.get(b"XMP "),
+            dropped=tuple(f"WebP chunk {kind.decode('latin-1').strip()}" for kind in unknown),
+        ),
+    )
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Height and width.
+
+    Raises:
+        ValueError: there is no header of a picture.
+    """
+    for kind, body in _chunks(data):
+        if kind == b"VP8X" and len(body) >= 10:
+            width, height = (1 + int.from_bytes(body[n : n + 3], "little") for n in (4, 7))
+            return height, width
+        if kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a" and len(body) >= 10:
+            width, height = struct.unpack_from("<HH", body, 6)
+            return height & 0x3FFF, width & 0x3FFF
+        if kind == b"VP8L" and body[:1] == b"\x2f" and len(body) >= 5:
+            bits = int.from_bytes(body[1:5], "little")
+            return 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
+    raise ValueError("its header is missing")
+
+
+def exif_of(data: bytes) -> bytes | None:
+    """The EXIF block."""
+    body = dict(_chunks(data)).get(b"EXIF")
+    return body.removeprefix(b"Exif\0\0") if body else None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at + 8 <= len(data):
+        kind, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
+        yield kind, data[at + 8 : at + 8 + size]
+        at += 8 + size + size % 2
