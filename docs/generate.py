@@ -80,6 +80,7 @@ def pages() -> dict[str, Callable[[], str]]:
 
     return {
         "configuration.md": configuration,
+        "formats.md": reference.formats,
         "reference/commands.md": reference.commands,
         "reference/flows.md": reference.flows,
         "reference/manifest.md": reference.manifest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,69 @@ def manifest() -> str:
 def _same(code: set[str], page: set[str]) -> None:
     if code != page:
         raise SystemExit(f"columns without a meaning or without a place: {sorted(code ^ page)}")
+
+
+_FORMATS = """\
+What is read is decided by the bytes, never by the name. The rules follow the formats'
+specifications; `decode` and `encode` of `mirnet.images` hold them.
+
+## What is read, what is written
+"""
+_METADATA = """
+## Metadata
+What a file carries goes into an output of the same format, and into another format as that format
+can hold it. *kept*: as it is. *converted*: another field says the same (PNG's statements on colour
+become an ICC profile; JPEG comments and IPTC become text chunks). *dropped*: a line in the log
+says so.
+"""
+_RULES = """
+- **EXIF** stays byte for byte: orientation becomes 1, the sizes are those of the output, and the
+  resolutions across and down change places where the picture was turned by a quarter. The
+  thumbnail stays that of the input. In a TIFF the tags of EXIF and GPS, date, author and every
+  other tag that does not describe the samples are written again with their bytes as they are.
+- **Orientation** is EXIF's (TIFF's own tag in a TIFF), of type BYTE, SHORT or LONG. An orientation
+  in XMP alone turns nothing and stays: viewers that go by it show input and output alike, and so
+  do those that do not. Where EXIF turned the picture, XMP's orientation and sizes follow.
+- **Dropped in every format**, with a line in the log: further pictures of a JPEG (MPF), gain maps,
+  content credentials (the signature would not hold), other application segments, bytes after the
+  picture, Photoshop's thumbnail; PNG chunks with a wrong checksum, and those that depend on the
+  samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages of a TIFF.
+
+## Damage
+- A JPEG is whole when a strict decoder finds every coded block, and scans for all coefficients
+  down to the last bit. Missing data that an EOI or padding covers is `truncated`; an EOI alone may
+  be missing, and bytes after it do not matter.
+- A PNG is whole when its critical chunks have the right checksums and all rows are there.
+- A TIFF is whole when all of its strips or tiles lie in the file and unpack to their size.
+
+## Memory
+Decoding takes at most the bytes per pixel of the first table, besides {file} times the file's own
+bytes and {fixed} MiB, whatever the file holds. `enhance.max_pixels` is the only limit on pixels.
+Both are checked by the header: what takes more memory than the machine or its container has is
+`too-large`, and is not decoded.
+"""
+
+
+def formats() -> str:
+    """What each format of pictures holds."""
+    from mirnet.images.formats import DECODE_FILE, DECODE_FIXED, FIELDS, TABLE
+
+    parts = ["# Formats", _NOTE, "", _FORMATS.rstrip(), ""]
+    columns = ("format", "names", "type", "read", "written", "bytes per pixel to decode")
+    parts += [_line(columns), _line(["---"] * len(columns))]
+    for entry in TABLE:
+        depths = " and ".join(str(depth) for depth in entry.depths)
+        written = f"{depths} bits" + (", transparency" if entry.alpha else "")
+        names = ", ".join(entry.suffixes)
+        kind, memory = entry.content_type, str(entry.decode_bytes)
+        parts.append(_line((entry.name, names, kind, entry.reads, written, memory)))
+    parts += [_METADATA, _line(("field", *(entry.name for entry in TABLE)))]
+    parts.append(_line(["---"] * (1 + len(TABLE))))
+    for field, meaning in FIELDS.items():
+        parts.append(_line((meaning, *(entry.fields[field].value for entry in TABLE))))
+    parts.append(_RULES.format(file=DECODE_FILE, fixed=DECODE_FIXED >> 20).rstrip())
+    return "\n".join(parts) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +24,11 @@ from mirnet.batch.storage import (
 from mirnet.errors import ImageError, ServiceError, UsageError
 from mirnet.images import Image, decode, encode, read_size
 from mirnet.images.formats import format_named
+from mirnet.images.metadata import left_behind
 from mirnet.images.stats import Measures, measure
 from mirnet.params import EnhanceParams
+
+logger = logging.getLogger(__name__)
 
 # what concerns one picture, and the word that its reason begins with
 _ABOUT_ONE = {
@@ -185,6 +189,7 @@ class ImageJob:
         data = enhanced.data
         if data is None or self.format not in (None, image.format):
             data = encode(image, format=self.format)
+            _say_what_is_lost(image, self.format, item.info.key)
         after = fetched.before if enhanced.data is not None else measure(image.pixels)
         row = self._row(
             item,
@@ -291,6 +296,12 @@ class ImageJob:
             seconds=round(time.perf_counter() - begun, 4),
             **(usual | facts),
         )
+
+
+def _say_what_is_lost(image: Image, format: str | None, key: str) -> None:
+    lost = left_behind(image, format)
+    if lost:
+        logger.info("%s: not carried over: %s", key, ", ".join(lost))
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ Accepted are the formats of the table with one frame. Arrays are RGB, height x w
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -21,6 +22,7 @@ from mirnet.errors import ImageError
 from mirnet.images import (
     jpeg,
     jpeg_metadata,
+    limits,
     metadata,
     png,
     png_reading,
@@ -30,9 +32,11 @@ from mirnet.images import (
     tiff_metadata,
     webp,
 )
-from mirnet.images.formats import FORMATS, TABLE
+from mirnet.images.formats import FORMATS, TABLE, Format
 from mirnet.images.image import MAX_PIXELS, Image, Metadata, Pixels, Resolution
 
+# given height and width, refuses what is too large
+Check = Callable[[int, int], None]
 # what decoders raise on damaged files
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError),
@@ -97,15 +101,17 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
 
     Args:
         name: what to call the file in errors.
-        max_pixels: larger images are refused before they are decoded.
+        max_pixels: larger images are refused before they are decoded, and so is what takes
+            more memory than there is.
 
     Raises:
         ImageError: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``animated`` or
             ``unsupported`` (other formats, floating point, 32-bit integers, Lab).
     """
-    read = _READERS[_format(data, name=name)]
+    entry = _format(data, name=name)
+    check = functools.partial(limits.check, max_pixels=max_pixels, entry=entry, name=name)
     try:
-        image, orientation = read(data, name, max_pixels)
+        image, orientation = _READERS[entry.name](data, name, check)
         turned = replace(
             image,
             pixels=_turn(image.pixels, orientation),
@@ -128,7 +134,7 @@ def read_size(data: bytes, *, name: str) -> tuple[int, int]:
         ImageError: there is no header that can be read.
     """
     try:
-        height, width, orientation = _SIZES[_format(data, name=name)](data, name)
+        height, width, orientation = _SIZES[_format(data, name=name).name](data, name)
     except ImageError:
         raise
     except _DAMAGE as error:
@@ -136,7 +142,7 @@ def read_size(data: bytes, *, name: str) -> tuple[int, int]:
     return (width, height) if orientation > 4 else (height, width)
 
 
-def _format(data: bytes, *, name: str) -> str:
+def _format(data: bytes, *, name: str) -> Format:
     """By the first bytes, whatever the name says.
 
     Raises:
@@ -146,7 +152,7 @@ def _format(data: bytes, *, name: str) -> str:
         raise ImageError(f"{name}: the file is empty", reason="empty")
     for entry in TABLE:
         if data.startswith(entry.magic) and (entry.name != "WEBP" or data[8:12] == b"WEBP"):
-            return entry.name
+            return entry
     wanted = ", ".join(FORMATS)
     other = next((what for start, what in _OTHERS.items() if data.startswith(start)), None)
     if data[4:8] == b"ftyp":
@@ -157,24 +163,16 @@ def _format(data: bytes, *, name: str) -> str:
     raise ImageError(f"{name}: is none of {wanted}", reason="not-an-image")
 
 
-def _check(height: int, width: int, max_pixels: int, *, name: str) -> None:
-    if height * width > max_pixels:
-        raise ImageError(
-            f"{name}: {width}x{height} is more than the limit of {max_pixels} pixels",
-            reason="too-large",
-        )
-
-
-def _read_png(data: bytes, name: str, max_pixels: int) -> tuple[Image, int]:
+def _read_png(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     header = png_reading.header(data, name=name)
-    _check(header.height, header.width, max_pixels, name=name)
+    check(header.height, header.width)
     image = png_reading.read(data, name=name)
     return image, tags.orientation(image.exif)
 
 
-def _read_jpeg(data: bytes, name: str, max_pixels: int) -> tuple[Image, int]:
+def _read_jpeg(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     header = jpeg.parse(data, name=name, header_only=True)
-    _check(header.height, header.width, max_pixels, name=name)
+    check(header.height, header.width)
     stream = jpeg.parse(data, name=name)
     icc, exif, carried = jpeg_metadata.read(stream, data)
     num = len(stream.components)
@@ -189,24 +187,24 @@ def _read_jpeg(data: bytes, name: str, max_pixels: int) -> tuple[Image, int]:
     return image, tags.orientation(exif)
 
 
-def _read_webp(data: bytes, name: str, max_pixels: int) -> tuple[Image, int]:
-    _check(*webp.read_size(data), max_pixels, name=name)
+def _read_webp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
+    check(*webp.read_size(data))
     image = webp.read(data, name=name)
     return image, tags.orientation(image.exif)
 
 
-def _read_tiff(data: bytes, name: str, max_pixels: int) -> tuple[Image, int]:
+def _read_tiff(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     page = tiff.find_page(data, name=name)
-    _check(page.height, page.width, max_pixels, name=name)
+    check(page.height, page.width)
     image = tiff.read(data, page, name=name)
     icc, exif, carried = tiff_metadata.read(page)
     cmyk = page.is_cmyk
     return replace(image, icc=None if cmyk else icc, exif=exif, metadata=carried), page.orientation
 
 
-def _read_bmp(data: bytes, name: str, max_pixels: int) -> tuple[Image, int]:
+def _read_bmp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     picture = _open_bmp(data, name)
-    _check(picture.height, picture.width, max_pixels, name=name)
+    check(picture.height, picture.width)
     across, down = picture.info.get("dpi", (0, 0))
     resolution = Resolution(across, down).per("metre") if across > 0 and down > 0 else None
     image = strips.to_image(picture, "BMP")
@@ -247,7 +245,7 @@ def _size_of_bmp(data: bytes, name: str) -> tuple[int, int, int]:
     return picture.height, picture.width, 1
 
 
-_READERS: dict[str, Callable[[bytes, str, int], tuple[Image, int]]] = {
+_READERS: dict[str, Callable[[bytes, str, Check], tuple[Image, int]]] = {
     "PNG": _read_png,
     "JPEG": _read_jpeg,
     "WEBP": _read_webp,

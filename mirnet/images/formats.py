@@ -20,7 +20,7 @@ class Fate(Enum):
 # field -> what it is, for the documentation
 FIELDS = {
     "icc": "ICC profile",
-    "exif": "EXIF: byte for byte but orientation, sizes and the link to the thumbnail",
+    "exif": "EXIF: byte for byte but orientation and sizes",
     "XMP": "XMP packet",
     "IPTC": "IPTC and other Photoshop resources",
     "resolution": "pixels per inch, centimetre or metre",
@@ -29,6 +29,9 @@ FIELDS = {
     "comments": "JPEG comments",
     "further chunks": "tIME and PNG chunks marked as safe to copy",
 }
+
+
+DECODE_FILE, DECODE_FIXED = 4, 128 << 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Format:
         kept: fields of ``FIELDS`` that its files keep as they are.
         converted: fields that become others which say the same.
         reads: what is read of it, for the documentation.
+        decode_bytes: that decoding takes per pixel at most, besides ``DECODE_FILE`` times the
+            file's own bytes and ``DECODE_FIXED`` bytes.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Format:
     suffixes: tuple[str, ...]
     magic: tuple[bytes, ...]
     reads: str
+    decode_bytes: int
     depths: tuple[int, ...] = (8,)
     alpha: bool = True
     kept: tuple[str, ...] = ()
@@ -77,6 +83,7 @@ TABLE = (
         (".png",),
         (b"\x89PNG\r\n",),
         reads="1 to 16 bits, palettes, transparent colours, interlaced; one frame",
+        decode_bytes=18,
         depths=(8, 16),
         kept=("icc", "exif", "XMP", "resolution", "colour", "text", "further chunks"),
         converted=("IPTC", "comments"),
@@ -88,6 +95,7 @@ TABLE = (
         (b"\xff\xd8\xff",),
         reads="baseline, progressive and arithmetic coding of 8 bits; grey, colour, CMYK; of "
         "several pictures (MPO) the first",
+        decode_bytes=12,
         alpha=False,
         kept=("icc", "exif", "XMP", "IPTC", "resolution", "comments"),
         converted=("colour",),
@@ -98,6 +106,7 @@ TABLE = (
         (".webp",),
         (b"RIFF",),
         reads="lossy and lossless; one frame",
+        decode_bytes=18,
         kept=("icc", "exif", "XMP"),
         converted=("colour",),
     ),
@@ -108,6 +117,7 @@ TABLE = (
         (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         reads="1 to 16 bits of grey, 8 and 16 of RGB, palettes, CMYK of 8 bits; in strips, tiles "
         "or planes; one page, and reduced copies or masks of it beside it",
+        decode_bytes=32,
         depths=(8, 16),
         kept=("icc", "exif", "XMP", "IPTC", "resolution"),
         converted=("colour",),
@@ -118,6 +128,7 @@ TABLE = (
         (".bmp",),
         (b"BM",),
         reads="1 to 32 bits, run lengths",
+        decode_bytes=12,
         alpha=False,
         kept=("resolution",),
     ),

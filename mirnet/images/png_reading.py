@@ -23,7 +23,7 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
 COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _GREY, _PALETTE = (0, 4), 3
-_UNPACKED = 64 << 20
+_UNPACKED = 32 << 20
 _OWN_TREATMENT = {b"tRNS", b"eXIf", b"pHYs", b"iCCP", b"acTL", b"fcTL", b"fdAT"}
 
 

@@ -114,7 +114,7 @@ def read(data: bytes, page: Page, *, name: str) -> Image:
     if _DNG in page.directory.tags or compression not in _KNOWN:
         what = "raw data (DNG)" if _DNG in page.directory.tags else f"compression {compression}"
         raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
-    segments = _segments(data, page)
+    segments = _segments(data, page, name)
     first = next(segments)  # all of them lie in the file
     formats = page.directory.integers(_SAMPLE_FORMAT, page.order)
     if not set(formats.tolist()) <= {_UNSIGNED, _UNDEFINED}:
@@ -161,7 +161,7 @@ class _Segment:
     columns: int
 
 
-def _segments(data: bytes, page: Page) -> Iterator[_Segment]:
+def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
     """Strips or tiles, plane by plane.
 
     Raises:
@@ -184,8 +184,8 @@ def _segments(data: bytes, page: Page) -> Iterator[_Segment]:
         raise ValueError("strips are missing")
     if (offsets + counts).max() > len(data):
         raise ValueError("its end is missing")
-    if rows * columns > 4 * page.height * page.width + _SMALL_TILE:
-        raise ValueError("its tiles are larger than the picture")
+    if rows * columns > max(page.height * page.width, _SMALL_TILE):
+        raise ImageError(f"{name}: its tiles are larger than the picture", reason="too-large")
     places = itertools.product(
         range(planes), range(0, page.height, rows), range(0, page.width, columns)
     )

@@ -1,0 +1,48 @@
+"""What is too large to be decoded, by the header alone."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import psutil
+
+from mirnet.errors import ImageError
+from mirnet.images.formats import Format
+
+# control groups of version 2 and 1
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def check(height: int, width: int, max_pixels: int, *, entry: Format, name: str) -> None:
+    """Refuse more pixels than the limit, and more than can ever fit here.
+
+    Raises:
+        ImageError: ``too-large``.
+    """
+    num_pixels = height * width
+    if num_pixels > max_pixels:
+        raise ImageError(
+            f"{name}: {width}x{height} is more than the limit of {max_pixels} pixels",
+            reason="too-large",
+        )
+    needed, memory = num_pixels * entry.decode_bytes, total_memory()
+    if needed > memory:
+        raise ImageError(
+            f"{name}: decoding {width}x{height} takes up to {needed / 1e9:.1f} GB, more than the "
+            f"{memory / 1e9:.1f} GB of this machine; lower enhance.max_pixels",
+            reason="too-large",
+        )
+
+
+@functools.cache
+def total_memory() -> int:
+    """Bytes that this process can have at all: of the machine, or of its container."""
+    limits = [psutil.virtual_memory().total]
+    for path in _LIMITS:
+        text = path.read_text().strip() if path.is_file() else ""
+        limits += [int(text)] if text.isdigit() else []
+    return min(limits)
