@@ -31,6 +31,8 @@ class NightProgress:
 
     def __call__(self, done: int, todo: int) -> None:
         """``done`` of ``todo`` pictures have ended."""
+        if not done:
+            return
         now = time.monotonic()
         if now - self._told < _EVERY_S and done < todo:
             return
@@ -64,8 +66,10 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
     if result.held_by:
         create_markdown_artifact(key="enhance", markdown=result.held_by, description=where)
         return
-    apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by"}
+    apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by", "passed_over"}
+    apart |= {"picture"}
     counts = result.model_dump(exclude=apart) | (result.cost.metrics() if result.cost else {})
+    counts["passed_over"] = ", ".join(f"{why} {n}" for why, n in result.passed_over.items())
     create_table_artifact(key="enhance", table=[counts], description=where)
     if result.worst:
         create_table_artifact(

@@ -32,6 +32,12 @@ class TooManyBad(DataError):
         self.result = result
 
 
+class NotAPicture(TooManyBad):
+    """The one file that a person named is no picture. Exit code 2."""
+
+    exit_code = UsageError.exit_code
+
+
 class ImageError(DataError):
     """Bytes that are not an image that we accept; ``reason`` is a short stable code.
 

@@ -231,6 +231,7 @@ class ImageFate(Result):
 
     input: str
     fate: str
+    output: str | None = None
     reason: str | None = None
     luminance_before: float | None = None
     luminance_after: float | None = None
@@ -262,6 +263,9 @@ class EnhanceResult(Result):
     drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
     worst: tuple[ImageFate, ...] = Field(
         default=(), description="what was not enhanced, then the darkest results; few"
+    )
+    picture: ImageFate | None = Field(
+        default=None, description="of the one picture that was named, if one was"
     )
     problem: str | None = Field(default=None, description="why the run counts as failed")
     held_by: str | None = Field(

@@ -44,6 +44,14 @@ class Batch:
         """The name of the output where one image goes to one file."""
         return self.planner.single_output
 
+    def output_of_named(self, target: str) -> str | None:
+        """Where the one picture that a person named goes, as they would write it."""
+        if self.source.only_key is None:
+            return None
+        if self.single:
+            return target
+        return f"{target.rstrip('/')}/{self.planner.output_key(self.source.only_key)}"
+
     @property
     def quarantine(self) -> Store:
         """Where bad inputs are copied to."""

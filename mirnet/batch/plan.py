@@ -112,7 +112,8 @@ class Planner:
         if row is None or row["version"] != info.version:
             return False
         if row["status"] == "quarantined":
-            return bool(row["settings"] == self.digests.quarantine)
+            # of one that a person names, the reason is found again
+            return bool(row["settings"] == self.digests.quarantine) and not self.named
         if row["status"] == "failed" or not output_exists:
             return False
         if row["settings"] != self.digests.output:

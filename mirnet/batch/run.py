@@ -57,7 +57,8 @@ def run_batch(
         reference: profile of the images that the model was trained on, for the drift check.
 
     Raises:
-        UsageError: source and target are the same place.
+        UsageError: source and target are the same place or in each other, or there is nothing
+            to enhance.
         StorageError: a place cannot be reached, read or written; names it and what to do.
         TooManyBad: more than ``max_bad_share`` of the images were quarantined or failed, in this
             run or of all that lies there. The manifest and the summary are written before.
@@ -90,6 +91,7 @@ def run_batch(
                 begun=begun,
                 meter=meter,
                 remote=settings.batch_engine == "ray" and batch.single is None,
+                output=batch.output_of_named(target),
             )
             return tally.close(outline, batch.source.store, batch.target)
     except LeaseHeld as held:

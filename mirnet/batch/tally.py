@@ -11,6 +11,7 @@ from typing import Any
 
 from mirnet.batch.contact import ContactSheet
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
+from mirnet.batch.one_picture import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, RunRecord
 from mirnet.batch.storage import Store
@@ -29,7 +30,8 @@ _MAX_STORAGE_FAILURES = 20
 class Outline:
     """What is known of a run apart from its rows.
 
-    ``begun``: ``time.perf_counter()``. ``remote``: other processes did the rows.
+    ``begun``: ``time.perf_counter()``. ``remote``: other processes did the rows. ``output``: of
+    the one picture that the person named, as they would write it.
     """
 
     run_id: str
@@ -40,6 +42,7 @@ class Outline:
     begun: float
     meter: CostMeter
     remote: bool = False
+    output: str | None = None
 
 
 class Tally:
@@ -57,6 +60,7 @@ class Tally:
         self._params = params
         self._flush_s = flush_s
         self._row_s = 0.0
+        self._last: Row | None = None
         self.counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._sheet = ContactSheet(num_images=params.contact_images)
@@ -72,6 +76,8 @@ class Tally:
         Raises:
             StorageError: the store has failed for many images in a row.
         """
+        if progress is not None:
+            progress(0, num_todo)
         failures_in_a_row = 0
         flushed = time.monotonic()
         try:
@@ -98,6 +104,7 @@ class Tally:
             logger.warning("rows of the last minute are not recorded: %s", error)
 
     def _add(self, row: Row) -> None:
+        self._last = row
         self._record.add(row)
         self._sheet.add(row)
         self._drift.add(row)
@@ -138,13 +145,21 @@ class Tally:
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
             worst=tuple(_fate(row) for row in self._sheet.worst()),
+            picture=self._picture(outline),
             problem=problem,
             seconds=time.perf_counter() - outline.begun,
             cost=cost,
         )
+        if problem and result.picture is not None:
+            raise error_of(result.picture, result)
         if problem:
             raise TooManyBad(f"{outline.source}: {problem}; see {manifest}", result)
         return result
+
+    def _picture(self, outline: Outline) -> ImageFate | None:
+        if outline.output is None:
+            return None
+        return fate_of(self._last, source=outline.source, output=outline.output)
 
     def _write_page(self, outline: Outline, source: Store, target: Store) -> str | None:
         if not self._params.contact_images or not self.counts:

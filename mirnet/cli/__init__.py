@@ -14,7 +14,7 @@ import typer
 
 from mirnet.cli import data as data_commands
 from mirnet.cli import doctor, lineage, registry, runs, stack, weights
-from mirnet.errors import GateRefused, MirnetError
+from mirnet.errors import GateRefused, MirnetError, TooManyBad
 
 app = typer.Typer(
     name="mirnet",
@@ -152,19 +152,30 @@ def enhance(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done; write nothing")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one document")] = False,
 ) -> None:
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
-    from mirnet.cli.show import enhancement_progress, show_enhancement, show_plan
+    from mirnet.cli.show import enhancement_progress, plan_json, show_enhancement, show_plan
 
     run = stages.open_run(params, set_)
     if dry_run:
         with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:
-            show_plan(plan)
+            typer.echo(plan_json(plan)) if as_json else show_plan(plan)
         return
-    with enhancement_progress() as progress:
-        result = stages.enhance(source, target, run, model=model, limit=limit, progress=progress)
-    show_enhancement(result)
+    try:
+        with enhancement_progress(quiet=as_json) as progress:
+            result = stages.enhance(
+                source, target, run, model=model, limit=limit, progress=progress
+            )
+    except TooManyBad as bad:
+        if as_json:
+            typer.echo(bad.result.model_dump_json(indent=2))
+        raise
+    if as_json:
+        typer.echo(result.model_dump_json(indent=2))
+    else:
+        show_enhancement(result)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from mirnet.results import (
     EnhanceResult,
     EpochMetrics,
     EvaluationResult,
+    ImageFate,
     PromotionResult,
     TrainResult,
     ValidationResult,
@@ -113,11 +115,31 @@ def enhancement_table(result: EnhanceResult) -> Table:
     table = Table("images", "")
     for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
         table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
+    for reason, count in result.passed_over.items():
+        table.add_row(f"passed over: {reason}", str(count))
     return table
 
 
+def enhancement_sentence(picture: ImageFate, result: EnhanceResult) -> str:
+    """One picture in, one sentence out: ``photo.jpg -> bright.jpg, 1.4 s, mirnet 3``."""
+    from mirnet.batch.one_picture import SKIPPED, why_bad
+
+    if picture.output is None:
+        return f"{picture.input}: {picture.fate}, {why_bad(picture)}"
+    said = [f"{picture.input} -> {picture.output}"]
+    if picture.fate == SKIPPED:
+        return f"{said[0]}, done already"
+    if picture.fate == "passed_through":
+        said.append(f"unchanged{f' ({picture.reason})' if picture.reason else ''}")
+    model = f"{result.model} {result.model_version}" if result.model_version else result.model
+    return ", ".join([*said, f"{result.seconds:.1f} s", model])
+
+
 def show_enhancement(result: EnhanceResult) -> None:
-    """Counts and where the record is."""
+    """Counts and where the record is; of one picture a sentence."""
+    if result.picture is not None:
+        _say(enhancement_sentence(result.picture, result))
+        return
     _say(f"{result.source} -> {result.target}")
     if result.held_by:
         _say(result.held_by)
@@ -141,8 +163,12 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def enhancement_progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with images a second and time left; nothing where there is no terminal."""
+def enhancement_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar for many images with images a second and time left; none where there is no terminal.
+
+    Args:
+        quiet: no bar, whatever there is.
+    """
     columns = (
         TextColumn("enhancing"),
         BarColumn(),
@@ -150,9 +176,12 @@ def enhancement_progress() -> Iterator[Callable[[int, int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("enhance", total=None)
-        yield lambda ended, todo: progress.update(task, completed=ended, total=todo)
+    disable = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=disable) as progress:
+        task = progress.add_task("enhance", total=None, visible=False)
+        yield lambda ended, todo: progress.update(
+            task, completed=ended, total=todo, visible=todo > 1
+        )
 
 
 @contextmanager
@@ -184,10 +213,25 @@ def show_plan(plan: Plan) -> None:
     for item in plan:
         _say(f"{item.info.key} -> {item.output_key}")
     counts = plan.counts
-    console.print(
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.passed_over.items())
+    _say(
         f"{plan.num_todo} to enhance of {counts.planned} planned, "
         f"{counts.skipped} done already, {counts.passed_over.total()} passed over"
+        + (f" ({reasons})" if reasons else "")
     )
+
+
+def plan_json(plan: Plan) -> str:
+    """As :func:`show_plan`, for programs."""
+    counts = plan.counts
+    told = {
+        "todo": plan.num_todo,
+        "planned": counts.planned,
+        "skipped": counts.skipped,
+        "passed_over": dict(counts.passed_over),
+        "images": [{"input": item.info.key, "output": item.output_key} for item in plan],
+    }
+    return json.dumps(told, indent=2)
 
 
 def _say(text: str) -> None:

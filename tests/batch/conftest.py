@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from mirnet.cli import main
 from mirnet.config import Settings
+from mirnet.models import build, save_model
+from mirnet.params import ModelParams
+
+Command = Callable[..., int]
 
 
 @pytest.fixture
@@ -22,3 +30,27 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
         return str(tmp_path / "source"), str(tmp_path / "target")
     base = request.getfixturevalue("s3")
     return f"{base}/source", f"{base}/target"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def enhance(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command with these words; its exit code."""
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(
+            sys, "argv", ["mirnet", "enhance", *words, "--model", str(folder), "--params", "demo"]
+        )
+        with pytest.raises(SystemExit) as left:
+            main()
+        return int(left.value.code or 0)
+
+    return run

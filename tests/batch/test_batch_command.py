@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from batch_samples import fill, picture
 
 from mirnet.batch.lease import Lease
 from mirnet.batch.storage import open_store
-from mirnet.cli import main, show
+from mirnet.cli import show
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.inference import Enhancer
-from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 
 Command = Callable[..., int]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def enhance(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs the command with these words; its exit code."""
-    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "workspace"))
-    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
-
-    def run(*words: str) -> int:
-        monkeypatch.setattr(
-            sys, "argv", ["mirnet", "enhance", *words, "--model", str(folder), "--params", "demo"]
-        )
-        with pytest.raises(SystemExit) as left:
-            main()
-        return int(left.value.code or 0)
-
-    return run
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(

@@ -1,0 +1,53 @@
+"""A batch of the one picture that a person named: its fate, and what went wrong in plain words."""
+
+from __future__ import annotations
+
+from mirnet.batch.records import Row
+from mirnet.errors import NotAPicture, TooManyBad
+from mirnet.results import EnhanceResult, ImageFate
+
+SKIPPED = "skipped"
+_WORDS = {
+    "empty": "the file is empty",
+    "not-an-image": "its content is none of the formats that are read",
+    "truncated": "damaged or cut short",
+    "too-large": "more than enhance.max_pixels or enhance.max_bytes allow",
+    "unsupported": "a kind of its format that is not supported",
+    "animated": "several pictures in one file",
+}
+# whoever names such a file has named the wrong one
+_NO_PICTURES = ("empty", "not-an-image")
+
+
+def fate_of(row: Row | None, *, source: str, output: str) -> ImageFate:
+    """What became of the picture.
+
+    Args:
+        row: of this run; none where it was done before.
+        source: the picture as the person wrote it.
+        output: what it goes to.
+    """
+    if row is None:
+        return ImageFate(input=source, output=output, fate=SKIPPED)
+    written = row.status in ("enhanced", "passed_through")
+    return ImageFate(
+        input=source,
+        output=output if written else None,
+        fate=row.status,
+        reason=row.reason,
+        luminance_before=row.luminance_before,
+        luminance_after=row.luminance_after,
+    )
+
+
+def why_bad(fate: ImageFate) -> str:
+    """The reason itself, in words where it is a code."""
+    reason = fate.reason or fate.fate
+    words = _WORDS.get(reason.partition(";")[0])
+    return f"{reason}: {words}" if words else reason
+
+
+def error_of(fate: ImageFate, result: EnhanceResult) -> TooManyBad:
+    """One line; exit code 2 where the file is no picture at all."""
+    kind = NotAPicture if fate.reason in _NO_PICTURES else TooManyBad
+    return kind(f"{fate.input}: {why_bad(fate)}", result)
