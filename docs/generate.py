@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from mirnet.config import Settings
 from mirnet.params import Params, preset_names
@@ -70,8 +69,10 @@ def _kind(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return ""
     value = field.get_default(call_default_factory=True, validated_data={})
-    return "" if value is PydanticUndefined or value is None else f"`{value}`"
+    return "" if value is None else f"`{value}`"
 
 
 def pages() -> dict[str, Callable[[], str]]:

@@ -20,6 +20,14 @@ class UsageError(MirnetError, ValueError):
     exit_code = 2
 
 
+class ExtraMissing(UsageError):
+    """A command needs a package that a plain install leaves out; names the extra that has it."""
+
+    def __init__(self, what: str, *, extra: str) -> None:
+        super().__init__(f"{what}: not installed; pip install 'mirnet-pipeline[{extra}]'")
+        self.extra = extra
+
+
 class DataError(MirnetError, ValueError):
     """A data set, pair or file is wrong or missing."""
 

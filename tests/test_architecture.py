@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"config", "errors", "params", "results"}
+BASE = {"config", "errors", "extras", "params", "results"}
 MAY_IMPORT = {
     "config": {"errors"},
     "params": {"errors", "presets", "images"},
     "errors": set(),
+    "extras": {"errors"},
     "results": {"errors"},
     "presets": set(),
     "images": {"errors"},

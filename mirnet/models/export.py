@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mirnet.errors import UsageError
+from mirnet.extras import need
 
 Batch = npt.NDArray[np.float32]
 
 INPUT, OUTPUT = "image", "enhanced"
+_ONNX = ("onnx", "onnxruntime", "onnxscript")
 _SIZES = ((1, 8, 8), (2, 36, 52), (1, 64, 24))
 _MAX_SIDE = 16384
 
@@ -66,9 +67,9 @@ def export_onnx(model: nn.Module, path: Path) -> float:
         The largest deviation of onnxruntime from the network, over several sizes.
 
     Raises:
-        UsageError: the packages of the ``export`` extra are missing.
+        ExtraMissing: the packages of the ``export`` extra are missing.
     """
-    _need_onnx()
+    need("export", *_ONNX)
     program = torch.onnx.export(
         export_program(model),
         input_names=[INPUT],
@@ -94,9 +95,10 @@ def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float
         PSNR in dB between the int8 and the float32 network on ``lows``, clamped to [0, 1].
 
     Raises:
-        UsageError: no calibration image, or the packages of the ``export`` extra are missing.
+        UsageError: no calibration image.
+        ExtraMissing: the packages of the ``export`` extra are missing.
     """
-    _need_onnx()
+    need("export", *_ONNX)
     if not lows:
         raise UsageError("int8 needs dark images to calibrate on: --calibrate FOLDER")
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -171,11 +173,3 @@ def _deviation(model: nn.Module, run: Any) -> float:
 def _reference(model: nn.Module, image: Batch) -> Batch:
     out: Batch = model.eval()(torch.from_numpy(image)).numpy()
     return out
-
-
-def _need_onnx() -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"{', '.join(missing)} missing: pip install 'mirnet-pipeline[export]', or export pt2"
-        )

@@ -13,6 +13,7 @@ from typing import Literal
 
 import psutil
 
+from mirnet import extras
 from mirnet.config import child_environment
 from mirnet.errors import ServiceError, UsageError
 from mirnet.stack import postgres
@@ -38,6 +39,7 @@ def up(
 
     Raises:
         ServiceError: a service is not healthy in time; what was started is ended again.
+        ExtraMissing: a package of the ``stack`` extra is missing.
     """
     with held(home.lock, wait=True):
         started = not supervisor_runs(home)
@@ -101,6 +103,8 @@ def last_lines(path: Path, count: int) -> list[str]:
 def _start(home: Home, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
     if home.plan.is_file():
         _sweep(home)  # what a killed supervisor left behind
+    extras.need("stack", "cryptography", "flask_wtf", "psycopg2")
+    extras.program("stack", "weed")
     plan = make_plan(home, project=project, database=database or _best_database(home))
     home.state.unlink(missing_ok=True)
     with (home.logs / "supervisor.log").open("ab") as log:

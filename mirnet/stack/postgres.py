@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import psycopg2
-from psycopg2 import sql
+from typing import TYPE_CHECKING
 
 from mirnet.errors import ServiceError
 from mirnet.stack.plan import write_private
+
+if TYPE_CHECKING:
+    import psycopg2
 
 SUPERUSER = "mirnet"
 _OWNER = "postgres"  # initdb and postgres refuse to run as root
@@ -90,6 +91,9 @@ class Cluster:
         Raises:
             ServiceError: the server refuses.
         """
+        import psycopg2
+        from psycopg2 import sql
+
         try:
             with self._connect(password) as connection, connection.cursor() as cursor:
                 for name, secret in owners.items():
@@ -113,6 +117,8 @@ class Cluster:
 
     def problem(self, password: str) -> str | None:
         """None when a query is answered, else what is wrong."""
+        import psycopg2
+
         try:
             with self._connect(password) as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
@@ -122,6 +128,8 @@ class Cluster:
 
     @contextmanager
     def _connect(self, password: str) -> Iterator[psycopg2.extensions.connection]:
+        import psycopg2
+
         connection = psycopg2.connect(
             host="127.0.0.1",
             port=self.port,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mirnet import extras
 from mirnet.batch import s3server
 from mirnet.config import child_environment, engine_defaults
 from mirnet.errors import ServiceError
@@ -94,16 +95,6 @@ def _python(*module_and_arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", *module_and_arguments)
 
 
-def _program(name: str) -> str:
-    beside = Path(sys.executable).parent / name
-    if not beside.is_file():
-        raise ServiceError(
-            f"{beside} is missing: install the locked environment, or mirnet-pipeline[stack]",
-            transient=False,
-        )
-    return str(beside)
-
-
 def _postgres(home: Home, plan: Plan, secrets: Secrets) -> Service:
     programs = postgres.find_programs()
     if programs is None:
@@ -141,7 +132,7 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
     }
     ports = {flag: plan.ports[name] for flag, name in names.items()}
     folder = home.folder("s3")
-    program = _program("weed")
+    program = extras.program("stack", "weed")
     admin = objects.Identity("admin", secrets.s3_admin_key, secrets.s3_admin_secret)
     identities = (
         objects.Identity("mlflow", secrets.s3_mlflow_key, secrets.s3_mlflow_secret, ("mlflow",)),
@@ -314,7 +305,7 @@ def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
 
 def _ray_argv(plan: Plan, host: str, agent: str, num_cpus: int) -> tuple[str, ...]:
     return (
-        _program("ray"),
+        str(Path(sys.executable).with_name("ray")),
         "start",
         "--block",
         "--disable-usage-stats",

