@@ -177,6 +177,8 @@ def prepare_folder(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
+    # the server adds the options of earlier starts to those that it gets, a port for metrics say
+    (folder / "mini.options").unlink(missing_ok=True)
     write_configuration(keys_folder(folder))
 
 
