@@ -21,12 +21,12 @@ from dvc.repo import Repo
 from dvc.scm import SCM, NoSCM, SCMError
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
-from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.fs.local import LocalFileSystem
 from dvc_objects.fs.memory import MemoryFileSystem
 from scmrepo.exceptions import SCMError as ScmrepoError
 
+from mirnet.data import listing
 from mirnet.errors import DataError, StorageError
 from mirnet.results import DataVersion
 
@@ -81,6 +81,7 @@ class Pin:
     digest: str
     num_files: int | None
     size: int | None
+    hash_name: str | None = "md5"
 
 
 def take_snapshot(root: Path) -> Snapshot:
@@ -120,9 +121,12 @@ def read_pin(root: Path) -> Pin | None:
     if not path.is_file():
         return None
     try:
-        out = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"][0]
-        return Pin(path, out["md5"], out.get("nfiles"), out.get("size"))
-    except (yaml.YAMLError, KeyError, IndexError, TypeError) as error:
+        (out,) = yaml.safe_load(path.read_text(encoding="utf-8"))["outs"]
+        # the digest becomes a path in caches and on remotes
+        if not listing.FOLDER_DIGEST.fullmatch(out["md5"]):
+            raise ValueError("md5")
+        return Pin(path, out["md5"], out.get("nfiles"), out.get("size"), out.get("hash"))
+    except (yaml.YAMLError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a .dvc file of one folder; write it with dvc add") from error
 
 
@@ -187,6 +191,7 @@ def remember(snapshot: Snapshot) -> None:
     tree = Tree.from_list(entries, hash_name="md5")
     tree.digest()
     with open_repo(snapshot.root) as repo:
+        listing.discard_damaged(repo.cache.local, [snapshot.digest])
         repo.cache.local.add(tree.path, tree.fs, tree.oid)
 
 
@@ -204,10 +209,15 @@ def push(root: Path, *, remote: str | None = None, endpoint_url: str | None = No
     """
     if data_version(root).status != "clean":
         raise DataError(f"{root}: is not the pinned version; `dvc add {root}` pins what it holds")
+    pin = _movable_pin(root)
     with _open_remote(root, remote, endpoint_url) as (repo, name):
-        pin = str(_pin_path(root))
-        repo.commit(pin, force=True)
-        return int(repo.push(targets=[pin], remote=name))
+        repo.commit(str(pin.path), force=True)
+        sent = int(repo.push(targets=[str(pin.path)], remote=name))
+        # what is there already is not sent again, whatever it holds
+        store = repo.cloud.get_remote_odb(name, "push")
+        content, place = listing.read_remote_listing(store, pin.digest)
+    listing.parse_listing(content, pin.digest, place=f"{place}: delete it and push again, it")
+    return sent
 
 
 def pull(
@@ -215,20 +225,30 @@ def pull(
 ) -> int:
     """Bring the pinned version; gives the number of files received. Arguments as in :func:`push`.
 
+    The listing and every object are verified before anything is written into the folder.
+
     Raises:
-        DataError: no pin, local changes that would be lost (unless ``force``), no remote.
+        DataError: no pin, local changes that would be lost (unless ``force``), no remote; the
+            remote or the cache holds other contents than the pin says, or names outside.
         ServiceError: the remote cannot be reached, refuses, or lacks files; names it.
     """
-    if read_pin(root) is None:
-        raise DataError(f"{_pin_path(root)} is missing: there is nothing to pull")
+    pin = _movable_pin(root)
     if not force and root.is_dir() and any(root.iterdir()):
         version = data_version(root)
         if version.status == "modified":
             raise DataError(f"{root}: differs from its pin; --force replaces what it holds")
+    targets = [str(pin.path)]
     with _open_remote(root, remote, endpoint_url) as (repo, name):
         repo.cloud.get_remote(name, "pull")  # says so where there is none
-        result = repo.pull(targets=[str(_pin_path(root))], remote=name, force=force)
-    return int(result["stats"]["fetched"])
+        store, cache = repo.cloud.get_remote_odb(name, "pull"), repo.cache.local
+        repo.drop_data_index()  # may know listings from before they were verified
+        listed, received = listing.fetch_listing(cache, store, pin.digest)
+        listing.refuse_links(root, listed)
+        listing.discard_damaged(cache, listing.digests(listed))
+        fetched = int(repo.fetch(targets, remote=name))
+        listing.verify_objects(root, cache, store, listed)
+        repo.checkout(targets=targets, force=force)
+    return fetched + received
 
 
 def list_remote_files(
@@ -333,6 +353,16 @@ def git_commit(folder: Path) -> str | None:
         scm.close()
 
 
+def _movable_pin(root: Path) -> Pin:
+    pin = read_pin(root)
+    if pin is None:
+        raise DataError(f"{_pin_path(root)} is missing: there is nothing to pull")
+    if pin.hash_name != "md5":
+        # the digests of DVC 2 are not those of the bytes
+        raise DataError(f"{pin.path}: written by DVC 2; run `dvc cache migrate --dvc-files`")
+    return pin
+
+
 def _pin_path(root: Path) -> Path:
     folder = root.resolve()
     return folder.parent / f"{folder.name}.dvc"
@@ -360,8 +390,9 @@ def _pinned_files(pin: Pin) -> dict[str, str] | None:
     """Names and hashes of the pinned version, if DVC's cache here has its listing."""
     try:
         with open_repo(pin.path) as repo:
-            tree = Tree.load(repo.cache.local, HashInfo("md5", pin.digest))
-    except (FileNotFoundError, DataError):
-        log.info("%s: the list of the pinned files is not in the cache", pin.path)
+            kept = Path(repo.cache.local.oid_to_path(pin.digest))
+        listed = listing.parse_listing(kept.read_bytes(), pin.digest, place=str(kept))
+    except (FileNotFoundError, DataError) as error:
+        log.info("%s: no list of the pinned files in the cache: %s", pin.path, error)
         return None
-    return {"/".join(key): info.value for key, _, info in tree}
+    return {one.path: one.md5 for one in listed}

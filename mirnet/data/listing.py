@@ -1,0 +1,184 @@
+"""What a remote says about a data set, believed only as far as its digests bear it out.
+
+DVC keeps a folder as a listing (names and md5 of files, itself under its md5) and an object for
+each content. It checks neither on its way into the cache, and writes wherever a listing says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from mirnet.errors import DataError
+
+FOLDER_DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_MAX_BYTES = 2**28
+"""Of a listing: about two million files."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One file of a listing."""
+
+    path: str
+    """Relative, with forward slashes; stays in the folder."""
+    md5: str
+
+
+def parse_listing(content: bytes, digest: str, *, place: str) -> tuple[Listed, ...]:
+    """The files of a version.
+
+    Args:
+        content: bytes of DVC's listing.
+        digest: what the ``.dvc`` file pins, 32 hexadecimal digits and ``.dir``.
+        place: where the bytes are from, for messages.
+
+    Raises:
+        DataError: the bytes are not those of the digest, or a name leads out of the folder.
+    """
+    found = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir"
+    if found != digest:
+        raise DataError(f"{place}: is not the pinned listing (it is {found}): damaged or changed")
+    try:
+        listed = tuple(_listed(entry) for entry in json.loads(content))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{place}: not a listing of files: {error}") from error
+    _refuse_collisions(listed, place)
+    return listed
+
+
+def _listed(entry: dict[str, Any]) -> Listed:
+    path, md5 = entry["relpath"], entry["md5"]
+    if not isinstance(md5, str) or not _DIGEST.fullmatch(md5):
+        raise ValueError(f"the digest {md5!r}")
+    if not isinstance(path, str) or not _stays_inside(path):
+        raise ValueError(f"the name {path!r} leads out of the folder")
+    return Listed(path, md5)
+
+
+def _stays_inside(path: str) -> bool:
+    # judged as Windows does, where more leads out: a backslash, a drive
+    if "\\" in path or PureWindowsPath(path).drive or any(ord(c) < 32 for c in path):
+        return False
+    return not {"", ".", ".."} & set(path.split("/"))
+
+
+def _refuse_collisions(listed: Iterable[Listed], place: str) -> None:
+    files: set[str] = set()
+    folders: set[str] = set()
+    for one in listed:
+        if one.path in files:
+            raise DataError(f"{place}: names {one.path!r} twice")
+        files.add(one.path)
+        parts = one.path.split("/")
+        folders |= {"/".join(parts[:depth]) for depth in range(1, len(parts))}
+    if both := sorted(files & folders):
+        raise DataError(f"{place}: {both[0]!r} is a file and a folder")
+
+
+def fetch_listing(cache: Any, store: Any, digest: str) -> tuple[tuple[Listed, ...], bool]:
+    """The pinned listing, put into the cache if it was missing or damaged there.
+
+    Args:
+        cache: DVC's local object store.
+        store: that of the remote.
+        digest: of the listing.
+
+    Returns:
+        Its files, and whether it came from the remote.
+
+    Raises:
+        DataError: the remote has another content under its name, or it is no listing of a folder.
+        OSError: the remote lacks it or cannot be reached.
+    """
+    if not discard_damaged(cache, [digest]):
+        kept = Path(cache.oid_to_path(digest))
+        if kept.is_file():
+            return parse_listing(kept.read_bytes(), digest, place=str(kept)), False
+    content, place = read_remote_listing(store, digest)
+    listed = parse_listing(content, digest, place=place)
+    cache.add_bytes(digest, content)
+    return listed, True
+
+
+def read_remote_listing(store: Any, digest: str) -> tuple[bytes, str]:
+    """The bytes of a listing on a remote, unverified, and their address.
+
+    Raises:
+        DataError: it is too large to be one.
+        OSError: the remote lacks it or cannot be reached.
+    """
+    path = store.oid_to_path(digest)
+    place = store.fs.unstrip_protocol(path)
+    try:
+        with store.fs.open(path, "rb") as file:
+            content: bytes = file.read(_MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"files of the pinned version do not exist ({place})") from error
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{place}: too large for a listing of files")
+    return content, place
+
+
+def discard_damaged(cache: Any, digests: Iterable[str]) -> list[str]:
+    """Remove what lies in the cache under one of these digests and has another content.
+
+    Returns:
+        The digests of what was removed.
+    """
+    removed = []
+    for digest in digests:
+        path = Path(cache.oid_to_path(digest))
+        if path.is_file() and _md5(path) != digest.removesuffix(".dir"):
+            path.unlink()
+            removed.append(digest)
+    return removed
+
+
+def digests(listed: Iterable[Listed]) -> list[str]:
+    """Of the contents of these files, each once."""
+    return sorted({one.md5 for one in listed})
+
+
+def verify_objects(root: Path, cache: Any, store: Any, listed: tuple[Listed, ...]) -> None:
+    """Whether what was fetched is what the listing says; what is not leaves the cache.
+
+    Raises:
+        DataError: a content is another one; names a file and its object on the remote.
+    """
+    damaged = discard_damaged(cache, digests(listed))
+    if not damaged:
+        return
+    wrong = [one.path for one in listed if one.md5 in set(damaged)]
+    place = store.fs.unstrip_protocol(store.oid_to_path(damaged[0]))
+    raise DataError(
+        f"{root}: the remote has other contents than the pinned version for {len(wrong)} of "
+        f"{len(listed)} files, such as {wrong[0]} ({place}); {root} was left as it is"
+    )
+
+
+def refuse_links(root: Path, listed: Iterable[Listed]) -> None:
+    """Folders within a data set that are links to elsewhere would take files there.
+
+    Raises:
+        DataError: there is one; names it.
+    """
+    inside = root.resolve()
+    for parent in sorted({str(Path(one.path).parent) for one in listed}):
+        if not (inside / parent).resolve().is_relative_to(inside):
+            raise DataError(f"{root / parent}: a link out of {root}; put a folder in its place")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _new_md5).hexdigest()
+
+
+def _new_md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)
