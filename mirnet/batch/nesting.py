@@ -24,7 +24,8 @@ def own_prefix(source: Place, target: Store, single: str | None, *, named: str) 
         return None
     inside = _key_below(target, source.store)
     if inside == "":
-        raise UsageError(f"{named}: the target must be another place than the source")
+        one = "; name the file that is to be written" if source.only_key else ""
+        raise UsageError(f"{named}: the target must be another place than the source{one}")
     if _key_below(source.store, target) is not None:
         raise UsageError(
             f"{named}: the source lies inside the target, among the outputs; choose another target"

@@ -149,26 +149,40 @@ def open_batch(
 
 def _single_output(place: Place, source: str, target: str) -> str | None:
     """The name of the output where one picture goes to one file; none where it is a folder."""
-    is_folder = target.endswith("/")
-    if not is_s3(target):
-        path = local_path(target)
-        is_folder = is_folder or path.is_dir()
-        if path.exists() and not path.is_dir() and (is_folder or place.only_key is None):
-            raise UsageError(f"{target}: is a file; the target of {source} must be a folder")
+    path = None if is_s3(target) else local_path(target)
+    if path is not None:
+        _check_way(path, target)
+    if target.endswith("/") or (path is not None and path.is_dir()):
+        single = None
+    else:
+        single = _named_output(place, source, target)
+    if path is not None and single is None and path.exists() and not path.is_dir():
+        raise UsageError(f"{target}: is a file, and the target of {source} is to be a folder")
+    return single
+
+
+def _named_output(place: Place, source: str, target: str) -> str | None:
     name = target.rpartition("/")[2]
-    if is_folder or not name:
-        return None
     suffix = Path(name).suffix
-    if place.only_key is not None and format_of_suffix(suffix):
-        return name
-    if place.only_key is not None and suffix:
-        known = ", ".join(SUFFIXES)
-        raise UsageError(f"{target}: pictures are written as {known}; for a folder end it with /")
-    if format_of_suffix(suffix):
+    if place.only_key is None and format_of_suffix(suffix):
         raise UsageError(
             f"{target}: looks like one picture, but {source} is a folder; end the name with /"
         )
-    return None
+    if place.only_key is None or not suffix:
+        return None
+    if not format_of_suffix(suffix):
+        known = ", ".join(SUFFIXES)
+        raise UsageError(f"{target}: pictures are written as {known}; for a folder end it with /")
+    return name
+
+
+def _check_way(path: Path, target: str) -> None:
+    """Folders that are missing are made, but not where a file is."""
+    for parent in path.parents:
+        if parent.is_dir():
+            return
+        if parent.exists():
+            raise UsageError(f"{target}: {parent} is a file")
 
 
 def _folder_of(target: str) -> str:

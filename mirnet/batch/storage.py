@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -213,9 +214,15 @@ def local_path(uri: str) -> Path:
     if _NOT_S3.match(uri):
         raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
     try:
-        return Path(uri).expanduser().resolve()
+        uri.encode()
+        path = Path(uri).expanduser().resolve()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{uri!a}: the name is not UTF-8; rename it") from error
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a name too long
         raise UsageError(f"{uri}: {getattr(error, 'strerror', None) or error}") from error
+    return path
 
 
 def open_source(
@@ -237,22 +244,18 @@ def open_source(
     from mirnet.batch.local import LocalStore
 
     path = local_path(uri)
-    if _is_file(path):
+    if path.is_file():
         # named by a person: a link at its end was followed on purpose
         named = Path(uri).expanduser().absolute()
         folder = local_path(str(named.parent))
         return Place(LocalStore(folder, follow_links=True), named.name)
     never = local_path(apart) if apart and not is_s3(apart) else None
+    if not path.exists():
+        link = f"; it is a link to {path}" if Path(uri).expanduser().is_symlink() else ""
+        raise NoSuchPlace(f"{uri}: no such file or folder{link}", transient=False)
     store = LocalStore(path, follow_links=follow_links, apart=never)
     store.check()
     return Place(store)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
 
 
 def _open_s3_source(uri: str, settings: Settings) -> Place:

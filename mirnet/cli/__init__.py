@@ -186,8 +186,10 @@ def main() -> None:
     try:
         app()
     except MirnetError as error:
+        from mirnet.cli.printable import printable
+
         message = " ".join(str(error).split())
-        print(f"mirnet: {message}", file=sys.stderr)
+        print(f"mirnet: {printable(message)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("mirnet: interrupted", file=sys.stderr)

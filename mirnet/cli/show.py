@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from mirnet.cli.printable import printable
 from mirnet.results import (
     Cost,
     EnhanceResult,
@@ -236,7 +237,7 @@ def plan_json(plan: Plan) -> str:
 
 def _say(text: str) -> None:
     """A line as it is: names of files are neither markup nor to be broken."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _short(value: float | str) -> str:

@@ -33,6 +33,14 @@ def test_one_sentence(here: Path, enhance: Command, capsys: pytest.CaptureFixtur
     fill(str(here), {"häßlich [bold] x.jpg": picture(2, format="JPEG")})
     assert enhance("häßlich [bold] x.jpg", "夜 1.png") == 0
     assert capsys.readouterr().out.startswith("häßlich [bold] x.jpg -> 夜 1.png, ")
+    fill(str(here), {"new\nline\x1b[31m.jpg": picture(3, format="JPEG")})
+    assert enhance("new\nline\x1b[31m.jpg", "red.png") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(r"new\nline\x1b[31m.jpg -> red.png, ")
+    (here / "new\nline\x1b[31m.jpg").unlink()
+    assert enhance("new\nline\x1b[31m.jpg", "red.png") == 2
+    assert "\x1b" not in capsys.readouterr().err
+    (here / "red.png").unlink()
     assert {path.name for path in here.iterdir()} == {
         *("photo.jpg", "bright.jpg", "folder", "häßlich [bold] x.jpg", "夜 1.png")
     }

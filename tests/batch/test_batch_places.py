@@ -44,15 +44,13 @@ def same_moment(source: str) -> None:
             os.utime(path, (NIGHT, NIGHT))
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("format", ["parquet", "jsonl"])
 def test_the_same_name_size_and_time_of_another_source_is_a_conflict(
-    engine: str, format: str, places: tuple[str, str], settings: Settings
+    format: str, places: tuple[str, str], settings: Settings
 ) -> None:
     """On S3 the version is of the bytes: also the very same picture is of another source."""
     source, target = places
     other = f"{source}-other"
-    ours = settings.model_copy(update={"batch_engine": engine})
     data = picture(1)
     theirs = data if source.startswith("s3://") else data[:-1] + b"\0"
     fill(source, {"a.png": data, "bad.png": b"x"})
@@ -61,17 +59,17 @@ def test_the_same_name_size_and_time_of_another_source_is_a_conflict(
     same_moment(other)
     mine = {i.key: i.version for i in open_store(source, settings).list()}
     assert mine == {i.key: i.version for i in open_store(other, settings).list()}
-    first = enhance(source, target, ours, manifest_format=format)
+    first = enhance(source, target, settings, manifest_format=format)
     assert (first.enhanced, first.quarantined) == (1, 1)
     store = open_store(target, settings)
     before = store.get("a.png").data
-    second = enhance(other, target, ours, manifest_format=format)
+    second = enhance(other, target, settings, manifest_format=format)
     assert (second.skipped, second.enhanced, second.quarantined, second.failed) == (0, 0, 0, 2)
     assert set(fates(target, settings).values()) == {("failed", "conflict")}
     assert store.get("a.png").data == before
     assert store.get("_mirnet/quarantine/bad.png").data == b"x"
     # and the first is not asked again for what the second one did
-    third = enhance(source, target, ours, manifest_format=format)
+    third = enhance(source, target, settings, manifest_format=format)
     assert (third.skipped, third.planned) == (2, 2)
 
 
@@ -324,10 +322,21 @@ def test_odd_targets(tmp_path: Path, settings: Settings, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     fill(str(tmp_path / "in"), {"a.png": picture(1)})
     (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "latin-\udce9.png").write_bytes(picture(1))
+    (tmp_path / "dangling.png").symlink_to("nothing")
     (tmp_path / "hard.png").hardlink_to(tmp_path / "in" / "a.png")
     for source, target, why in (
         ("in", "file", "is a file"),
         ("in/a.png", "file/", "is a file"),
+        ("in/a.png", "file", "is a file"),
+        ("in/a.png", "file/x.png", "file is a file"),
+        ("in", "file/x/y", "file is a file"),
+        ("in/a.png", "/dev/null", "is a file"),
+        ("in/a.png", "x" * 300 + ".png", "File name too long"),
+        ("in", "x" * 300, "File name too long"),
+        ("in", "out-\udce9", "not UTF-8"),
+        ("latin-\udce9.png", "out.png", "not UTF-8"),
+        ("dangling.png", "out.png", "dangling.png: no such file or folder; it is a link to"),
         ("in", "-", "no reading from a pipe"),
         ("in/a.png", "-", "no reading from a pipe"),
         ("-", "out", "no reading from a pipe"),
@@ -341,7 +350,8 @@ def test_odd_targets(tmp_path: Path, settings: Settings, monkeypatch: pytest.Mon
         ("in/a.png", "in/a.png", "another place"),
         ("in/a.png", "in/../in/a.png", "another place"),
         ("in/a.png", "hard.png", "another place"),
-        ("in/a.png", "in", "another place"),
+        ("in/a.png", "in", "another place than the source; name the file"),
     ):
         assert why in refused(source, target, settings), (source, target)
-    assert {path.name for path in tmp_path.iterdir()} == {"in", "file", "hard.png"}
+    left = {"in", "file", "hard.png", "latin-\udce9.png", "dangling.png"}
+    assert {path.name for path in tmp_path.iterdir()} == left

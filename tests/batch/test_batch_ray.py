@@ -40,13 +40,15 @@ def by_value() -> Iterator[None]:
     ray.cloudpickle.unregister_pickle_by_value(batch_samples)
 
 
-def enhance(source: str, target: str, engine: str, model: Any = double) -> EnhanceResult:
+def enhance(
+    source: str, target: str, engine: str, model: Any = double, **params: Any
+) -> EnhanceResult:
     return run_batch(
         source,
         target,
         enhance=model,
         model=MODEL,
-        params=EnhanceParams(contact_images=0),
+        params=EnhanceParams(contact_images=0, **params),
         settings=Settings(batch_engine=engine, lease_s=30),  # type: ignore[arg-type]
     )
 
@@ -85,6 +87,21 @@ def test_same_as_on_one_machine_though_a_worker_is_killed(
     assert (alone.enhanced, alone.quarantined, alone.failed) == (40, 2, 0)
     assert_same(f"{s3}/ray", f"{s3}/alone")
     assert enhance(f"{s3}/in", f"{s3}/ray", "local").skipped == 42
+
+
+def test_sources_and_links_are_told_apart_as_on_one_machine(by_value: None, tmp_path: Path) -> None:
+    source, other, target = (str(tmp_path / name) for name in ("in", "other", "out"))
+    fill(source, {"a.png": picture(1)})
+    fill(other, {"a.png": picture(1)[:-1] + b"x", "b.png": picture(2)})
+    (tmp_path / "other" / "c.png").symlink_to(tmp_path / "in" / "a.png")
+    for folder in (source, other):
+        os.utime(Path(folder) / "a.png", (1_700_000_000, 1_700_000_000))
+    assert enhance(source, target, "local").enhanced == 1
+    result = enhance(other, target, "ray")
+    assert (result.enhanced, result.failed, result.skipped) == (1, 1, 0)
+    assert result.passed_over == {"link": 1}
+    linked = enhance(other, target, "ray", follow_links=True)
+    assert (linked.enhanced, linked.failed, linked.skipped) == (1, 1, 1)
 
 
 @pytest.mark.slow
