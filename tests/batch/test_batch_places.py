@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch import records
+from mirnet.batch.passed_over import REASONS
 from mirnet.batch.records import past_rows
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.storage import NoSuchPlace, open_store
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, UsageError
+from mirnet.junk import is_junk
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
@@ -355,3 +358,15 @@ def test_odd_targets(tmp_path: Path, settings: Settings, monkeypatch: pytest.Mon
         assert why in refused(source, target, settings), (source, target)
     left = {"in", "file", "hard.png", "latin-\udce9.png", "dangling.png"}
     assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_the_page_names_each_reason_and_the_list_of_junk() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "batch.md").read_text("utf-8")
+    section = page.partition("### What is passed over")[2].partition("###")[0]
+    for reason in REASONS:
+        assert f"`{reason}`" in section
+    for name in re.findall(
+        r"`([^`]+)`", section.partition("| `junk` |")[2].partition("mirnet/")[0]
+    ):
+        if not name.startswith("mirnet"):
+            assert is_junk([name.replace("*", "1000")]), name
