@@ -207,18 +207,17 @@ def decode(stream: Stream, mode: str) -> npt.NDArray[np.uint8]:
 
     check_scans(stream)
     data = stream.lean
-    try:
-        return simplejpeg.decode_jpeg(data, mode, strict=True)  # type: ignore[no-any-return]
-    except ValueError as error:
-        message = str(error)
-    if "subsampling" in message:
-        return _by_pillow(data, mode)
-    padding = _padding(data, message)
-    if not padding:
-        raise ValueError(message)
-    return simplejpeg.decode_jpeg(  # type: ignore[no-any-return]
-        data[: -len(EOI) - padding] + EOI, mode, strict=True
-    )
+    while True:
+        try:
+            return simplejpeg.decode_jpeg(data, mode, strict=True)  # type: ignore[no-any-return]
+        except ValueError as error:
+            message = str(error)
+        if "subsampling" in message:
+            return _by_pillow(data, mode)
+        padding = _padding(data, message)
+        if not padding:
+            raise ValueError(message)
+        data = data[: -len(EOI) - padding] + EOI  # what was read ahead is found the next time
 
 
 def _padding(data: bytes, message: str) -> int:

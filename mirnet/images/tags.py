@@ -61,6 +61,7 @@ class Directory:
     tags: dict[int, Tag]
     children: dict[int, Directory] = field(default_factory=dict)
     next: int = 0
+    place: int = 0
 
     def integer(self, number: int, order: Order) -> int | None:
         """The value of a tag; none where it is missing or no integer."""
@@ -128,7 +129,7 @@ def _read(data: memoryview, at: int, order: Order, big: bool, depth: int) -> Dir
                 continue
     tail = start + num * step
     following = struct.unpack_from(order + word, data, tail)[0] if tail + width <= len(data) else 0
-    return Directory(tags, children, following)
+    return Directory(tags, children, following, at)
 
 
 def orientation(block: bytes | None) -> int:
@@ -172,10 +173,12 @@ def _set(block: bytearray, directory: Directory, number: int, value: int, order:
         struct.pack_into(order + code, block, tag.place, value)
 
 
-def set_orientation(data: bytes, directory: Directory, order: Order, value: int) -> bytes:
-    """The file with another value in the orientation tag of this directory of it."""
+def begin_with(data: bytes, directory: Directory, order: Order) -> bytes:
+    """The file with this directory of it as the first, and not turned."""
     patched = bytearray(data)
-    _set(patched, directory, ORIENTATION, value, order)
+    _set(patched, directory, ORIENTATION, 1, order)
+    big = data[2:4] in (b"+\0", b"\0+")
+    struct.pack_into(order + ("Q" if big else "I"), patched, 8 if big else 4, directory.place)
     return bytes(patched)
 
 

@@ -1,7 +1,8 @@
 """TIFF -> array. Tags: TIFF revision 6.0, sections 4 to 8, 14 and 18.
 
-Pillow reads 8 bits per sample. Wider samples are taken apart here, by the bits that the file
-says they have; of the compressed ones Pillow only unpacks the bytes.
+Pillow reads up to 8 bits per sample in one plane. Wider samples, and those in planes, are taken
+apart here, by the bits that the file says they have; of the compressed ones Pillow only unpacks
+the bytes.
 """
 
 from __future__ import annotations
@@ -122,17 +123,16 @@ def read(data: bytes, page: Page, *, name: str) -> Image:
             f"{name}: TIFF with samples that are no unsigned integers is not supported",
             reason="unsupported",
         )
-    if max(page.bits) > 8:
-        return _wide(data, page, itertools.chain([first], segments), name=name)
+    if max(page.bits) > 8 or _is_planar(page):
+        return _by_samples(data, page, itertools.chain([first], segments), name=name)
     return _by_pillow(data, page, name=name)
 
 
 def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
-    if page.orientation != 1:  # Pillow would turn it
-        data = tags.set_orientation(data, page.directory, page.order, 1)
+    if page.orientation != 1 or page.index:  # Pillow would turn it, or read another
+        data = tags.begin_with(data, page.directory, page.order)
     try:
         picture = TiffImageFile(io.BytesIO(data))
-        picture.seek(page.index)
     except (SyntaxError, KeyError, EOFError) as error:
         raise ImageError(
             f"{name}: TIFF of a kind that is not supported: {error}", reason="unsupported"
@@ -194,16 +194,24 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
         yield _Segment(int(offset), int(count), plane, top, left, high, columns)
 
 
-def _wide(data: bytes, page: Page, segments: Iterable[_Segment], *, name: str) -> Image:
-    """9 to 16 bits per sample, scaled to the full range of 16."""
+def _is_planar(page: Page) -> bool:
+    """Samples of 8 bits in planes, as they are unpacked here."""
+    several = page.integer(_CHANNELS, 1) > 1 and page.integer(_PLANAR, 1) == 2
+    unpacked = page.integer(_COMPRESSION, _PLAIN) in (_PLAIN, *_DEFLATE, *_UNPACKED_BY_PILLOW)
+    return several and unpacked and set(page.bits) == {8} and page.integer(_PHOTOMETRIC, 1) <= 2
+
+
+def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment], *, name: str) -> Image:
+    """8 bits per sample, or 9 to 16, scaled to the full range of 16."""
     num_colours = 3 if page.integer(_PHOTOMETRIC, 1) == _RGB else 1
     channels = page.integer(_CHANNELS, 1)
-    _check_wide(page, num_colours, channels, name=name)
+    _check(page, num_colours, channels, name=name)
     extra = page.directory.integers(_EXTRA, page.order)
     kind = int(extra[0]) if extra.size and channels > num_colours else 0
     has_alpha = kind in (_ASSOCIATED, _UNASSOCIATED)
     wanted = num_colours + has_alpha
-    samples = np.empty((page.height, page.width, wanted), np.uint16)
+    dtype = np.uint8 if max(page.bits) == 8 else np.uint16
+    samples = np.empty((page.height, page.width, wanted), dtype)
     planar = page.integer(_PLANAR, 1) == 2
     for segment in segments:
         if planar and segment.plane >= wanted:
@@ -224,7 +232,7 @@ def _wide(data: bytes, page: Page, segments: Iterable[_Segment], *, name: str) -
     return Image(np.ascontiguousarray(pixels), "TIFF", alpha)
 
 
-def _check_wide(page: Page, num_colours: int, channels: int, *, name: str) -> None:
+def _check(page: Page, num_colours: int, channels: int, *, name: str) -> None:
     bits, predictor = page.bits, page.integer(_PREDICTOR, 1)
     compression, photometric = page.integer(_COMPRESSION, 1), page.integer(_PHOTOMETRIC, 1)
     what = None
@@ -236,7 +244,7 @@ def _check_wide(page: Page, num_colours: int, channels: int, *, name: str) -> No
         what = f"{channels} samples per pixel"
     elif compression not in (_PLAIN, *_DEFLATE, *_UNPACKED_BY_PILLOW):
         what = f"compression {compression} of {bits[0]} bits"
-    elif predictor not in (1, 2) or (predictor == 2 and bits[0] != 16):
+    elif predictor not in (1, 2) or (predictor == 2 and bits[0] not in (8, 16)):
         what = f"predictor {predictor} of {bits[0]} bits"
     elif page.integer(_FILL_ORDER, 1) != 1:
         what = "its bits in reverse"
@@ -253,10 +261,11 @@ def _samples(data: bytes, page: Page, segment: _Segment, channels: int) -> npt.N
     if len(raw) < row_bytes * segment.rows:
         raise ValueError("rows are missing")
     rows = np.frombuffer(raw, np.uint8, row_bytes * segment.rows).reshape(segment.rows, row_bytes)
-    flat = rows.view(f"{page.order}u2") if bits == 16 else _from_bits(rows, bits)[:, :across]
+    flat = rows.view(f"{page.order}u{bits // 8}") if bits % 8 == 0 else _from_bits(rows, bits)
+    flat = flat[:, :across]
     values: npt.NDArray[Any] = flat.reshape(segment.rows, segment.columns, channels)
     if page.integer(_PREDICTOR, 1) == 2:
-        return np.cumsum(values, axis=1, dtype=np.uint16)
+        return np.cumsum(values, axis=1, dtype=values.dtype.newbyteorder("="))
     return values
 
 
@@ -297,23 +306,24 @@ def _from_bits(rows: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint16]
     return values
 
 
-def _scale(samples: npt.NDArray[np.uint16], page: Page, num_colours: int) -> None:
-    """In place, to 0 to 65535 with black at 0."""
+def _scale(samples: npt.NDArray[Any], page: Page, num_colours: int) -> None:
+    """In place, to the full range of the type with black at 0."""
     largest = (1 << page.bits[0]) - 1
     step = max(1, (1 << 20) // samples[0].size)
     for top in range(0, len(samples), step):
         strip = samples[top : top + step]
         if page.integer(_PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
             strip[..., :num_colours] = largest - strip[..., :num_colours]
-        if largest != 65535:
+        if samples.dtype == np.uint16 and largest != 65535:
             strip[:] = (strip.astype(np.uint32) * 65535 + largest // 2) // largest
 
 
-def _divide(samples: npt.NDArray[np.uint16]) -> None:
+def _divide(samples: npt.NDArray[Any]) -> None:
     """In place: colours that are multiplied by their alpha, as they were before."""
+    full = np.uint32(np.iinfo(samples.dtype).max)
     step = max(1, (1 << 20) // samples[0].size)
     for top in range(0, len(samples), step):
         strip = samples[top : top + step]
         alpha = strip[..., -1:].astype(np.uint32)
-        colour = (strip[..., :-1] * np.uint32(65535) + alpha // 2) // np.maximum(alpha, 1)
-        strip[..., :-1] = np.where(alpha > 0, np.minimum(colour, 65535), 0)
+        colour = (strip[..., :-1] * full + alpha // 2) // np.maximum(alpha, 1)
+        strip[..., :-1] = np.where(alpha > 0, np.minimum(colour, full), 0)
