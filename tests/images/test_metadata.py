@@ -37,7 +37,7 @@ DESCRIPTIVE = exif(
     [
         (0x010F, 2, 6, b"Canon\0"),
         (0x0132, 2, 20, b"2026:01:02 03:04:05\0"),
-        (0x013B, 2, 11, "Jörg 夜".encode() + b"\0"),
+        (0x013B, 2, 10, "Jörg 夜".encode() + b"\0"),
         (0x9C9B, 1, 6, "夜の".encode("utf-16-le") + b"\0\0"),
     ]
 )
@@ -111,7 +111,7 @@ def test_exif_is_kept_byte_for_byte_but_orientation_and_sizes() -> None:
     comment = b"UNICODE\0" + "grüße 夜".encode("utf-16-le")
     entries = [
         (0x0112, 3, 1, b"\x06\0"),
-        (0x013B, 2, 11, "Jörg 夜".encode() + b"\0"),
+        (0x013B, 2, 10, "Jörg 夜".encode() + b"\0"),
         (0x9286, 7, len(comment), comment),
         (0x011A, 5, 1, struct.pack("<II", 300, 1)),
         (0x011B, 5, 1, struct.pack("<II", 150, 1)),
