@@ -166,11 +166,12 @@ def changed(number: int) -> dict[str, object]:
 
 def plan_costs(marks: list[Mark], params: EnhanceParams) -> tuple[float, float]:
     """Processor seconds and bytes on disk a key, 99 of 100 of which are done."""
-    planner = Planner(model=MODEL, params=params, digests=Digests.of(params))
+    source = marks[0].source_digest or ""
+    planner = Planner(model=MODEL, params=params, digests=Digests.of(params), source_digest=source)
     inputs = [ObjectInfo(m.input_key, 1, m.input_version, 0.0) for m in marks]
     begun = time.thread_time()
     with Plan() as plan:
-        plan.add_done(marks[: len(marks) * 99 // 100], MODEL)
+        plan.add_done(marks[: len(marks) * 99 // 100], planner)
         plan.add_outputs(inputs)
         plan.add_inputs(inputs, planner)
         seconds = time.thread_time() - begun

@@ -159,7 +159,12 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
     """What run_batch does, in steps that can be interleaved. The guard never notices anything:
     the worst case of a process that slept."""
     model = ModelIdentity("mirnet", "1")
-    planner = Planner(model=model, params=params, digests=Digests.of(params))
+    planner = Planner(
+        model=model,
+        params=params,
+        digests=Digests.of(params),
+        source_digest=source_digest(inputs),
+    )
     target = view.child("out")
     batch = Batch(Place(inputs), target, target.child("_mirnet"), planner, params)
     with Lease(batch.records, lease_s=LEASE_S) as lease, Plan() as plan:
