@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
-from mirnet.inference.enhancer import HALO
-from mirnet.inference.padding import pad_to_multiple
+from mirnet.inference.enhancer import HALO, downscaling
 from mirnet.inference.tiles import tiles
 from mirnet.models import load_model
+from mirnet.models.margin import extended
+from mirnet.models.residual import ResidualNetwork
 from mirnet.models.statistics import WHOLE, RecordedStatistics, Statistics
 
 TILE = 640  # memory for a tile of that side
@@ -78,7 +79,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def border_columns(width: int, height: int, tile: int = TILE) -> list[int]:
     """First columns of the tiles but the first."""
-    found = tiles(height, width, max_pixels=tile**2, halo=HALO["mirnet"])
+    margin = ResidualNetwork.margin
+    found = tiles(height, width, max_pixels=tile**2, halo=HALO["mirnet"], margin=margin)
     return sorted({columns.keep_start for _, columns in found} - {0})
 
 
@@ -92,7 +94,7 @@ def border_steps(image: np.ndarray, tile: int = TILE) -> tuple[float, float]:
 
 def as_batch(pixels: np.ndarray) -> Tensor:
     image = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
-    return pad_to_multiple(image, multiple=4, least=8)
+    return extended(image, margin=0, multiple=4, least=8)
 
 
 def as_pixels(batch: Tensor) -> np.ndarray:
@@ -116,7 +118,7 @@ def compare_tiles(
         recorded = RecordedStatistics(WHOLE)
         small = F.interpolate(as_batch(pixels), scale_factor=1 / factor, mode="area")
         with torch.inference_mode():
-            model(pad_to_multiple(small, multiple=4), recorded)
+            model(extended(small, margin=ResidualNetwork.margin, multiple=4), recorded)
         tiled._statistics = lambda _, values=recorded.values: values  # type: ignore[method-assign]
         images[f"downscaled by {factor}"] = tiled(pixels)
     tiled._statistics = lambda _: None  # type: ignore[method-assign]
@@ -135,7 +137,7 @@ def compare_photographs(model: nn.Module, *, tile: int) -> dict[str, dict[str, f
     statistics of the smaller copy alone.
     """
     whole = Enhancer(model, precision="float32", compile=False)
-    whole.max_pixels = SIZE[0] * SIZE[1]
+    whole.max_pixels = 2 * SIZE[0] * SIZE[1]
     tiled = Enhancer(model, precision="float32", compile=False)
     tiled.max_pixels = tile**2
     rows = {}
@@ -148,7 +150,8 @@ def compare_photographs(model: nn.Module, *, tile: int) -> dict[str, dict[str, f
             "border_step_tiled": round(steps[1][0], 3),
             "border_step_whole": round(steps[0][0], 3),
         }
-        copy = tiled._downscaled(pixels, (pixels.size / 3) ** 0.5 / tile)
+        factor = downscaling(*pixels.shape[:2], max_pixels=tile**2, margin=tiled.margin)
+        copy = tiled._downscaled(pixels, factor, margin=tiled.margin)
         values = tiled._statistics_of(copy, WHOLE)
         with patch.object(tiled, "_statistics", lambda _, values=values: values):
             rows[photo.name]["psnr_db_copy_alone"] = round(psnr(tiled(pixels), images[0]), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +26,17 @@ from mirnet.inference.memory import (
 )
 from mirnet.inference.mosaic import CROP, MosaicStatistics, crop_corners
 from mirnet.inference.network import FastNetwork
-from mirnet.inference.padding import pad_to_multiple
 from mirnet.inference.precision import Precision, resolve_dtype
-from mirnet.inference.tiles import tile_shape, tiles
+from mirnet.inference.tiles import Span, tile_shape, tiles
 from mirnet.models import load_model, read_checkpoint
+from mirnet.models.margin import extended, mirrored, rounded_up
 from mirnet.models.statistics import WHOLE, Statistics
 
 logger = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=np.uint8 | np.uint16)
+# rows and columns
+Part = tuple[Span, Span]
 
 # what a tile reads beyond what it writes, in pixels, and the least and largest tiles that pay
 HALO = {"mirnet": 64, "mirnet-v2": 64}
@@ -56,6 +59,7 @@ SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 class Enhancer:
     """Enhances images of any size with one network, in bounded memory.
 
+    The network is given a margin of mirrored pixels around the image (:mod:`mirnet.models.margin`).
     An image that fits into the memory limit goes through the network whole. A larger one goes
     through in tiles that share global statistics, taken from a smaller copy of it or from
     crops spread over it.
@@ -94,6 +98,7 @@ class Enhancer:
         limit = memory_limit_gib * GIB if memory_limit_gib else default_limit(where)
         self.max_pixels = max_pixels(architecture, dtype=dtype, limit=limit)
         self.halo = HALO[architecture.network]
+        self.margin = int(model.margin)  # type: ignore[arg-type]
         self._settled: frozenset[tuple[int, int]] = frozenset()
         if self.max_pixels < MIN_TILE_PIXELS:
             need = limit / GIB * MIN_TILE_PIXELS / self.max_pixels
@@ -103,9 +108,15 @@ class Enhancer:
 
     def tile_shape(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) of the tiles of an image; None: it goes through whole."""
-        if height * width <= self.max_pixels:
+        if self._pixels(height, width) <= self.max_pixels:
             return None
-        return tile_shape(height, width, max_pixels=self._tile_pixels, halo=self.halo)
+        return tile_shape(
+            height, width, max_pixels=self._tile_pixels, halo=self.halo, margin=self.margin
+        )
+
+    def _pixels(self, height: int, width: int) -> int:
+        """What the network is given for an image that goes through whole."""
+        return (height + 2 * self.margin) * (width + 2 * self.margin)
 
     @property
     def _tile_pixels(self) -> int:
@@ -120,7 +131,8 @@ class Enhancer:
 
         Args:
             sizes: (height, width).
-            max_pixels: larger images are tiled; none: as the memory limit says.
+            max_pixels: images that are larger, with their margin, are tiled; none: as the memory
+                limit says.
         """
         self.max_pixels = max_pixels or self.max_pixels
         self._settled = frozenset(sizes)
@@ -130,10 +142,10 @@ class Enhancer:
         """How many images of a size go through the network at once: docs/inference.md."""
         if (height, width) not in self._settled:
             return 1
-        pixels = height * width
+        pixels = self._pixels(height, width)
         if self.network.device.type == "cuda":
             return max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // pixels, self.max_pixels // pixels))
-        return CPU_BATCH if pixels <= CPU_BATCH_PIXELS else 1
+        return CPU_BATCH if height * width <= CPU_BATCH_PIXELS else 1
 
     @classmethod
     def load(
@@ -181,9 +193,8 @@ class Enhancer:
             raise UsageError(f"strength {strength}: from 0 to 1")
         if strength == 0 or pixels.size == 0:
             return pixels.copy()
-        height, width = pixels.shape[:2]
-        if height * width <= self.max_pixels:
-            return self._enhance(pixels, strength, None)
+        if self._pixels(*pixels.shape[:2]) <= self.max_pixels:
+            return self._enhance(pixels, self._whole(pixels), strength, None)
         return self._tiled(pixels, strength)
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
@@ -202,10 +213,11 @@ class Enhancer:
             return [self.enhance_image(image, strength) for image in images]
         assert len(images) <= size and all(i.pixels.shape[:2] == (height, width) for i in images)
         filled = [images[min(n, len(images) - 1)].pixels for n in range(size)]
-        low = torch.cat([self._padded(pixels) for pixels in filled])
-        batch = self._run(low, None)
+        whole = self._whole(filled[0])
+        lows = torch.cat([self._read(pixels, whole) for pixels in filled])
+        mixed = lows.lerp(self._run(lows, None), strength)
         return [
-            _finish(image, self._unpadded(low[n : n + 1], batch[n : n + 1], image.pixels, strength))
+            _finish(image, _as_pixels(mixed[n], whole, image.pixels.dtype))
             for n, image in enumerate(images)
         ]
 
@@ -213,10 +225,11 @@ class Enhancer:
         height, width = pixels.shape[:2]
         values = self._statistics(pixels)
         out = np.empty_like(pixels)
-        for rows, columns in tiles(height, width, max_pixels=self._tile_pixels, halo=self.halo):
-            read = pixels[rows.start : rows.stop, columns.start : columns.stop]
-            done = self._enhance(read, strength, values)
-            out[rows.keep, columns.keep] = done[rows.kept_of_read, columns.kept_of_read]
+        for tile in tiles(
+            height, width, max_pixels=self._tile_pixels, halo=self.halo, margin=self.margin
+        ):
+            rows, columns = tile
+            out[rows.keep, columns.keep] = self._enhance(pixels, tile, strength, values)
         return out
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
@@ -226,8 +239,8 @@ class Enhancer:
         what the scale makes of crops spread over the image.
         """
         height, width = pixels.shape[:2]
-        factor = max((height * width / self.max_pixels) ** 0.5, 1.0)
-        copied = self._statistics_of(self._downscaled(pixels, factor), WHOLE)
+        factor = downscaling(height, width, max_pixels=self.max_pixels, margin=self.margin)
+        copied = self._statistics_of(self._downscaled(pixels, factor, margin=self.margin), WHOLE)
         if factor == 1:
             return copied
         sides = min(CROP, height), min(CROP, width)
@@ -246,14 +259,16 @@ class Enhancer:
                 total = [a + b.float() * share for a, b in zip(total, values, strict=True)]
         return [value.to(self.network.dtype) for value in total]
 
-    def _downscaled(self, pixels: npt.NDArray[P], factor: float) -> Tensor:
-        """(H, W, 3) -> about (1, 3, H / factor, W / factor), by averages over areas."""
-        height, width = pixels.shape[:2]
-        if factor == 1:
-            return self._padded(pixels)
-        size = max(int(height / factor), 1), max(int(width / factor), 1)
-        image = self._padded(pixels)[..., :height, :width]
-        return self._fitted(F.interpolate(image, size, mode="area"))
+    def _downscaled(self, pixels: npt.NDArray[P], factor: float, *, margin: int = 0) -> Tensor:
+        """(H, W, 3) -> about (1, 3, H / factor, W / factor), averaged over areas, with a margin."""
+        image = _as_image(pixels)
+        if factor > 1:
+            size = (max(int(side / factor), 1) for side in pixels.shape[:2])
+            image = F.interpolate(image, tuple(size), mode="area")
+        network = self.network
+        return extended(
+            image, margin=margin, multiple=network.size_multiple, least=network.min_size
+        )
 
     def _statistics_of(self, batch: Tensor, source: Statistics) -> list[Tensor]:
         values = self.network.statistics(batch, source)
@@ -261,12 +276,13 @@ class Enhancer:
         return values
 
     def _enhance(
-        self, pixels: npt.NDArray[P], strength: float, values: list[Tensor] | None
+        self, pixels: npt.NDArray[P], part: Part, strength: float, values: list[Tensor] | None
     ) -> npt.NDArray[P]:
-        low = self._padded(pixels)
+        """What a part of (H, W, 3) writes."""
+        low = self._read(pixels, part)
         enhanced = self._run(low, values)
         self._give_back(low)
-        return self._unpadded(low, enhanced, pixels, strength)
+        return _as_pixels(low.lerp(enhanced, strength)[0], part, pixels.dtype)
 
     def _run(self, low: Tensor, values: list[Tensor] | None) -> Tensor:
         """Through the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
@@ -280,33 +296,55 @@ class Enhancer:
         if self.network.device.type == "cpu" and low[:, 0].numel() >= GIVE_BACK_PIXELS:
             give_back_freed_memory()
 
-    def _unpadded(
-        self, low: Tensor, enhanced: Tensor, pixels: npt.NDArray[P], strength: float
-    ) -> npt.NDArray[P]:
-        """(1, 3, H', W') -> (H, W, 3), of the type of ``pixels``."""
-        height, width = pixels.shape[:2]
-        peak = int(np.iinfo(pixels.dtype).max)
-        if strength < 1:
-            enhanced = low.lerp(enhanced, strength)
-        scaled = (enhanced[0, :, :height, :width] * peak).round()
-        return scaled.permute(1, 2, 0).numpy().astype(pixels.dtype)
+    def _whole(self, pixels: npt.NDArray[P]) -> Part:
+        """All of an image, with its margin."""
+        rows, columns = (
+            Span(-self.margin, size + self.margin, 0, size) for size in pixels.shape[:2]
+        )
+        return rows, columns
 
-    def _padded(self, pixels: npt.NDArray[P]) -> Tensor:
-        """(H, W, 3) -> (1, 3, H', W') float32 in [0, 1]."""
-        scaled = pixels.astype(np.float32)
-        scaled /= np.iinfo(pixels.dtype).max
-        return self._fitted(torch.from_numpy(scaled).permute(2, 0, 1)[None])
-
-    def _fitted(self, image: Tensor) -> Tensor:
-        network = self.network
-        return pad_to_multiple(image, multiple=network.size_multiple, least=network.min_size)
+    def _read(self, pixels: npt.NDArray[P], part: Part) -> Tensor:
+        """What a part of (H, W, 3) reads: (1, 3, H', W') float32 in [0, 1]."""
+        for axis, span in enumerate(part):
+            length = rounded_up(span.stop - span.start, multiple=self.network.size_multiple)
+            places = mirrored(pixels.shape[axis], start=span.start, stop=span.start + length)
+            pixels = pixels.take(places.numpy(), axis=axis)
+        return _as_image(pixels)
 
     def _tensor_shape(self, height: int, width: int) -> tuple[int, ...]:
         """(N, 3, H', W', statistics given) as which images of a size reach the network."""
         tile = self.tile_shape(height, width)
         batch = 1 if tile else self.batch_size(height, width)
-        fitted = self._fitted(torch.empty(1, 3, *(tile or (height, width))))
-        return (batch, *fitted.shape[1:], int(tile is not None))
+        multiple, margins = self.network.size_multiple, 2 * self.margin
+        sides = tile or (height + margins, width + margins)
+        return (
+            batch,
+            3,
+            *(rounded_up(side, multiple=multiple) for side in sides),
+            int(tile is not None),
+        )
+
+
+def downscaling(height: int, width: int, *, max_pixels: int, margin: int) -> float:
+    """How much smaller an image must be, at least 1, for it and its margin to be ``max_pixels``."""
+    # of (s height + 2 margin) (s width + 2 margin) = max_pixels, the s above 0
+    area, half = height * width, margin * (height + width)
+    s = (math.sqrt(half**2 + area * (max_pixels - 4 * margin**2)) - half) / area
+    return max(1 / s, 1.0)
+
+
+def _as_image(pixels: npt.NDArray[P]) -> Tensor:
+    """(H, W, 3) -> (1, 3, H, W) float32 in [0, 1]."""
+    scaled = pixels.astype(np.float32)
+    scaled /= np.iinfo(pixels.dtype).max
+    return torch.from_numpy(scaled).permute(2, 0, 1)[None]
+
+
+def _as_pixels(image: Tensor, part: Part, dtype: np.dtype[P]) -> npt.NDArray[P]:
+    """What a part writes, (H, W, 3), of what it read, (3, H', W')."""
+    rows, columns = part
+    kept = image[:, rows.kept_of_read, columns.kept_of_read]
+    return (kept * int(np.iinfo(dtype).max)).round().permute(1, 2, 0).numpy().astype(dtype)
 
 
 def _crops_at_once(max_pixels: int, crop_pixels: int) -> int:

@@ -11,7 +11,10 @@ GRID = 4  # the networks' coarsest pixel: tiles start on multiples of it
 
 @dataclass(frozen=True)
 class Span:
-    """Along one axis: what a tile reads, and which part of that it writes."""
+    """Along one axis: what a tile reads, and which part of that it writes.
+
+    A read may begin before the image and end behind it, where the image is mirrored.
+    """
 
     start: int
     stop: int
@@ -29,23 +32,24 @@ class Span:
         return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 
-def spans(size: int, *, tile: int, halo: int) -> list[Span]:
+def spans(size: int, *, tile: int, halo: int, margin: int) -> list[Span]:
     """Cover ``size`` pixels with reads of ``tile`` pixels that overlap by twice the halo.
 
     All reads have the same length (one shape, compiled once): the last one is moved inwards.
     Every pixel is kept once, at least ``halo`` from the end of its read, except at the image's
-    own border, which the whole image has as well.
+    own border, where it is the margin that the whole image has as well.
     """
-    if size <= tile:
-        return [Span(0, size, 0, size)]
-    assert tile % GRID == 0 and halo % GRID == 0 and tile > 2 * halo
+    end = size + margin
+    if end + margin <= tile:
+        return [Span(-margin, end, 0, size)]
+    assert tile % GRID == halo % GRID == margin % GRID == 0 and tile > 2 * halo >= 2 * margin
     found = []
     kept = 0
     while kept < size:
-        start = max(kept - halo, 0)
-        if start + tile >= size:
-            start = -(-(size - tile) // GRID) * GRID
-            found.append(Span(start, size, kept, size))
+        start = max(kept - halo, -margin)
+        if start + tile >= end:
+            start = -(-(end - tile) // GRID) * GRID
+            found.append(Span(start, end, kept, size))
             break
         stop = start + tile
         found.append(Span(start, stop, kept, stop - halo))
@@ -53,13 +57,16 @@ def spans(size: int, *, tile: int, halo: int) -> list[Span]:
     return found
 
 
-def tile_shape(height: int, width: int, *, max_pixels: int, halo: int) -> tuple[int, int]:
+def tile_shape(
+    height: int, width: int, *, max_pixels: int, halo: int, margin: int
+) -> tuple[int, int]:
     """(height, width) of the tiles that cover an image with the fewest pixels read in all.
 
     Args:
         max_pixels: of a tile; enough for one of 4x4 pixels and its halo.
     """
-    _, tile_height, tile_width = min(_coverings(height, width, max_pixels, halo))
+    sides = height + 2 * margin, width + 2 * margin
+    _, tile_height, tile_width = min(_coverings(*sides, max_pixels, halo))
     return tile_height, tile_width
 
 
@@ -86,9 +93,11 @@ def _side(size: int, count: int, halo: int) -> int:
     return -(-side // GRID) * GRID
 
 
-def tiles(height: int, width: int, *, max_pixels: int, halo: int) -> Iterator[tuple[Span, Span]]:
+def tiles(
+    height: int, width: int, *, max_pixels: int, halo: int, margin: int
+) -> Iterator[tuple[Span, Span]]:
     """Rows and columns of every tile, row by row; all are of :func:`tile_shape`."""
-    shape = tile_shape(height, width, max_pixels=max_pixels, halo=halo)
-    for rows in spans(height, tile=shape[0], halo=halo):
-        for columns in spans(width, tile=shape[1], halo=halo):
+    shape = tile_shape(height, width, max_pixels=max_pixels, halo=halo, margin=margin)
+    for rows in spans(height, tile=shape[0], halo=halo, margin=margin):
+        for columns in spans(width, tile=shape[1], halo=halo, margin=margin):
             yield rows, columns

@@ -1,7 +1,8 @@
 """Networks for other runtimes: torch.export (pt2), ONNX, and ONNX in int8.
 
 All take a free batch, height and width; height and width are multiples of 4, at least 8. Input
-and output are (N, 3, H, W) float32 in [0, 1], the output unclamped.
+and output are (N, 3, H, W) float32 in [0, 1], the output unclamped. The margin that keeps zero
+padding out of the picture is part of the graph.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from mirnet.errors import UsageError
 from mirnet.extras import need
+from mirnet.models.margin import Margined
 
 Batch = npt.NDArray[np.float32]
 
@@ -28,32 +30,20 @@ _SIZES = ((1, 8, 8), (2, 36, 52), (1, 64, 24))
 _MAX_SIDE = 16384
 
 
-class _Float32(nn.Module):
-    """The network as a function of the image alone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> Tensor:
-        out: Tensor = self.model(image)
-        return out
-
-
 def export_program(model: nn.Module) -> ExportedProgram:
-    """The network as a graph with free batch, height and width."""
+    """The network with its margin as a graph with free batch, height and width."""
     sides = [4 * Dim(name, min=2, max=_MAX_SIDE // 4) for name in ("height4", "width4")]
     shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: sides[0], 3: sides[1]}}
     # neither 1 in the batch nor equal sides, or the graph would be tied to them
     example = torch.rand(2, 3, 32, 40)
-    return torch.export.export(_Float32(model).eval(), (example,), dynamic_shapes=shapes)
+    return torch.export.export(Margined(model).eval(), (example,), dynamic_shapes=shapes)
 
 
 def export_pt2(model: nn.Module, path: Path) -> float:
     """Write a ``.pt2`` that ``torch.export.load(path).module()`` runs without this package.
 
     Returns:
-        The largest deviation from the network, over several sizes.
+        The largest deviation from the network with its margin, over several sizes.
     """
     torch.export.save(export_program(model), path)
     loaded = torch.export.load(path).module()
@@ -171,5 +161,5 @@ def _deviation(model: nn.Module, run: Any) -> float:
 
 @torch.no_grad()
 def _reference(model: nn.Module, image: Batch) -> Batch:
-    out: Batch = model.eval()(torch.from_numpy(image)).numpy()
+    out: Batch = Margined(model).eval()(torch.from_numpy(image)).numpy()
     return out

@@ -42,6 +42,8 @@ class ResidualNetwork(nn.Module):
     """
 
     size_multiple = 4
+    # pixels at the border of what it is given that zero padding spoils; a multiple of size_multiple
+    margin = 16
     min_size: int
 
     def __init__(

@@ -1,7 +1,8 @@
 """A model as MLflow package: pt2 graph for any program, our own folder beside it, and a proof.
 
 The package holds ``data/model.pt2`` (torch.export, no pickle, no code of ours), ``native/`` in
-the project's format, and ``check/`` with an input and the output that the network gave for it.
+the project's format, and ``check/`` with an input and the output that the network gave for it. The
+graph holds the margin that keeps zero padding out of the picture; packages from before have none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from mirnet.config import environment
 from mirnet.errors import WeightsError
 from mirnet.models import load_model
+from mirnet.models.margin import Margined
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NATIVE, CHECK = "native", "check"
+NATIVE, CHECK, MARGIN = "native", "check", "margin"
 # bf16 graphs do not occur here: the package is float32, and other machines round a little else
 TOLERANCE = 1e-3
 _PACKAGES = ("torch", "numpy")
@@ -41,7 +43,7 @@ def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None 
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    model = load_model(model_dir).eval()
+    model = Margined(load_model(model_dir)).eval()
     example = example_input(model)
     with torch.inference_mode():
         output = model(torch.from_numpy(example)).numpy()
@@ -59,7 +61,8 @@ def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None 
             "layout": "NCHW",
             "range": "[0, 1], output not clamped",
             "channels": "RGB",
-            "size_multiple": int(model.size_multiple),
+            "size_multiple": model.size_multiple,
+            MARGIN: model.margin,
         },
     )
     shutil.copytree(model_dir, package / NATIVE)
@@ -86,13 +89,22 @@ def verify_package(package: Path) -> None:
     stored_input, expected = (_stored(package, name) for name in ("input", "output"))
     batch = torch.from_numpy(stored_input)
     single = batch[:1, :, : batch.shape[2] // 2, :]
-    native = load_model(package / NATIVE).eval()
+    native = _native(package)
     exported = _load_exported(package)
     with torch.inference_mode():
         _compare(f"{package}/{NATIVE}", native(batch), torch.from_numpy(expected))
         _compare(f"{package}/data/model.pt2", exported(batch), torch.from_numpy(expected))
         # another size and batch: a graph that was frozen to its example raises here
         _compare(f"{package}/data/model.pt2", _run_free(exported, single), native(single))
+
+
+def _native(package: Path) -> nn.Module:
+    """Our own form of what the graph holds: with its margin, but in packages from before."""
+    from mlflow.models import Model
+
+    network = load_model(package / NATIVE).eval()
+    known = Model.load(str(package)).metadata or {}
+    return Margined(network) if MARGIN in known else network
 
 
 def _load_exported(package: Path) -> nn.Module:

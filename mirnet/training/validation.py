@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
+from mirnet.models.margin import Margined
 from mirnet.training.acceleration import Precision, autocast_dtype
 from mirnet.training.context import Context
 from mirnet.training.pairs import PackedPairs, Pixels
-
-_MULTIPLE = 16  # a multiple of every network's size multiple
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,10 @@ def _to_batch(image: Pixels, device: torch.device) -> Tensor:
 
 
 def _forward(model: nn.Module, low: Tensor, autocast: torch.dtype | None) -> Tensor:
-    height, width = low.shape[-2:]
-    padded = pad(low, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="reflect")
     # whole images of many sizes: a compilation for each would cost more than it gives
     with (
         torch.autocast(low.device.type, dtype=autocast, enabled=autocast is not None),
         torch.compiler.set_stance("force_eager"),
     ):
-        output = model(padded)
-    cropped: Tensor = output[..., :height, :width].float()
-    return cropped
+        output: Tensor = Margined(model)(low)
+    return output.float()

@@ -14,6 +14,7 @@ from mirnet.inference import Enhancer, network
 from mirnet.inference import enhancer as enhancing
 from mirnet.inference.precision import Precision
 from mirnet.models import build, save_model
+from mirnet.models.margin import Margined
 from mirnet.models.mirnet import MIRNet
 from mirnet.models.statistics import WHOLE, GivenStatistics, Statistics
 from mirnet.params import ModelParams
@@ -55,11 +56,14 @@ def test_any_size_keeps_shape_and_type(
     assert out.dtype == dtype
 
 
-def test_same_as_the_network_itself(enhancer: Enhancer, model: MIRNet) -> None:
-    low = dark(24, 32)
+@pytest.mark.parametrize("size", [(24, 32), (25, 35), (5, 3)])
+def test_same_as_the_network_with_its_margin(
+    enhancer: Enhancer, model: MIRNet, size: tuple[int, int]
+) -> None:
+    low = dark(*size)
     batch = torch.from_numpy(low.astype(np.float32) / 255).permute(2, 0, 1)[None]
     with torch.inference_mode():
-        wanted = (model(batch).clamp(0, 1)[0].permute(1, 2, 0) * 255).numpy()
+        wanted = (Margined(model)(batch).clamp(0, 1)[0].permute(1, 2, 0) * 255).numpy()
     assert np.abs(enhancer(low) - wanted).max() <= 0.51
     assert not np.array_equal(enhancer(low), low)
 
@@ -133,12 +137,12 @@ def test_tiles_look_like_the_whole(attentive: MIRNet) -> None:
     low[:200] //= 8
     whole = Enhancer(attentive, precision="float32", compile=False)(low).astype(float)
     enhancer = Enhancer(attentive, precision="float32", compile=False)
-    enhancer.max_pixels = 2 * 256 * 256
-    assert enhancer.tile_shape(600, 320) == (364, 320)
+    enhancer.max_pixels = 380 * 352
+    assert enhancer.tile_shape(600, 320) == (380, 352)
     tiled = enhancer(low).astype(float)
     assert psnr(tiled, whole) > 45
     steps = np.abs(np.diff(tiled, axis=0)).mean(axis=(1, 2))
-    border = 364 - enhancer.halo - 1
+    border = 380 - enhancer.halo - enhancer.margin - 1
     usual = np.delete(steps[220:420], border - 220)
     assert steps[border] <= usual.mean() + 3 * usual.std()
     # statistics of their own would make the tiles differ
@@ -250,8 +254,9 @@ def test_only_sizes_that_come_again_are_compiled(
     enhancer = Enhancer(model, precision="float32")
     for side in (8, 12, 8, 12, 16, 16, 20, 20, 24, 24, 24, 8):
         enhancer(dark(side, side))
-    assert sorted(set(compiled)) == [(8, 8), (12, 12), (16, 16), (20, 20)]
-    assert compiled.count((8, 8)) == 2
+    given = [side + 2 * enhancer.margin for side in (8, 12, 16, 20)]
+    assert sorted(set(compiled)) == [(side, side) for side in given]
+    assert compiled.count((given[0], given[0])) == 2
 
 
 def test_a_failing_compilation_falls_back(

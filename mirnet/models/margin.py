@@ -1,0 +1,68 @@
+"""A margin of mirrored pixels around an image, so that no zero padding shows in the picture.
+
+The convolutions of both networks pad with zeros, and no layer has a bias: near the border of what
+a network is given its maps are too small, and with them what it adds to the image. A network that
+is given more than the picture keeps that outside of it. docs/inference.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def mirrored(size: int, *, start: int, stop: int) -> Tensor:
+    """Which pixels of an axis of ``size`` stand at the places ``start`` to ``stop``.
+
+    (stop - start,) int64 in [0, size). Places outside of the axis are mirrored at its ends, without
+    repeating the end itself; again and again where the axis is short, so that one pixel will do.
+    """
+    places = torch.arange(start, stop)
+    if size == 1:
+        return torch.zeros_like(places)
+    period = 2 * (size - 1)
+    places = places % period
+    return torch.minimum(places, period - places)
+
+
+def rounded_up(size: int, *, multiple: int) -> int:
+    """The least multiple that is not below ``size``."""
+    return -(-size // multiple) * multiple
+
+
+def extended(image: Tensor, *, margin: int, multiple: int, least: int = 1) -> Tensor:
+    """(N, C, H, W) with a margin on all sides, and more at the bottom and right up to multiples.
+
+    Args:
+        multiple: of the height and width that come out.
+        least: height and width that come out, at least; a multiple itself.
+    """
+    for dim in (2, 3):
+        size = image.shape[dim]
+        length = size + 2 * margin
+        if multiple > 1:
+            length = max(rounded_up(length, multiple=multiple), least)
+        places = mirrored(size, start=-margin, stop=length - margin)
+        image = image.index_select(dim, places.to(image.device))
+    return image
+
+
+class Margined(nn.Module):
+    """A network that extends what it is given by its margin and cuts it off again.
+
+    (N, 3, H, W) -> (N, 3, H, W), any height and width from 1; in an exported graph multiples of
+    the network's ``size_multiple``.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.margin = int(model.margin)  # type: ignore[arg-type]
+        self.size_multiple = int(model.size_multiple)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor) -> Tensor:
+        margin = self.margin
+        height, width = image.shape[2:]
+        multiple = 1 if torch.compiler.is_exporting() else self.size_multiple
+        out: Tensor = self.model(extended(image, margin=margin, multiple=multiple))
+        return out[:, :, margin : margin + height, margin : margin + width]

@@ -1,0 +1,97 @@
+"""An even picture stays even up to its border: no zero padding shows in what comes out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from mirnet.images import Image
+from mirnet.inference import Enhancer
+from mirnet.models import build, export
+from mirnet.params import ModelParams
+
+Pixels = npt.NDArray[np.uint16]
+NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
+LIGHT = 6000
+SIZES = {"whole": (48, 66), "batched": (41, 50), "one pixel wide": (60, 1), "tiled": (230, 46)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def brightening(name: str, n_feat: int) -> nn.Module:
+    """A network whose output is several times as bright as its input, whatever it is given."""
+    torch.manual_seed(0)
+    model = build(ModelParams(name=name, n_feat=n_feat, num_rrg=1, num_msrb=1)).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.kernel_size[0] > 1:
+                module.weight.abs_()  # all of one sign: what padding leaves out is missed
+        even = torch.full((1, 3, 64, 64), LIGHT / 65535)
+        added = (model(even) - even)[0, :, 28:36, 28:36].mean()
+        model.conv_out.weight.mul_(even.mean() * 4 / added)
+    return model
+
+
+def even(height: int, width: int) -> Pixels:
+    return np.full((height, width, 3), LIGHT, np.uint16)
+
+
+def enhanced(model: nn.Module, way: str) -> Pixels:
+    enhancer = Enhancer(model, precision="float32", compile=False)
+    picture = even(*SIZES[way])
+    if way == "batched":
+        enhancer.settle([SIZES[way]])
+        assert enhancer.batch_size(*SIZES[way]) > 1
+        return enhancer.enhance_images([Image(picture)] * 2)[1].pixels  # type: ignore[return-value]
+    if way == "tiled":
+        enhancer.max_pixels = 200 * 80
+        assert enhancer.tile_shape(*SIZES[way])
+    return enhancer(picture)
+
+
+def off(picture: npt.NDArray[np.floating | np.uint16]) -> float:
+    """How far the mean of a side's outermost row is from the middle, of what the network adds."""
+    height, width = picture.shape[:2]
+    middle = picture[height // 2, width // 2].astype(float)
+    sides = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
+    return max(
+        float((np.abs(side.mean(axis=0) - middle) / (middle - LIGHT)).max()) for side in sides
+    )
+
+
+@pytest.mark.parametrize("way", SIZES)
+@pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
+def test_an_even_picture_stays_even(name: str, n_feat: int, way: str) -> None:
+    model = brightening(name, n_feat)
+    assert off(enhanced(model, way)) < 0.05
+    with torch.no_grad():
+        bare = model(torch.full((1, 3, 48, 64), LIGHT / 65535))[0].permute(1, 2, 0) * 65535
+    assert off(bare.numpy()) > 0.2, "so that the test can fail"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+@pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
+def test_an_exported_network_leaves_it_even(
+    name: str, n_feat: int, form: str, tmp_path: Path
+) -> None:
+    model, path = brightening(name, n_feat), tmp_path / f"net.{form}"
+    run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    if form == "pt2":
+        export.export_pt2(model, path)
+        loaded = torch.export.load(path).module()
+        run = lambda image: loaded(torch.from_numpy(image)).detach().numpy()  # noqa: E731
+    else:
+        pytest.importorskip("onnxruntime")
+        export.export_onnx(model, path)
+        run = export.onnx_runner(path)
+    for sides in ((8, 8), (48, 64)):
+        image = np.full((1, 3, *sides), LIGHT / 65535, np.float32)
+        assert off(run(image)[0].transpose(1, 2, 0) * 65535) < 0.05

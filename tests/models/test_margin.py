@@ -1,0 +1,23 @@
+"""The margin around an image: mirrored pixels, as many as asked for."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirnet.models.margin import extended, mirrored
+
+
+@given(size=st.integers(1, 60), before=st.integers(0, 90), after=st.integers(0, 90))
+def test_mirrors_as_numpy_does(size: int, before: int, after: int) -> None:
+    expected = np.pad(np.arange(size), (before, after), mode="reflect")
+    assert np.array_equal(mirrored(size, start=-before, stop=size + after), expected)
+
+
+def test_more_at_the_bottom_and_right_up_to_multiples() -> None:
+    image = torch.rand(2, 3, 5, 9)
+    grown = extended(image, margin=8, multiple=4)
+    assert grown.shape == (2, 3, 24, 28)
+    assert torch.equal(grown[:, :, 8:13, 8:17], image)
+    assert torch.equal(grown[:, :, 7], grown[:, :, 9])
+    assert extended(image, margin=0, multiple=4, least=20).shape == (2, 3, 20, 20)
