@@ -105,6 +105,7 @@ RUN_COLUMNS = {
     "bright_share": "share of bright pixels of the input",
     "noise": "of the input",
     "saturation": "mean, of the input",
+    "dropped": "what the output does not carry of its input: docs/formats.md",
 }
 PAIR_COLUMNS = {
     "pair": "split/name",
@@ -193,8 +194,8 @@ _METADATA = """
 ## Metadata
 What a file carries goes into an output of the same format, and into another format as that format
 can hold it. *kept*: as it is. *converted*: another field says the same (PNG's statements on colour
-become an ICC profile; JPEG comments and IPTC become text chunks). *dropped*: a line in the log
-says so.
+become an ICC profile; JPEG comments and IPTC become text chunks). *dropped*: the column `dropped`
+of the manifest names it.
 """
 _RULES = """
 - **EXIF** stays byte for byte: orientation becomes 1, the sizes are those of the output, and the
@@ -204,7 +205,7 @@ _RULES = """
 - **Orientation** is EXIF's (TIFF's own tag in a TIFF), of type BYTE, SHORT or LONG. An orientation
   in XMP alone turns nothing and stays: viewers that go by it show input and output alike, and so
   do those that do not. Where EXIF turned the picture, XMP's orientation and sizes follow.
-- **Dropped in every format**, with a line in the log: further pictures of a JPEG (MPF), gain maps,
+- **Dropped in every format**, and named there: further pictures of a JPEG (MPF), gain maps,
   content credentials (the signature would not hold), other application segments, bytes after the
   picture, Photoshop's thumbnail; PNG chunks with a wrong checksum, and those that depend on the
   samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages of a TIFF.

@@ -20,7 +20,7 @@ from mirnet.errors import StorageError
 
 _PREFIX = "mirnet-"
 _KEY_HEADER = f"{_PREFIX}input-key"
-_NOT_CARRIED = {"input_size", "output_key", "seconds"}
+_NOT_CARRIED = {"input_size", "output_key", "seconds", "dropped"}
 _KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
 _CARRIED = [
     (
@@ -37,7 +37,7 @@ _MAX_KEY = 800
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What made an object. Size, output key and seconds of ``row`` are not carried.
+    """What made an object. Of ``row`` size, output key, seconds and ``dropped`` are not carried.
 
     ``source``: where the run read, if its summary is still there.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +27,6 @@ from mirnet.images.metadata import left_behind
 from mirnet.images.stats import Measures, measure
 from mirnet.params import EnhanceParams
 
-logger = logging.getLogger(__name__)
-
 # what concerns one picture, and the word that its reason begins with
 _ABOUT_ONE = {
     KeyRefused: "name",
@@ -38,6 +35,8 @@ _ABOUT_ONE = {
     TransientStorageError: OUTAGE,
 }
 _ONES = tuple(_ABOUT_ONE)
+# of what one file holds that is not carried over
+_MAX_WORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +185,10 @@ class ImageJob:
     def _commit(self, enhanced: Enhanced, begun: float) -> Row:
         fetched, image = enhanced.fetched, enhanced.image
         item = fetched.item
-        data = enhanced.data
+        data, lost = enhanced.data, ""
         if data is None or self.format not in (None, image.format):
             data = encode(image, format=self.format)
-            _say_what_is_lost(image, self.format, item.info.key)
+            lost = "; ".join(left_behind(image, self.format))[:_MAX_WORDS]
         after = fetched.before if enhanced.data is not None else measure(image.pixels)
         row = self._row(
             item,
@@ -205,6 +204,7 @@ class ImageJob:
             bright_share=round(fetched.before.bright_share, 5),
             noise=round(fetched.before.noise, 6),
             saturation=round(fetched.before.saturation, 5),
+            dropped=lost or None,
         )
         self.guard()
         written = self.target.put(
@@ -296,12 +296,6 @@ class ImageJob:
             seconds=round(time.perf_counter() - begun, 4),
             **(usual | facts),
         )
-
-
-def _say_what_is_lost(image: Image, format: str | None, key: str) -> None:
-    lost = left_behind(image, format)
-    if lost:
-        logger.info("%s: not carried over: %s", key, ", ".join(lost))
 
 
 def _reason(error: Exception) -> str:

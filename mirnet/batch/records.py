@@ -88,6 +88,7 @@ class Row:
     noise: float | None = None
     saturation: float | None = None
     source_digest: str | None = None
+    dropped: str | None = None
 
     @property
     def model_label(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from mirnet.images import icc, tags
+from mirnet.images import icc, jpeg_metadata, tags
 from mirnet.images.formats import Fate, format_named
 from mirnet.images.image import Image, Metadata
 
@@ -84,4 +84,7 @@ _NAMES = {
 
 def left_behind(image: Image, format: str | None = None) -> tuple[str, ...]:
     """What of the file that was decoded is not in one that is encoded as ``format``."""
-    return image.metadata.dropped + fitted(image, format or image.format)[1]
+    format = format or image.format
+    kept, lost = fitted(image, format)
+    large = jpeg_metadata.segments(kept)[1] if format == "JPEG" else []
+    return (*image.metadata.dropped, *lost, *large)

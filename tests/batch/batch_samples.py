@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -25,14 +26,7 @@ def picture(seed: int = 0, *, side: int = 32, format: str = "PNG", level: int = 
 def double(image: Image) -> Image:
     """Stands in for the model: deterministic and quick."""
     pixels = np.minimum(image.pixels.astype(np.uint32) * 2, np.iinfo(image.pixels.dtype).max)
-    return Image(
-        pixels.astype(image.pixels.dtype),
-        format=image.format,
-        alpha=image.alpha,
-        grey=image.grey,
-        icc=image.icc,
-        exif=image.exif,
-    )
+    return replace(image, pixels=pixels.astype(image.pixels.dtype))
 
 
 def fill(uri: str, objects: dict[str, bytes]) -> None:

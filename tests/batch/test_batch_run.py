@@ -348,3 +348,18 @@ def test_content_types_are_those_of_the_bytes(s3: str, settings: Settings) -> No
         "b/d.webp": "image/png",
         "really-a.png": "image/jpeg",
     }
+
+
+def test_what_an_output_does_not_carry_stands_in_its_row(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    source, target = places
+    plain = picture(1, format="JPEG")
+    several = plain[:2] + b"\xff\xe2\0\x0aMPF\0abcd" + plain[2:] + b"another picture"
+    fill(source, {"plain.jpg": plain, "several.jpg": several})
+    rows = rows_of(enhance(source, target, settings))
+    dropped = {key: row.dropped for key, row in rows.items()}
+    assert dropped == {
+        "plain.jpg": None,
+        "several.jpg": "further pictures (MPF); 15 bytes after the picture",
+    }
