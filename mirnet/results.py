@@ -249,6 +249,9 @@ class EnhanceResult(Result):
     enhanced: int
     passed_through: int = 0
     skipped: int = 0
+    kept: int = Field(
+        default=0, description="among the skipped: made by another model, enhance.on_new_model=keep"
+    )
     quarantined: int = 0
     failed: int = 0
     passed_over: dict[str, int] = Field(

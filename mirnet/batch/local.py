@@ -224,7 +224,8 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         with self._bookkeeping.open(make=True) as books:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            # a pipe in its place is an error, and does not block
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open("lock", flags, 0o644, dir_fd=books), "wb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield

@@ -58,12 +58,13 @@ class Turn(IntEnum):
 class PlanCounts:
     """What the listing held. ``passed_over``: what was left alone, by reason.
 
-    ``quarantined_before``: among the skipped.
+    ``quarantined_before`` and ``kept``, which another model made, are among the skipped.
     """
 
     planned: int = 0
     skipped: int = 0
     quarantined_before: int = 0
+    kept: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
@@ -226,7 +227,9 @@ class Plan:
         output_key = planner.output_key(info.key)
         if planner.is_done(info, done, output_exists=bool(done and done["there"])):
             self.counts.skipped += 1
-            self.counts.quarantined_before += done["status"] == "quarantined"
+            bad = done["status"] == "quarantined"
+            self.counts.quarantined_before += bad
+            self.counts.kept += not bad and not done["same_model"]
             return Turn.FRESH
         again = planner.failed_before(info, done)
         usual = (Turn.AGAIN, done["row"]) if again else (Turn.FRESH, 0)

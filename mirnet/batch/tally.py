@@ -136,6 +136,7 @@ class Tally:
             enhanced=self.counts["enhanced"],
             passed_through=self.counts["passed_through"],
             skipped=outline.plan.skipped,
+            kept=outline.plan.kept,
             passed_over=dict(outline.plan.passed_over),
             quarantined=self.counts["quarantined"],
             failed=self.counts["failed"],

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mirnet.batch.plan import Plan
 
 console = Console()
+_KEPT = "by another model; enhance.on_new_model=redo does it again"
 
 
 def show_validation(result: ValidationResult) -> None:
@@ -116,6 +117,8 @@ def enhancement_table(result: EnhanceResult) -> Table:
     table = Table("images", "")
     for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
         table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
+    if result.kept:
+        table.add_row(f"skipped, {_KEPT}", str(result.kept))
     for reason, count in result.passed_over.items():
         table.add_row(f"passed over: {reason}", str(count))
     return table
@@ -129,7 +132,7 @@ def enhancement_sentence(picture: ImageFate, result: EnhanceResult) -> str:
         return f"{picture.input}: {picture.fate}, {why_bad(picture)}"
     said = [f"{picture.input} -> {picture.output}"]
     if picture.fate == SKIPPED:
-        return f"{said[0]}, done already"
+        return f"{said[0]}, done already{f' {_KEPT}' if result.kept else ''}"
     if picture.fate == "passed_through":
         said.append(f"unchanged{f' ({picture.reason})' if picture.reason else ''}")
     model = f"{result.model} {result.model_version}" if result.model_version else result.model

@@ -153,6 +153,23 @@ def test_nothing_is_written_through_a_link_in_the_target(
     assert {path.name: path.read_bytes() for path in outside.iterdir()} == before
 
 
+def test_a_pipe_among_the_records_does_not_block(
+    folders: tuple[Path, Path, Path], settings: Settings
+) -> None:
+    source, target, outside = folders
+    (target / "_mirnet").mkdir(parents=True)
+    os.mkfifo(target / "_mirnet" / "lock")
+    with pytest.raises(StorageError, match="_mirnet"):
+        enhance(source, target, settings)
+    (target / "_mirnet" / "lock").unlink()
+    (target / "sub").symlink_to(outside)
+    (outside / ".mirnet-part-1").write_bytes(b"of another")
+    (target / ".mirnet-part-2").write_bytes(b"left by the killed")
+    assert enhance(source, target, settings).enhanced == 1
+    assert not (target / ".mirnet-part-2").exists()
+    assert (outside / ".mirnet-part-1").exists()
+
+
 @pytest.mark.parametrize("name", ["_mirnet", "_mirnet/runs", "_mirnet/meta"])
 def test_records_behind_a_link_stop_the_run(
     name: str, folders: tuple[Path, Path, Path], settings: Settings

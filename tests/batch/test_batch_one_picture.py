@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from batch_samples import fill, picture
 
+from mirnet.models import build, save_model
+from mirnet.params import ModelParams
+
 Command = Callable[..., int]
 
 
@@ -72,6 +75,22 @@ def test_on_failure_the_reason_itself(
         assert len(err.splitlines()) == 1
         assert re.match(rf"mirnet: (.*/)?{name}: {said}", err)
     assert not (here / "bright.jpg").exists()
+
+
+def test_what_another_model_made_is_said_to_be_kept(
+    here: Path, enhance: Command, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert enhance("photo.jpg", "bright.jpg") == 0
+    assert enhance(".", "../all") == 0
+    save_model(build(ModelParams(name="mirnet-xs", n_feat=16)), folder)
+    capsys.readouterr()
+    assert enhance("photo.jpg", "bright.jpg") == 0
+    said = "by another model; enhance.on_new_model=redo does it again"
+    assert capsys.readouterr().out == f"photo.jpg -> bright.jpg, done already {said}\n"
+    assert enhance(".", "../all") == 0
+    assert f"skipped, {said} │ 2" in capsys.readouterr().out
+    assert enhance("photo.jpg", "bright.jpg", "--set", "enhance.on_new_model=redo") == 0
+    assert re.match(r"photo\.jpg -> bright\.jpg, \d", capsys.readouterr().out)
 
 
 def test_a_stranger_at_the_output(

@@ -21,9 +21,9 @@ from mirnet.batch.s3server import S3Server, keys_folder
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
+from mirnet.extras import program
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
-from mirnet.stack.services import _program
 
 BUCKETS = ("photos", "enhanced", "training", "mlflow")
 _KINDS = {
@@ -59,7 +59,7 @@ def night(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Se
         ports = server.ports
         done = subprocess.run(
             [
-                _program("weed"),
+                program("stack", "weed"),
                 f"-config_dir={keys_folder(server.folder)}",
                 "shell",
                 f"-master=127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}",
