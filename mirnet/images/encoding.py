@@ -17,6 +17,8 @@ from mirnet.images import jpeg, jpeg_metadata, metadata, photoshop, png, png_rea
 from mirnet.images.formats import FORMATS, format_named
 from mirnet.images.image import Image, Pixels
 
+# pixels per metre are 31 bits in a BMP
+_MAX_DPI = 50_000_000
 logger = logging.getLogger(__name__)
 
 
@@ -127,7 +129,7 @@ def _by_pillow(image: Image, format: str, quality: int) -> bytes:
             options |= {"lossless": True, "exact": True}
     if format == "BMP" and image.metadata.resolution:
         inches = image.metadata.resolution.per("inch")
-        options["dpi"] = (inches.across, inches.down)
+        options["dpi"] = (min(inches.across, _MAX_DPI), min(inches.down, _MAX_DPI))
     buffer = io.BytesIO()
     PIL.Image.fromarray(_channels(image)).save(buffer, format=format, **options)
     data = buffer.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 _STRIP = 1 << 20
 # sizes are checked before, against our own limit; TIFF and WebP would be refused at Pillow's
 PIL.Image.MAX_IMAGE_PIXELS = None
+# damaged tags are no news: what a picture needs of them is read by ourselves
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 Convert = Callable[[PIL.Image.Image], PIL.Image.Image]
 
 

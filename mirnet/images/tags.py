@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ _BIG_SIZES = {16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 Order = Literal["<", ">"]
 _MAX_PAGES = 1000
+_LARGEST = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,9 @@ def bytes_tag(number: int, kind: int, value: bytes) -> Tag:
 
 
 def rational_tag(number: int, value: float, order: Order) -> Tag:
-    """A RATIONAL, to a millionth."""
-    from fractions import Fraction
-
-    exact = Fraction(value).limit_denominator(1_000_000)
+    """A RATIONAL, as near as two numbers of 32 bits come to it."""
+    value = min(max(value, 0.0), float(_LARGEST))
+    exact = Fraction(value).limit_denominator(max(1, min(1_000_000, int(_LARGEST / (value + 1)))))
     return Tag(number, 5, 1, struct.pack(order + "II", exact.numerator, exact.denominator), 0)
 
 

@@ -283,3 +283,12 @@ def test_photoshop_thumbnails_are_left_behind() -> None:
     image = decode(data, name="a")
     assert image.metadata.photoshop == RESOURCES
     assert image.metadata.dropped == ("Photoshop thumbnail",)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("value", [1e-9, 1.3, 5000.33, 4e9, 1e18])
+def test_absurd_resolutions_spoil_no_picture(format: str, value: float) -> None:
+    for unit in ("inch", "metre", "none"):
+        carried = Metadata(resolution=Resolution(value, 1.0, unit))
+        image = decode(encode(Image(PIXELS, format, metadata=carried)), name="a")
+        assert image.pixels.shape == PIXELS.shape
