@@ -22,6 +22,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 
 from mirnet.data.alignment import PairFacts, align
+from mirnet.data.checks import GAIN
 from mirnet.data.layout import Pair, find_pairs
 from mirnet.data.manifest import build_manifest
 from mirnet.data.measures import FileFacts, Luminance, luminance, measure_file, noise_level
@@ -193,13 +194,12 @@ def _short(part: object) -> str:
 
 
 def _print_shifts(alike: Sequence[Measured]) -> None:
-    params = ValidateParams()
     print("| made shift, pixels | seen, of those within 0.5 pixels | least gain | 1 % |")
     print("| --- | --- | --- | --- |")
     still = [row for row in alike if row.pixels <= 0.5]
     for pixels in MADE_SHIFTS:
         fits = [row.made[pixels] for row in still]
-        seen = [abs(fit.shift_y or 0) > params.max_shift for fit in fits]
+        seen = [_seen(fit, GAIN) for fit in fits]
         gains = [_gain(fit) for fit in fits]
         print(f"| {pixels} | {sum(seen)} of {len(still)} | {min(gains):.3f} | "
               f"{np.quantile(gains, 0.01):.3f} |")  # fmt: skip
@@ -222,7 +222,7 @@ def _print_sides(alike: Sequence[Measured]) -> None:
         known = [(own, made) for own, made in fits if own.alignment is not None]
         unlike = sum((own.alignment or 0) < params.min_alignment for own, _ in known)
         wrong = [sum(_seen(own, gain) for own, _ in known) for gain in GAINS]
-        seen = sum(_seen(made, 0.01) for _, made in known)
+        seen = sum(_seen(made, GAIN) for _, made in known)
         print(f"| {side} | {unlike} | {' | '.join(map(str, wrong))} | {seen} of {len(known)} |")
     print()
 
@@ -291,7 +291,7 @@ def _draw(
         ("shift, pixels", [figures["shift of the pairs that are alike, pixels"]],
          params.max_shift),
         ("gain: pairs as they are, made shift of 3",
-         [figures["correlation that the shift adds"], [_gain(row.made[3]) for row in alike]], 0.01),
+         [figures["correlation that the shift adds"], [_gain(row.made[3]) for row in alike]], GAIN),
         ("similarity of the most alike thumbnails", [similar], TWIN),
     ]  # fmt: skip
     figure = Figure(figsize=(11, 6), layout="constrained")

@@ -12,6 +12,7 @@ from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mirnet.data.degradation import DegradationRanges
+    from mirnet.data.matching import Plan
     from mirnet.results import DataVersion
 
 app = typer.Typer(
@@ -32,31 +33,55 @@ def import_(
     only: Annotated[
         str | None, typer.Option("--only", help="Part of the paths to take, e.g. Real_captured")
     ] = None,
+    low: Annotated[
+        str | None,
+        typer.Option("--low", help="Dark side: a folder, or a glob whose * is the pair's name"),
+    ] = None,
+    high: Annotated[
+        str | None, typer.Option("--high", help="Bright side, e.g. trainB or '*_ref.png'")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Take several sets as one")] = False,
     skip_unpaired: Annotated[
         bool, typer.Option("--skip-unpaired", help="Leave out images without a partner")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of what the folder holds")
     ] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Take what links in a folder lead to")
+    ] = False,
+    max_files: Annotated[
+        int, typer.Option("--max-files", min=1, help="Files that archives may hold")
+    ] = 100_000,
+    max_gib: Annotated[
+        float, typer.Option("--max-gib", min=0, help="GiB that archives may unpack to")
+    ] = 20.0,
 ) -> None:
     """Bring a zip file or folder into the LoL layout, whole or not at all."""
     from rich.progress import Progress
 
+    from mirnet.data.archives import Limits
     from mirnet.data.importer import import_data
+    from mirnet.data.matching import Patterns
     from mirnet.data.versioning import data_version, read_pin, remember, take_snapshot
 
+    if (low is None) != (high is None):
+        raise UsageError("--low and --high go together: name both sides")
     with Progress(transient=True) as progress:
         bar = progress.add_task("pairs", total=None)
         plan = import_data(
             source,
             data,
             only=only,
+            patterns=Patterns(low, high) if low and high else None,
+            merge=merge,
             skip_unpaired=skip_unpaired,
             replace=replace,
+            follow_links=follow_links,
+            limits=Limits(num_files=max_files, num_bytes=int(max_gib * 2**30)),
             on_pair=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    if plan.unpaired:
-        typer.echo(f"left out: {len(plan.unpaired)} images without a partner")
+    _tell(plan)
     snapshot = take_snapshot(data)
     version = data_version(data, snapshot=snapshot)
     if version.status == "clean":
@@ -65,6 +90,23 @@ def import_(
     pin = read_pin(data)
     if version.status == "modified" and pin:
         typer.echo(f"{pin.path.name} pins {pin.digest}; `dvc add {data}` pins what is there now")
+
+
+def _tell(plan: Plan) -> None:
+    """Which folder became what, and what was left out."""
+    from mirnet.data.layout import IMAGE_SUFFIXES
+
+    for folder, split in plan.splits:
+        typer.echo(f"{folder} -> {split}")
+    images = [path for path in plan.ignored if path.suffix.lower() in IMAGE_SUFFIXES]
+    left = {
+        "images without a partner": plan.unpaired,
+        "images of neither side": images,
+        "links, which --follow-links takes": plan.links,
+    }
+    for what, paths in left.items():
+        if paths:
+            typer.echo(f"left out: {len(paths)} {what}, such as {paths[0]}")
 
 
 @app.command()

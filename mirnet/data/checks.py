@@ -45,8 +45,8 @@ class Check:
 
 
 _KINDS = frozenset({"pair", "missing-low", "missing-high", "empty-split", "stray"})
-_GAIN = 0.01
-"""Correlation that a shift must add before it counts: aligned pairs add at most 0.009."""
+GAIN = 0.01
+"""Correlation that a shift must add before it counts; docs/data.md has the derivation."""
 # Published data as they are: their digest says that nobody changed them, so that what they are
 # known for is reported and does not block.
 _PUBLISHED = {"d48f655e14b913db367785d6acd73c6a.dir": frozenset({"leak-exact"})}
@@ -212,7 +212,7 @@ def _shift(table: pd.DataFrame, params: ValidateParams) -> pd.Series:
     A shift counts only where the pictures are alike, and more alike with it than without.
     """
     seen = (table["alignment"] >= params.min_alignment) & (
-        table["alignment"] - table["in_place"] > _GAIN
+        table["alignment"] - table["in_place"] > GAIN
     )
     pixels = table[["shift_x", "shift_y"]].abs().max(axis=1)
     return pixels.where(seen, 0.0).where(table["alignment"].notna())

@@ -2,65 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import re
+import dataclasses
 import shutil
-import unicodedata
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path, PurePosixPath
-from typing import Literal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
-from mirnet.data.layout import EVAL_SPLIT, IMAGE_SUFFIXES, TRAIN_SPLIT
-from mirnet.data.sources import Entry, Source, open_source
+from mirnet.data.alignment import align
+from mirnet.data.archives import Limits
+from mirnet.data.matching import Patterns, Plan, PlannedPair, plan_import, some
+from mirnet.data.measures import measure_file
+from mirnet.data.sources import Source, open_source
 from mirnet.errors import DataError
-from mirnet.images import decode, encode
+from mirnet.images import MAX_PIXELS, decode, encode
+from mirnet.params import ValidateParams
 
-log = logging.getLogger(__name__)
-
-Side = Literal["low", "high"]
-
-SIDE_FOLDERS: dict[str, Side] = {
-    **dict.fromkeys(("low", "input", "inputs", "dark", "lq", "lowlight"), "low"),
-    **dict.fromkeys(("high", "normal", "target", "targets", "gt", "groundtruth", "hq"), "high"),
-}
-SPLIT_FOLDERS = {
-    **dict.fromkeys(("our485", "train", "training"), TRAIN_SPLIT),
-    **dict.fromkeys(("eval15", "test", "testing", "eval"), EVAL_SPLIT),
-}
-_WORDS = "|".join(sorted(SIDE_FOLDERS, key=len, reverse=True))
-_AFFIX = re.compile(rf"^({_WORDS})[-_ ]?(?=.)|[-_ ]({_WORDS})$")
 _MARKER = ".source"
-_NAMED = 5
-
-
-@dataclass(frozen=True)
-class Named:
-    """An entry, and its name below the folder of its side."""
-
-    name: str
-    entry: Entry
-
-
-@dataclass(frozen=True)
-class PlannedPair:
-    """Two entries of a source and what they are called here."""
-
-    split: str
-    name: str
-    low: Entry
-    high: Entry
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What an import will do."""
-
-    pairs: tuple[PlannedPair, ...]
-    unpaired: tuple[PurePosixPath, ...]
-    ignored: tuple[PurePosixPath, ...]
-    """Files that are no images in a low or high folder."""
+_LOOKED_AT = 8
 
 
 def import_data(
@@ -68,8 +26,12 @@ def import_data(
     destination: Path,
     *,
     only: str | None = None,
+    patterns: Patterns | None = None,
+    merge: bool = False,
     skip_unpaired: bool = False,
     replace: bool = False,
+    follow_links: bool = False,
+    limits: Limits | None = None,
     on_pair: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """Bring a zip file or folder into the LoL layout at ``destination``.
@@ -81,8 +43,12 @@ def import_data(
         source: Zip file or folder.
         destination: Folder of the data set.
         only: Part of the path that entries must have, such as ``Real_captured``.
+        patterns: How the sides are called, where their names do not say it.
+        merge: Take several sets as one.
         skip_unpaired: Leave out images without a partner; else they are an error.
         replace: Take the place of what ``destination`` holds now.
+        follow_links: Take what links in a folder lead to; else they are left out.
+        limits: What archives may unpack to.
         on_pair: Called with pairs done and pairs in all.
 
     Raises:
@@ -91,15 +57,21 @@ def import_data(
     """
     if destination.exists() and not replace and any(destination.iterdir()):
         raise DataError(f"{destination}: is not empty; --replace takes its place")
-    with open_source(source) as opened:
-        plan = plan_import(opened.entries(), only=only, name=str(source))
+    with open_source(source, limits=limits, follow_links=follow_links) as opened:
+        plan = plan_import(
+            opened.entries(), only=only, name=str(source), patterns=patterns, merge=merge
+        )
         if plan.unpaired and not skip_unpaired:
+            links = f" ({len(opened.links)} links: --follow-links)" if opened.links else ""
             raise DataError(
                 f"{source}: {len(plan.unpaired)} images have no partner of the same name: "
-                f"{_some(plan.unpaired)}; --skip-unpaired leaves them out"
+                f"{some(plan.unpaired)}{links}; --skip-unpaired leaves them out"
             )
         try:
-            staging = _open_staging(destination, f"{opened.fingerprint()} {only}")
+            if plan.assumed:
+                _look_at_sides(opened, plan, source)
+            choice = f"{opened.fingerprint()} {only} {patterns} {merge}"
+            staging = _open_staging(destination, choice)
             for number, pair in enumerate(plan.pairs, start=1):
                 _bring(opened, pair, staging)
                 if on_pair:
@@ -107,119 +79,39 @@ def import_data(
             _take_place(staging, destination)
         except OSError as error:
             raise DataError(f"{error.filename or destination}: {error.strerror}") from error
-    return plan
+    return dataclasses.replace(plan, links=opened.links)
 
 
-def plan_import(entries: Iterable[Entry], *, only: str | None, name: str) -> Plan:
-    """Match entries to pairs by name, never by order.
+def _look_at_sides(source: Source, plan: Plan, path: Path) -> None:
+    """Some pairs of which only a convention says which side is dark.
 
     Raises:
-        DataError: no pairs, or ambiguous folders or names.
+        DataError: a low is not darker than its high, or most of them show other things.
     """
-    groups: dict[tuple[str, ...], dict[Side, list[Named]]] = {}
-    ignored: list[PurePosixPath] = []
-    for entry in entries:
-        place = _place(entry.path)
-        if place is None or (only and only.casefold() not in str(entry.path).casefold()):
-            ignored.append(entry.path)
-            continue
-        group, side, inner = place
-        groups.setdefault(group, {"low": [], "high": []})[side].append(Named(inner, entry))
-    pairs: list[PlannedPair] = []
-    unpaired: list[PurePosixPath] = []
-    for split, group in _splits(groups, name).items():
-        found, left = _match(split, groups[group], name)
-        pairs += found
-        unpaired += left
-    if not pairs:
-        raise DataError(
-            f"{name}: no pairs in it; expected images of the same names in folders "
-            "low and high, Low and Normal, or input and target"
-        )
-    return Plan(tuple(pairs), tuple(sorted(unpaired)), tuple(ignored))
+    step = max(1, len(plan.pairs) // _LOOKED_AT)
+    looked_at = plan.pairs[::step][:_LOOKED_AT]
+    unlike = 0
+    with tempfile.TemporaryDirectory(prefix="mirnet-import-") as folder:
+        for pair in looked_at:
+            files = [Path(folder) / f"{side}.image" for side in ("low", "high")]
+            for entry, file in zip((pair.low, pair.high), files, strict=True):
+                source.copy(entry, file)
+            low, high = (measure_file(file, max_pixels=MAX_PIXELS)[1] for file in files)
+            if low is None or high is None:
+                continue  # the gate says why
+            fit = align(low, high).alignment
+            unlike += fit is not None and fit < ValidateParams().min_alignment
+            if low.mean() >= high.mean():
+                raise DataError(f"{path}: {_unsure(pair, 'is not darker than')}")
+    if unlike > len(looked_at) / 2:
+        raise DataError(f"{path}: {_unsure(looked_at[0], 'does not show the same as')}")
 
 
-def _place(path: PurePosixPath) -> tuple[tuple[str, ...], Side, str] | None:
-    """Folders above the side, the side, and the name below it; none for other files."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return None
-    folders = path.parts[:-1]
-    for depth in range(len(folders) - 1, -1, -1):
-        side = SIDE_FOLDERS.get(folders[depth].casefold().replace("-", "").replace("_", ""))
-        if side:
-            inner = "-".join(path.parts[depth + 1 :])
-            return folders[:depth], side, unicodedata.normalize("NFC", inner)
-    return None
-
-
-def _splits(groups: Iterable[tuple[str, ...]], name: str) -> dict[str, tuple[str, ...]]:
-    """Which group of folders becomes which split."""
-    splits: dict[str, list[tuple[str, ...]]] = {}
-    for group in groups:
-        last = group[-1].casefold() if group else ""
-        splits.setdefault(SPLIT_FOLDERS.get(last, TRAIN_SPLIT), []).append(group)
-    for split, candidates in splits.items():
-        if len(candidates) > 1:
-            named = ", ".join("/".join(group) or "." for group in sorted(candidates))
-            raise DataError(
-                f"{name}: several folders could be {split}: {named}; choose with --only NAME"
-            )
-    return {split: candidates[0] for split, candidates in sorted(splits.items())}
-
-
-def _match(
-    split: str, sides: dict[Side, list[Named]], name: str
-) -> tuple[list[PlannedPair], list[PurePosixPath]]:
-    """Pairs by the strictest reading of the names that finds the most."""
-    best: tuple[dict[str, Named], dict[str, Named]] = ({}, {})
-    most = -1
-    # words such as low and normal are dropped from names only where that finds more
-    for key_of in (str, _stem, _bare):
-        low, high = (_keyed(sides[side], key_of) for side in ("low", "high"))
-        if low is None or high is None:
-            continue
-        if len(low.keys() & high.keys()) > most:
-            most, best = len(low.keys() & high.keys()), (low, high)
-    low, high = best
-    common = sorted(low.keys() & high.keys())
-    pairs = [
-        PlannedPair(
-            split, _common_name(low[key].name, high[key].name), low[key].entry, high[key].entry
-        )
-        for key in common
-    ]
-    names = sorted(pair.name for pair in pairs)
-    twice = [one for one, other in pairwise(names) if one == other]
-    if twice:
-        raise DataError(f"{name}: names that become the same: {_some(twice)}")
-    left = [side[key].entry.path for side in best for key in side.keys() - set(common)]
-    return pairs, left
-
-
-def _keyed(files: list[Named], key_of: Callable[[str], str]) -> dict[str, Named] | None:
-    """Files by key; none if two have the same."""
-    keyed = {key_of(file.name): file for file in files}
-    return keyed if len(keyed) == len(files) else None
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem.casefold()
-
-
-def _bare(name: str) -> str:
-    return _AFFIX.sub("", _stem(name))
-
-
-def _common_name(low: str, high: str) -> str:
-    """One file name for both sides: as it is, else what both have, as PNG where kinds differ."""
-    if low == high:
-        return low
-    suffixes = {PurePosixPath(n).suffix.lower() for n in (low, high)}
-    suffix = suffixes.pop() if len(suffixes) == 1 else ".png"
-    stem = PurePosixPath(low).stem
-    if _stem(low) != _stem(high):
-        stem = _bare(low)
-    return stem + suffix
+def _unsure(pair: PlannedPair, what: str) -> str:
+    return (
+        f"{pair.low.path} {what} {pair.high.path}: the names do not say which side is dark; "
+        "name the sides with --low FOLDER --high FOLDER"
+    )
 
 
 def _open_staging(destination: Path, fingerprint: str) -> Path:
@@ -257,8 +149,3 @@ def _take_place(staging: Path, destination: Path) -> None:
     staging.replace(destination)
     if old.exists():
         shutil.rmtree(old)
-
-
-def _some(names: Iterable[object]) -> str:
-    listed = [str(name) for name in names]
-    return ", ".join(listed[:_NAMED]) + (", ..." if len(listed) > _NAMED else "")

@@ -47,19 +47,22 @@ def val_stands_in(splits: dict[str, tuple[str, ...]]) -> bool:
 
 
 def _choose(sizes: pd.Series, params: ValidateParams) -> set[str]:
-    """Scenes in an order of the seed, until the share is reached; one is left to train on."""
+    """Scenes in an order of the seed, until the share is reached; one is left to train on.
+
+    A scene much larger than the share is passed over; where all are, the smallest is taken.
+    """
     order = np.random.default_rng(params.seed).permutation(len(sizes))
     wanted = params.val_fraction * sizes.sum()
     chosen: set[str] = set()
     held = 0
     for scene in sizes.sort_index().index[order][:-1]:
-        if chosen and held + sizes[scene] / 2 > wanted:
+        if held + sizes[scene] / 2 > wanted:
             continue
         chosen.add(scene)
         held += int(sizes[scene])
         if held >= wanted:
             break
-    return chosen
+    return chosen or {str(sizes.idxmin())}
 
 
 def _ids(pairs: pd.DataFrame) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mirnet.data.importer import import_data, plan_import
+from mirnet.data.importer import import_data
 from mirnet.data.layout import find_pairs
+from mirnet.data.matching import plan_import
 from mirnet.data.sources import Entry
 from mirnet.data.versioning import take_snapshot
 from mirnet.errors import DataError
@@ -191,6 +192,7 @@ def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
     plan = import_data(archive_path, tmp_path / "data")
     assert [pair.name for pair in plan.pairs] == ["1.png"]
+    assert plan.links == (PurePosixPath("low/evil.png"),)
 
 
 def test_interrupted_import_goes_on(tmp_path: Path) -> None:
