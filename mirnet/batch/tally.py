@@ -173,9 +173,9 @@ class Tally:
         """Of what this run did, and of all that lies there: a rerun of a bad night is bad."""
         share, bad = self._params.max_bad_share, self.counts["quarantined"] + self.counts["failed"]
         known_bad = bad + plan.quarantined_before
-        if bad > share * self.counts.total():
+        if exceeds(share, bad, self.counts.total()):
             found = f"{bad} of {self.counts.total()} images"
-        elif known_bad > share * plan.planned:
+        elif exceeds(share, known_bad, plan.planned):
             found = (
                 f"{known_bad} of {plan.planned} images, {plan.quarantined_before} by earlier runs,"
             )
@@ -211,6 +211,11 @@ def _counts(plan: PlanCounts) -> dict[str, int]:
         "ignored": plan.passed_over.total(),
         "quarantined_before": plan.quarantined_before,
     }
+
+
+def exceeds(share: float, count: int, total: int) -> bool:
+    """By the quotient: the product 0.29 * 100 falls short of 29."""
+    return total > 0 and count / total > share
 
 
 def _fate(row: Row) -> ImageFate:

@@ -55,14 +55,15 @@ def _choose(sizes: pd.Series, params: ValidateParams) -> set[str]:
     wanted = params.val_fraction * sizes.sum()
     chosen: set[str] = set()
     held = 0
-    for scene in sizes.sort_index().index[order][:-1]:
+    scenes = [str(scene) for scene in sizes.sort_index().index[order][:-1]]
+    for scene in scenes:
         if held + sizes[scene] / 2 > wanted:
             continue
         chosen.add(scene)
         held += int(sizes[scene])
         if held >= wanted:
             break
-    return chosen or {str(sizes.idxmin())}
+    return chosen or {min(scenes, key=sizes.__getitem__)}
 
 
 def _ids(pairs: pd.DataFrame) -> tuple[str, ...]:

@@ -167,6 +167,18 @@ def test_share_and_seed_of_the_split() -> None:
     assert len(set(splits)) == 3
 
 
+def test_a_scene_of_most_pairs_does_not_become_the_validation_split() -> None:
+    table = manifest_of([0] * 70 + list(range(1, 31)))
+    for seed in range(40):
+        assert 8 <= len(split_pairs(table, ValidateParams(seed=seed))["val"]) <= 12
+
+
+def test_where_all_scenes_are_large_the_smallest_is_taken() -> None:
+    table = manifest_of([0] * 40 + [1] * 30 + [2] * 35)
+    sizes = {len(split_pairs(table, ValidateParams(seed=seed))["val"]) for seed in range(10)}
+    assert sizes <= {30, 35}  # the last in the order is left to train on
+
+
 def test_val_stands_in_where_eval_is_missing() -> None:
     roles = split_pairs(manifest_of([1, 2, 3, 4], num_eval=0), ValidateParams())
     assert roles["eval"] == roles["val"]
