@@ -24,7 +24,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
 
-from flows.events import DATA_CHANGED, DRIFTED, PROMOTED, REFUSED, UNHEALTHY, WAITING
+from flows.events import DATA_CHANGED, DRIFTED, HARMFUL, PROMOTED, REFUSED, UNHEALTHY, WAITING
 from flows.policy import exit_code_of
 from mirnet.errors import UsageError
 
@@ -120,7 +120,7 @@ def _notifications(alerts: UUID) -> list[Automation]:
         Automation(
             name="mirnet: tell about the gate and the machine",
             trigger=EventTrigger(
-                expect={REFUSED, WAITING, UNHEALTHY},
+                expect={REFUSED, WAITING, HARMFUL, UNHEALTHY},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Reactive,
                 threshold=1,

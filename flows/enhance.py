@@ -10,7 +10,7 @@ import sys
 
 from prefect import flow
 
-from flows.events import announce_drift
+from flows.events import announce_drift, announce_harm
 from flows.foreground import leave_foreground_group
 from flows.night import NightProgress, show_night
 from flows.policy import exit_code_of, io_task, open_run
@@ -60,10 +60,11 @@ def enhance(
 
 
 def show(result: EnhanceResult, run: Run) -> None:
-    """Artifacts and drift of a night that has ended, well or not."""
+    """Artifacts, drift and harm of a night that has ended, well or not."""
     page = stages.read_contact(result, run)
     show_night(result, page, drift_distance=run.params.enhance.drift_distance)
     announce_drift(result)
+    announce_harm(result)
 
 
 def _main(arguments: list[str]) -> int:

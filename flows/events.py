@@ -14,6 +14,7 @@ PROMOTED = "mirnet.model.promoted"
 REFUSED = "mirnet.model.refused"
 WAITING = "mirnet.model.waiting"
 DRIFTED = "mirnet.input.drifted"
+HARMFUL = "mirnet.model.harmful"
 DATA_CHANGED = "mirnet.data.changed"
 UNHEALTHY = "mirnet.health.failed"
 
@@ -60,6 +61,27 @@ def announce_drift(result: EnhanceResult) -> bool:
             "columns": list(result.drifted),
             "distances": result.drift,
             "manifest": result.manifest_uri,
+        },
+    )
+    return True
+
+
+def announce_harm(result: EnhanceResult) -> bool:
+    """Tell that the model would have spoilt many of tonight's pictures; False when it did not."""
+    if not result.harmful:
+        return False
+    emit_event(
+        event=HARMFUL,
+        resource={
+            "prefect.resource.id": f"mirnet.model.{result.model}",
+            "prefect.resource.name": f"{result.model} version {result.model_version}",
+        },
+        payload={
+            "harm": result.harm,
+            "enhanced": result.enhanced,
+            "source": result.source,
+            "manifest": result.manifest_uri,
+            "pictures": result.contact_uri,
         },
     )
     return True

@@ -84,6 +84,10 @@ def _of_stage(
             )
             for fate in _FATES
         ]
+        found += [
+            Gauge("mirnet_harm", "passed through by the last night", float(number), {"kind": kind})
+            for kind, number in result.harm.items()
+        ]
     if isinstance(result, EvaluationResult):
         found += [
             Gauge("mirnet_psnr_db", "of the last evaluation", score.psnr, {"method": name})

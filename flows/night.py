@@ -67,15 +67,16 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
         create_markdown_artifact(key="enhance", markdown=result.held_by, description=where)
         return
     apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by", "passed_over"}
-    apart |= {"picture"}
+    apart |= {"picture", "harm"}
     counts = result.model_dump(exclude=apart) | (result.cost.metrics() if result.cost else {})
     counts["passed_over"] = ", ".join(f"{why} {n}" for why, n in result.passed_over.items())
+    counts |= {f"harm/{kind}": number for kind, number in result.harm.items()}
     create_table_artifact(key="enhance", table=[counts], description=where)
     if result.worst:
         create_table_artifact(
             key="enhance-worst",
             table=[each.model_dump() for each in result.worst],
-            description=f"{where}: not enhanced, then the darkest results",
+            description=f"{where}: not enhanced or kept as they were, then the darkest results",
         )
     if result.drift:
         create_table_artifact(

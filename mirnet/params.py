@@ -221,8 +221,41 @@ class EnhanceParams(Section):
         description="share of quarantined and failed images above which a run fails",
     )
     pass_luminance: float | None = Field(
-        None, gt=0, le=1, description="mean luma from which an image is passed through unchanged"
+        0.18,
+        gt=0,
+        le=1,
+        description="mean luma of the darkest tenth of a picture from which it is passed through "
+        "unchanged; none: all go to the model",
     )
+    max_darkening: float | None = Field(
+        0.0, le=1, description="share of the mean luma that an output may lose; none: any"
+    )
+    max_dimmed_share: float | None = Field(
+        0.05, ge=0, le=1, description="share of regions that may lose 0.1 of luma; none: any"
+    )
+    max_order_loss: float | None = Field(
+        0.05, ge=0, le=1, description="luma by which brighter parts may come out darker; none: any"
+    )
+    max_tint: float | None = Field(
+        0.1, ge=0, le=1, description="chroma that bright neutral parts may gain; none: any"
+    )
+    max_added_clipping: float | None = Field(
+        0.2, ge=0, le=2, description="share of values that may newly clip; none: any"
+    )
+    max_added_noise: float | None = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="noise (standard deviation of luma) beyond the gain in brightness; none: any",
+    )
+    max_harm_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of pictures kept as they were for one of these limits, of those that "
+        "the model worked on, above which a night is announced as harmful",
+    )
+    harm_min_images: int = Field(10, ge=1, description="fewer images say nothing about that")
     layout: Literal["stable", "versioned"] = Field(
         "stable", description="output keys: as the input's, or below MODEL-VERSION/"
     )

@@ -264,8 +264,14 @@ class EnhanceResult(Result):
         default_factory=dict, description="Jensen-Shannon distance to the reference, by column"
     )
     drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
+    harm: dict[str, int] = Field(
+        default_factory=dict,
+        description="of those passed through: what the model would have spoilt, by kind of harm",
+    )
+    harmful: bool = Field(default=False, description="the model would have spoilt too many")
     worst: tuple[ImageFate, ...] = Field(
-        default=(), description="what was not enhanced, then the darkest results; few"
+        default=(),
+        description="what was not enhanced or would have been spoilt, then the darkest; few",
     )
     picture: ImageFate | None = Field(
         default=None, description="of the one picture that was named, if one was"

@@ -1,5 +1,5 @@
 """A page of before and after beside the manifest: some pictures by lot, the darkest results,
-and what was quarantined.
+what the model would have spoilt, and what was quarantined.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from html import escape
 from typing import NamedTuple
 
-import numpy as np
-
+from mirnet.batch.guard import harm_kind
 from mirnet.batch.records import Row
+from mirnet.batch.rejected import rejected_name, small_jpeg
 from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
 from mirnet.errors import ImageError
-from mirnet.images import Image, decode, encode
+from mirnet.images import decode
 
-_SIDE = 240
 _MAX_PIXELS = 50_000_000
 _MAX_LISTED = 200
 _MAX_WORST = 20
@@ -43,6 +42,7 @@ class ContactSheet:
         self._by_lot: list[_Ranked] = []
         self._darkest: list[_Ranked] = []
         self._bad: list[Row] = []
+        self._harmed: list[Row] = []
 
     def add(self, row: Row) -> None:
         """Consider a row."""
@@ -50,30 +50,41 @@ class ContactSheet:
             if len(self._bad) < _MAX_LISTED:
                 self._bad.append(row)
             return
+        if harm_kind(row.reason) and len(self._harmed) < _MAX_LISTED:
+            self._harmed.append(row)
         lot = int.from_bytes(hashlib.sha256(row.input_key.encode()).digest()[:6])
         self._offer(self._by_lot, -float(lot), row)
         if row.luminance_after is not None:
             self._offer(self._darkest, -row.luminance_after, row)
 
     def worst(self) -> list[Row]:
-        """What was not enhanced, then the darkest results; few."""
-        return [*self._bad[:_MAX_WORST], *_in_order(self._darkest)]
+        """What could not be enhanced, what the model would have spoilt, then the darkest; few."""
+        harmed = self._harmed[:_MAX_WORST]
+        darkest = [row for row in _in_order(self._darkest) if row not in harmed]
+        return [*self._bad[:_MAX_WORST], *harmed, *darkest]
 
     def _offer(self, heap: list[_Ranked], rank: float, row: Row) -> None:
         heapq.heappush(heap, _Ranked(rank, row.input_key, row))
         if len(heap) > self._num:
             heapq.heappop(heap)
 
-    def render(self, source: Store, target: Store, *, title: str) -> str:
-        """One self-contained HTML page; pictures that are gone by now are left out."""
+    def render(self, source: Store, target: Store, run: Store, *, title: str) -> str:
+        """One self-contained HTML page; pictures that are gone by now are left out.
+
+        Args:
+            run: where the small pictures of rejected outputs lie.
+        """
         by_lot = _in_order(self._by_lot)
         darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
+        rejected = [_rejected(row, source, run) for row in self._harmed[: self._num]]
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
-            _section("By lot", by_lot, source, target),
-            _section("Darkest of the rest", darkest, source, target),
-            _listing(self._bad),
+            _section("By lot", [_figure(row, source, target) for row in by_lot]),
+            _section("Darkest of the rest", [_figure(row, source, target) for row in darkest]),
+            _section("Kept as they were: input, and what the model made of it", rejected),
+            _listing("Kept as they were", self._harmed),
+            _listing("Not enhanced", self._bad),
         ]
         return "\n".join(parts) + "\n"
 
@@ -82,37 +93,47 @@ def _in_order(heap: list[_Ranked]) -> list[Row]:
     return [each.row for each in sorted(heap, reverse=True)]
 
 
-def _section(name: str, rows: Iterable[Row], source: Store, target: Store) -> str:
-    figures = [figure for row in rows if (figure := _figure(row, source, target))]
-    return f"<h2>{name}</h2>{''.join(figures)}" if figures else ""
+def _section(name: str, figures: Iterable[str | None]) -> str:
+    there = [figure for figure in figures if figure]
+    return f"<h2>{escape(name)}</h2>{''.join(there)}" if there else ""
 
 
 def _figure(row: Row, source: Store, target: Store) -> str | None:
-    try:
-        before = _thumbnail(source.get(row.input_key).data, row.input_key)
-        after = _thumbnail(target.get(row.output_key or "").data, row.input_key)
-    except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
+    before = _thumbnail(source, row.input_key)
+    after = _thumbnail(target, row.output_key or "")
+    if before is None or after is None:
         return None
     caption = escape(row.input_key)
     if row.luminance_before is not None and row.luminance_after is not None:
         caption += f"<br>luminance {row.luminance_before:.3f} to {row.luminance_after:.3f}"
+    if row.reason:
+        caption += f"<br>{escape(row.status.replace('_', ' '))}, {escape(row.reason)}"
     return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
 
 
-def _thumbnail(data: bytes, name: str) -> str:
-    image = decode(data, name=name, max_pixels=_MAX_PIXELS)
-    pixels = image.pixels
-    step = max(1, -(-max(pixels.shape[:2]) // _SIDE))
-    small = np.ascontiguousarray(pixels[::step, ::step])
-    text = base64.b64encode(encode(Image(small), format="JPEG", quality=85)).decode()
-    return f'<img alt="" width="{small.shape[1]}" src="data:image/jpeg;base64,{text}">'
+def _rejected(row: Row, source: Store, run: Store) -> str | None:
+    before = _thumbnail(source, row.input_key)
+    if before is None:
+        return None
+    after = _thumbnail(run, rejected_name(row.input_key)) or ""
+    caption = f"{escape(row.input_key)}<br>{escape(row.reason or '')}"
+    return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
 
 
-def _listing(rows: list[Row]) -> str:
+def _thumbnail(store: Store, key: str) -> str | None:
+    try:
+        image = decode(store.get(key).data, name=key, max_pixels=_MAX_PIXELS)
+    except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
+        return None
+    text = base64.b64encode(small_jpeg(image)).decode()
+    return f'<img alt="" src="data:image/jpeg;base64,{text}">'
+
+
+def _listing(name: str, rows: list[Row]) -> str:
     if not rows:
         return ""
     lines = "".join(
         f"<tr><td>{escape(row.input_key)}<td>{row.status}<td>{escape(row.reason or '')}"
         for row in rows
     )
-    return f"<h2>Not enhanced</h2><table><tr><th>input<th>fate<th>reason{lines}</table>"
+    return f"<h2>{name}</h2><table><tr><th>input<th>fate<th>reason{lines}</table>"

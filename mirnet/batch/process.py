@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mirnet.batch.engine import Engine
+from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
 from mirnet.batch.origin import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status
+from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.storage import (
     Head,
     KeyRefused,
@@ -23,8 +25,9 @@ from mirnet.batch.storage import (
 from mirnet.errors import ImageError, ServiceError, UsageError
 from mirnet.images import Image, decode, encode, read_size
 from mirnet.images.formats import format_named
+from mirnet.images.harm import judge
 from mirnet.images.metadata import left_behind
-from mirnet.images.stats import Measures, measure
+from mirnet.images.stats import Measures, measure, shadows
 from mirnet.params import EnhanceParams
 
 # what concerns one picture, and the word that its reason begins with
@@ -53,11 +56,13 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Decoded and measured, ready for the model."""
+    """Decoded and measured, ready for the model. ``data``: as it came."""
 
     item: WorkItem
     image: Image
     before: Measures
+    shadows: float
+    data: bytes
     version: str
     replaces: str | None
     seconds: float
@@ -65,12 +70,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    """Ready to be encoded and written. ``data`` is set where the input goes out as it came."""
+    """Ready to be encoded and written.
+
+    ``passed``: why the input goes out as it came; then ``image`` is the input.
+    """
 
     fetched: Fetched
     image: Image
     seconds: float
-    data: bytes | None = None
+    passed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class ImageJob:
     """What all images of a run share.
 
     ``guard`` raises when the run may no longer write. ``format``: of the outputs, where it is
-    not that of the input.
+    not that of the input. ``rejected``: keeps what is not written.
     """
 
     source: Store
@@ -91,6 +99,7 @@ class ImageJob:
     enhance: Engine
     guard: Callable[[], None]
     format: str | None = None
+    rejected: RejectedOutputs | None = None
 
     @functools.cached_property
     def source_digest(self) -> str:
@@ -133,16 +142,15 @@ class ImageJob:
         item, begun = got.item, time.perf_counter() - got.seconds
         try:
             image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
-            before = measure(image.pixels)
+            before, dark = measure(image.pixels), shadows(image.pixels)
         except ImageError as error:
             return self._quarantine(item, error.reason, got.version, begun)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
             return self._row(item, "failed", begun, reason=f"decoding: {_first_words(error)}")
         seconds = time.perf_counter() - begun
-        fetched = Fetched(item, image, before, got.version, got.replaces, seconds)
-        bright = self.params.pass_luminance
-        if bright is not None and before.luminance >= bright:
-            return Enhanced(fetched, image, seconds, data=got.data)
+        fetched = Fetched(item, image, before, dark, got.data, got.version, got.replaces, seconds)
+        if is_bright(dark, self.params):
+            return Enhanced(fetched, image, seconds, passed=BRIGHT)
         return fetched
 
     def batch_size(self, fetched: Fetched) -> int:
@@ -183,17 +191,19 @@ class ImageJob:
             return self._row(item, "failed", begun, reason=f"writing: {_first_words(error)}")
 
     def _commit(self, enhanced: Enhanced, begun: float) -> Row:
-        fetched, image = enhanced.fetched, enhanced.image
+        enhanced = self._unless_harmful(enhanced)
+        fetched, image, passed = enhanced.fetched, enhanced.image, enhanced.passed
         item = fetched.item
-        data, lost = enhanced.data, ""
-        if data is None or self.format not in (None, image.format):
+        data, lost = fetched.data, ""
+        if not passed or self.format not in (None, image.format):
             data = encode(image, format=self.format)
             lost = "; ".join(left_behind(image, self.format))[:_MAX_WORDS]
-        after = fetched.before if enhanced.data is not None else measure(image.pixels)
+        after = fetched.before if passed else measure(image.pixels)
         row = self._row(
             item,
-            "passed_through" if enhanced.data is not None else "enhanced",
+            "passed_through" if passed else "enhanced",
             begun,
+            reason=passed,
             input_version=fetched.version,
             output_key=item.output_key,
             luminance_before=round(fetched.before.luminance, 5),
@@ -204,6 +214,7 @@ class ImageJob:
             bright_share=round(fetched.before.bright_share, 5),
             noise=round(fetched.before.noise, 6),
             saturation=round(fetched.before.saturation, 5),
+            shadows=round(fetched.shadows, 5),
             dropped=lost or None,
         )
         self.guard()
@@ -221,6 +232,18 @@ class ImageJob:
         head = self.target.head(item.output_key)
         known = head and self._settle(item, head, fetched.version, begun)
         return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
+
+    def _unless_harmful(self, enhanced: Enhanced) -> Enhanced:
+        """What the model would have spoilt stays as it was."""
+        if enhanced.passed:
+            return enhanced
+        fetched = enhanced.fetched
+        harm = judge(fetched.image.pixels, enhanced.image.pixels, harm_limits(self.params))
+        if harm is None:
+            return enhanced
+        if self.rejected is not None:
+            self.rejected.keep(fetched.item.info.key, enhanced.image)
+        return replace(enhanced, image=fetched.image, passed=harm.reason)
 
     def _settle(self, item: WorkItem, head: Head, version: str, begun: float) -> Row | None:
         """What an existing output means: done, not ours, or (none) ours and to be replaced."""

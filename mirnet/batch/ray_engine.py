@@ -23,6 +23,7 @@ from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.process import ImageJob
 from mirnet.batch.records import RECORDS, RUNS, Digests, ModelIdentity, Row, as_dict
+from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
@@ -68,6 +69,7 @@ class RayJob:
             run_id=self.run_id,
             enhance=engine,
             guard=lambda: None,
+            rejected=RejectedOutputs(run, num_images=self.params.contact_images),
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mirnet.batch.guard import DECIDING
 from mirnet.batch.storage import Store
 from mirnet.errors import StorageError
 from mirnet.params import EnhanceParams
@@ -62,7 +63,9 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input and its fate. Luminances are mean luma of 0 to 1 (Rec. 709, as coded)."""
+    """One input and its fate. Luminances are mean luma of 0 to 1 (Rec. 709, as coded), and
+    ``shadows`` is that of the darkest tenth of the input.
+    """
 
     input_key: str
     input_version: str
@@ -87,6 +90,7 @@ class Row:
     bright_share: float | None = None
     noise: float | None = None
     saturation: float | None = None
+    shadows: float | None = None
     source_digest: str | None = None
     dropped: str | None = None
 
@@ -149,6 +153,9 @@ def as_dict(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _NAMES}
 
 
+_DECIDE_OVER_BYTES = {"strength", "precision", *DECIDING}
+
+
 @dataclass(frozen=True, slots=True)
 class Digests:
     """Digests of the params that decide over the bytes of an output, and over a quarantine."""
@@ -160,7 +167,7 @@ class Digests:
     def of(cls, params: EnhanceParams) -> Self:
         """Changing one of these params has the images that it concerns done again."""
         return cls(
-            output=_digest(params, {"strength", "precision", "pass_luminance"}),
+            output=_digest(params, _DECIDE_OVER_BYTES),
             quarantine=_digest(params, {"max_pixels", "max_bytes"}),
         )
 
@@ -226,7 +233,7 @@ class RunRecord:
     """Writes what one run did. Memory: the rows since the last part."""
 
     def __init__(self, records: Store, run_id: str, *, format: Format) -> None:
-        self._store = records.child(RUNS).child(run_id)
+        self.store = records.child(RUNS).child(run_id)
         self._format = format
         self._pending: list[Row] = []
         self._parts: list[str] = []
@@ -234,7 +241,7 @@ class RunRecord:
     @property
     def uri(self) -> str:
         """The folder of this run."""
-        return self._store.uri
+        return self.store.uri
 
     def add(self, row: Row) -> None:
         """Remember a row until the next flush."""
@@ -245,34 +252,34 @@ class RunRecord:
         if not self._pending:
             return
         name = f"part-{len(self._parts):06d}.{self._format}"
-        self._store.put(name, dump_rows(self._pending, self._format))
+        self.store.put(name, dump_rows(self._pending, self._format))
         self._parts.append(name)
         self._pending = []
 
     def attach(self, name: str, data: bytes, *, content_type: str) -> str:
         """Write a further object beside the manifest; its address."""
-        self._store.put(name, data, content_type=content_type)
-        return self._store.address(name)
+        self.store.put(name, data, content_type=content_type)
+        return self.store.address(name)
 
     def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
         """Join the parts to the manifest, then write the summary; the addresses of both."""
         self.flush()
         shards = list(self._write_shards())
-        address = self._store.address(shards[0]) if len(shards) == 1 else self._store.uri
+        address = self.store.address(shards[0]) if len(shards) == 1 else self.store.uri
         summary = summary | {"manifest": shards}
-        self._store.put(
+        self.store.put(
             SUMMARY,
             (json.dumps(summary, indent=2) + "\n").encode(),
             content_type="application/json",
         )
         for part in self._parts:
-            self._store.delete(part)
-        return address, self._store.address(SUMMARY)
+            self.store.delete(part)
+        return address, self.store.address(SUMMARY)
 
     def _write_shards(self) -> Iterator[str]:
         shard, number = _Shard(self._format), 0
         for part in self._parts:
-            shard.append(self._store.get(part).data)
+            shard.append(self.store.get(part).data)
             if shard.is_full:
                 number += 1
                 yield self._write_shard(f"manifest-{number:05d}", shard)
@@ -282,7 +289,7 @@ class RunRecord:
 
     def _write_shard(self, stem: str, shard: _Shard) -> str:
         name = f"{stem}.{self._format}"
-        self._store.put(name, shard.close())
+        self.store.put(name, shard.close())
         return name
 
 

@@ -19,6 +19,7 @@ from mirnet.batch.places import Batch, open_batch
 from mirnet.batch.plan import Plan
 from mirnet.batch.process import ImageJob
 from mirnet.batch.records import RUNS, ModelIdentity, Row, RunRecord
+from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.tally import Outline, Progress, Tally
 from mirnet.config import Settings
 from mirnet.cost import CostMeter
@@ -157,6 +158,10 @@ def _enhanced(
         enhance=engine,
         guard=lease.check,
         format=batch.format,
+        rejected=RejectedOutputs(
+            batch.records.child(RUNS).child(lease.run_id),
+            num_images=batch.params.contact_images,
+        ),
     )
     run = partial(process, job=job, num_threads=settings.io_threads)
     if batch.single is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mirnet.batch.contact import ContactSheet
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
+from mirnet.batch.guard import harm_kind
 from mirnet.batch.one_picture import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, RunRecord
@@ -63,6 +64,8 @@ class Tally:
         self._last: Row | None = None
         self.counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._bad_reasons: Counter[str] = Counter()
+        self._harm: Counter[str] = Counter()
         self._sheet = ContactSheet(num_images=params.contact_images)
         self._drift = DriftMonitor(
             reference or {},
@@ -110,9 +113,25 @@ class Tally:
         self._drift.add(row)
         self.counts[row.status] += 1
         if row.reason:
-            # what stands before a colon is one of few, the rest names one picture
-            self._reasons[row.reason.partition(":")[0]] += 1
+            self._count_reason(row, row.reason)
         self._row_s += row.seconds
+
+    def _count_reason(self, row: Row, reason: str) -> None:
+        kind = harm_kind(reason)
+        if kind is not None:
+            self._harm[kind] += 1
+        # what stands before a colon is one of few, the rest names one picture
+        short = reason if kind is not None else reason.partition(":")[0]
+        self._reasons[short] += 1
+        if row.status in ("quarantined", "failed"):
+            self._bad_reasons[short] += 1
+
+    def _harmful(self) -> bool:
+        """Whether the model spoilt so many of the pictures that it worked on."""
+        spoilt = self._harm.total()
+        worked_on = self.counts["enhanced"] + spoilt
+        enough = worked_on >= self._params.harm_min_images
+        return enough and spoilt > self._params.max_harm_share * worked_on
 
     def close(self, outline: Outline, source: Store, target: Store) -> EnhanceResult:
         """Write manifest and page, then the summary.
@@ -145,6 +164,8 @@ class Tally:
             contact_uri=page,
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
+            harm=dict(self._harm),
+            harmful=self._harmful(),
             worst=tuple(_fate(row) for row in self._sheet.worst()),
             picture=self._picture(outline),
             problem=problem,
@@ -166,7 +187,7 @@ class Tally:
         if not self._params.contact_images or not self.counts:
             return None
         title = f"{outline.source} by {outline.model.label}, run {outline.run_id}"
-        html = self._sheet.render(source, target, title=title)
+        html = self._sheet.render(source, target, self._record.store, title=title)
         return self._record.attach("contact.html", html.encode(), content_type="text/html")
 
     def _problem(self, plan: PlanCounts) -> str | None:
@@ -181,7 +202,7 @@ class Tally:
             )
         else:
             return None
-        why = ", ".join(f"{reason} {count}" for reason, count in self._reasons.most_common(5))
+        why = ", ".join(f"{reason} {count}" for reason, count in self._bad_reasons.most_common(5))
         return f"{found} are bad ({why or 'quarantined'}), more than max_bad_share {share:g}"
 
     def _summary(
@@ -199,6 +220,8 @@ class Tally:
             "counts": _counts(outline.plan) | dict(self.counts),
             "passed_over": dict(outline.plan.passed_over),
             "reasons": dict(self._reasons),
+            "harm": dict(self._harm),
+            "harmful": self._harmful(),
             "drift": [asdict(each) for each in drift],
             "seconds": round(time.perf_counter() - outline.begun, 3),
         }

@@ -117,6 +117,9 @@ def enhancement_table(result: EnhanceResult) -> Table:
     table = Table("images", "")
     for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
         table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
+        if fate == "passed_through":
+            for kind, number in result.harm.items():
+                table.add_row(f"  harm: {kind}", str(number))
     if result.kept:
         table.add_row(f"skipped, {_KEPT}", str(result.kept))
     for reason, count in result.passed_over.items():
@@ -151,10 +154,16 @@ def show_enhancement(result: EnhanceResult) -> None:
     console.print(enhancement_table(result))
     for fate in result.worst:
         if fate.reason:
-            _say(f"  - {fate.input}: {fate.fate}, {fate.reason}")
+            _say(f"  - {fate.input}: {fate.fate.replace('_', ' ')}, {fate.reason}")
     _show_cost(result.cost)
     if result.manifest_uri:
         _say(f"manifest: {result.manifest_uri}")
+    if result.harmful:
+        spoilt = sum(result.harm.values())
+        _say(
+            f"harmful: {result.model} would have spoilt {spoilt} of the "
+            f"{spoilt + result.enhanced} pictures that it worked on; they are kept as they were"
+        )
     if result.drifted:
         _say(f"drifted from the model's training pictures: {', '.join(result.drifted)}")
 

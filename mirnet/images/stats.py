@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Pixels = npt.NDArray[np.unsignedinteger[Any]]
+Plane = npt.NDArray[np.float32]
+
 _REC709 = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 _SIDE = 256
+_REGIONS = 16
+_DARKEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +33,67 @@ class Measures:
     saturation: float
 
 
-def measure(pixels: npt.NDArray[np.unsignedinteger[Any]]) -> Measures:
+def measure(pixels: Pixels) -> Measures:
     """Measure (H, W, 3) RGB; large pictures on a grid of about 256x256, noise on their middle."""
     height, width = pixels.shape[:2]
-    grid = _unit(pixels[:: max(1, height // _SIDE), :: max(1, width // _SIDE)])
-    luma = grid @ _REC709
+    grid = to_unit(pixels[:: max(1, height // _SIDE), :: max(1, width // _SIDE)])
+    luma = to_luma(grid)
     red, green, blue = grid[..., 0], grid[..., 1], grid[..., 2]
     # pairwise: reducing over an axis of three takes twenty times as long
     largest = np.maximum(np.maximum(red, green), blue)
     smallest = np.minimum(np.minimum(red, green), blue)
     saturation = (largest - smallest) / np.maximum(largest, 1e-3)
     top, left = max(0, (height - _SIDE) // 2), max(0, (width - _SIDE) // 2)
-    middle = _unit(pixels[top : top + _SIDE, left : left + _SIDE]) @ _REC709
+    middle = to_luma(to_unit(pixels[top : top + _SIDE, left : left + _SIDE]))
     return Measures(
         luminance=float(luma.mean()),
         dark_share=float((luma < 0.05).mean()),
         bright_share=float((luma > 0.95).mean()),
-        noise=_noise(middle),
+        noise=noise_sigma(middle),
         saturation=float(saturation.mean()),
     )
 
 
-def _unit(pixels: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.float32]:
+def shadows(pixels: Pixels) -> float:
+    """Mean luma of the darkest tenth of the regions of (H, W, 3) RGB, 0 to 1.
+
+    A dark subject before a bright sky has dark shadows. Thin dark lines have not: regions are
+    squares of a sixteenth of the longer side.
+    """
+    height, width = pixels.shape[:2]
+    grid = pixels[:: max(1, height // _SIDE), :: max(1, width // _SIDE)]
+    means = np.sort(regions(to_luma(to_unit(grid))))
+    return float(means[: max(1, round(_DARKEST * means.size))].mean())
+
+
+def to_unit(pixels: Pixels) -> Plane:
+    """Unsigned integers of full range -> float32 in [0, 1]."""
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def _noise(luma: npt.NDArray[np.float32]) -> float:
-    """Immerkaer, Fast noise variance estimation (1996): the mask [1 -2 1] x [1 -2 1]."""
+def to_luma(unit: Plane) -> Plane:
+    """(H, W, 3) RGB or (H, W) grey in [0, 1] -> Rec. 709 luma (H, W)."""
+    luma: Plane = unit if unit.ndim == 2 else unit @ _REC709
+    return luma
+
+
+def regions(luma: Plane) -> Plane:
+    """Means over squares, 16 along the longer side: (number,). A rest at the edges is left out."""
+    height, width = luma.shape
+    side = max(1, max(height, width) // _REGIONS)
+    side = min(side, height, width)
+    rows, columns = height // side, width // side
+    whole = luma[: rows * side, : columns * side]
+    means: Plane = whole.reshape(rows, side, columns, side).mean(axis=(1, 3)).ravel()
+    return means
+
+
+def noise_sigma(luma: Plane) -> float:
+    """Standard deviation of the noise of (H, W) luma, without a reference.
+
+    Immerkaer, Fast noise variance estimation (1996): the mask [1 -2 1] x [1 -2 1]. Texture counts
+    as noise.
+    """
     if min(luma.shape) < 3:
         return 0.0
     rows = luma[:-2] - 2 * luma[1:-1] + luma[2:]

@@ -111,14 +111,17 @@ def read_contact(result: EnhanceResult, run: Run) -> str | None:
 
 
 def _track(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
-    """Inputs against the model's training data, in MLflow; that it is away undoes no night."""
+    """Inputs against the model's training data, and what it would have spoilt, in MLflow; that
+    MLflow is away undoes no night.
+    """
     from mirnet.tracking import track
 
-    if model.run_id is None or not result.drift:
+    if model.run_id is None or not (result.drift or result.harm):
         return
     fates = ("enhanced", "passed_through", "skipped", "quarantined", "failed")
     metrics = {f"drift/{column}": distance for column, distance in result.drift.items()}
     metrics |= {f"images/{fate}": float(getattr(result, fate)) for fate in fates}
+    metrics |= {f"harm/{kind}": float(number) for kind, number in result.harm.items()}
     tags = {
         "mirnet.source": result.source,
         "mirnet.target": result.target,
@@ -126,6 +129,7 @@ def _track(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
         "mirnet.model": f"{model.name}/{model.version}",
         "mirnet.model_run": model.run_id,
         "mirnet.drifted": ", ".join(result.drifted) or "no",
+        "mirnet.harmful": "yes" if result.harmful else "no",
     }
     try:
         with track(
@@ -133,7 +137,7 @@ def _track(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
         ) as tracked:
             tracked.log_metrics(metrics)
     except ServiceError as error:
-        logger.warning("drift is in %s, but not in MLflow: %s", result.summary_uri, error)
+        logger.warning("drift and harm are in %s, but not in MLflow: %s", result.summary_uri, error)
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""What the model made of pictures that it would have spoilt: small, beside the run's record, for
+the page of before and after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+
+import numpy as np
+
+from mirnet.batch.storage import KeyRefused, ObjectRefused, Store, TransientStorageError
+from mirnet.images import Image, encode
+
+logger = logging.getLogger(__name__)
+
+SIDE = 240
+_FOLDER = "rejected"
+
+
+class RejectedOutputs:
+    """Keeps the first few of a process; safe for threads."""
+
+    def __init__(self, run: Store, *, num_images: int) -> None:
+        self._run, self._num = run, num_images
+        self._numbers = itertools.count()
+
+    def keep(self, input_key: str, image: Image) -> None:
+        """Write a small picture, unless there are enough. That the store fails costs no more."""
+        if next(self._numbers) >= self._num:
+            return
+        try:
+            self._run.put(rejected_name(input_key), small_jpeg(image), content_type="image/jpeg")
+        except (KeyRefused, ObjectRefused, TransientStorageError) as error:
+            logger.warning("%s: no picture of what was rejected: %s", input_key, error)
+
+
+def rejected_name(input_key: str) -> str:
+    """Where it lies, below the run's folder: keys may be longer than a name may."""
+    return f"{_FOLDER}/{hashlib.sha256(input_key.encode()).hexdigest()[:16]}.jpg"
+
+
+def small_jpeg(image: Image) -> bytes:
+    """At most 240 pixels per side, by taking every so many-th pixel."""
+    step = max(1, -(-max(image.pixels.shape[:2]) // SIDE))
+    small = Image(np.ascontiguousarray(image.pixels[::step, ::step]))
+    return encode(small, format="JPEG", quality=85)

@@ -1,0 +1,195 @@
+"""Whether an enhanced picture is worse than its input. No reference is needed.
+
+:func:`compare` measures what changed, :func:`find_harm` holds the figures against limits. Every
+figure is 0 where the output equals the input:
+
+===========  ==================================================================================
+``darker``   share of the mean luma that was lost; negative where the picture became brighter
+``dimmed``   share of regions that lost more than 0.1 of luma: a sky, a white background
+``order``    how far the order of brightness turned round: the most by which the mean luma of
+             the output falls from darker to clearly brighter parts of the input, taken over
+             single pixels and over regions (0 to 1)
+``tinted``   chroma that bright, neutral parts gained (0 to 1)
+``clipped``  share of values (a pixel has three) that came to an end of the range
+``noisier``  noise that the gain in brightness does not explain, standard deviation of the luma
+===========  ==================================================================================
+
+Luma is Rec. 709 of the values as coded (no linearisation), 0 to 1. Large pictures are measured on
+a grid of pixels, noise on patches at full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mirnet.images.stats import noise_sigma, regions, to_luma, to_unit
+
+Pixels = npt.NDArray[np.unsignedinteger[Any]]
+Plane = npt.NDArray[np.float32]
+Kind = Literal["darker", "dimmed", "order", "tinted", "clipped", "noisier"]
+
+_SIDE = 384
+# by how much a part has to be brighter than another one before their order counts: luma, or in
+# dark pictures a share of the range that the picture has, and never less than noise and rounding
+_CLEARLY, _CLEARLY_OF_RANGE, _LEAST_CLEARLY = 0.1, 0.4, 0.02
+# luma that a region may lose
+_DIMMED = 0.1
+# of the pixels; the last one for lamps
+_QUANTILES = (*np.arange(0.04, 1, 0.04), 0.99)
+_LEAST_SHARE = 0.004
+_BRIGHT, _NEUTRAL = 0.5, 0.05
+_PATCH = 128
+# of the luma, for pictures that have no noise of their own: rounding to 8 bits, twice
+_ROUNDING = 2 / 255 / np.sqrt(12)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What enhancement did to a picture, by kind of harm; see the module."""
+
+    darker: float
+    dimmed: float
+    order: float
+    tinted: float
+    clipped: float
+    noisier: float
+
+
+@dataclass(frozen=True, slots=True)
+class HarmLimits:
+    """From which figure on a change is harm; none: never."""
+
+    darker: float | None = None
+    dimmed: float | None = None
+    order: float | None = None
+    tinted: float | None = None
+    clipped: float | None = None
+    noisier: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """The first limit that an output goes beyond."""
+
+    kind: Kind
+    value: float
+    limit: float
+
+    @property
+    def reason(self) -> str:
+        """In a word, for the row of a manifest: ``harm: darker``."""
+        return f"harm: {self.kind}"
+
+
+def judge(before: Pixels, after: Pixels, limits: HarmLimits) -> Harm | None:
+    """What is wrong with an output, if anything.
+
+    Args:
+        before: (H, W, 3) RGB or (H, W) grey, unsigned integers with the full range of their type.
+        after: of the same height and width.
+
+    Raises:
+        ValueError: they differ in size.
+    """
+    if before.shape[:2] != after.shape[:2]:
+        raise ValueError(f"the output is {after.shape[:2]}, the input {before.shape[:2]}")
+    if all(getattr(limits, each.name) is None for each in fields(limits)):
+        return None
+    return find_harm(compare(before, after), limits)
+
+
+def find_harm(change: Change, limits: HarmLimits) -> Harm | None:
+    """The first kind, in the order of the module's table, that is beyond its limit."""
+    for each in fields(limits):
+        value, limit = getattr(change, each.name), getattr(limits, each.name)
+        if limit is not None and value > limit:
+            return Harm(cast(Kind, each.name), value, limit)
+    return None
+
+
+def compare(before: Pixels, after: Pixels) -> Change:
+    """Measure what changed between pictures of equal size."""
+    step = max(1, -(-max(before.shape[:2]) // _SIDE))
+    first, second = before[::step, ::step], after[::step, ::step]
+    old, new = to_luma(to_unit(first)), to_luma(to_unit(second))
+    old_parts, new_parts = regions(old), regions(new)
+    return Change(
+        darker=1 - _ratio(float(new.mean()), float(old.mean())),
+        dimmed=float((new_parts < old_parts - _DIMMED).mean()),
+        order=max(_fall(old.ravel(), new.ravel()), _fall(old_parts, new_parts)),
+        tinted=_tint(first, second, old),
+        clipped=_added_clipping(first, second),
+        noisier=_added_noise(before, after),
+    )
+
+
+def _ratio(new: float, old: float) -> float:
+    """A black input cannot become darker."""
+    return new / old if old > 0 else 1.0
+
+
+def _fall(old: Plane, new: Plane) -> float:
+    """The most by which the tone curve falls. A part is all that has about the same old luma."""
+    edges = np.unique(np.quantile(old, _QUANTILES))
+    part = np.searchsorted(edges, old, side="right")
+    number = np.bincount(part)
+    there = number >= max(1.0, _LEAST_SHARE * old.size)
+    of_old = np.bincount(part, old)[there] / number[there]
+    of_new = np.bincount(part, new)[there] / number[there]
+    low, high = np.quantile(old, (0.01, 0.99))
+    clearly = min(_CLEARLY, max(_LEAST_CLEARLY, _CLEARLY_OF_RANGE * float(high - low)))
+    # [i, j]: part i is clearly brighter than part j
+    brighter = of_old[:, None] - of_old[None, :] > clearly
+    falls = np.where(brighter, of_new[None, :] - of_new[:, None], 0.0)
+    return float(max(falls.max(initial=0.0), 0.0))
+
+
+def _tint(before: Pixels, after: Pixels, old: Plane) -> float:
+    """Chroma is the difference between the largest and the smallest mean of the channels."""
+    if before.ndim == 2 or after.ndim == 2:
+        return 0.0
+    first, second = to_unit(before), to_unit(after)
+    chosen = (old >= _BRIGHT) & (_chroma(first) <= _NEUTRAL)
+    if not chosen.any():
+        return 0.0
+    return float((_chroma(second[chosen]) - _chroma(first[chosen])).mean())
+
+
+def _chroma(unit: Plane) -> Plane:
+    red, green, blue = unit[..., 0], unit[..., 1], unit[..., 2]
+    largest = np.maximum(np.maximum(red, green), blue)
+    chroma: Plane = largest - np.minimum(np.minimum(red, green), blue)
+    return chroma
+
+
+def _added_clipping(before: Pixels, after: Pixels) -> float:
+    """Each end by itself: blacks that were lifted make no room for whites that burn out."""
+    top = np.iinfo(after.dtype).max, np.iinfo(before.dtype).max
+    whites = float((after == top[0]).mean() - (before == top[1]).mean())
+    blacks = float((after == 0).mean() - (before == 0).mean())
+    return max(0.0, whites) + max(0.0, blacks)
+
+
+def _added_noise(before: Pixels, after: Pixels) -> float:
+    """Mean over patches, each with its own gain."""
+    added = []
+    for rows, columns in _patches(*before.shape[:2]):
+        old = to_luma(to_unit(before[rows, columns]))
+        new = to_luma(to_unit(after[rows, columns]))
+        gain = max(1.0, _ratio(float(new.mean()), float(old.mean())))
+        added.append(noise_sigma(new) - gain * max(noise_sigma(old), _ROUNDING))
+    return float(np.mean(added))
+
+
+def _patches(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Five: in the middle and halfway to the corners."""
+    tall, wide = min(height, _PATCH), min(width, _PATCH)
+    places = [(0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)]
+    corners = {
+        (round(down * (height - tall)), round(across * (width - wide))) for down, across in places
+    }
+    return [(slice(top, top + tall), slice(left, left + wide)) for top, left in sorted(corners)]
