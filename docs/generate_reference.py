@@ -95,7 +95,7 @@ RUN_COLUMNS = {
     "git_commit": "of the code that trained it",
     "weights_digest": "SHA-256 of the weights",
     "source_digest": "of the place that the input lies in, to tell two sources apart",
-    "reason": "why it was quarantined or failed",
+    "reason": "why it was quarantined, failed or passed through (`bright`, `harm: KIND`)",
     "seconds": "work on this input",
     "luminance_before": "mean luma of the input, 0 to 1 (Rec. 709, as coded)",
     "luminance_after": "mean luma of the output",
@@ -106,6 +106,7 @@ RUN_COLUMNS = {
     "noise": "of the input",
     "saturation": "mean, of the input",
     "dropped": "what the output does not carry of its input: docs/formats.md",
+    "shadows": "mean luma of the darkest tenth of the input",
 }
 PAIR_COLUMNS = {
     "pair": "split/name",

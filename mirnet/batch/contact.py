@@ -76,7 +76,10 @@ class ContactSheet:
         """
         by_lot = _in_order(self._by_lot)
         darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
-        rejected = [_rejected(row, source, run) for row in self._harmed[: self._num]]
+        kept = {info.key for info in run.list()}
+        # threads and machines each keep their first few
+        harmed = sorted(self._harmed, key=lambda row: rejected_name(row.input_key) not in kept)
+        rejected = [_rejected(row, source, run) for row in harmed[: self._num]]
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
