@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from batch_samples import MODEL, fill, picture
+from batch_samples import MODEL, UNGUARDED, fill, picture
 
 from mirnet.batch import conditions
 from mirnet.batch.conditions import Conditions, agree_on_max_pixels
@@ -28,6 +28,8 @@ from mirnet.results import EnhanceResult
 PICTURES = {f"{n:02d}.png": picture(n, side=24 if n < 4 else 40) for n in range(12)} | {
     "odd.png": picture(99, side=33)
 }
+
+PARAMS = EnhanceParams(contact_images=0, **UNGUARDED)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,7 @@ def enhance(
         *places,
         enhance=model,
         model=MODEL,
-        params=EnhanceParams(contact_images=0),
+        params=PARAMS,
         settings=settings,
         progress=progress,
     )
@@ -114,7 +116,7 @@ def test_workers_tile_as_the_first_of_them_and_so_does_their_successor(
 ) -> None:
     target = open_store(places[1], settings)
     run = target.child("_mirnet/runs/00000001-dead")
-    known = Conditions(MODEL.label, Digests.of(EnhanceParams(contact_images=0)).output, ((40, 40),))
+    known = Conditions(MODEL.label, Digests.of(PARAMS).output, ((40, 40),))
     run.put("conditions.json", known.dump())
     assert agree_on_max_pixels(run, known, 500).max_pixels == 500
     assert agree_on_max_pixels(run, known, 900).max_pixels == 500

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from batch_samples import MODEL, double, fill, picture
+from batch_samples import MODEL, UNGUARDED, double, fill, picture
 from hostile_files import GOOD, IGNORED, all_files
 from moto import mock_aws
 
@@ -27,7 +27,7 @@ def enhance(source: str, target: str) -> EnhanceResult:
         target,
         enhance=double,
         model=MODEL,
-        params=EnhanceParams(max_bad_share=1.0),
+        params=EnhanceParams(max_bad_share=1.0, **UNGUARDED),
         settings=Settings(),
     )
 

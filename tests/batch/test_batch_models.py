@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from batch_samples import MODEL, double, fill, picture
+from batch_samples import MODEL, UNGUARDED, double, fill, picture
 
 from mirnet import stages
 from mirnet.batch.origin import trace
@@ -27,6 +27,7 @@ from mirnet.stages.models import open_model
 from mirnet.tracking import aliases, registry, track
 
 PICTURES = {f"{number}.png": picture(number) for number in range(3)}
+UNGUARDED_SET = [f"enhance.{name}=null" for name in UNGUARDED]
 FOLDER = ModelIdentity("model", weights_digest="a" * 64)
 
 
@@ -88,7 +89,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.Run:
         workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports", compile=False
     )
     settings.workspace.mkdir()
-    params = load_params("demo", overrides=("enhance.contact_images=0",))
+    params = load_params("demo", overrides=("enhance.contact_images=0", *UNGUARDED_SET))
     for seed in (1, 2):
         torch.manual_seed(seed)
         folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / f"{seed}")
@@ -123,7 +124,7 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
     kept = stages.enhance(*places, run)
     assert (kept.model_version, kept.skipped, kept.enhanced) == ("2", 3, 0)
 
-    redo = load_params("demo", overrides=("enhance.on_new_model=redo",))
+    redo = load_params("demo", overrides=("enhance.on_new_model=redo", *UNGUARDED_SET))
     redone = stages.enhance(*places, stages.Run(redo, run.settings))
     assert (redone.model_version, redone.enhanced) == ("2", 3)
     assert set(rows().values()) == {("2", second.weights_digest)}

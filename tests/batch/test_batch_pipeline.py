@@ -64,7 +64,7 @@ class CountingJob:
                 del self.before[key]
             return Row(key, "v", 0, "quarantined", "r", "d", "m")
         image = Image(np.broadcast_to(np.uint8(0), (1, size, 3)))
-        return Fetched(got.item, image, None, "v", None, 0.0)  # type: ignore[arg-type]
+        return Fetched(got.item, image, None, 0.0, b"", "v", None, 0.0)  # type: ignore[arg-type]
 
     def batch_size(self, fetched: Fetched) -> int:
         return self.mates if fetched.item.info.size <= 10 else 1
