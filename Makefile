@@ -15,9 +15,9 @@ help: ## list all targets
 
 setup: $(STAMP) ## create .venv with the locked dependencies
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): $(wildcard locks/*.lock) locks/install.sh pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	locks/install.sh $(CURDIR)/$(BIN)/python dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -54,11 +54,10 @@ format: setup ## format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## resolve the newest versions that pyproject.toml admits into requirements.lock
+lock: ## resolve pyproject.toml into locks/; UPGRADE=--upgrade takes the newest versions
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
-	.venv-lock/bin/python -m pip install --quiet -e ".[demo,stack,kubernetes,dev]" setuptools
-	.venv-lock/bin/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	.venv-lock/bin/python locks/compile.py $(UPGRADE)
 	rm -rf .venv-lock
 
 clean: ## remove the environment and what runs left behind

@@ -28,6 +28,8 @@ from mirnet.results import Result
 Outcome = Literal["ok", "warning", "failed", "skipped"]
 
 _DISTRIBUTION = "mirnet-pipeline"
+_TESTED = ((3, 11), (3, 12), (3, 13))
+"""``make test-pythons``"""
 _GIB = 1 << 30
 _MIN_FREE_GIB = 2
 _GOOD_FREE_GIB = 10
@@ -65,14 +67,14 @@ def examine(settings: Settings) -> list[Check]:
 
 
 def check_python(_: Settings) -> Check:
-    """The interpreter that the lock was tested on."""
+    """An interpreter that the tests have passed on."""
     version = platform.python_version()
-    if sys.version_info[:2] != (3, 11):
+    if sys.version_info[:2] not in _TESTED:
         return Check(
             name="python",
             outcome="warning",
             found=version,
-            advice="requirements.lock was tested on 3.11",
+            advice="tested on " + ", ".join(f"{major}.{minor}" for major, minor in _TESTED),
         )
     return Check(name="python", outcome="ok", found=version)
 
@@ -96,7 +98,7 @@ def check_packages(_: Settings) -> Check:
             name="packages",
             outcome="failed",
             found="; ".join(problems),
-            advice="pip install -r requirements.lock, in an environment of its own",
+            advice="pip install mirnet-pipeline, in an environment of its own",
         )
     return Check(name="packages", outcome="ok", found=f"{met} requirements met")
 

@@ -8,23 +8,27 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from packaging.markers import Marker
+
 LOCK_TAG, STRAY_TAG, PACKAGES_TAG = "mirnet.lock", "mirnet.lock_strays", "mirnet.packages"
-_LOCK = "requirements.lock"
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)")
+_LOCKS = "locks"
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: ; ([^\\]+))?")
 _MOST_NAMED = 10
 
 
 @cache
 def environment_tags() -> dict[str, str | None]:
-    """Tags for a run, from the lock beside the package or in the working folder.
+    """Tags for a run, from the locks beside the package or in the working folder.
 
-    ``mirnet.lock`` is the SHA-256 of the lock. ``mirnet.lock_strays`` counts and names packages
-    that are installed in another version than it pins; no tag, no strays. Without a lock
-    ``mirnet.packages`` is the SHA-256 of all installed names and versions.
+    ``mirnet.lock`` is the SHA-256 of the lock of this torch: the one with CUDA or the one without.
+    ``mirnet.lock_strays`` counts and names packages that are installed in another version than it
+    pins; no tag, no strays. Without a lock ``mirnet.packages`` is the SHA-256 of all installed
+    names and versions.
     """
     for folder in (Path(__file__).parents[2], Path.cwd()):
-        if (folder / _LOCK).is_file():
-            return lock_tags(folder / _LOCK)
+        lock = folder / _LOCKS / f"{_build()}.lock"
+        if lock.is_file():
+            return lock_tags(lock)
     return {PACKAGES_TAG: _packages_digest()}
 
 
@@ -40,9 +44,17 @@ def lock_tags(lock: Path) -> dict[str, str | None]:
     return {LOCK_TAG: hashlib.sha256(content).hexdigest(), STRAY_TAG: told}
 
 
+def _build() -> str:
+    """Which of the locks this environment was made from."""
+    import torch
+
+    return "cpu" if torch.version.cuda is None else "cuda"
+
+
 def _pins(text: str) -> list[tuple[str, str]]:
-    found = (_PIN.match(line) for line in text.splitlines())
-    return [(match[1], match[2]) for match in found if match]
+    """Names and versions that are meant for this Python and system."""
+    found = (match for line in text.splitlines() if (match := _PIN.match(line)))
+    return [(m[1], m[2]) for m in found if m[3] is None or Marker(m[3]).evaluate()]
 
 
 def _installed(name: str) -> str | None:

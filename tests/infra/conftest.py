@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def lock() -> dict[str, str]:
-    """Name -> version of requirements.lock."""
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").split()
-    return dict(line.split("==") for line in lines)
+    """Name -> version of what the image installs."""
+    text = (ROOT / "locks/cpu.lock").read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9.-]+)==([^ ;]+)", text, re.M))
 
 
 @pytest.fixture(scope="session")

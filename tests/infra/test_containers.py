@@ -62,15 +62,15 @@ def test_what_the_image_copies_is_there_and_not_ignored(root: Path, dockerfile: 
     for line in dockerfile:
         if line.startswith("COPY ") and "--from" not in line:
             copied |= {word for word in line.split()[1:-1] if not word.startswith("--")}
-    assert {"requirements.lock", "mirnet", "flows", "prefect.yaml"} <= copied
+    assert {"locks", "mirnet", "flows", "prefect.yaml"} <= copied
     for name in copied:
         assert (root / name).exists(), name
-        assert any(fnmatch.fnmatch(name, pattern) for pattern in kept), name
+        assert any(fnmatch.fnmatch(f"{name}/", f"{pattern}/*") for pattern in kept), name
 
 
 def test_the_image_resolves_nothing(dockerfile: list[str]) -> None:
     installs = [part for line in dockerfile for part in line.split("&&") if "pip install" in part]
-    assert len(installs) == 3
+    assert len(installs) == 1
     assert all("--no-deps" in part for part in installs)
 
 
