@@ -63,6 +63,17 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         60.0, ge=0.1, description="seconds without a sign of life after which a job counts as dead"
     )
+    stuck_s: float = Field(
+        3600.0,
+        gt=0,
+        description="seconds without progress (a picture, a tile of a large one; on Ray 16 "
+        "pictures) after which a job gives up its lease and ends",
+    )
+    stop_s: float = Field(
+        25.0,
+        gt=0,
+        description="seconds from SIGTERM until a process that cannot be left in order is ended",
+    )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
     log_format: Literal["text", "json"] = Field(
         "text", description="log lines for people, or one JSON object a line with the run's ids"

@@ -287,6 +287,11 @@ class EnhanceParams(Section):
     contact_images: int = Field(
         6, ge=0, le=100, description="pictures by lot, and as many of the darkest, on the page"
     )
+    max_held_s: float = Field(
+        72_000.0,
+        gt=0,
+        description="a run that finds another at work for longer than this fails",
+    )
     drift_distance: float = Field(
         0.3, ge=0, le=1, description="Jensen-Shannon distance from the model's reference profile"
     )

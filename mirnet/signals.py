@@ -1,32 +1,199 @@
-"""SIGTERM, which cluster managers and service managers send, as an exception."""
+"""SIGTERM is noted when it comes and heeded at safe points; what never reaches one is ended.
+
+A handler that raises strikes anywhere: in a weakref callback Python swallows it, in the import
+system it leaves a lock held for ever. So ours sets a flag. Long work calls :func:`advance` where
+it may be left, and waits call :func:`stop_if_asked`; both raise there. A thread that needs nothing
+from the interrupted code ends the process where no such place comes up in time.
+
+A block that holds nothing which others wait for may be left elsewhere after a while, where no frame
+of the stack is of a kind that must not be broken off.
+"""
 
 from __future__ import annotations
 
+import _weakrefset
+import faulthandler
+import logging
+import math
+import os
+import select
 import signal
+import tempfile
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
+
+STOP_S = 25.0
+"""To the first safe point, and from there to the end; below the 30 s that Kubernetes gives."""
+_AGAIN_S = 0.1
+_FINALISERS = {"__del__", "__enter__", "__exit__"}
+# code that holds locks, or that Python calls where it swallows exceptions
+_MODULES = (threading, weakref, _weakrefset, logging, tempfile)
+_FRAGILE = ("<frozen importlib", *(module.__file__ for module in _MODULES if module.__file__))
+
+
+@dataclass
+class _Block:
+    before: Callable[[int, FrameType | None], Any] | None
+    stop_s: float
+    raise_after_s: float
+    asked: bool = False
+    raising: bool = False
+    pid: int = field(default_factory=os.getpid)
+    thread: int = field(default_factory=threading.get_ident)
+    pipe: tuple[int, int] = field(default_factory=os.pipe)
+
+
+_block: _Block | None = None
+_advanced = time.monotonic()
 
 
 @contextmanager
-def termination_as_exception() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that what it holds is put in order.
+def termination_as_exception(
+    *, stop_s: float = STOP_S, raise_after_s: float = math.inf
+) -> Iterator[None]:
+    """SIGTERM ends the block at a safe point, so that what it holds is put in order.
 
-    A handler that is there already, Prefect's for one, is left alone.
+    There the handler of before is called, Prefect's for one, which raises an exception of its own;
+    where there was none, SystemExit is raised with code 143. Does nothing in another thread than
+    the main one, within another such block, and where SIGTERM is ignored.
+
+    Args:
+        stop_s: after so many seconds without a safe point the process ends, with code 143 and
+            the stacks of its threads on stderr; and so many after a safe point, if the block is
+            not left.
+        raise_after_s: after so many seconds without a safe point the exception is raised wherever
+            the main thread is, unless that is in an import, a finaliser or with a lock in hand.
     """
-    if threading.current_thread() is not threading.main_thread():
+    global _block
+    before = signal.getsignal(signal.SIGTERM)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or _block is not None or before in (signal.SIG_IGN, None):
         yield
         return
-
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signum)
-
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    block = _Block(before if callable(before) else None, stop_s, raise_after_s)
+    watchdog = threading.Thread(target=_watch, args=(block,), name="mirnet-stop", daemon=True)
+    watchdog.start()
+    _block = block
+    signal.signal(signal.SIGTERM, _note)
     try:
         yield
+        stop_if_asked()
     finally:
         signal.signal(signal.SIGTERM, before)
+        _block = None
+        os.write(block.pipe[1], b"e")
+        watchdog.join()
+        for end in block.pipe:
+            os.close(end)
+        if block.asked:  # after the last safe point; whoever was there before hears of it
+            signal.raise_signal(signal.SIGTERM)
+
+
+def stop_if_asked() -> None:
+    """Raise if SIGTERM came in: for waits that look up from time to time.
+
+    Raises:
+        SystemExit: code 143; or what the handler of before raises.
+    """
+    block = _block
+    if block is None or not block.asked or threading.get_ident() != block.thread:
+        return
+    block.asked = block.raising = False  # what is left to do on the way out is done
+    os.write(block.pipe[1], b"h")
+    if block.before is None:
+        raise SystemExit(128 + signal.SIGTERM)
+    block.before(signal.SIGTERM, None)
+
+
+def advance() -> None:
+    """Work got on: a sign of life for :func:`idle_s`, and a safe point.
+
+    Raises:
+        SystemExit: as :func:`stop_if_asked`.
+    """
+    global _advanced
+    _advanced = time.monotonic()
+    stop_if_asked()
+
+
+def idle_s() -> float:
+    """Seconds since work got on anywhere in this process."""
+    return time.monotonic() - _advanced
+
+
+def ask_to_stop() -> None:
+    """As SIGTERM, from any thread: of somebody who sees that the block no longer gets on."""
+    block = _block
+    if block is not None:
+        _ask(block)
+
+
+def hear_again() -> bool:
+    """Put our handler back where a library has replaced it; whether there is a block for it."""
+    if _block is None or threading.get_ident() != _block.thread:
+        return False
+    signal.signal(signal.SIGTERM, _note)
+    return True
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    block = _block
+    if block is None or block.pid != os.getpid():
+        # a child that was forked with our handler
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    if not block.raising:
+        _ask(block)
+    elif _may_be_broken_off(frame):
+        stop_if_asked()
+
+
+def _may_be_broken_off(frame: FrameType | None) -> bool:
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in _FINALISERS or code.co_filename.startswith(_FRAGILE):
+            return False
+        frame = frame.f_back
+    return True
+
+
+def _ask(block: _Block) -> None:
+    # takes no lock: whatever was interrupted may hold it
+    block.asked = True
+    os.write(block.pipe[1], b"a")
+
+
+def _watch(block: _Block) -> None:
+    end = strike = math.inf
+    while True:
+        left = min(end, strike) - time.monotonic()
+        wait_s = None if left == math.inf else max(left, 0.0)
+        if select.select([block.pipe[0]], [], [], wait_s)[0]:
+            for event in os.read(block.pipe[0], 64):
+                if event == ord("e"):
+                    return
+                if event == ord("a") and end == math.inf:
+                    end = time.monotonic() + block.stop_s
+                    strike = time.monotonic() + block.raise_after_s
+                if event == ord("h"):
+                    end, strike = time.monotonic() + block.stop_s, math.inf
+        elif time.monotonic() >= end:
+            _end(block)
+        else:
+            block.raising = True
+            signal.pthread_kill(block.thread, signal.SIGTERM)
+            strike = time.monotonic() + _AGAIN_S
+
+
+def _end(block: _Block) -> None:
+    text = f"mirnet: still at work {block.stop_s:g} s after SIGTERM; ending the process\n"
+    os.write(2, text.encode())
+    faulthandler.dump_traceback(2)
+    os._exit(128 + signal.SIGTERM)

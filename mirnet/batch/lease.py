@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +22,7 @@ import psutil
 
 from mirnet.batch.storage import Store
 from mirnet.errors import MirnetError, StorageError
+from mirnet.signals import advance, ask_to_stop, idle_s
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,11 @@ _held_here: set[str] = set()
 class LeaseHeld(MirnetError):
     """Another job is at work on this target; ``holder`` says which."""
 
-    def __init__(self, message: str, *, holder: str, run_id: str) -> None:
+    def __init__(self, message: str, *, holder: str, run_id: str, held_s: float = 0.0) -> None:
         super().__init__(message)
         self.holder = holder
         self.run_id = run_id
+        self.held_s = held_s
 
 
 class LeaseLost(StorageError):
@@ -58,6 +60,7 @@ class LeaseEntry:
     machine: str = ""
     pid: int = 0
     started: float = 0.0
+    held_s: float = 0.0  # by the holder's own clock, as of the last renewal
 
     def dump(self) -> bytes:
         """As JSON."""
@@ -65,23 +68,30 @@ class LeaseEntry:
 
 
 class Lease:
-    """``with Lease(records, lease_s=60) as lease:``; a thread renews it until the end.
+    """``with Lease(records, lease_s=60) as lease:``; a thread renews it while work gets on.
+
+    Args:
+        records: the store that holds it.
+        lease_s: seconds without a sign of life after which others may take it.
+        stuck_s: seconds without a call of :func:`mirnet.signals.advance` in this process after
+            which it is renewed no more, and the process is asked to stop.
 
     Raises:
         LeaseHeld: another job holds it and has shown a sign of life within its ``lease_s``.
         StorageError: the store refuses.
     """
 
-    def __init__(self, records: Store, *, lease_s: float) -> None:
+    def __init__(self, records: Store, *, lease_s: float, stuck_s: float = 3600.0) -> None:
         self._store = records
-        self._lease_s = lease_s
+        self._lease_s, self._stuck_s = lease_s, stuck_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, daemon=True)
         self._lost: str | None = None
 
     def __enter__(self) -> Self:
         self.entry, self._version = self._acquire()
-        self._renewed = time.monotonic()
+        self._renewed = self._taken = time.monotonic()
+        advance()
         _held_here.add(self.run_id)
         self._thread.start()
         return self
@@ -135,7 +145,9 @@ class Lease:
         if blob.version != version:
             return None
         try:
-            return LeaseEntry(**json.loads(blob.data))
+            told = json.loads(blob.data)
+            known = {each.name for each in fields(LeaseEntry)}  # a newer Mirnet may say more
+            return LeaseEntry(**{name: told[name] for name in told if name in known})
         except (ValueError, TypeError) as error:
             place = self._store.address(_NAME)
             raise StorageError(
@@ -170,6 +182,7 @@ class Lease:
             f"in {found.lease_s - age_s:.0f} s",
             holder=found.holder,
             run_id=found.run_id,
+            held_s=found.held_s,
         )
 
     def _entry(self, *, term: int) -> LeaseEntry:
@@ -190,15 +203,24 @@ class Lease:
     def _renew_until_stopped(self) -> None:
         while not self._stop.wait(self._lease_s / _RENEWALS_A_LEASE):
             begun = time.monotonic()
+            if idle_s() > self._stuck_s:
+                self._give_up()
+                return
+            entry = replace(self.entry, held_s=round(begun - self._taken, 3))
             try:
-                version = self._write(self.entry, self._version)
+                version = self._write(entry, self._version)
             except StorageError as error:
                 logger.warning("lease not renewed: %s", error)
                 continue
             if version is None:
                 self._lost = "another job has taken it over"
                 return
-            self._version, self._renewed = version, begun
+            self.entry, self._version, self._renewed = entry, version, begun
+
+    def _give_up(self) -> None:
+        self._lost = f"nothing got on for {self._stuck_s:g} s (MIRNET_STUCK_S)"
+        logger.error("%s: %s; ending", self._store.address(_NAME), self._lost)
+        ask_to_stop()
 
 
 def _died_here(entry: LeaseEntry) -> bool:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.records import Row
+from mirnet.signals import advance, stop_if_asked
+
+T = TypeVar("T")
 
 # of files that are downloaded and not yet decoded; a larger one goes alone
 MAX_FILE_BYTES = 64 * 2**20
 # decoded, from before the model to the end of the upload: 24 bytes each at the worst (16 bit,
 # transparency, before and after, and encoding); a larger picture goes alone
 MAX_PIXELS = 24_000_000
+# between two looks whether we are to stop
+_LOOK_S = 0.5
 
 
 def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Generator[Row]:
@@ -58,7 +64,7 @@ class _Pipeline:
                 continue
             pixels, read = self._reads.popleft()
             # pictures of the same size wait behind it while the model works
-            yield from self._hand_on(read.result(), pixels)
+            yield from self._hand_on(_result(read), pixels)
         for batch in self._mates.values():
             yield from self._run_model(batch)
         while self._commits:
@@ -77,7 +83,7 @@ class _Pipeline:
     def _start_reads(self) -> Iterator[Row]:
         """Those that have room. Waits for a download only where there is nothing else to do."""
         while self._downloads and (self._downloads[0][1].done() or not self._reads):
-            got = self._downloads[0][1].result()
+            got = _result(self._downloads[0][1])
             if isinstance(got, Row):
                 self._downloads.popleft()
                 yield got
@@ -125,6 +131,19 @@ class _Pipeline:
 
     def _ended_commits(self) -> Iterator[Row]:
         """Wait for at least one; take all that have ended."""
-        for each in wait(self._commits, return_when=FIRST_COMPLETED).done:
+        for each in _ended(self._commits):
             del self._commits[each]
             yield each.result()
+
+
+def _result(future: Future[T]) -> T:
+    _ended([future])
+    return future.result()
+
+
+def _ended(futures: Collection[Future[T]]) -> set[Future[T]]:
+    """Those that have ended, at least one; a stop is heard meanwhile."""
+    while not (done := wait(futures, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done):
+        stop_if_asked()
+    advance()
+    return done

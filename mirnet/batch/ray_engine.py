@@ -28,6 +28,7 @@ from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
 from mirnet.params import EnhanceParams
+from mirnet.signals import hear_again
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ def _connected(settings: Settings) -> Iterator[None]:
         raise ServiceError(
             f"Ray at {settings.ray_address} (MIRNET_RAY_ADDRESS): {str(error).splitlines()[0]}"
         ) from error
+    hear_again()  # Ray has put a handler of its own there, which raises wherever it strikes
     try:
         yield
     finally:

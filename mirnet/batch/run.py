@@ -26,7 +26,7 @@ from mirnet.cost import CostMeter
 from mirnet.logs import bound
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
-from mirnet.signals import termination_as_exception
+from mirnet.signals import advance, termination_as_exception
 
 __all__ = ["LazyEnhance", "ModelIdentity", "preview", "run_batch"]
 
@@ -58,6 +58,7 @@ def run_batch(
         reference: profile of the images that the model was trained on, for the drift check.
 
     Raises:
+        LeaseHeld: another job has been at work there for longer than ``max_held_s``.
         UsageError: source and target are the same place or in each other, or there is nothing
             to enhance.
         StorageError: a place cannot be reached, read or written; names it and what to do.
@@ -68,8 +69,8 @@ def run_batch(
     batch = open_batch(source, target, model=model, params=params, settings=settings)
     try:
         with (
-            termination_as_exception(),
-            Lease(batch.records, lease_s=settings.lease_s) as lease,
+            termination_as_exception(stop_s=settings.stop_s),
+            Lease(batch.records, lease_s=settings.lease_s, stuck_s=settings.stuck_s) as lease,
             bound(batch_run_id=lease.run_id),
             Plan() as plan,
         ):
@@ -96,6 +97,14 @@ def run_batch(
             )
             return tally.close(outline, batch.source.store, batch.target)
     except LeaseHeld as held:
+        if held.held_s > params.max_held_s:
+            raise LeaseHeld(
+                f"{held}. It has been at work for {held.held_s / 3600:.1f} h, longer than "
+                f"enhance.max_held_s ({params.max_held_s:g}): look whether it gets on, or end it",
+                holder=held.holder,
+                run_id=held.run_id,
+                held_s=held.held_s,
+            ) from held
         logger.info("%s", held)
         return EnhanceResult(
             run_id=held.run_id,
@@ -142,7 +151,9 @@ def _enhanced(
             settings=settings,
             conditions=_conditions(batch, plan, lease, max_pixels=None),
         )
-        yield from process_on_ray(plan, remote, enhance, guard=lease.check)
+        for row in process_on_ray(plan, remote, enhance, guard=lease.check):
+            advance()
+            yield row
         return
     engine = open_engine(enhance, batch.params.strength)
     if batch.single is None:

@@ -31,6 +31,7 @@ from mirnet.inference.tiles import Span, tile_shape, tiles
 from mirnet.models import load_model, read_checkpoint
 from mirnet.models.margin import extended, mirrored, rounded_up
 from mirnet.models.statistics import WHOLE, Statistics
+from mirnet.signals import advance
 
 logger = logging.getLogger(__name__)
 
@@ -271,6 +272,7 @@ class Enhancer:
         )
 
     def _statistics_of(self, batch: Tensor, source: Statistics) -> list[Tensor]:
+        advance()
         values = self.network.statistics(batch, source)
         self._give_back(batch)
         return values
@@ -286,6 +288,7 @@ class Enhancer:
 
     def _run(self, low: Tensor, values: list[Tensor] | None) -> Tensor:
         """Through the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
+        advance()
         enhanced = self.network(low, values).cpu()
         if not torch.isfinite(enhanced).all():
             raise WeightsError("the network's output is not finite: its weights overflow")

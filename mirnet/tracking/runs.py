@@ -55,6 +55,8 @@ Purpose = Literal["validate", "train", "evaluate", "enhance"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
 PENDING = "pending"
 SILENT_AFTER_S = 24 * 3600.0
+LEAVE_S = 2.0
+"""From SIGTERM; nobody waits for a tracked run as they do for a lease."""
 _LONGEST_VALUE = 6000
 
 
@@ -185,7 +187,10 @@ def track(
     """
     run = open_run(settings, purpose=purpose, name=name, key=key, tags=tags)
     try:
-        with termination_as_exception(), bound(mlflow_run_id=run.run_id):
+        with (
+            termination_as_exception(stop_s=settings.stop_s, raise_after_s=LEAVE_S),
+            bound(mlflow_run_id=run.run_id),
+        ):
             yield run
     except Exception:
         _finish_or_log(run, "FAILED")

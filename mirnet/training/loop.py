@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mirnet.errors import StorageError, TrainingError
 from mirnet.results import EpochMetrics
+from mirnet.signals import advance
 from mirnet.training import samples
 from mirnet.training.acceleration import autocast_dtype, compile_blocks
 from mirnet.training.batches import Batches
@@ -67,6 +68,7 @@ def fit(context: Context, job: Job) -> None:
     with open_batches(context, job, sampler) as batches, memory_advice():
         meter = Meter(context, batches, state.progress.sums)
         while not state.finished:
+            advance()
             step = state.progress.step
             low, high = batches.take(step)
             lr = state.set_lr()

@@ -13,6 +13,7 @@ from pyarrow import fs
 from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+from mirnet.signals import termination_as_exception
 from mirnet.training.context import Extra
 from mirnet.training.parcel import receive_job
 from mirnet.training.store import open_filesystem, storage_errors
@@ -86,7 +87,9 @@ def main(arguments: list[str]) -> int:
     ours.setLevel(logging.INFO)
     ours.addHandler(_Saying())
     try:
-        _say(f"{WORKERS_MARK}{drive(arguments[0], load_settings())}")
+        settings = load_settings()
+        with termination_as_exception(stop_s=settings.stop_s):
+            _say(f"{WORKERS_MARK}{drive(arguments[0], settings)}")
     except MirnetError as error:
         _say(ERROR_MARK + " ".join(str(error).splitlines()))
         return error.exit_code

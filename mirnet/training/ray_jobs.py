@@ -24,6 +24,7 @@ import mirnet
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+from mirnet.signals import stop_if_asked
 from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.parcel import send_job
@@ -213,6 +214,7 @@ def _follow(
     """Hand on the job's news until it ends; how it ended, and the whole log."""
     answered = time.monotonic()
     while True:
+        stop_if_asked()
         try:
             with _answers(address):
                 status = client.get_job_status(submission_id)

@@ -29,6 +29,7 @@ from mirnet.config import Settings
 from mirnet.errors import MirnetError, ServiceError, TrainingError
 from mirnet.params import TrainParams
 from mirnet.results import EpochMetrics, LogLine
+from mirnet.signals import stop_if_asked
 from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
@@ -147,6 +148,7 @@ def _fit_in_thread(
 
     Thread(target=run, name="ray-train", daemon=True).start()
     while not outcome.done() or not news.empty():
+        stop_if_asked()
         with suppress(Empty):
             item = news.get(timeout=0.5)
             if isinstance(item, LogLine):

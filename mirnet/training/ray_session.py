@@ -18,6 +18,7 @@ import ray
 
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError
+from mirnet.signals import hear_again
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +127,15 @@ def _signals_restored() -> Iterator[None]:
 
 
 def _end_on_signals() -> None:
-    """Ctrl-C and SIGTERM unwind the stack; Ray's own handlers would abort without clean-up."""
+    """Ctrl-C and SIGTERM unwind the stack; Ray's own handlers would abort without clean-up.
+
+    SIGTERM at a safe point; outside :func:`mirnet.signals.termination_as_exception` at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminate)
+    if not hear_again():
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

@@ -350,13 +350,15 @@ _JOB = """
 import sys, time
 from batch_samples import MODEL, double
 from mirnet.batch.run import run_batch
-from mirnet.config import Settings
+from mirnet.config import load_settings
 from mirnet.params import EnhanceParams
 def slow(image):
     print("at work", flush=True)
     time.sleep(60)
     return double(image)
-run_batch(*sys.argv[1:], enhance=slow, model=MODEL, params=EnhanceParams(), settings=Settings())
+run_batch(
+    *sys.argv[1:], enhance=slow, model=MODEL, params=EnhanceParams(), settings=load_settings()
+)
 """
 
 
@@ -365,7 +367,10 @@ def test_who_comes_after_a_dead_job_of_this_machine_need_not_wait(
     end: signal.Signals, places: tuple[str, str]
 ) -> None:
     fill(places[0], PICTURES)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        "MIRNET_STOP_S": "1",
+    }
     with subprocess.Popen(
         [sys.executable, "-c", _JOB, *places], env=environment, stdout=subprocess.PIPE
     ) as job:
@@ -375,7 +380,7 @@ def test_who_comes_after_a_dead_job_of_this_machine_need_not_wait(
         assert held.held_by is not None
         assert f"pid {job.pid} is at work" in held.held_by
         job.send_signal(end)
-        # the picture in the model ends with the process where it sleeps
+        # the picture in the model never comes to a safe point
         job.wait(timeout=60)
     assert enhance(*places).enhanced == 4
 
