@@ -101,16 +101,16 @@ class LocalStore(Store):
         as a problem.
         """
         with self._explained(self.root):
-            if not self._is_there():
+            if not self._is_there(prefix if prefix.endswith("/") else ""):
                 return
         listing = Listing(self.root, follow_links=self._follow, apart=self._apart)
         for info in listing.entries(prefix, explained=self._explained):
             if info.key.startswith(prefix):
                 yield info
 
-    def _is_there(self) -> bool:
+    def _is_there(self, inner: str) -> bool:
         try:
-            with self._place.open():
+            with self._place.child(inner).open():
                 return True
         except FileNotFoundError:
             return False

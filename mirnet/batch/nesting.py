@@ -23,13 +23,11 @@ def own_prefix(source: Place, target: Store, single: str | None, *, named: str) 
             raise UsageError(f"{named}: the target must be another place than the source")
         return None
     inside = _key_below(target, source.store)
+    remedy = "name the file that is to be written" if source.only_key else "choose another target"
     if inside == "":
-        one = "; name the file that is to be written" if source.only_key else ""
-        raise UsageError(f"{named}: the target must be another place than the source{one}")
+        raise UsageError(f"{named}: the target must be another place than the source; {remedy}")
     if _key_below(source.store, target) is not None:
-        raise UsageError(
-            f"{named}: the source lies inside the target, among the outputs; choose another target"
-        )
+        raise UsageError(f"{named}: the source lies inside the target, among the outputs; {remedy}")
     return None if inside is None else f"{inside}/"
 
 

@@ -195,6 +195,8 @@ def test_a_link_that_comes_after_the_listing_is_not_followed_either(
     (source / "sub").symlink_to(outside)
     (source / "a.png").unlink()
     (source / "a.png").symlink_to(outside / "secret.png")
+    with pytest.raises(KeyRefused, match="is a link"):
+        list(store.list("sub/"))
     for key in keys:
         with pytest.raises((ObjectRefused, KeyRefused), match="is a link"):
             store.get(key)
