@@ -15,7 +15,15 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from mirnet.data.layout import EVAL_SPLIT, IMAGE_SUFFIXES, TRAIN_SPLIT
-from mirnet.data.naming import READINGS, Side, common_name, role_of, side_of_file, side_of_folder
+from mirnet.data.naming import (
+    READINGS,
+    Side,
+    common_name,
+    read_folder,
+    role_of,
+    side_of_file,
+    side_of_whole,
+)
 from mirnet.data.sources import Entry
 from mirnet.errors import DataError
 
@@ -155,7 +163,9 @@ def _ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[_Way]:
         return
     yield _Way(_by_inner_folder)
     yield _Way(_by_outer_folder)
+    yield _Way(_by_longer_folder)
     yield _Way(_by_file)
+    yield _Way(_by_whole_file)
     yield _Way(_by_letter, assumed=True)
     named = {side for entry in images if (side := side_of_file(entry.path.stem))}
     if len(named) == 1:  # 1.png and 1_gt.png
@@ -164,26 +174,32 @@ def _ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[_Way]:
 
 
 def _by_inner_folder(entry: Entry) -> Placed | None:
-    return _by_folder(entry, reversed(range(len(entry.path.parts) - 1)))
+    return _by_folder(entry, inner=True)
 
 
 def _by_outer_folder(entry: Entry) -> Placed | None:
-    return _by_folder(entry, range(len(entry.path.parts) - 1))
+    return _by_folder(entry, inner=False)
+
+
+def _by_longer_folder(entry: Entry) -> Placed | None:
+    """``LOL_low/1.png`` and ``LOL_normal/1.png``."""
+    return _by_folder(entry, inner=True, with_rest=True)
 
 
 def _by_letter(entry: Entry) -> Placed | None:
     """``trainA/1.png`` and ``trainB/1.png``."""
-    return _by_folder(entry, reversed(range(len(entry.path.parts) - 1)), letters=True)
+    return _by_folder(entry, inner=True, letters=True)
 
 
-def _by_folder(entry: Entry, depths: Iterable[int], *, letters: bool = False) -> Placed | None:
+def _by_folder(entry: Entry, *, inner: bool, **reading: bool) -> Placed | None:
     parts = entry.path.parts
-    for depth in depths:
-        side, split = side_of_folder(parts[depth], letters=letters)
-        if side:
-            return _placed(
-                entry, side, split, parts[:depth], parts[depth + 1 :], parts[: depth + 1]
-            )
+    depths = range(len(parts) - 1)
+    for depth in reversed(depths) if inner else depths:
+        name = read_folder(parts[depth], **reading)
+        if name.side:
+            above = parts[:depth] + ((name.rest,) if name.rest else ())
+            folder = parts[: depth + 1]
+            return _placed(entry, name.side, name.split, above, parts[depth + 1 :], folder)
     return None
 
 
@@ -192,6 +208,15 @@ def _by_file(entry: Entry, rest: Side | None = None) -> Placed | None:
     side = side_of_file(entry.path.stem) or rest
     parts = entry.path.parts
     return _placed(entry, side, None, parts[:-1], parts[-1:], ()) if side else None
+
+
+def _by_whole_file(entry: Entry) -> Placed | None:
+    """``1/low.png`` and ``1/high.png``."""
+    side = side_of_whole(entry.path.stem)
+    if side is None or len(entry.path.parts) < 2:
+        return None
+    *above, folder, _ = entry.path.parts
+    return _placed(entry, side, None, tuple(above), (folder + entry.path.suffix,), ())
 
 
 def _by_pattern(entry: Entry, sides: dict[Side, re.Pattern[str]]) -> Placed | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Literal
@@ -29,7 +30,10 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("eval15", "eval", "evaluation", "test", "testing"), "test"),
 }
-_FILLERS = frozenset({"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"})
+_FILLERS = frozenset(
+    {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures"}
+    | {"data", "dataset", "set", "split", "pairs"}
+)
 _WORD_BREAK = re.compile(r"[-_ .]+|(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z])")
 
 
@@ -44,25 +48,48 @@ _AFFIX = re.compile(rf"^({_WORDS})(?:[-_ .]+(?=.)|(?=\d))|[-_ .]+({_WORDS}|in)$"
 _LOOSE_AFFIX = re.compile(rf"^({_WORDS})[-_ ]?(?=.)|[-_ .]+({_WORDS}|in)$")
 
 
+@dataclass(frozen=True)
+class FolderName:
+    """What the name of one folder says."""
+
+    side: Side | None = None
+    split: str | None = None
+    """Its word for the split, if it has one: ``train_low``."""
+    rest: str = ""
+    """What else is in it: ``LOL`` of ``LOL_low``."""
+
+
 @cache
-def side_of_folder(name: str, *, letters: bool = False) -> tuple[Side | None, str | None]:
-    """The side that a folder is of, and its word for the split if it has one: ``train_low``.
+def read_folder(name: str, *, letters: bool = False, with_rest: bool = False) -> FolderName:
+    """The side and the split that a folder is of.
 
     Args:
         name: Of one folder.
         letters: A and B count as words for low and high.
+        with_rest: The word for the side may stand before or after others.
     """
     words = [word.casefold() for word in _WORD_BREAK.split(name) if word]
     splits = [word for word in words if word in _SPLITS]
     rest = [word for word in words if word not in _SPLITS]
     rest = [word for word in rest if word not in _FILLERS] or rest
     known = _LETTERS if letters else _SIDES
-    return known.get("".join(rest)), splits[0] if len(splits) == 1 else None
+    split = splits[0] if len(splits) == 1 else None
+    side = known.get("".join(rest))
+    if side or not with_rest:
+        return FolderName(side, split)
+    for count in reversed(range(1, len(rest))):
+        for part, other in ((rest[-count:], rest[:-count]), (rest[:count], rest[count:])):
+            if side := known.get("".join(part)):
+                return FolderName(side, split, " ".join(other))
+    return FolderName(None, split)
 
 
+@cache
 def role_of(name: str) -> str | None:
-    """train, val or test if a folder is called so."""
-    return _SPLITS.get(name.casefold())
+    """train, val or test if a folder is called so: ``Training data``."""
+    words = [word.casefold() for word in _WORD_BREAK.split(name) if word]
+    told = [word for word in words if word not in _FILLERS]
+    return _SPLITS.get(told[0]) if len(told) == 1 else None
 
 
 def side_of_file(stem: str) -> Side | None:
@@ -72,6 +99,11 @@ def side_of_file(stem: str) -> Side | None:
         return None
     word = re.sub(r"[-_ ]", "", found.group(1) or found.group(2))
     return "low" if word == "in" else _SIDES[word]
+
+
+def side_of_whole(stem: str) -> Side | None:
+    """The side of a file that is called as it: ``low.png``, ``ground-truth.png``."""
+    return _SIDES.get(re.sub(r"[-_ ]", "", stem.casefold()))
 
 
 def _stem(name: str) -> str:

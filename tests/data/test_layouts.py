@@ -76,6 +76,20 @@ CERTAIN: dict[str, dict[tuple[str, str], str]] = {
     "files in a folder called like a side": {
         ("input/1_low.png", "input/1_high.png"): "our485/1.png"
     },
+    "sides after a name": {
+        ("VE-LOL-Cap-Low_train/1.png", "VE-LOL-Cap-Normal_train/1.png"): "our485/1.png",
+        ("VE-LOL-Cap-Low_test/1.png", "VE-LOL-Cap-Normal_test/1.png"): "eval15/1.png",
+    },
+    "sides before a name": {("low_v2/1.png", "high_v2/1.png"): "our485/1.png"},
+    "a folder for each pair": {
+        ("train/0001/low.png", "train/0001/high.png"): "our485/0001.png",
+        ("train/0002/low.png", "train/0002/high.png"): "our485/0002.png",
+        ("test/0003/low.png", "test/0003/high.png"): "eval15/0003.png",
+    },
+    "splits with fillers": {
+        ("Training data/low/1.jpg", "Training data/high/1.jpg"): "our485/1.jpg",
+        ("Eval_set/low/2.jpg", "Eval_set/high/2.jpg"): "eval15/2.jpg",
+    },
     "LOL-v2": {
         ("Train/Low/low00001.png", "Train/Normal/normal00001.png"): "our485/00001.png",
         ("Test/Low/low00690.png", "Test/Normal/normal00690.png"): "eval15/00690.png",
