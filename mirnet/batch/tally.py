@@ -131,7 +131,7 @@ class Tally:
         spoilt = self._harm.total()
         worked_on = self.counts["enhanced"] + spoilt
         enough = worked_on >= self._params.harm_min_images
-        return enough and spoilt > self._params.max_harm_share * worked_on
+        return enough and exceeds(self._params.max_harm_share, spoilt, worked_on)
 
     def close(self, outline: Outline, source: Store, target: Store) -> EnhanceResult:
         """Write manifest and page, then the summary.
