@@ -93,7 +93,7 @@ TABLE = (
         "image/jpeg",
         (".jpg", ".jpeg"),
         (b"\xff\xd8\xff",),
-        reads="baseline, progressive and arithmetic coding of 8 bits; grey, colour, CMYK; of "
+        reads="baseline and progressive coding of 8 bits; grey, colour, CMYK; of "
         "several pictures (MPO) the first",
         decode_bytes=12,
         alpha=False,

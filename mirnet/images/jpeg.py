@@ -21,8 +21,9 @@ from mirnet.errors import ImageError
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _DHP, _EOI, _COM = 0xDA, 0xDE, 0xD9, 0xFE
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE = {0xC2, 0xCA}
-_DECODABLE = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
+_PROGRESSIVE = {0xC2}
+# of arithmetic coding no decoder says whether all of it is there
+_DECODABLE = {0xC0, 0xC1, 0xC2}
 # in coded data FF is followed by 00; restart markers belong to it as well
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _ANY_MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -77,7 +78,7 @@ def parse(data: bytes, *, name: str, header_only: bool = False) -> Stream:
 
     Raises:
         ImageError: ``truncated`` where they break off, ``unsupported`` for kinds of coding that
-            are not decoded (lossless, hierarchical, 12 bits, no height in the header).
+            are not decoded (lossless, hierarchical, arithmetic, 12 bits, no height in the header).
     """
     try:
         return _parse(data, name, header_only)
@@ -144,7 +145,7 @@ def _frame(stream: Stream, marker: int, body: bytes, name: str) -> Stream:
     precision, height, width, num_components = struct.unpack_from(">BHHB", body)
     what = None
     if marker not in _DECODABLE:
-        what = "lossless or hierarchical coding"
+        what = "lossless, hierarchical or arithmetic coding"
     elif precision != 8:
         what = f"{precision} bits per sample"
     elif height == 0:

@@ -144,6 +144,7 @@ APPLE = b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + to_png(photograph())[8
         (frame_with(precision=12), "unsupported"),
         (frame_with(marker=0xC3), "unsupported"),
         (frame_with(marker=0xC5), "unsupported"),
+        (frame_with(marker=0xC9), "unsupported"),
         (frame_with(height=0), "unsupported"),
         (container(b"heic"), "unsupported"),
         (container(b"avif"), "unsupported"),
