@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from mirnet.beneath import open_regular
+from mirnet.beneath import Beneath, open_regular
 from mirnet.data.archives import Limits, Unpacking, is_archive, kind_of
 from mirnet.errors import DataError
 from mirnet.junk import is_junk
@@ -117,7 +117,10 @@ def _take_file(path: Path, relative: PurePosixPath, found: _Found, *, follow_lin
         return
 
     def copy(target: Path) -> None:
-        file = open_regular(path, flags=0 if follow_links else os.O_NOFOLLOW)
+        if follow_links:
+            file = open_regular(path)
+        else:  # nor a link that took the place of a folder since
+            file = Beneath(found.root, relative.parts[:-1]).open_file(relative.name)
         with os.fdopen(file, "rb") as stream, target.open("wb") as copied:
             shutil.copyfileobj(stream, copied)
 
