@@ -296,6 +296,9 @@ def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
         # training sends its checkpoints to the bucket and its epochs to MLflow from the nodes
         **_pipeline_keys(secrets),
         AWS_ENDPOINT_URL=plan.url("s3"),
+        # no port: Ray has no switch for these two, and gives their numbers to anybody
+        AUTOSCALER_METRIC_PORT="-1",
+        DASHBOARD_METRIC_PORT="-1",
         GLOO_SOCKET_IFNAME="lo",
         NO_PROXY=LOOPBACK,
         RAY_AUTH_MODE="token",

@@ -16,6 +16,7 @@ from mirnet.batch.s3tls import CONFIGURATION, write_configuration
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings, environment
 from mirnet.errors import StorageError
+from mirnet.extras import program
 
 PATHS = (
     "/",
@@ -70,7 +71,7 @@ def test_the_shell_works_with_the_keys_of_this_server_only(
     others = write_configuration(tmp_path / "other")
 
     def seen(keys: Path | None) -> str:
-        return weed_shell(s3server._program(), master, filer, *commands, keys=keys)
+        return weed_shell(program("demo", "weed"), master, filer, *commands, keys=keys)
 
     ours = seen(keys_folder(s3_server.folder))
     assert "test" in ours and "identities" in ours
@@ -122,7 +123,7 @@ def test_data_of_a_server_without_certificates_come_up_again(tmp_path: Path) -> 
     *free, metrics = s3server._free_ports(11)
     server.ports = dict(zip(s3server._PORTS, free, strict=True))
     server.endpoint_url = f"http://127.0.0.1:{server.ports['s3.port']}"
-    command = s3server.server_argv(s3server._program(), folder, server.ports)
+    command = s3server.server_argv(program("demo", "weed"), folder, server.ports)
     old = subprocess.Popen(
         # the server remembers the metrics port of stacks of before
         [command[0], *command[2:], "-bucket=dark", f"-metricsPort={metrics}"],

@@ -54,8 +54,6 @@ def test_every_server_asks_for_credentials(stack: Stack) -> None:
     assert request(search, body=body, headers=admin | {"Host": "evil.example"})[0] == 403
     assert request(f"{stack.plan.url('ray-dashboard')}/api/version")[0] == 401
     assert request(f"{stack.plan.url('s3')}/training")[0] == 403
-    # behind S3: the file server that holds the objects
-    assert request(f"http://127.0.0.1:{stack.plan.ports['filer']}/buckets/training/")[0] == 401
 
 
 def test_the_pipeline_reaches_its_own_buckets_only(stack: Stack) -> None:
