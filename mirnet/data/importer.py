@@ -57,17 +57,13 @@ def import_data(
     """
     if destination.exists() and not replace and any(destination.iterdir()):
         raise DataError(f"{destination}: is not empty; --replace takes its place")
-    with open_source(source, limits=limits, follow_links=follow_links) as opened:
-        plan = plan_import(
-            opened.entries(), only=only, name=str(source), patterns=patterns, merge=merge
-        )
-        if plan.unpaired and not skip_unpaired:
-            links = f" ({len(opened.links)} links: --follow-links)" if opened.links else ""
-            raise DataError(
-                f"{source}: {len(plan.unpaired)} images have no partner of the same name: "
-                f"{some(plan.unpaired)}{links}; --skip-unpaired leaves them out"
+    try:
+        with open_source(source, limits=limits, follow_links=follow_links) as opened:
+            plan = plan_import(
+                opened.entries(), only=only, name=str(source), patterns=patterns, merge=merge
             )
-        try:
+            if plan.unpaired and not skip_unpaired:
+                raise DataError(f"{source}: {_without_partner(plan, len(opened.links))}")
             if plan.assumed:
                 _look_at_sides(opened, plan, source)
             choice = f"{opened.fingerprint()} {only} {patterns} {merge}"
@@ -77,9 +73,17 @@ def import_data(
                 if on_pair:
                     on_pair(number, len(plan.pairs))
             _take_place(staging, destination)
-        except OSError as error:
-            raise DataError(f"{error.filename or destination}: {error.strerror}") from error
+    except OSError as error:
+        raise DataError(f"{error.filename or source}: {error.strerror or error}") from error
     return dataclasses.replace(plan, links=opened.links)
+
+
+def _without_partner(plan: Plan, num_links: int) -> str:
+    links = f" ({num_links} links: --follow-links)" if num_links else ""
+    return (
+        f"{len(plan.unpaired)} images have no partner of the same name: "
+        f"{some(plan.unpaired)}{links}; --skip-unpaired leaves them out"
+    )
 
 
 def _look_at_sides(source: Source, plan: Plan, path: Path) -> None:

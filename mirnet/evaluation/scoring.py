@@ -109,7 +109,8 @@ def add_gains(
 def summarise(scores: pd.DataFrame, method: str, params: EvaluateParams) -> MethodScore:
     """Means of one method with 95 % bootstrap intervals for PSNR and SSIM."""
     rows = scores[scores["method"] == method]
-    means = rows.drop(columns=["pair_id", "method"]).mean()
+    # a figure that some images do not have would be a mean over others than the rest
+    means = rows.drop(columns=["pair_id", "method"]).mean(skipna=False)
     intervals = {
         name: interval(
             rows[name].to_numpy(dtype=np.float64),

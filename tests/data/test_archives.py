@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -112,6 +114,18 @@ def test_names_of_inner_zips_count_as_folders(tmp_path: Path) -> None:
     path.write_bytes(zip_of({"train.zip": zip_of(sides)} | {"__MACOSX/._train.zip": b"junk"}))
     plan = import_data(path, tmp_path / "data")
     assert [f"{pair.split}/{pair.name}" for pair in plan.pairs] == ["our485/1.png"]
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "set.zip"
+    path.write_bytes(zip_of({"a.zip": zip_of(pairs(1))}))
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(DataError, match=r"set\.zip: No space left"):
+        import_data(path, tmp_path / "data")
 
 
 def test_limits_can_be_raised(tmp_path: Path) -> None:

@@ -33,6 +33,17 @@ def test_a_row_an_image_and_method_and_means_of_them() -> None:
     assert np.array_equal(outputs["eval15/2.png", "input"], pairs[2][1])
 
 
+def test_a_figure_that_some_images_lack_has_no_mean() -> None:
+    """MS-SSIM over the large half of the images would stand beside figures of all of them."""
+    large = [(f"large/{id_}", low, high) for id_, low, high in dark_pairs(2, side=192)]
+    methods = {"gamma": BASELINES["gamma"]}
+    _, summary = score_pairs(large, methods, FAST)
+    assert 0 < summary["gamma"].extra["ms_ssim"] <= 1
+    _, mixed = score_pairs([*large, *dark_pairs(2)], methods, FAST)
+    assert "ms_ssim" not in mixed["gamma"].extra
+    assert mixed["gamma"].num_images == 4
+
+
 def test_gains_are_paired_and_over_every_other_method() -> None:
     methods = {name: BASELINES[name] for name in ("input", "gamma", "equalize")}
     scores, summary = score_pairs(dark_pairs(6), methods, FAST)
