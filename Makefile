@@ -1,22 +1,24 @@
 # Two commands: `make demo` and `make test`. Each sets up all that it needs.
 SHELL := /bin/bash
 PYTHON ?= python3.11
-BIN := .venv/bin
-STAMP := .venv/.stamp
+VENV ?= .venv
+PYTHONS ?= 3.12 3.13
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
 DATA ?= data
 PARAMS ?= cpu
 STACK_HOME ?= .mirnet/stack
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all stack stack-test stack-down docs retrain lint format lock clean
+.PHONY: help setup demo test test-pythons test-wheel test-all stack stack-test stack-down docs retrain lint format lock clean
 
 help: ## list all targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## create .venv with the locked dependencies
+setup: $(STAMP) ## create .venv with the locked packages (VENV=folder, PYTHON=python3.12)
 
 $(STAMP): $(wildcard locks/*.lock) locks/install.sh pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	locks/install.sh $(CURDIR)/$(BIN)/python dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -29,6 +31,15 @@ retrain: setup ## the retrain flow on a LoL folder: make retrain DATA=path [PARA
 
 test: setup ## the tests, without the slow ones
 	$(BIN)/python -m pytest
+
+test-pythons: ## the tests on the other Pythons that we support, by hand: minutes, gigabytes
+	@for version in $(PYTHONS); do \
+		python$$version --version || { echo "python$$version is missing: install it, or name others in PYTHONS" >&2; exit 1; }; \
+		$(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+	done
+
+test-wheel: setup ## the main job from a wheel, installed without locks in an empty environment
+	.ci/plain-install
 
 test-all: setup ## the tests with those that take minutes
 	$(BIN)/python -m pytest -m "not gpu"
@@ -61,4 +72,4 @@ lock: ## resolve pyproject.toml into locks/; UPGRADE=--upgrade takes the newest 
 	rm -rf .venv-lock
 
 clean: ## remove the environment and what runs left behind
-	rm -rf .venv .demo .mirnet reports model .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .demo .mirnet reports model .pytest_cache .mypy_cache .ruff_cache
