@@ -214,7 +214,9 @@ _RULES = """
 ## Damage
 - A JPEG is whole when a strict decoder finds every coded block, and scans for all coefficients
   down to the last bit. Missing data that an EOI or padding covers is `truncated`; an EOI alone may
-  be missing, and bytes after it do not matter.
+  be missing, and bytes after it do not matter. Two things no decoder can tell: a hole of some
+  bytes after which exactly as many blocks come out, and, with sampling factors other than 4:4:4,
+  4:2:2, 4:2:0, 4:4:0 and 4:1:1, data that is missing before an EOI.
 - A PNG is whole when its critical chunks have the right checksums and all rows are there.
 - A TIFF is whole when all of its strips or tiles lie in the file and unpack to their size.
 

@@ -114,7 +114,7 @@ def _fields(image: Image, order: Order) -> list[Tag]:
     if metadata.iptc:
         found.append(tags.bytes_tag(_IPTC, 7, metadata.iptc))
     if metadata.photoshop:
-        found.append(tags.bytes_tag(_PHOTOSHOP, 7, metadata.photoshop))
+        found.append(tags.bytes_tag(_PHOTOSHOP, 1, metadata.photoshop))
     resolution = metadata.resolution
     if resolution is not None:
         if resolution.unit == "metre":
