@@ -189,7 +189,7 @@ def _member(
     path = PurePosixPath(info.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
         raise DataError(f"{label}: {info.filename!r} leads out of the archive: refused")
-    hidden = path.name.startswith(".")
+    hidden = any(part.startswith(".") for part in path.parts)
     if info.is_dir() or not path.parts or hidden or is_junk(path.parts):
         return None
     kind = stat.S_IFMT(info.external_attr >> 16)

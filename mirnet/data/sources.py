@@ -101,6 +101,7 @@ def _walk(root: Path, found: _Found, *, follow_links: bool) -> None:
             inner.clear()
             continue
         seen.add((known.st_dev, known.st_ino))
+        inner[:] = [name for name in inner if not name.startswith(".")]
         for name in sorted([*inner, *names]):
             path = Path(folder) / name
             relative = PurePosixPath(path.relative_to(root).as_posix())

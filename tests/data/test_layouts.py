@@ -267,6 +267,13 @@ def test_links_are_left_out_and_said(tmp_path: Path) -> None:
     assert [pair.name for pair in plan.pairs] == ["1.png", "2.png"]
 
 
+def test_hidden_folders_are_left_out(tmp_path: Path) -> None:
+    files = {"low/1.png": b"x", "high/1.png": b"y"}
+    files |= {f".data.importing/our485/{name}": data for name, data in files.items()}
+    source = write(tmp_path / "set", files)
+    assert len(import_data(source, source / "data").pairs) == 1
+
+
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     source = write(tmp_path / "set", {"low/1.png": b"x", "high/1.png": b"y"})
     (source / "low/again").symlink_to(source)
