@@ -89,9 +89,9 @@ class Lease:
         self._lost: str | None = None
 
     def __enter__(self) -> Self:
+        advance()  # before: nobody would give back what is taken when this raises
         self.entry, self._version = self._acquire()
         self._renewed = self._taken = time.monotonic()
-        advance()
         _held_here.add(self.run_id)
         self._thread.start()
         return self
