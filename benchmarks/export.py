@@ -22,6 +22,7 @@ import torch
 from mirnet.images import read_rgb
 from mirnet.inference.network import FastNetwork
 from mirnet.models import export, load_model
+from mirnet.models.margin import extended
 
 Batch = npt.NDArray[np.float32]
 Run = Callable[[Batch], Batch]
@@ -59,7 +60,14 @@ def forms(folder: Path, lows: list[Batch], into: Path) -> dict[str, tuple[Run, f
 
     def ours(dtype: torch.dtype) -> Run:
         network = FastNetwork(model, device=cpu, dtype=dtype)
-        return lambda image: network(torch.from_numpy(image)).float().numpy()
+        margin, multiple = model.margin, model.size_multiple
+
+        def run(image: Batch) -> Batch:
+            out = network(extended(torch.from_numpy(image), margin=margin, multiple=multiple))
+            height, width = image.shape[2:]
+            return out[:, :, margin : margin + height, margin : margin + width].float().numpy()
+
+        return run
 
     weights = (folder / "weights.safetensors").stat().st_size / 1e6
     found = {"float32": (ours(torch.float32), weights), "bf16": (ours(torch.bfloat16), weights)}
