@@ -128,6 +128,19 @@ def test_a_whole_package_is_proven(versions: Settings, tmp_path: Path) -> None:
     packaging.verify_package(copied_package(versions, tmp_path))
 
 
+def test_a_package_from_before_the_margin_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graph is the bare network, and its MLmodel says nothing of a margin."""
+    with monkeypatch.context() as before:
+        before.setattr(packaging, "Margined", lambda network: network)
+        package = packaging.write_package(make_model(tmp_path / "m", seed=0), tmp_path / "package")
+    described = yaml.safe_load((package / "MLmodel").read_text())
+    assert described["metadata"].pop("margin") == 16
+    (package / "MLmodel").write_text(yaml.safe_dump(described))
+    packaging.verify_package(package)
+
+
 def test_another_output_is_found(versions: Settings, tmp_path: Path) -> None:
     package = copied_package(versions, tmp_path)
     output = np.load(package / "check" / "output.npy")
