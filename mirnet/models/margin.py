@@ -10,6 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+# the least height and width that an exported graph takes
+EXPORTED_LEAST = 8
+
 
 def mirrored(size: int, *, start: int, stop: int) -> Tensor:
     """Which pixels of an axis of ``size`` stand at the places ``start`` to ``stop``.
@@ -18,6 +21,12 @@ def mirrored(size: int, *, start: int, stop: int) -> Tensor:
     repeating the end itself; again and again where the axis is short, so that one pixel will do.
     """
     places = torch.arange(start, stop)
+    if torch.compiler.is_exporting():
+        # ONNX has no remainder by a size that is free; once more than the least size needs it
+        last = size - 1
+        for _ in range(1 + -start // (2 * EXPORTED_LEAST - 2)):
+            places = last - (last - places.abs()).abs()
+        return places
     if size == 1:
         return torch.zeros_like(places)
     period = 2 * (size - 1)
@@ -51,7 +60,7 @@ class Margined(nn.Module):
     """A network that extends what it is given by its margin and cuts it off again.
 
     (N, 3, H, W) -> (N, 3, H, W), any height and width from 1; in an exported graph multiples of
-    the network's ``size_multiple``.
+    the network's ``size_multiple``, at least 8.
     """
 
     def __init__(self, model: nn.Module) -> None:
