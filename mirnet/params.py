@@ -192,7 +192,16 @@ class PromoteParams(Section):
         0.6, ge=0, le=1, description="mean brightness over the reference's; none: any"
     )
     min_well_lit_psnr_db: float | None = Field(
-        8.0, ge=0, description="PSNR that an already well lit picture keeps; none: any"
+        8.0,
+        ge=0,
+        description="PSNR that an already well lit picture keeps, as a batch writes it; none: any",
+    )
+    max_harm_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the dark pictures that a batch would not write, by the limits of "
+        "enhance; none: any",
     )
     max_seconds_per_megapixel: float | None = Field(
         None, gt=0, description="time to enhance, on the machine that evaluates; none: any"

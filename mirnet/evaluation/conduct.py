@@ -1,4 +1,4 @@
-"""How a method behaves besides its scores: on well lit pictures, and in memory."""
+"""How a method behaves besides its scores: what it spoils, well lit pictures, memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import Enhance
 from mirnet.evaluation.metrics import psnr
+from mirnet.images.harm import HarmLimits, judge
+from mirnet.images.stats import shadows
 
 _MIB = 2**20
 
@@ -18,6 +20,31 @@ _MIB = 2**20
 def well_lit_psnr(enhance: Enhance, pictures: Sequence[NDArray[np.uint8]]) -> float:
     """Mean PSNR in dB between well lit pictures and what the method makes of them."""
     return sum(psnr(enhance(picture), picture) for picture in pictures) / len(pictures)
+
+
+def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | None) -> Enhance:
+    """The method as the batch uses it: what is bright enough, and what it would spoil, stays.
+
+    Args:
+        limits: from which on an output counts as spoilt.
+        pass_luminance: of the shadows of a picture, from which on it stays; none: never.
+    """
+
+    def kept_or_enhanced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pass_luminance is not None and shadows(pixels) >= pass_luminance:
+            return pixels
+        output = enhance(pixels)
+        return pixels if judge(pixels, output, limits) else output
+
+    return kept_or_enhanced
+
+
+def harm_share(
+    pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], limits: HarmLimits
+) -> float:
+    """Share of (input, output) in which the output is spoilt."""
+    harms = [judge(before, after, limits) is not None for before, after in pictures]
+    return sum(harms) / len(harms)
 
 
 def peak_mib_per_megapixel(enhance: Enhance, pixels: NDArray[np.uint8]) -> float | None:

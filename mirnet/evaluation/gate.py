@@ -28,6 +28,7 @@ class Evidence:
     colour_cast: float | None = None
     luma_ratio: float | None = None
     well_lit_psnr: float | None = None
+    harm_share: float | None = None
     seconds_per_megapixel: float | None = None
     mib_per_megapixel: float | None = None
 
@@ -69,6 +70,7 @@ def gather_evidence(
     evaluate: EvaluateParams,
     same_weights: bool = False,
     well_lit_psnr: float | None = None,
+    harm_share: float | None = None,
     mib_per_megapixel: float | None = None,
 ) -> Evidence:
     """Paired gains and mean defects of the candidate from a table of scores.
@@ -100,6 +102,7 @@ def gather_evidence(
         colour_cast=float(rows["colour_cast"].mean()),
         luma_ratio=float(rows["luma_ratio"].mean()),
         well_lit_psnr=well_lit_psnr,
+        harm_share=harm_share,
         seconds_per_megapixel=float(rows["seconds"].sum()) / megapixels,
         mib_per_megapixel=mib_per_megapixel,
     )
@@ -122,6 +125,8 @@ def decide(evidence: Evidence, params: PromoteParams) -> Decision:
                   "of the reference's brightness"),
         _at_least("well-lit", evidence.well_lit_psnr, params.min_well_lit_psnr_db, "{:.1f} dB",
                   "PSNR that well lit pictures keep"),
+        _at_most("harm", evidence.harm_share, params.max_harm_share, "{:.1%}",
+                 "of the dark pictures would be spoilt"),
         _at_most("speed", evidence.seconds_per_megapixel, params.max_seconds_per_megapixel,
                  "{:.2f} s", "a megapixel"),
         _at_most("memory", evidence.mib_per_megapixel, params.max_mib_per_megapixel,

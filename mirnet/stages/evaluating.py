@@ -15,6 +15,7 @@ from mirnet.stages.data import split_roles
 from mirnet.stages.models import (
     CANDIDATE,
     CHAMPION,
+    HARM_SHARE,
     PEAK_MIB,
     WELL_LIT,
     OpenedModel,
@@ -29,6 +30,7 @@ from mirnet.stages.training import run_tags
 if TYPE_CHECKING:
     from mirnet.evaluation.baselines import Enhance
     from mirnet.evaluation.scoring import ScoredPair
+    from mirnet.params import EnhanceParams
     from mirnet.stages.publishing import Outputs
     from mirnet.tracking import TrackedRun
 
@@ -75,11 +77,13 @@ def evaluate(
             name: stack.enter_context(_open_run(name, contest, run, version=version, split=split))
             for name in contest.methods
         }
-        conduct = _conduct(contest.methods, pairs)
+        conduct = _conduct(contest.methods, pairs, run.params.enhance)
         scores, summary = score_pairs(pairs, contest.methods, run.params.evaluate, outputs=outputs)
         summary = add_gains(scores, summary, contest.candidate, run.params.evaluate)
+        harm = _harm(outputs, pairs, run.params.enhance)
         for name, score in summary.items():
-            more = {"extra": score.extra | conduct.get(name, {}), "run_id": runs[name].run_id}
+            extra = score.extra | conduct.get(name, {}) | harm.get(name, {})
+            more = {"extra": extra, "run_id": runs[name].run_id}
             summary[name] = score.model_copy(update=more)
         folder = run.settings.reports_dir / "evaluation"
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,15 +197,35 @@ def _open_run(
 
 
 def _conduct(
-    methods: Mapping[str, Enhance], pairs: Sequence[ScoredPair]
+    methods: Mapping[str, Enhance], pairs: Sequence[ScoredPair], params: EnhanceParams
 ) -> dict[str, dict[str, float]]:
-    """What the gate asks of the candidate besides scores: memory, and well lit pictures."""
-    from mirnet.evaluation.conduct import peak_mib_per_megapixel, well_lit_psnr
+    """What the gate asks of the candidate besides scores: memory, and well lit pictures.
+
+    Before the scores: memory that the allocator keeps of other pictures hides a part.
+    """
+    from mirnet.batch.guard import harm_limits
+    from mirnet.evaluation.conduct import guarded, peak_mib_per_megapixel, well_lit_psnr
 
     if CANDIDATE not in methods or not pairs:
         return {}
     enhance = methods[CANDIDATE]
     mib = peak_mib_per_megapixel(enhance, pairs[0][1])
     highs = [high for _, _, high in pairs[:_WELL_LIT_PICTURES]]
-    kept = {WELL_LIT: well_lit_psnr(enhance, highs)}
+    written = guarded(enhance, harm_limits(params), pass_luminance=params.pass_luminance)
+    kept = {WELL_LIT: well_lit_psnr(written, highs)}
     return {CANDIDATE: kept if mib is None else kept | {PEAK_MIB: mib}}
+
+
+def _harm(
+    outputs: Outputs, pairs: Sequence[ScoredPair], params: EnhanceParams
+) -> dict[str, dict[str, float]]:
+    """The share of the dark pictures that a batch would not write, of each network."""
+    from mirnet.batch.guard import harm_limits
+    from mirnet.evaluation.conduct import harm_share
+
+    limits = harm_limits(params)
+    names = {name for _, name in outputs} & {CANDIDATE, CHAMPION}
+    return {
+        name: {HARM_SHARE: harm_share([(low, outputs[i, name]) for i, low, _ in pairs], limits)}
+        for name in names
+    }

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 CANDIDATE = "mirnet"
 CHAMPION = "champion"
 WELL_LIT = "well_lit_psnr"
+HARM_SHARE = "harm_share"
 PROFILE = "profile.json"
 PEAK_MIB = "peak_mib_per_megapixel"
 

@@ -10,6 +10,7 @@ from mirnet.results import Approval, EvaluationResult, PromotionResult, TrainRes
 from mirnet.stages.models import (
     CANDIDATE,
     CHAMPION,
+    HARM_SHARE,
     PEAK_MIB,
     WELL_LIT,
     champion,
@@ -181,6 +182,7 @@ def _decide(run: Run, evaluation: EvaluationResult, *, same_weights: bool) -> De
         evaluate=run.params.evaluate,
         same_weights=same_weights,
         well_lit_psnr=extra.get(WELL_LIT),
+        harm_share=extra.get(HARM_SHARE),
         mib_per_megapixel=extra.get(PEAK_MIB),
     )
     return decide(evidence, run.params.promote)

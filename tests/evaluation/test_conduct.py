@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mirnet.evaluation.conduct import peak_mib_per_megapixel, well_lit_psnr
+from mirnet.evaluation.conduct import guarded, harm_share, peak_mib_per_megapixel, well_lit_psnr
 from mirnet.evaluation.report import side_by_side
+from mirnet.images.harm import HarmLimits
 
 Pixels = NDArray[np.uint8]
 
@@ -17,6 +18,28 @@ def test_well_lit_pictures_by_hand() -> None:
     flat = np.full((16, 16, 3), 100, np.uint8)
     assert well_lit_psnr(lambda p: p, [flat, flat]) == 100
     assert well_lit_psnr(lambda p: p + np.uint8(10), [flat]) == pytest.approx(28.13, abs=0.01)
+
+
+def test_well_lit_pictures_are_judged_as_a_batch_writes_them() -> None:
+    limits = HarmLimits(darker=0.0)
+    flat = np.full((16, 16, 3), 100, np.uint8)
+    bright = np.full((16, 16, 3), 200, np.uint8)
+    asked = []
+
+    def darken(pixels: Pixels) -> Pixels:
+        asked.append(pixels.mean())
+        return pixels // 2
+
+    def brighten(pixels: Pixels) -> Pixels:
+        return pixels + np.uint8(10)
+
+    assert well_lit_psnr(guarded(darken, limits, pass_luminance=0.5), [flat, bright]) == 100
+    assert asked == [100], "what is bright enough does not go to the model"
+    unchanged = guarded(darken, HarmLimits(), pass_luminance=None)
+    assert np.array_equal(unchanged(bright), bright // 2)
+    assert np.array_equal(guarded(brighten, limits, pass_luminance=None)(flat), flat + 10)
+    pictures = [(flat, darken(flat)), (flat, brighten(flat)), (flat, flat), (flat, flat)]
+    assert harm_share(pictures, limits) == 0.25
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -99,6 +99,7 @@ def test_few_images_decide_nothing() -> None:
     ("change", "rule"),
     [
         ({"well_lit_psnr": 5.0}, "well-lit"),
+        ({"harm_share": 0.25}, "harm"),
         ({"seconds_per_megapixel": 3.0}, "speed"),
         ({"mib_per_megapixel": 2000.0}, "memory"),
         ({"added_clipping": 0.3}, "clipping"),
@@ -107,7 +108,9 @@ def test_few_images_decide_nothing() -> None:
     ],
 )
 def test_each_rule_refuses_by_its_name(change: dict[str, float], rule: str) -> None:
-    params = PromoteParams(max_seconds_per_megapixel=2, max_mib_per_megapixel=1000)
+    params = PromoteParams(
+        max_seconds_per_megapixel=2, max_mib_per_megapixel=1000, max_harm_share=0.2
+    )
     good = Evidence(
         Gain(8, 7, 9, 15),
         Gain(1, 0.5, 2, 15),
@@ -115,6 +118,7 @@ def test_each_rule_refuses_by_its_name(change: dict[str, float], rule: str) -> N
         colour_cast=1.0,
         luma_ratio=1.0,
         well_lit_psnr=20.0,
+        harm_share=0.0,
         seconds_per_megapixel=1.0,
         mib_per_megapixel=500.0,
     )
