@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
-from batch_samples import MODEL, double, fill, picture
+from batch_samples import MODEL, darken, double, fill, picture
 
 from mirnet.batch.records import Digests, Row, load_rows
 from mirnet.batch.run import run_batch
@@ -22,14 +22,9 @@ from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 
 
-def halve(image: Image) -> Image:
-    """A model that makes pictures darker."""
-    return replace(image, pixels=image.pixels // 2)
-
-
 def spoil_the_wide(image: Image) -> Image:
     """Does well on square pictures only."""
-    return halve(image) if image.pixels.shape[1] > image.pixels.shape[0] else double(image)
+    return darken(image) if image.pixels.shape[1] > image.pixels.shape[0] else double(image)
 
 
 def wide(seed: int, *, format: str = "PNG") -> bytes:

@@ -14,7 +14,7 @@ import batch_samples
 import pytest
 import ray
 import torch
-from batch_samples import MODEL, double, fill, picture
+from batch_samples import MODEL, UNGUARDED, darken, double, fill, picture
 from ray.cluster_utils import Cluster
 
 from mirnet import stages
@@ -102,6 +102,27 @@ def test_sources_and_links_are_told_apart_as_on_one_machine(by_value: None, tmp_
 
 
 @pytest.mark.slow
+def test_workers_judge_what_they_write(by_value: None, tmp_path: Path) -> None:
+    """Also what a worker kept of a rejected output is on the driver's page."""
+    source, target = tmp_path / "in", tmp_path / "out"
+    fill(str(source), {f"{number}.png": picture(number, side=24) for number in range(3)})
+    result = run_batch(
+        str(source),
+        str(target),
+        enhance=darken,
+        model=MODEL,
+        params=EnhanceParams(harm_min_images=1),
+        settings=Settings(batch_engine="ray", lease_s=30),
+    )
+    assert (result.enhanced, result.passed_through, result.harm) == (0, 3, {"darker": 3})
+    assert result.harmful
+    for number in range(3):
+        assert (target / f"{number}.png").read_bytes() == picture(number, side=24)
+    page = (target / "_mirnet/runs" / result.run_id / "contact.html").read_text()
+    rejected = page.partition("Kept as they were")[2].partition("<h2>")[0]
+    assert rejected.count("<img") == 6
+
+
 def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
     fill(f"{s3}/in", PICTURES | BAD)
     enhance(f"{s3}/in", f"{s3}/alone", "local")
@@ -146,6 +167,8 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
     save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
     fill(f"{s3}/in", PICTURES | BAD | {"large.png": picture(77, side=300)})
 
+    overrides = ("enhance.contact_images=0", *(f"enhance.{name}=null" for name in UNGUARDED))
+
     def night(target: str, engine: str) -> None:
         settings = Settings(
             workspace=tmp_path / "workspace",
@@ -153,7 +176,7 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
             batch_engine=engine,  # type: ignore[arg-type]
             ray_address="in-process",
         )
-        run = stages.Run(load_params("demo", overrides=("enhance.contact_images=0",)), settings)
+        run = stages.Run(load_params("demo", overrides=overrides), settings)
         result = stages.enhance(f"{s3}/in", target, run, model=str(tmp_path / "model"))
         assert (result.enhanced, result.quarantined, result.failed) == (41, 2, 0)
 

@@ -85,6 +85,8 @@ def test_automations_cover_silence_drift_data_promotion_and_notices() -> None:
         events.DATA_CHANGED: retrain,
         events.PROMOTED: enhance,
     }
+    told = made["mirnet: tell about the gate and the machine"].trigger.expect
+    assert told == {events.REFUSED, events.WAITING, events.HARMFUL, events.UNHEALTHY}
     silent = made["mirnet: crash runs that went silent"]
     assert silent.trigger.posture.value == "Proactive"
     assert "prefect.flow-run.Completed" in silent.trigger.expect

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,21 @@ from mirnet.batch.lease import Lease
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings, load_settings
 from mirnet.errors import TooManyBad
+from mirnet.images import Image
 from mirnet.images.stats import measure
+from mirnet.inference import Enhancer
 from mirnet.models import build, save_model
 from mirnet.params import ModelParams
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import PROFILE
 from mirnet.tracking import aliases, registry, track
+
+# the champion has learned nothing: each of its outputs is written
+_LIMITS = (
+    *("pass_luminance", "max_darkening", "max_dimmed_share", "max_order_loss"),
+    *("max_tint", "max_added_clipping", "max_added_noise"),
+)
+TEN_SAY_DRIFT = ["enhance.drift_min_images=10", *(f"enhance.{name}=null" for name in _LIMITS)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,6 +53,11 @@ def picture(seed: int, level: int) -> bytes:
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def darken(_enhancer: Enhancer, images: Sequence[Image], _strength: float) -> list[Image]:
+    """In place of a champion's work."""
+    return [replace(image, pixels=image.pixels // 2) for image in images]
 
 
 def twelve_pictures(folder: Path) -> Path:
@@ -98,7 +113,10 @@ def test_a_night_can_be_seen_and_its_drift_is_told(
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit_event", lambda **event: told.append(event))
     result = nightly.enhance(
-        str(source), str(target), params="demo", overrides=["enhance.drift_min_images=10"]
+        str(source),
+        str(target),
+        params="demo",
+        overrides=TEN_SAY_DRIFT,
     )
     assert (result.enhanced, result.quarantined) == (12, 1)
 
@@ -145,7 +163,10 @@ def test_a_bad_night_is_seen_as_well(
     monkeypatch.setattr(events, "emit_event", lambda **event: told.append(event))
     with pytest.raises(TooManyBad, match="13 of 25 images are bad"):
         nightly.enhance(
-            str(source), str(target), params="demo", overrides=["enhance.drift_min_images=10"]
+            str(source),
+            str(target),
+            params="demo",
+            overrides=TEN_SAY_DRIFT,
         )
     (counts,) = table("enhance")
     assert (counts["enhanced"], counts["quarantined"]) == (12, 13)
@@ -179,3 +200,34 @@ def test_a_second_job_says_who_is_at_work_and_ends_well(
     assert f"is at work on {records.uri} (run {first.run_id}" in capsys.readouterr().out
     assert "is at work on" in str(table("enhance"))
     assert not (tmp_path / "out" / "a.png").exists()
+
+
+def test_a_night_of_harm_is_seen_and_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = twelve_pictures(tmp_path / "in"), tmp_path / "out"
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda **event: told.append(event))
+    monkeypatch.setattr(Enhancer, "enhance_images", darken)
+    result = nightly.enhance(
+        str(source), str(target), params="demo", overrides=["enhance.pass_luminance=null"]
+    )
+    assert (result.enhanced, result.passed_through, result.harm) == (0, 12, {"darker": 12})
+    assert result.harmful
+    (event,) = told
+    assert event["event"] == events.HARMFUL == "mirnet.model.harmful"
+    assert event["payload"]["harm"] == {"darker": 12}
+    assert event["payload"]["manifest"] == result.manifest_uri
+    (counts,) = table("enhance")
+    assert (counts["passed_through"], counts["harm/darker"], counts["harmful"]) == (12, 12, True)
+    worst = table("enhance-worst")
+    assert {(row["fate"], row["reason"]) for row in worst[:12]} == {
+        ("passed_through", "harm: darker")
+    }
+    client = MlflowClient(settings.mlflow_uri)
+    experiment = client.get_experiment_by_name("mirnet-enhance")
+    assert experiment is not None
+    night = client.search_runs([experiment.experiment_id])[0]
+    assert night.data.metrics["harm/darker"] == 12
+    assert night.data.tags["mirnet.harmful"] == "yes"
+    assert not events.announce_harm(result.model_copy(update={"harmful": False}))
