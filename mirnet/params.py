@@ -237,7 +237,7 @@ class EnhanceParams(Section):
         "unchanged; none: all go to the model",
     )
     max_darkening: float | None = Field(
-        0.0, le=1, description="share of the mean luma that an output may lose; none: any"
+        0.0, le=1, description="share of its brightness that a picture may lose; none: any"
     )
     max_dimmed_share: float | None = Field(
         0.05, ge=0, le=1, description="share of regions that may lose 0.1 of luma; none: any"

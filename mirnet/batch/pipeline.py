@@ -17,7 +17,7 @@ T = TypeVar("T")
 # of files that are downloaded and not yet decoded; a larger one goes alone
 MAX_FILE_BYTES = 64 * 2**20
 # decoded, from before the model to the end of the upload: 24 bytes each at the worst (16 bit,
-# transparency, before and after, and encoding); a larger picture goes alone
+# transparency, before and after, and encoding) beside its file; a larger picture goes alone
 MAX_PIXELS = 24_000_000
 # between two looks whether we are to stop
 _LOOK_S = 0.5

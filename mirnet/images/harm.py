@@ -4,7 +4,8 @@
 figure is 0 where the output equals the input:
 
 ===========  ==================================================================================
-``darker``   share of the mean luma that was lost; negative where the picture became brighter
+``darker``   share of the brightness that was lost, as mean luma or as mean of all values,
+             whichever lost more; negative where the picture became brighter
 ``dimmed``   share of regions that lost more than 0.1 of luma: a sky, a white background
 ``order``    how far the order of brightness turned round: the most by which the mean luma of
              the output falls from darker to clearly brighter parts of the input, taken over
@@ -118,13 +119,17 @@ def compare(before: Pixels, after: Pixels) -> Change:
     old, new = to_luma(to_unit(first)), to_luma(to_unit(second))
     old_parts, new_parts = regions(old), regions(new)
     return Change(
-        darker=1 - _ratio(float(new.mean()), float(old.mean())),
+        darker=max(_lost(old, new), _lost(to_unit(first), to_unit(second))),
         dimmed=float((new_parts < old_parts - _DIMMED).mean()),
         order=max(_fall(old.ravel(), new.ravel()), _fall(old_parts, new_parts)),
         tinted=_tint(first, second, old),
         clipped=_added_clipping(first, second),
         noisier=_added_noise(before, after),
     )
+
+
+def _lost(old: Plane, new: Plane) -> float:
+    return 1 - _ratio(float(new.mean()), float(old.mean()))
 
 
 def _ratio(new: float, old: float) -> float:

@@ -70,6 +70,8 @@ def test_the_input_itself_is_no_harm() -> None:
     [
         ("darker", scene() ** 1.2),
         ("darker", 0.98 * scene()),
+        # greener, which counts most in luma, and darker on the whole
+        ("darker", scene() * [0.8, 1.1, 0.8]),
         # the ground becomes brighter, so does the mean, and the sky is lost
         ("dimmed", tone(scene(), {0: 0, 0.06: 0.5, 0.3: 0.6, 0.75: 0.62, 1: 1})),
         # the lamp comes out darker than the sky
@@ -104,8 +106,9 @@ def test_figures_by_hand() -> None:
     after = before.copy()
     after[:16] = [250, 100, 100]
     change = compare(before, after)
-    new = (0.2126 * 250 + 0.7874 * 100) / 2 + 50
-    assert change.darker == pytest.approx(1 - new / 150, abs=1e-5)
+    luma, values = (0.2126 * 250 + 0.7874 * 100) / 2 + 50, (450 / 3) / 2 + 50
+    assert luma < values  # red counts less in luma
+    assert change.darker == pytest.approx(1 - luma / 150, abs=1e-5)
     assert change.dimmed == 0.5
     assert change.order == 0  # 132 is still more than 100
     assert change.tinted == pytest.approx(150 / 255, abs=1e-5)
