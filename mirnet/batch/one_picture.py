@@ -14,6 +14,13 @@ _WORDS = {
     "too-large": "more than enhance.max_pixels or enhance.max_bytes allow",
     "unsupported": "a kind of its format that is not supported",
     "animated": "several pictures in one file",
+    "bright": "it is bright enough",
+    "harm: darker": "the model would have made it darker",
+    "harm: dimmed": "the model would have made parts of it darker",
+    "harm: order": "the model would have made bright parts darker than dark ones",
+    "harm: tinted": "the model would have tinted what is white or grey",
+    "harm: clipped": "the model would have burnt out or crushed parts of it",
+    "harm: noisier": "the model would have made it noisy",
 }
 # whoever names such a file has named the wrong one
 _NO_PICTURES = ("empty", "not-an-image")
@@ -40,7 +47,7 @@ def fate_of(row: Row | None, *, source: str, output: str) -> ImageFate:
     )
 
 
-def why_bad(fate: ImageFate) -> str:
+def why(fate: ImageFate) -> str:
     """The reason itself, in words where it is a code."""
     reason = fate.reason or fate.fate
     words = _WORDS.get(reason.partition(";")[0])
@@ -50,4 +57,4 @@ def why_bad(fate: ImageFate) -> str:
 def error_of(fate: ImageFate, result: EnhanceResult) -> TooManyBad:
     """One line; exit code 2 where the file is no picture at all."""
     kind = NotAPicture if fate.reason in _NO_PICTURES else TooManyBad
-    return kind(f"{fate.input}: {why_bad(fate)}", result)
+    return kind(f"{fate.input}: {why(fate)}", result)

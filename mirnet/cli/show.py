@@ -129,15 +129,15 @@ def enhancement_table(result: EnhanceResult) -> Table:
 
 def enhancement_sentence(picture: ImageFate, result: EnhanceResult) -> str:
     """One picture in, one sentence out: ``photo.jpg -> bright.jpg, 1.4 s, mirnet 3``."""
-    from mirnet.batch.one_picture import SKIPPED, why_bad
+    from mirnet.batch.one_picture import SKIPPED, why
 
     if picture.output is None:
-        return f"{picture.input}: {picture.fate}, {why_bad(picture)}"
+        return f"{picture.input}: {picture.fate}, {why(picture)}"
     said = [f"{picture.input} -> {picture.output}"]
     if picture.fate == SKIPPED:
         return f"{said[0]}, done already{f' {_KEPT}' if result.kept else ''}"
     if picture.fate == "passed_through":
-        said.append(f"unchanged{f' ({picture.reason})' if picture.reason else ''}")
+        said.append(f"unchanged ({why(picture)})" if picture.reason else "unchanged")
     model = f"{result.model} {result.model_version}" if result.model_version else result.model
     return ", ".join([*said, f"{result.seconds:.1f} s", model])
 

@@ -15,7 +15,7 @@ from batch_samples import MODEL, darken, double, fill, picture
 from mirnet.batch.records import Digests, Row, load_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
-from mirnet.cli.show import enhancement_table
+from mirnet.cli.show import enhancement_sentence, enhancement_table
 from mirnet.config import Settings
 from mirnet.images import Image, decode
 from mirnet.params import EnhanceParams
@@ -188,6 +188,19 @@ def test_one_picture_in_another_format(places: tuple[str, str], settings: Settin
     out = decode(open_store(target, settings).get("out.tif").data, name="out")
     assert out.format == "TIFF"
     assert np.array_equal(out.pixels, decode(wide(1), name="b").pixels)
+
+
+def test_one_picture_is_said_to_be_unchanged_and_why(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    source, target = places
+    fill(source, {"b.png": wide(1)})
+    result = run(f"{source}/b.png", f"{target}/out.png", settings)
+    assert result.picture is not None
+    said = enhancement_sentence(result.picture, result)
+    why = "unchanged (harm: darker: the model would have made it darker)"
+    assert f"out.png, {why}, " in said
+    assert open_store(target, settings).get("out.png").data == wide(1)
 
 
 def test_the_terminal_says_why(places: tuple[str, str], settings: Settings) -> None:
