@@ -41,6 +41,7 @@ _CLEARLY, _CLEARLY_OF_RANGE, _LEAST_CLEARLY = 0.1, 0.4, 0.02
 _DIMMED = 0.1
 # of the pixels; the last one for lamps
 _QUANTILES = (*np.arange(0.04, 1, 0.04), 0.99)
+# fewer pixels decide nothing
 _LEAST_SHARE = 0.004
 _BRIGHT, _NEUTRAL = 0.5, 0.05
 _PATCH = 128
@@ -116,13 +117,14 @@ def compare(before: Pixels, after: Pixels) -> Change:
     """Measure what changed between pictures of equal size."""
     step = max(1, -(-max(before.shape[:2]) // _SIDE))
     first, second = before[::step, ::step], after[::step, ::step]
-    old, new = to_luma(to_unit(first)), to_luma(to_unit(second))
+    first_unit, second_unit = to_unit(first), to_unit(second)
+    old, new = to_luma(first_unit), to_luma(second_unit)
     old_parts, new_parts = regions(old), regions(new)
     return Change(
-        darker=max(_lost(old, new), _lost(to_unit(first), to_unit(second))),
+        darker=max(_lost(old, new), _lost(first_unit, second_unit)),
         dimmed=float((new_parts < old_parts - _DIMMED).mean()),
         order=max(_fall(old.ravel(), new.ravel()), _fall(old_parts, new_parts)),
-        tinted=_tint(first, second, old),
+        tinted=_tint(first_unit, second_unit, old),
         clipped=_added_clipping(first, second),
         noisier=_added_noise(before, after),
     )
@@ -153,13 +155,12 @@ def _fall(old: Plane, new: Plane) -> float:
     return float(max(falls.max(initial=0.0), 0.0))
 
 
-def _tint(before: Pixels, after: Pixels, old: Plane) -> float:
+def _tint(first: Plane, second: Plane, old: Plane) -> float:
     """Chroma is the difference between the largest and the smallest mean of the channels."""
-    if before.ndim == 2 or after.ndim == 2:
+    if first.ndim == 2 or second.ndim == 2:
         return 0.0
-    first, second = to_unit(before), to_unit(after)
     chosen = (old >= _BRIGHT) & (_chroma(first) <= _NEUTRAL)
-    if not chosen.any():
+    if chosen.mean() < _LEAST_SHARE:
         return 0.0
     return float((_chroma(second[chosen]) - _chroma(first[chosen])).mean())
 
