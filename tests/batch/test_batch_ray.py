@@ -123,6 +123,7 @@ def test_workers_judge_what_they_write(by_value: None, tmp_path: Path) -> None:
     assert rejected.count("<img") == 6
 
 
+@pytest.mark.slow
 def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
     fill(f"{s3}/in", PICTURES | BAD)
     enhance(f"{s3}/in", f"{s3}/alone", "local")
