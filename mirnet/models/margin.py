@@ -22,9 +22,10 @@ def mirrored(size: int, *, start: int, stop: int) -> Tensor:
     """
     places = torch.arange(start, stop)
     if torch.compiler.is_exporting():
-        # ONNX has no remainder by a size that is free; once more than the least size needs it
+        # ONNX has no remainder by a size that is free; as often as the least size needs it
         last = size - 1
-        for _ in range(1 + -start // (2 * EXPORTED_LEAST - 2)):
+        reach = 2 * EXPORTED_LEAST - 2
+        for _ in range(1 + (EXPORTED_LEAST - 2 - start) // reach):
             places = last - (last - places.abs()).abs()
         return places
     if size == 1:
