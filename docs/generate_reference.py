@@ -212,11 +212,16 @@ _RULES = """
   samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages of a TIFF.
 
 ## Damage
-- A JPEG is whole when a strict decoder finds every coded block, and scans for all coefficients
-  down to the last bit. Missing data that an EOI or padding covers is `truncated`; an EOI alone may
-  be missing, and bytes after it do not matter. Two things no decoder can tell: a hole of some
-  bytes after which exactly as many blocks come out, and, with sampling factors other than 4:4:4,
-  4:2:2, 4:2:0, 4:4:0 and 4:1:1, data that is missing before an EOI.
+- A JPEG is whole when a strict decoder (libjpeg-turbo, by simplejpeg) gives no warning, which it
+  does for blocks that are missing, and when scans for all coefficients down to the last bit are
+  there. Missing data that an EOI or padding covers is `truncated`; an EOI alone may be missing,
+  and bytes after it do not matter. Before the EOI only equal bytes may fill up the space.
+- What no decoder can tell of a JPEG: bytes changed or cut out so that exactly as many blocks come
+  out. All below is then shifted or tinted, and the picture is taken as whole.
+- Sound JPEGs that are refused: as `unsupported` those with sampling factors other than 4:4:4,
+  4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1 (4:1:0 is one; their damage could not be told); as
+  `truncated` those whose progressive scans leave coefficients out on purpose or repeat them, and
+  those that fill up the space before the EOI with a pattern.
 - A PNG is whole when its critical chunks have the right checksums and all rows are there.
 - A TIFF is whole when all of its strips or tiles lie in the file and unpack to their size.
 

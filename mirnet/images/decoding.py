@@ -183,7 +183,7 @@ def _read_jpeg(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     stream = jpeg.parse(data, name=name)
     icc, exif, carried = jpeg_metadata.read(stream, data)
     num = len(stream.components)
-    samples = jpeg.decode(stream, {1: "GRAY", 3: "RGB", 4: "CMYK"}[num])
+    samples = jpeg.decode(stream, {1: "GRAY", 3: "RGB", 4: "CMYK"}[num], name=name)
     if num == 4:
         ink = 255 - samples if stream.adobe else samples
         picture = PIL.Image.fromarray(ink, "CMYK")

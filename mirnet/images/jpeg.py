@@ -6,7 +6,6 @@ grey in its place; simplejpeg is told to take warnings for errors.
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from collections.abc import Iterable
@@ -14,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL.JpegImagePlugin import JpegImageFile
 
 from mirnet.errors import ImageError
 
@@ -33,6 +31,9 @@ _READ_AHEAD = 8
 _MAX_SCANS = 200
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _MAX_BODY = 65_533
+# Adobe's segment: 12 bytes, the last one names the transform
+_ADOBE = 12
+_ADOBE_HEAD = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,51 @@ class Stream:
         return any(m == 0xEE and body.startswith(b"Adobe") for m, body in self.segments)
 
 
-def parse(data: bytes, *, name: str, header_only: bool = False) -> Stream:
+def parse(
+    data: bytes, *, name: str, header_only: bool = False, transform: int | None = None
+) -> Stream:
     """Walk over the markers.
+
+    Args:
+        transform: Adobe's number of the colour transform, where it is not the stream that says it:
+            0 for none, 1 for YCbCr.
 
     Raises:
         ImageError: ``truncated`` where they break off, ``unsupported`` for kinds of coding that
             are not decoded (lossless, hierarchical, arithmetic, 12 bits, no height in the header).
     """
     try:
-        return _parse(data, name, header_only)
+        return _parse(data, name, header_only, transform)
     except (IndexError, struct.error, ValueError) as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{name}: damaged or cut short: {error}", reason="truncated") from error
 
 
-def _parse(data: bytes, name: str, header_only: bool) -> Stream:
+def _says_colour(marker: int, body: bytes) -> bool:
+    """JFIF's and Adobe's segments."""
+    if marker == 0xE0:
+        return body.startswith(b"JFIF\0\x01")
+    return marker == 0xEE and body.startswith(b"Adobe") and len(body) >= _ADOBE
+
+
+def _known_transform(part: bytes, num_components: int) -> bytes:
+    """Adobe's segment with a transform that exists; libjpeg takes others for these, and warns."""
+    if part[:2] != b"\xff\xee":
+        return part
+    most = 2 if num_components == 4 else 1
+    transform = part[4 + _ADOBE - 1]
+    known = transform if transform in (0, most) else most
+    return part[: 4 + _ADOBE - 1] + bytes([known]) + part[4 + _ADOBE :]
+
+
+def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> Stream:
     stream = Stream(0, 0, 0, 0, (), (), (), b"", None)
     segments: list[tuple[int, bytes]] = []
     scans: list[Scan] = []
     lean = [SOI]
+    if transform is not None:
+        lean.append(_ADOBE_HEAD + bytes([transform]))
     at = 2
     while (at := _next_marker(data, at)) >= 0:
         marker = data[at + 1]
@@ -124,7 +150,7 @@ def _parse(data: bytes, name: str, header_only: bool) -> Stream:
             lean.append(_scan_bytes(stream, data[at:after]))
         elif marker == _COM or 0xE0 <= marker <= 0xEF:
             segments.append((marker, body))
-            if marker == 0xEE or (marker == 0xE0 and body.startswith(b"JFIF\0\x01")):
+            if transform is None and _says_colour(marker, body):
                 lean.append(data[at:after])
         else:
             lean.append(data[at:after])
@@ -132,6 +158,8 @@ def _parse(data: bytes, name: str, header_only: bool) -> Stream:
     if not stream.process or not scans:
         raise ValueError("no picture data")
     lean.append(EOI)
+    if transform is None:
+        lean = [_known_transform(part, len(stream.components)) for part in lean]
     return replace(stream, scans=tuple(scans), segments=tuple(segments), lean=b"".join(lean))
 
 
@@ -195,13 +223,14 @@ def check_scans(stream: Stream) -> None:
         raise ValueError("scans are missing")
 
 
-def decode(stream: Stream, mode: str) -> npt.NDArray[np.uint8]:
+def decode(stream: Stream, mode: str, *, name: str) -> npt.NDArray[np.uint8]:
     """All of the picture as (H, W, channels).
 
     Args:
         mode: ``RGB``, ``GRAY`` or ``CMYK`` (as stored).
 
     Raises:
+        ImageError: ``unsupported`` for sampling factors that the strict decoder does not know.
         ValueError: something of it is missing or damaged.
     """
     import simplejpeg
@@ -213,8 +242,10 @@ def decode(stream: Stream, mode: str) -> npt.NDArray[np.uint8]:
             return simplejpeg.decode_jpeg(data, mode, strict=True)  # type: ignore[no-any-return]
         except ValueError as error:
             message = str(error)
-        if "subsampling" in message:
-            return _by_pillow(data, mode)
+        if "subsampling" in message:  # other decoders do not say whether all of it is there
+            raise ImageError(
+                f"{name}: JPEG with these sampling factors is not supported", reason="unsupported"
+            )
         padding = _padding(data, message)
         if not padding:
             raise ValueError(message)
@@ -234,15 +265,6 @@ def _padding(data: bytes, message: str) -> int:
     coded = data[: -len(EOI)]
     run = len(coded) - len(coded.rstrip(coded[-1:]))
     return num_left if num_left <= run <= num_left + _READ_AHEAD else 0
-
-
-def _by_pillow(data: bytes, mode: str) -> npt.NDArray[np.uint8]:
-    """Sampling factors that simplejpeg does not know."""
-    picture = JpegImageFile(io.BytesIO(data))
-    if mode == "CMYK":
-        samples = np.asarray(picture)
-        return 255 - samples if "adobe" in picture.info else samples
-    return np.asarray(picture.convert("L" if mode == "GRAY" else mode))
 
 
 def with_segments(data: bytes, segments: Iterable[tuple[int, bytes]]) -> bytes:

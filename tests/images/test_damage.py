@@ -200,3 +200,35 @@ def test_a_tiff_without_all_its_strips_is_truncated() -> None:
         assert reason(data) == "enhanced"
         assert reason(data[: len(data) * 3 // 4]) == "truncated"
         assert reason(data[:-1]) == "truncated"
+
+
+def sampled(first: int, *others: int) -> bytes:
+    """A whole JPEG that claims these sampling factors for its components."""
+    data = bytearray(saved(PIL.Image.fromarray(photograph()), "JPEG", subsampling=2))
+    at = bytes(data).index(b"\xff\xc0")
+    for n, factors in enumerate((first, *others)):
+        data[at + 11 + 3 * n] = factors
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [(0x42, 0x11, 0x11), (0x31, 0x11, 0x11), (0x21, 0x11, 0x21), (0x11, 0x22, 0x22)],
+)
+def test_sampling_factors_of_which_no_decoder_tells_damage_are_unsupported(
+    factors: tuple[int, int, int],
+) -> None:
+    data = sampled(*factors)
+    assert reason(data) == reason(data[: len(data) // 2] + EOI) == "unsupported"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+@pytest.mark.parametrize("transform", range(4))
+def test_an_unknown_colour_transform_is_no_damage(mode: str, transform: int) -> None:
+    data = saved(PIL.Image.fromarray(photograph()).convert(mode), "JPEG")
+    start = 2 + 2 + int.from_bytes(data[4:6], "big") if mode == "RGB" else 2
+    data = data.replace(segment(0xEE, b"Adobe\0\x64\0\0\0\0\0"), b"")
+    adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes([transform]))
+    data = data[:2] + adobe + data[start:]
+    picture = PIL.Image.open(io.BytesIO(data))
+    assert np.array_equal(decode(data, name="a").pixels, np.asarray(picture.convert("RGB")))
