@@ -192,16 +192,10 @@ class PromoteParams(Section):
         0.6, ge=0, le=1, description="mean brightness over the reference's; none: any"
     )
     min_well_lit_psnr_db: float | None = Field(
-        8.0,
-        ge=0,
-        description="PSNR that an already well lit picture keeps, as a batch writes it; none: any",
+        8.0, ge=0, description="PSNR that a well lit picture keeps in a batch; none: any"
     )
     max_harm_share: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="share of the dark pictures that a batch would not write, by the limits of "
-        "enhance; none: any",
+        None, ge=0, le=1, description="share of dark pictures kept back by enhance; none: any"
     )
     max_seconds_per_megapixel: float | None = Field(
         None, gt=0, description="time to enhance, on the machine that evaluates; none: any"
@@ -252,10 +246,7 @@ class EnhanceParams(Section):
         0.2, ge=0, le=2, description="share of values that may newly clip; none: any"
     )
     max_added_noise: float | None = Field(
-        0.01,
-        ge=0,
-        le=1,
-        description="noise (standard deviation of luma) beyond the gain in brightness; none: any",
+        0.01, ge=0, le=1, description="noise of luma beyond the gain in brightness; none: any"
     )
     max_harm_share: float = Field(
         0.2,
