@@ -209,7 +209,9 @@ _RULES = """
 - **Dropped in every format**, and named there: further pictures of a JPEG (MPF), gain maps,
   content credentials (the signature would not hold), other application segments, bytes after the
   picture, Photoshop's thumbnail; PNG chunks with a wrong checksum, and those that depend on the
-  samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages of a TIFF.
+  samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages and SubIFDs of a TIFF,
+  Photoshop's layers and other second copies of the picture, TransferFunction and what else means
+  the samples of the input.
 
 ## Damage
 - A JPEG is whole when a strict decoder (libjpeg-turbo, by simplejpeg) gives no warning, which it

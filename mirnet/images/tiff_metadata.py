@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from mirnet.images import tags
+from mirnet.images import photoshop, tags
 from mirnet.images.image import Image, Metadata, Resolution
 from mirnet.images.tags import RESOLUTION_UNIT, X_RESOLUTION, Y_RESOLUTION, Directory, Order, Tag
 from mirnet.images.tiff import Page
@@ -23,6 +23,18 @@ _STRUCTURAL = {
     *(529, 530, 531, 532, 559),
 }
 _OWN_FIELDS = {_XMP, _IPTC, _PHOTOSHOP, _ICC, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}
+# what means the samples of the input or holds them once more, by its name
+_LEFT_BEHIND = {
+    297: "page number",
+    301: "TIFF transfer function",
+    330: "further pictures (SubIFDs)",
+    332: "TIFF ink set",
+    333: "TIFF ink names",
+    342: "TIFF transfer range",
+    37724: "Photoshop layers",
+    50255: "Photoshop annotations",
+    50784: "Sketchbook layers",
+}
 _LARGEST = 16 << 20
 _UNITS = {1: "none", 2: "inch", 3: "cm"}
 _BIG_KINDS = {16, 17, 18}
@@ -34,15 +46,18 @@ def read(page: Page) -> tuple[bytes | None, bytes | None, Metadata]:
     dropped = []
     if page.num_others:
         dropped.append(f"{page.num_others} further pages (reduced copies or masks)")
+    dropped += [what for number, what in _LEFT_BEHIND.items() if number in directory.tags]
     large = [n for n, tag in directory.tags.items() if _is_extra(tag) and not _fits(tag)]
     dropped += [f"TIFF tag {number}" for number in sorted(large)]
     kept = {n: tag for n, tag in directory.tags.items() if _is_extra(tag) and _fits(tag)}
     exif = None
     if kept or directory.children:
         exif = tags.write_block(Directory(kept, directory.children), order)
+    blocks, thumbnails = photoshop.without_thumbnails(_bytes(directory, _PHOTOSHOP) or b"")
+    dropped += ["Photoshop thumbnail"] if thumbnails else []
     metadata = Metadata(
         xmp=_bytes(directory, _XMP),
-        photoshop=_bytes(directory, _PHOTOSHOP),
+        photoshop=blocks or None,
         iptc=_bytes(directory, _IPTC),
         resolution=_resolution(directory, order),
         dropped=tuple(dropped),
@@ -51,7 +66,7 @@ def read(page: Page) -> tuple[bytes | None, bytes | None, Metadata]:
 
 
 def _is_extra(tag: Tag) -> bool:
-    if tag.number in _STRUCTURAL or tag.number in _OWN_FIELDS or tag.number in tags.POINTERS:
+    if tag.number in (_STRUCTURAL | _OWN_FIELDS | tags.POINTERS | _LEFT_BEHIND.keys()):
         return False
     # how tifffile and its readers lay out the samples
     return not (tag.number == _DESCRIPTION and bytes(tag.value[:9]) == b'{"shape":')
@@ -97,8 +112,8 @@ def write(data: bytes, image: Image) -> bytes:
     children: dict[int, Directory] = {}
     if carried is not None:
         children = carried.children
-        kept = (tag for tag in carried.tags.values() if tag.number not in _STRUCTURAL)
-        found |= {tag.number: tag for tag in kept if tag.number not in tags.POINTERS}
+        not_kept = _STRUCTURAL | tags.POINTERS | _LEFT_BEHIND.keys()
+        found |= {n: tag for n, tag in carried.tags.items() if n not in not_kept}
     found |= {tag.number: tag for tag in _fields(image, order)}
     at = len(data) + len(data) % 2
     directory = tags.write(Directory(found, children), at, order)

@@ -280,9 +280,39 @@ def test_jfif_density_and_phys_are_exact() -> None:
 def test_photoshop_thumbnails_are_left_behind() -> None:
     block = b"8BIM\x04\x0c\0\0" + struct.pack(">I", 4) + b"tiny" + RESOURCES
     data = with_segments(jpeg(), segment(0xED, b"Photoshop 3.0\0" + block))
+    extra = [(34377, "B", len(block), block, True)]
+    for file in (data, saved_as_tiff(extra)):
+        image = decode(file, name="a")
+        assert image.metadata.photoshop == RESOURCES
+        assert image.metadata.dropped == ("Photoshop thumbnail",)
+
+
+def saved_as_tiff(extra: list[tuple[object, ...]], subifds: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(PIXELS, photometric="rgb", metadata=None, extratags=extra, subifds=subifds)
+        if subifds:
+            file.write(PIXELS[::2, ::2], photometric="rgb", metadata=None, subfiletype=1)
+    return buffer.getvalue()
+
+
+def test_what_means_or_holds_the_samples_of_a_tiff_is_left_behind_and_named() -> None:
+    layers = b"Adobe Photoshop Document Data Block\0" + b"dark layers" * 30
+    data = saved_as_tiff(
+        [
+            (37724, 7, len(layers), layers, True),
+            (301, "H", 6, (0, 1, 2, 3, 4, 5), True),
+        ],
+        subifds=1,
+    )
     image = decode(data, name="a")
-    assert image.metadata.photoshop == RESOURCES
-    assert image.metadata.dropped == ("Photoshop thumbnail",)
+    assert image.metadata.dropped == (
+        "TIFF transfer function",
+        "further pictures (SubIFDs)",
+        "Photoshop layers",
+    )
+    for format in FORMATS:
+        assert b"dark layers" not in encode(image, format=format)
 
 
 @pytest.mark.parametrize("format", FORMATS)
