@@ -64,6 +64,11 @@ def _filtered(info: ObjectInfo, params: EnhanceParams) -> Reason | None:
     return None
 
 
+def may_come(passed_over: Mapping[str, int]) -> bool:
+    """Whether the next run may find pictures where this one found only what it passed over."""
+    return "too-young" in passed_over or set(passed_over) <= {"own", "junk"}
+
+
 def nothing_to_enhance(
     place: str, passed_over: Mapping[str, int], params: EnhanceParams, *, named: bool
 ) -> UsageError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from mirnet.batch.in_hand import suspects
 from mirnet.batch.nesting import own_prefix
 from mirnet.batch.origin import single_records, source_digest
-from mirnet.batch.passed_over import nothing_to_enhance
+from mirnet.batch.passed_over import may_come, nothing_to_enhance
 from mirnet.batch.plan import Plan, Planner
 from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_marks
 from mirnet.batch.storage import (
@@ -68,34 +68,40 @@ class Batch:
         """Into the plan: what is done, what lies there, what is to do.
 
         Raises:
-            UsageError: there is nothing to enhance, and it is not only too young.
+            UsageError: as of :meth:`check_inputs`, which has run before.
         """
         plan.add_done(past_marks(self.records), self.planner)
         plan.add_outputs(self._outputs())
         plan.suspect(suspects(self.records))
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
         if not plan.counts.planned:
-            self._refuse_nothing(plan.counts.passed_over)
+            self._refuse_nothing(plan.counts.passed_over, is_there=True)
 
     def check_inputs(self) -> None:
         """Find out before anything is written whether there is anything to enhance.
 
+        An inbox that is there is no error where the next run may find something in it: where
+        pictures are too young, or nobody has put anything into it. Under a prefix of S3 something
+        has to lie, or it could be misspelt.
+
         Raises:
-            UsageError: as of :meth:`fill`.
+            UsageError: there is nothing to enhance, and it is not for such a reason.
         """
         passed_over: Counter[str] = Counter()
+        is_there = not is_s3(self.source.store.uri)
         for info in self._inputs():
+            is_there = True
             if self.planner.is_nothing(info):
                 continue
             reason = self.planner.why_passed_over(info)
             if reason is None:
                 return
             passed_over[reason] += 1
-        self._refuse_nothing(passed_over)
+        self._refuse_nothing(passed_over, is_there=is_there)
 
-    def _refuse_nothing(self, passed_over: Counter[str]) -> None:
-        if set(passed_over) == {"too-young"} and not self.planner.named:
-            return  # the next run takes them
+    def _refuse_nothing(self, passed_over: Counter[str], *, is_there: bool) -> None:
+        if is_there and not self.planner.named and may_come(passed_over):
+            return
         store, key = self.source.store, self.source.only_key
         place = store.uri if key is None else store.address(key)
         raise nothing_to_enhance(place, passed_over, self.params, named=self.planner.named)

@@ -147,6 +147,11 @@ def show_enhancement(result: EnhanceResult) -> None:
     if result.picture is not None:
         _say(enhancement_sentence(result.picture, result))
         return
+    if not result.planned and not result.held_by:
+        over = ", ".join(f"{count} {reason}" for reason, count in result.passed_over.items())
+        passed_over = f"; passed over: {over}" if over else ""
+        _say(f"{result.source}: nothing to enhance yet{passed_over}")
+        return
     _say(f"{result.source} -> {result.target}")
     if result.held_by:
         _say(result.held_by)
