@@ -225,7 +225,9 @@ _RULES = """
   `truncated` those whose progressive scans leave coefficients out on purpose or repeat them, and
   those that fill up the space before the EOI with a pattern.
 - A PNG is whole when its critical chunks have the right checksums and all rows are there.
-- A TIFF is whole when all of its strips or tiles lie in the file and unpack to their size.
+- A TIFF is whole when all of its strips or tiles lie in the file and unpack to their size, those
+  in Deflate with the right checksum, those in JPEG by the rules above. LZW, PackBits and fax coding
+  hold no checksum. The JPEG of TIFF 6.0 (compression 6) is `unsupported`.
 
 ## Memory
 Decoding takes at most the bytes per pixel of the first table, besides {file} times the file's own

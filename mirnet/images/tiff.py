@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mirnet.errors import ImageError
-from mirnet.images import strips, tags
+from mirnet.images import strips, tags, tiff_strips
 from mirnet.images.image import Image
 from mirnet.images.tags import Directory, Order
 
@@ -27,12 +28,14 @@ _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 255, 256, 25
 _PHOTOMETRIC, _FILL_ORDER, _OFFSETS, _CHANNELS, _ROWS, _COUNTS = 262, 266, 273, 277, 278, 279
 _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT = 284, 317, 322, 323
 _TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _SAMPLE_FORMAT, _DNG = 324, 325, 338, 339, 50706
+_JPEG_TABLES, _ICC = 347, 34675
 _REDUCED, _MASK = 1, 4
-_WHITE_IS_ZERO, _RGB, _SEPARATED = 0, 2, 5
-_PLAIN, _DEFLATE = 1, (8, 32946)
+_WHITE_IS_ZERO, _RGB, _SEPARATED, _YCBCR = 0, 2, 5, 6
+_PLAIN, _JPEG, _DEFLATE = 1, 7, (8, 32946)
 # LZW, PackBits, LZMA, Zstandard
 _UNPACKED_BY_PILLOW = (5, 32773, 34925, 50000)
-_KNOWN = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000, 50001}
+# not 6, the JPEG of TIFF 6.0: damage of it cannot be told
+_KNOWN = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _UNSIGNED, _UNDEFINED = 1, 4
 _MAX_CHANNELS = 5
@@ -117,15 +120,25 @@ def read(data: bytes, page: Page, *, name: str) -> Image:
         raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
     segments = _segments(data, page, name)
     first = next(segments)  # all of them lie in the file
+    segments = itertools.chain([first], segments)
     formats = page.directory.integers(_SAMPLE_FORMAT, page.order)
     if not set(formats.tolist()) <= {_UNSIGNED, _UNDEFINED}:
         raise ImageError(
             f"{name}: TIFF with samples that are no unsigned integers is not supported",
             reason="unsupported",
         )
-    if max(page.bits) > 8 or _is_planar(page):
-        return _by_samples(data, page, itertools.chain([first], segments), name=name)
+    if max(page.bits) > 8 or compression == _JPEG or _is_unpacked_here(page):
+        return _by_samples(data, page, segments, name=name)
+    if compression in _DEFLATE:
+        for segment in segments:
+            _check_deflate(data, page, segment)
     return _by_pillow(data, page, name=name)
+
+
+def _check_deflate(data: bytes, page: Page, segment: _Segment) -> None:
+    most = 2 * segment.rows * segment.columns * max(1, page.integer(_CHANNELS, 1)) + _SMALL_TILE
+    place = slice(segment.offset, segment.offset + segment.count)
+    tiff_strips.check_deflate(memoryview(data)[place], most)
 
 
 def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
@@ -194,39 +207,48 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
         yield _Segment(int(offset), int(count), plane, top, left, high, columns)
 
 
-def _is_planar(page: Page) -> bool:
-    """Samples of 8 bits in planes, as they are unpacked here."""
-    several = page.integer(_CHANNELS, 1) > 1 and page.integer(_PLANAR, 1) == 2
+def _is_unpacked_here(page: Page) -> bool:
+    """Samples of 8 bits in planes or beside more than one further, as they are unpacked here."""
+    channels, photometric = page.integer(_CHANNELS, 1), page.integer(_PHOTOMETRIC, 1)
+    several = channels > 1 and page.integer(_PLANAR, 1) == 2
+    several |= channels > (3 if photometric == _RGB else 1) + 1
     unpacked = page.integer(_COMPRESSION, _PLAIN) in (_PLAIN, *_DEFLATE, *_UNPACKED_BY_PILLOW)
-    return several and unpacked and set(page.bits) == {8} and page.integer(_PHOTOMETRIC, 1) <= 2
+    return several and unpacked and set(page.bits) == {8} and photometric <= 2
 
 
 def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment], *, name: str) -> Image:
     """8 bits per sample, or 9 to 16, scaled to the full range of 16."""
-    num_colours = 3 if page.integer(_PHOTOMETRIC, 1) == _RGB else 1
+    num_colours = {_RGB: 3, _YCBCR: 3, _SEPARATED: 4}.get(page.integer(_PHOTOMETRIC, 1), 1)
     channels = page.integer(_CHANNELS, 1)
     _check(page, num_colours, channels, name=name)
-    extra = page.directory.integers(_EXTRA, page.order)
-    kind = int(extra[0]) if extra.size and channels > num_colours else 0
-    has_alpha = kind in (_ASSOCIATED, _UNASSOCIATED)
-    wanted = num_colours + has_alpha
+    extra = page.directory.integers(_EXTRA, page.order).tolist()[: channels - num_colours]
+    at = next((n for n, kind in enumerate(extra) if kind in (_ASSOCIATED, _UNASSOCIATED)), None)
+    stored = [*range(num_colours), *([] if at is None else [num_colours + at])]
     dtype = np.uint8 if max(page.bits) == 8 else np.uint16
-    samples = np.empty((page.height, page.width, wanted), dtype)
+    samples = np.empty((page.height, page.width, len(stored)), dtype)
     planar = page.integer(_PLANAR, 1) == 2
     for segment in segments:
-        if planar and segment.plane >= wanted:
+        if planar and segment.plane not in stored:
             continue
-        block = _samples(data, page, segment, 1 if planar else channels)
+        block = _samples(data, page, segment, 1 if planar else channels, name)
         bottom = min(segment.top + segment.rows, page.height)
         right = min(segment.left + segment.columns, page.width)
+        place = samples[segment.top : bottom, segment.left : right]
         block = block[: bottom - segment.top, : right - segment.left]
-        chosen = slice(segment.plane, segment.plane + 1) if planar else slice(0, wanted)
-        samples[segment.top : bottom, segment.left : right, chosen] = block[..., :wanted]
+        if planar:
+            place[..., stored.index(segment.plane)] = block[..., 0]
+        else:
+            for n, channel in enumerate(stored):
+                place[..., n] = block[..., channel]
     _scale(samples, page, num_colours)
-    if kind == _ASSOCIATED:
+    if at is not None and extra[at] == _ASSOCIATED:
         _divide(samples)
     pixels = samples[..., :num_colours]
-    alpha = np.ascontiguousarray(samples[..., num_colours]) if has_alpha else None
+    alpha = np.ascontiguousarray(samples[..., num_colours]) if at is not None else None
+    if page.is_cmyk:
+        profile = page.directory.tags.get(_ICC)
+        ink = PIL.Image.fromarray(np.ascontiguousarray(pixels), "CMYK")
+        return Image(strips.cmyk_to_srgb(ink, bytes(profile.value) if profile else None), "TIFF")
     if num_colours == 1:
         return Image(strips.three(pixels[..., 0]), "TIFF", alpha, grey=True)
     return Image(np.ascontiguousarray(pixels), "TIFF", alpha)
@@ -236,13 +258,16 @@ def _check(page: Page, num_colours: int, channels: int, *, name: str) -> None:
     bits, predictor = page.bits, page.integer(_PREDICTOR, 1)
     compression, photometric = page.integer(_COMPRESSION, 1), page.integer(_PHOTOMETRIC, 1)
     what = None
-    if photometric not in (0, 1, 2):
+    in_jpeg = compression == _JPEG
+    if photometric not in (0, 1, 2) and not (in_jpeg and photometric in (_SEPARATED, _YCBCR)):
         what = f"photometric interpretation {photometric} in {max(bits)} bits"
     elif len(set(bits)) > 1 or bits[0] > 16:
         what = f"{'/'.join(map(str, bits))} bits per sample"
     elif not num_colours <= channels <= _MAX_CHANNELS:
         what = f"{channels} samples per pixel"
-    elif compression not in (_PLAIN, *_DEFLATE, *_UNPACKED_BY_PILLOW):
+    elif in_jpeg and (bits[0] != 8 or (photometric == _YCBCR and page.integer(_PLANAR, 1) == 2)):
+        what = f"JPEG of {bits[0]} bits or in planes of YCbCr"
+    elif not in_jpeg and compression not in (_PLAIN, *_DEFLATE, *_UNPACKED_BY_PILLOW):
         what = f"compression {compression} of {bits[0]} bits"
     elif predictor not in (1, 2) or (predictor == 2 and bits[0] not in (8, 16)):
         what = f"predictor {predictor} of {bits[0]} bits"
@@ -252,8 +277,14 @@ def _check(page: Page, num_colours: int, channels: int, *, name: str) -> None:
         raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
 
 
-def _samples(data: bytes, page: Page, segment: _Segment, channels: int) -> npt.NDArray[Any]:
+def _samples(
+    data: bytes, page: Page, segment: _Segment, channels: int, name: str
+) -> npt.NDArray[Any]:
     """(rows, columns, channels) as stored."""
+    if page.integer(_COMPRESSION, 1) == _JPEG:
+        return _samples_of_jpeg(data, page, segment, channels, name)
+    if page.integer(_COMPRESSION, 1) in _DEFLATE:
+        _check_deflate(data, page, segment)
     bits, across = page.bits[0], segment.columns * channels
     row_bytes = -(-across * bits // 8)
     packed = data[segment.offset : segment.offset + segment.count]
@@ -267,6 +298,22 @@ def _samples(data: bytes, page: Page, segment: _Segment, channels: int) -> npt.N
     if page.integer(_PREDICTOR, 1) == 2:
         return np.cumsum(values, axis=1, dtype=values.dtype.newbyteorder("="))
     return values
+
+
+def _samples_of_jpeg(
+    data: bytes, page: Page, segment: _Segment, channels: int, name: str
+) -> npt.NDArray[np.uint8]:
+    tables = page.directory.tags.get(_JPEG_TABLES)
+    block = tiff_strips.read_jpeg(
+        data[segment.offset : segment.offset + segment.count],
+        bytes(tables.value) if tables else b"",
+        photometric=page.integer(_PHOTOMETRIC, 1),
+        most=max(page.height * page.width, _SMALL_TILE),
+        name=name,
+    )
+    if block.shape[0] < segment.rows or block.shape[1:] != (segment.columns, channels):
+        raise ValueError("a strip is not of its size")
+    return block
 
 
 def _unpack(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes:

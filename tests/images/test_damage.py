@@ -232,3 +232,52 @@ def test_an_unknown_colour_transform_is_no_damage(mode: str, transform: int) -> 
     data = data[:2] + adobe + data[start:]
     picture = PIL.Image.open(io.BytesIO(data))
     assert np.array_equal(decode(data, name="a").pixels, np.asarray(picture.convert("RGB")))
+
+
+def strip_tiff(mode: str, compression: str, width: int = 200) -> bytes:
+    """A TIFF of 8 bits in several strips."""
+    picture = PIL.Image.fromarray(photograph(width=width)).convert(mode)
+    options = {"compression": compression, "tiffinfo": {278: 32}, "strip_size": 32 * width}
+    return saved(picture, "TIFF", **options)
+
+
+def last_strips(data: bytes) -> tuple[int, int]:
+    """Where a strip of the middle lies."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        n = len(page.dataoffsets) // 2
+        return page.dataoffsets[n], page.databytecounts[n]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_strip_of_jpeg_in_a_tiff_with_a_hole_is_truncated(mode: str) -> None:
+    data = strip_tiff(mode, "jpeg")
+    offset, count = last_strips(data)
+    half = offset + count // 2
+    assert reason(data) == "enhanced"
+    zeros = bytes(offset + count - half)
+    assert reason(data[:half] + zeros + data[offset + count :]) == "truncated"
+    closed = zeros[:-2] + EOI
+    assert reason(data[:half] + closed + data[offset + count :]) == "truncated"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr"])
+def test_a_tiff_of_jpeg_has_the_pixels_that_libtiff_gives(mode: str) -> None:
+    picture = PIL.Image.fromarray(photograph(150, 210)).convert(mode)
+    data = saved(picture, "TIFF", compression="jpeg", quality=90, tiffinfo={278: 48})
+    wanted = np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.array_equal(decode(data, name="a").pixels, wanted)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_deflate_in_a_tiff_is_held_against_its_checksum(mode: str) -> None:
+    data = strip_tiff(mode, "tiff_adobe_deflate")
+    offset, count = last_strips(data)
+    assert reason(data) == "enhanced"
+    for place in range(offset + 2, offset + count, max(1, count // 20)):
+        flipped = bytearray(data)
+        flipped[place] ^= 16
+        assert reason(bytes(flipped)) == "truncated"
+    half = offset + count // 2
+    zeros = bytes(offset + count - half)
+    assert reason(data[:half] + zeros + data[offset + count :]) == "truncated"

@@ -174,3 +174,16 @@ def test_orientation_may_be_any_unsigned_integer(kind: int, order: str) -> None:
     assert image.pixels.shape == (9, 4, 3)
     assert read_size(data, name="a") == (9, 4)
     assert decode(encode(image), name="a").pixels.shape == (9, 4, 3)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparency_is_found_behind_other_channels(dtype: type, planar: bool) -> None:
+    samples = RNG.integers(0, 256, (11, 13, 5)).astype(dtype)
+    stored = samples.transpose(2, 0, 1) if planar else samples
+    layout = "separate" if planar else "contig"
+    data = tiff(stored, photometric="rgb", extrasamples=[0, 2], planarconfig=layout)
+    image = decode(data, name="a")
+    assert np.array_equal(image.pixels, samples[..., :3])
+    assert image.alpha is not None
+    assert np.array_equal(image.alpha, samples[..., 4])

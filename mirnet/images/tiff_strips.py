@@ -1,0 +1,58 @@
+"""Strips and tiles of a TIFF whose own coding says whether they are whole.
+
+Deflate ends with a checksum, which libtiff does not look at. JPEG (TIFF Technical Note 2) is
+decoded here and not by libtiff, which only warns of missing data.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+
+from mirnet.images import jpeg
+
+_STEP, _PIECE = 1 << 16, 1 << 20
+_YCBCR = 6
+_MODES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
+
+
+def check_deflate(packed: memoryview, most: int) -> None:
+    """Go to the end of the stream, or to ``most`` bytes, where more than the picture follows.
+
+    Raises:
+        zlib.error: it is no such stream, or its checksum is wrong.
+        ValueError: its end is missing.
+    """
+    inflate, found = zlib.decompressobj(), 0
+    for start in range(0, len(packed), _STEP):
+        piece = bytes(packed[start : start + _STEP])
+        while piece and not inflate.eof and found <= most:
+            found += len(inflate.decompress(piece, _PIECE))
+            piece = inflate.unconsumed_tail
+    if not inflate.eof and found <= most:
+        raise ValueError("the end of a strip is missing")
+
+
+def read_jpeg(
+    packed: bytes, tables: bytes, *, photometric: int, most: int, name: str
+) -> npt.NDArray[np.uint8]:
+    """(rows, columns, channels) of one strip or tile as stored, YCbCr as RGB.
+
+    Args:
+        tables: of the whole file (JPEGTables), or none.
+        most: pixels that it may have.
+
+    Raises:
+        ImageError: ``unsupported``.
+        ValueError: something of it is missing or damaged.
+    """
+    if packed[:2] != jpeg.SOI:
+        raise ValueError("a strip is no JPEG")
+    shared = tables.removeprefix(jpeg.SOI).removesuffix(jpeg.EOI)
+    transform = 1 if photometric == _YCBCR else 0
+    stream = jpeg.parse(jpeg.SOI + shared + packed[2:], name=name, transform=transform)
+    if stream.height * stream.width > most:
+        raise ValueError("a strip is larger than the picture")
+    return jpeg.decode(stream, _MODES[len(stream.components)], name=name)
