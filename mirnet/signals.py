@@ -22,12 +22,13 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 STOP_S = 25.0
 """To the first safe point, and from there to the end; below the 30 s that Kubernetes gives."""
 _AGAIN_S = 0.1
@@ -120,6 +121,17 @@ def advance() -> None:
     global _advanced
     _advanced = time.monotonic()
     stop_if_asked()
+
+
+def advancing(items: Iterable[T]) -> Iterator[T]:
+    """The items, with :func:`advance` at each: of what may be long, a listing for one.
+
+    Raises:
+        SystemExit: as :func:`stop_if_asked`.
+    """
+    for item in items:
+        advance()
+        yield item
 
 
 def idle_s() -> float:

@@ -20,6 +20,7 @@ from mirnet.batch.records import RUNS, SUMMARY, Digests, ModelIdentity
 from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
 from mirnet.errors import StorageError
 from mirnet.images import read_size
+from mirnet.signals import advancing
 
 CONDITIONS = "conditions.json"
 AGREED = "max-pixels.json"
@@ -135,7 +136,7 @@ def _frequent(source: Store, plan: Plan) -> tuple[tuple[int, int], ...]:
             return None
 
     with ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool:
-        sizes = list(pool.map(size_of, itertools.islice(plan, _SAMPLE)))
+        sizes = list(advancing(pool.map(size_of, itertools.islice(plan, _SAMPLE))))
     counts = Counter(size for size in sizes if size is not None)
     least = LEAST_EXPECTED * len(sizes) / plan.num_todo
     frequent = [size for size, count in counts.items() if count >= least]

@@ -17,6 +17,7 @@ from mirnet.batch.rejected import rejected_name, small_jpeg
 from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
 from mirnet.errors import ImageError
 from mirnet.images import decode
+from mirnet.signals import advance
 
 _MAX_PIXELS = 50_000_000
 _MAX_LISTED = 200
@@ -124,6 +125,7 @@ def _rejected(row: Row, source: Store, run: Store) -> str | None:
 
 
 def _thumbnail(store: Store, key: str) -> str | None:
+    advance()
     try:
         image = decode(store.get(key).data, name=key, max_pixels=_MAX_PIXELS)
     except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):

@@ -18,6 +18,7 @@ from mirnet.batch.plan import Turn, WorkItem
 from mirnet.batch.records import RUNS, Row
 from mirnet.batch.storage import ObjectMissing, Store
 from mirnet.errors import DeviceBroken, MirnetError, StorageError
+from mirnet.signals import advancing
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +53,13 @@ class InHand:
                         for row in rows:
                             self._pending.pop(row.input_key, None)
                             yield row
-        except DeviceBroken:
-            raise  # as a death: a picture that breaks the device must not stand before the others
-        except (GeneratorExit, KeyboardInterrupt, SystemExit, MirnetError):
+        except Exception as error:
+            # the others are as a death: a picture that breaks the device or fills the memory must
+            # not stand before the others
+            if isinstance(error, MirnetError) and not isinstance(error, DeviceBroken):
+                self._clear()
+            raise
+        except BaseException:  # somebody stops us: KeyboardInterrupt, SystemExit, Prefect's own
             self._clear()
             raise
         self._clear()
@@ -98,7 +103,7 @@ def suspects(records: Store) -> dict[tuple[str, str], tuple[Turn, int]]:
     runs = records.child(RUNS)
     found: dict[tuple[str, str], tuple[Turn, int]] = {}
     told = sorted(info.key for info in runs.list() if info.key.endswith(f"/{IN_HAND}"))
-    for place, name in enumerate(told):  # in the order of their terms
+    for place, name in enumerate(advancing(told)):  # in the order of their terms
         try:
             inputs = [(str(key), str(version)) for key, version in json.loads(runs.get(name).data)]
         except ObjectMissing:  # that run is just ending

@@ -12,6 +12,7 @@ from pathlib import Path
 from mirnet.batch.storage import LINK, OWN, SPECIAL, ObjectInfo
 from mirnet.errors import StorageError
 from mirnet.junk import is_junk
+from mirnet.signals import advance, advancing
 
 PART = ".mirnet-part-"
 """Begins the names of what is being written."""
@@ -71,8 +72,9 @@ class Listing:
                     yield self._problem(entry, SPECIAL)  # lost+found is often closed to us
 
     def _scan(self, folder: Path, explained: Explained) -> Iterator[os.DirEntry[str]]:
+        advance()  # empty folders give no entry
         with explained(folder), os.scandir(folder) as entries:
-            return iter(sorted(entries, key=lambda entry: entry.name))
+            return iter(sorted(advancing(entries), key=lambda entry: entry.name))
 
     def _look_at(self, entry: os.DirEntry[str]) -> os.stat_result | ObjectInfo | None:
         """What an entry is; none of one that does not count."""

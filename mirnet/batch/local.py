@@ -31,6 +31,7 @@ from mirnet.batch.storage import (
 )
 from mirnet.beneath import Beneath, LinkInTheWay, NotRegular, open_regular
 from mirnet.errors import StorageError
+from mirnet.signals import advancing
 
 logger = logging.getLogger(__name__)
 
@@ -195,8 +196,9 @@ class LocalStore(Store):
     def sweep(self) -> None:
         """Remove the temporary files of killed writers."""
         with self._explained(self.root):
-            for part in self.root.rglob(f"{PART}*"):  # does not go through links
-                part.unlink(missing_ok=True)
+            for file in _files(self.root):
+                if file.name.startswith(PART):
+                    Path(file).unlink(missing_ok=True)
 
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
@@ -321,6 +323,19 @@ class _Part:
     def rename(self, name: str) -> None:
         """Take this name in the folder, also of a link; what the link led to stays as it is."""
         os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+
+def _files(root: Path) -> Iterator[os.DirEntry[str]]:
+    """All below a folder but folders; does not go through links, nor where we may not look."""
+    folders = [str(root)]
+    while folders:
+        gone = (FileNotFoundError, NotADirectoryError, PermissionError)
+        with contextlib.suppress(*gone), os.scandir(folders.pop()) as entries:
+            for entry in advancing(entries):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    yield entry
 
 
 def _status_in(folder: int, name: str) -> os.stat_result | None:

@@ -15,6 +15,7 @@ from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
 from mirnet.params import EnhanceParams
+from mirnet.signals import advancing
 
 _TABLES = """
 CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
@@ -165,7 +166,7 @@ class Plan:
                     mark.output_key,
                     row,
                 )
-                for row, mark in enumerate(marks)
+                for row, mark in enumerate(advancing(marks))
                 if mark.is_of(planner.source_digest)
             ),
         )
@@ -183,7 +184,7 @@ class Plan:
             "INSERT OR REPLACE INTO outputs VALUES (?, ?)",
             (
                 (info.key, info.version)
-                for info in listing
+                for info in advancing(listing)
                 if not info.key.startswith(f"{RECORDS}/")
             ),
         )
@@ -212,7 +213,7 @@ class Plan:
         self.counts.planned -= number
 
     def _wanted(self, listing: Iterable[ObjectInfo], planner: Planner) -> Iterator[ObjectInfo]:
-        for info in listing:
+        for info in advancing(listing):
             if planner.is_nothing(info):
                 continue
             reason = planner.why_passed_over(info)

@@ -20,6 +20,7 @@ from mirnet.batch.guard import DECIDING
 from mirnet.batch.storage import Store
 from mirnet.errors import StorageError
 from mirnet.params import EnhanceParams
+from mirnet.signals import advance, advancing
 
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
 Format = Literal["parquet", "jsonl"]
@@ -272,13 +273,13 @@ class RunRecord:
             (json.dumps(summary, indent=2) + "\n").encode(),
             content_type="application/json",
         )
-        for part in self._parts:
+        for part in advancing(self._parts):
             self.store.delete(part)
         return address, self.store.address(SUMMARY)
 
     def _write_shards(self) -> Iterator[str]:
         shard, number = _Shard(self._format), 0
-        for part in self._parts:
+        for part in advancing(self._parts):
             shard.append(self.store.get(part).data)
             if shard.is_full:
                 number += 1
@@ -379,4 +380,5 @@ def _past_files(records: Store) -> Iterator[_PastFile]:
         wanted = "manifest" if SUMMARY in names else "part-"
         for name in sorted(name for name in names if name.startswith(wanted)):
             format: Format = "jsonl" if name.endswith(".jsonl") else "parquet"
+            advance()
             yield _PastFile(runs.child(run_id), name, format)

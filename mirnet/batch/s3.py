@@ -45,6 +45,7 @@ from mirnet.batch.storage import (
 )
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
+from mirnet.signals import advance
 
 _T = TypeVar("_T")
 _ATTEMPTS = 6
@@ -148,6 +149,7 @@ class S3Store(Store):
         where: dict[str, str] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
         while True:
             page = self._again("", functools.partial(self._client.list_objects_v2, **where))
+            advance()
             for entry in page.get("Contents", ()):
                 yield ObjectInfo(
                     entry["Key"][len(self.prefix) :],
