@@ -66,8 +66,8 @@ class Settings(BaseSettings):
     stuck_s: float = Field(
         3600.0,
         gt=0,
-        description="seconds without progress (a picture, a tile of a large one; on Ray 16 "
-        "pictures) after which a job gives up its lease and ends",
+        description="seconds without progress (a listed key, a picture, a tile of a large one; "
+        "on Ray 16 pictures) after which a job gives up its lease and ends",
     )
     stop_s: float = Field(
         25.0,
