@@ -62,7 +62,7 @@ def import_(
 
     from mirnet.data.archives import Limits
     from mirnet.data.importer import import_data
-    from mirnet.data.matching import Patterns
+    from mirnet.data.placing import Patterns
     from mirnet.data.versioning import data_version, read_pin, remember, take_snapshot
 
     if (low is None) != (high is None):
@@ -102,6 +102,7 @@ def _tell(plan: Plan) -> None:
     left = {
         "images without a partner": plan.unpaired,
         "images of neither side": images,
+        "images whose path lacks what --only says": plan.not_chosen,
         "links, which --follow-links takes": plan.links,
     }
     for what, paths in left.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from mirnet.data.alignment import align
 from mirnet.data.archives import Limits
-from mirnet.data.matching import Patterns, Plan, PlannedPair, plan_import, some
+from mirnet.data.layout import IMAGE_SUFFIXES, SIDES
+from mirnet.data.matching import Plan, PlannedPair, plan_import, some
 from mirnet.data.measures import measure_file
+from mirnet.data.placing import Patterns
 from mirnet.data.sources import Source, open_source
 from mirnet.errors import DataError
 from mirnet.images import MAX_PIXELS, decode, encode
@@ -37,7 +40,8 @@ def import_data(
     """Bring a zip file or folder into the LoL layout at ``destination``.
 
     Files are gathered in a folder beside the destination, which takes its place in one step at
-    the end. After an interruption the same call goes on where it was.
+    the end. After an interruption the same call goes on where it was, if no file of the source
+    and nothing of the plan has changed since; else it starts again.
 
     Args:
         source: Zip file or folder.
@@ -62,32 +66,45 @@ def import_data(
             plan = plan_import(
                 opened.entries(), only=only, name=str(source), patterns=patterns, merge=merge
             )
-            if plan.unpaired and not skip_unpaired:
-                raise DataError(f"{source}: {_without_partner(plan, len(opened.links))}")
+            if not skip_unpaired:
+                _refuse_leaving_out(plan, len(opened.links), source)
             if plan.assumed:
                 _look_at_sides(opened, plan, source)
-            choice = f"{opened.fingerprint()} {only} {patterns} {merge}"
-            staging = _open_staging(destination, choice)
+            staging = _open_staging(destination, f"{opened.fingerprint()} {_digest(plan)}")
             for number, pair in enumerate(plan.pairs, start=1):
                 _bring(opened, pair, staging)
                 if on_pair:
                     on_pair(number, len(plan.pairs))
+            _leave_only(plan, staging)
             _take_place(staging, destination)
     except OSError as error:
         raise DataError(f"{error.filename or source}: {error.strerror or error}") from error
     return dataclasses.replace(plan, links=opened.links)
 
 
-def _without_partner(plan: Plan, num_links: int) -> str:
-    links = f" ({num_links} links: --follow-links)" if num_links else ""
-    return (
-        f"{len(plan.unpaired)} images have no partner of the same name: "
-        f"{some(plan.unpaired)}{links}; --skip-unpaired leaves them out"
-    )
+def _refuse_leaving_out(plan: Plan, num_links: int, path: Path) -> None:
+    """Images without a partner, or more images of neither side than are taken.
+
+    Raises:
+        DataError: there are some.
+    """
+    option = "--skip-unpaired leaves them out"
+    if plan.unpaired:
+        links = f" ({num_links} links: --follow-links)" if num_links else ""
+        raise DataError(
+            f"{path}: {len(plan.unpaired)} images have no partner of the same name: "
+            f"{some(plan.unpaired)}{links}; {option}"
+        )
+    images = [found for found in plan.ignored if found.suffix.lower() in IMAGE_SUFFIXES]
+    if len(images) > 2 * len(plan.pairs):
+        raise DataError(
+            f"{path}: only {len(plan.pairs)} pairs, and {len(images)} images whose names say no "
+            f"side: {some(images)}; name the sides with --low and --high; {option}"
+        )
 
 
 def _look_at_sides(source: Source, plan: Plan, path: Path) -> None:
-    """Some pairs of which only a convention says which side is dark.
+    """Some pairs whose names are no certain sign of their sides, or that they belong together.
 
     Raises:
         DataError: a low is not darker than its high, or most of them show other things.
@@ -113,7 +130,7 @@ def _look_at_sides(source: Source, plan: Plan, path: Path) -> None:
 
 def _unsure(pair: PlannedPair, what: str) -> str:
     return (
-        f"{pair.low.path} {what} {pair.high.path}: the names do not say which side is dark; "
+        f"{pair.low.path} {what} {pair.high.path}: the names are no certain sign; "
         "name the sides with --low FOLDER --high FOLDER"
     )
 
@@ -141,6 +158,21 @@ def _bring(source: Source, pair: PlannedPair, staging: Path) -> None:
             image = decode(partial.read_bytes(), name=str(entry.path))
             partial.write_bytes(encode(image, format="PNG"))
         partial.replace(target)
+
+
+def _digest(plan: Plan) -> str:
+    return hashlib.sha256(repr(plan.pairs).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _leave_only(plan: Plan, staging: Path) -> None:
+    """Take away what lies there and is not of the plan, such as files of a killed copy."""
+    planned = {staging / pair.split / side / pair.name for pair in plan.pairs for side in SIDES}
+    for path in sorted(staging.rglob("*"), reverse=True):  # a folder after what is in it
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in planned and path != staging / _MARKER:
+            path.unlink()
 
 
 def _take_place(staging: Path, destination: Path) -> None:

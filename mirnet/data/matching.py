@@ -5,37 +5,19 @@ Never by order: one missing file would shift every pair after it.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from mirnet.data.layout import EVAL_SPLIT, IMAGE_SUFFIXES, TRAIN_SPLIT
-from mirnet.data.naming import (
-    READINGS,
-    Side,
-    common_name,
-    read_folder,
-    role_of,
-    side_of_file,
-    side_of_whole,
-)
+from mirnet.data.naming import Reading, Side, common_name, readings, role_of, split_in
+from mirnet.data.placing import Patterns, Placed, Way, ways
 from mirnet.data.sources import Entry
 from mirnet.errors import DataError
 
 _NAMED = 5
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """How a person names the sides: a folder, or a glob of which ``*`` is the name of the pair."""
-
-    low: str
-    high: str
 
 
 @dataclass(frozen=True)
@@ -56,27 +38,14 @@ class Plan:
     unpaired: tuple[PurePosixPath, ...]
     ignored: tuple[PurePosixPath, ...]
     """Files that are no images of a side."""
+    not_chosen: tuple[PurePosixPath, ...] = ()
+    """Images whose path lacks what was asked for."""
     splits: tuple[tuple[str, str], ...] = ()
     """Folder of the source, ``.`` for its root, and the split that it becomes."""
     assumed: bool = False
     """Sides by convention (A and B), not by a word for dark and bright: look at the pictures."""
     links: tuple[PurePosixPath, ...] = ()
     """Not followed."""
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An entry with its side, and its name below the folder of its side."""
-
-    entry: Entry
-    side: Side
-    name: str
-    group: tuple[str, ...]
-    """Folders above, without the one that says the split."""
-    split: str | None
-    """The word for it, as the source has it: train, our485, Val."""
-    folder: tuple[str, ...]
-    """Of the side."""
 
 
 Bucket = tuple[tuple[str, ...], str | None]
@@ -103,37 +72,34 @@ def plan_import(
         DataError: no pairs, or ambiguous folders or names; says what was seen.
     """
     listed = sorted(entries, key=lambda entry: entry.path)
-    images = [
-        entry
-        for entry in listed
-        if entry.path.suffix.lower() in IMAGE_SUFFIXES
-        and (not only or only.casefold() in str(entry.path).casefold())
-    ]
-    problem: DataError | None = None
-    for way in _ways(images, patterns):
-        placed = [found for entry in images if (found := way.place(entry)) is not None]
-        try:
-            matched = _match_all(placed, name)
-        except DataError as error:
-            problem = problem or error
-            continue
-        if any(pairs for pairs, _ in matched.values()):
-            break
-    else:
+    every = [entry for entry in listed if entry.path.suffix.lower() in IMAGE_SUFFIXES]
+    wanted = (only or "").casefold()
+    images = [entry for entry in every if wanted in str(entry.path).casefold()]
+    tried, problem = _try(images, patterns, name)
+    best = _best(tried)
+    if best is None or (problem and len(best.paired) < len(images)):
         raise problem or DataError(f"{name}: no pairs in it; {_seen(listed, images, patterns)}")
+    _refuse_other_ways(best, tried, name)
+    if patterns is None:
+        _refuse_splits_in_names(best, name)
+    matched = best.matched
     splits = _splits(matched, name, merge=merge)
-    pairs = [pair for bucket in splits for pair in _named(matched[bucket][0], bucket, splits)]
+    pairs = [pair for bucket in splits for pair in _named(matched[bucket].pairs, bucket, splits)]
     names = sorted(f"{pair.split}/{pair.name}" for pair in pairs)
     twice = [one for one, other in pairwise(names) if one == other]
     if twice:
         raise DataError(f"{name}: names that become the same: {some(twice)}")
-    taken = {found.entry.path for found in placed}
+    with_side = {path for one in tried if not one.way.assumed for path in one.placed}
+    with_side |= best.placed.keys()
+    not_chosen = {entry.path for entry in every} - {entry.path for entry in images}
+    left_out = with_side | not_chosen
     return Plan(
         pairs=tuple(pairs),
-        unpaired=tuple(sorted(path for _, left in matched.values() for path in left)),
-        ignored=tuple(entry.path for entry in listed if entry.path not in taken),
+        unpaired=tuple(sorted(with_side - best.paired)),
+        ignored=tuple(entry.path for entry in listed if entry.path not in left_out),
+        not_chosen=tuple(sorted(not_chosen)),
         splits=tuple((_folder_of(bucket), split) for bucket, split in splits.items()),
-        assumed=way.assumed,
+        assumed=best.way.assumed or any(found.assumed for found in matched.values()),
     )
 
 
@@ -144,126 +110,108 @@ def some(names: Iterable[object]) -> str:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """Where an entry belongs; none: nowhere."""
+class _Found:
+    """Pairs of one folder."""
 
-    place: Callable[[Entry], Placed | None]
+    pairs: list[PlannedPair]
     assumed: bool = False
-    """The sides, by convention."""
 
 
-def _ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[_Way]:
-    """Surest first; the first by which there are pairs counts."""
-    if patterns is not None:
-        sides: dict[Side, re.Pattern[str]] = {
-            "low": _translate(patterns.low),
-            "high": _translate(patterns.high),
-        }
-        yield _Way(partial(_by_pattern, sides=sides))
-        return
-    yield _Way(_by_inner_folder)
-    yield _Way(_by_outer_folder)
-    yield _Way(_by_longer_folder)
-    yield _Way(_by_file)
-    yield _Way(_by_whole_file)
-    yield _Way(_by_letter, assumed=True)
-    named = {side for entry in images if (side := side_of_file(entry.path.stem))}
-    if len(named) == 1:  # 1.png and 1_gt.png
-        rest: Side = "high" if named == {"low"} else "low"
-        yield _Way(partial(_by_file, rest=rest), assumed=True)
+Matched = dict[Bucket, _Found]
 
 
-def _by_inner_folder(entry: Entry) -> Placed | None:
-    return _by_folder(entry, inner=True)
+@dataclass(frozen=True)
+class _Tried:
+    """What one way finds."""
+
+    way: Way
+    placed: dict[PurePosixPath, Placed]
+    matched: Matched
+    paired: frozenset[PurePosixPath]
 
 
-def _by_outer_folder(entry: Entry) -> Placed | None:
-    return _by_folder(entry, inner=False)
+def _try(
+    images: Sequence[Entry], patterns: Patterns | None, name: str
+) -> tuple[list[_Tried], DataError | None]:
+    """What each way finds, and why the first that is refused is."""
+    tried: list[_Tried] = []
+    problem: DataError | None = None
+    for way in ways(images, patterns):
+        found = [one for entry in images if (one := way.place(entry)) is not None]
+        try:
+            matched = _match_all(found, name)
+        except DataError as error:
+            problem = problem or error
+            continue
+        pairs = [pair for bucket in matched.values() for pair in bucket.pairs]
+        paired = frozenset(entry.path for pair in pairs for entry in (pair.low, pair.high))
+        tried.append(_Tried(way, {one.entry.path: one for one in found}, matched, paired))
+        if len(paired) == len(images) and len(tried) > 1:
+            break  # inner and outer folders may disagree; what else names say is less sure
+    return tried, problem
 
 
-def _by_longer_folder(entry: Entry) -> Placed | None:
-    """``LOL_low/1.png`` and ``LOL_normal/1.png``."""
-    return _by_folder(entry, inner=True, with_rest=True)
-
-
-def _by_letter(entry: Entry) -> Placed | None:
-    """``trainA/1.png`` and ``trainB/1.png``."""
-    return _by_folder(entry, inner=True, letters=True)
-
-
-def _by_folder(entry: Entry, *, inner: bool, **reading: bool) -> Placed | None:
-    parts = entry.path.parts
-    depths = range(len(parts) - 1)
-    for depth in reversed(depths) if inner else depths:
-        name = read_folder(parts[depth], **reading)
-        if name.side:
-            above = parts[:depth] + ((name.rest,) if name.rest else ())
-            folder = parts[: depth + 1]
-            return _placed(entry, name.side, name.split, above, parts[depth + 1 :], folder)
-    return None
-
-
-def _by_file(entry: Entry, rest: Side | None = None) -> Placed | None:
-    """``1_low.png`` and ``1_high.png``; ``rest``: the side of files without a word."""
-    side = side_of_file(entry.path.stem) or rest
-    parts = entry.path.parts
-    return _placed(entry, side, None, parts[:-1], parts[-1:], ()) if side else None
-
-
-def _by_whole_file(entry: Entry) -> Placed | None:
-    """``1/low.png`` and ``1/high.png``."""
-    side = side_of_whole(entry.path.stem)
-    if side is None or len(entry.path.parts) < 2:
-        return None
-    *above, folder, _ = entry.path.parts
-    return _placed(entry, side, None, tuple(above), (folder + entry.path.suffix,), ())
-
-
-def _by_pattern(entry: Entry, sides: dict[Side, re.Pattern[str]]) -> Placed | None:
-    for side, pattern in sides.items():
-        found = pattern.fullmatch(str(entry.path))
+def _best(tried: Sequence[_Tried]) -> _Tried | None:
+    """The way that pairs most, the surer of equals; conventions only where nothing is told."""
+    for assumed in (False, True):
+        found = [one for one in tried if one.paired and one.way.assumed == assumed]
         if found:
-            above, *rest = found.groups()
-            inner = PurePosixPath("/".join(part for part in rest if part))
-            if inner.suffix.lower() != entry.path.suffix.lower():
-                inner = PurePosixPath(f"{inner}{entry.path.suffix}")
-            return _placed(entry, side, None, PurePosixPath(above or "").parts, inner.parts, ())
+            return max(found, key=lambda one: len(one.paired))
     return None
 
 
-def _translate(pattern: str) -> re.Pattern[str]:
-    """A glob as an expression that tells what comes before it and what its wildcards stand for."""
-    if not re.search(r"[*?\[]", pattern):
-        pattern = f"{pattern.strip('/')}/**"
-    parts = re.split(r"(\*\*|\*|\?|\[[^]]*\])", pattern)
-    kinds = {"**": "(.*)", "*": "([^/]*)", "?": "([^/])"}
-    inner = "".join(
-        kinds.get(part) or (part.replace("[!", "[^") if part[:1] == "[" else re.escape(part))
-        for part in parts
-    )
-    return re.compile(f"(?:(.*)/)?{inner}", re.IGNORECASE)
+def _refuse_other_ways(best: _Tried, tried: Sequence[_Tried], name: str) -> None:
+    """Images that are left out, though another way makes pairs of them, or makes as many others.
+
+    Raises:
+        DataError: there are some.
+    """
+    taken = {_key(pair) for pair in _pairs(best)}
+    for other in tried:
+        used = best.placed.keys() if other.way.assumed else best.paired
+        left = [pair for pair in _pairs(other) if not used & _key(pair)]
+        if not left and not other.way.assumed and len(other.paired) == len(best.paired):
+            left = [pair for pair in _pairs(other) if _key(pair) not in taken]
+        if left:
+            counts = f"{len(taken)} by {best.way.what}, {_such_as(_pairs(best))}"
+            raise DataError(
+                f"{name}: pairs are told in two ways: {counts}; {len(left)} others by "
+                f"{other.way.what}, {_such_as(left)}. Choose with --only NAME, or name the sides "
+                "with --low and --high: folders, or globs such as '*_low.png'"
+            )
 
 
-def _placed(
-    entry: Entry,
-    side: Side,
-    split: str | None,
-    above: tuple[str, ...],
-    below: tuple[str, ...],
-    folder: tuple[str, ...],
-) -> Placed:
-    """With the folder that says the split taken out, beside the side, above or below it."""
-    if split is None and len(below) > 1 and role_of(below[0]):
-        split, below = below[0], below[1:]
-    depths = [d for d in reversed(range(len(above))) if role_of(above[d])]
-    if split is None and depths:
-        split = above[depths[0]]
-        above = above[: depths[0]] + above[depths[0] + 1 :]
-    name = unicodedata.normalize("NFC", "-".join(below))
-    return Placed(entry, side, name, above, split, folder)
+def _key(pair: PlannedPair) -> frozenset[PurePosixPath]:
+    return frozenset({pair.low.path, pair.high.path})
 
 
-Matched = dict[Bucket, tuple[list[PlannedPair], list[PurePosixPath]]]
+def _pairs(tried: _Tried) -> list[PlannedPair]:
+    return [pair for found in tried.matched.values() for pair in found.pairs]
+
+
+def _such_as(pairs: Sequence[PlannedPair]) -> str:
+    return f"such as {pairs[0].low.path} and {pairs[0].high.path}"
+
+
+def _refuse_splits_in_names(best: _Tried, name: str) -> None:
+    """Test pictures would go into training, where only the names of files tell them.
+
+    Raises:
+        DataError: names have words of several splits, or of one in a folder of both sides.
+    """
+    paired = [pair for b, found in best.matched.items() if b[1] is None for pair in found.pairs]
+    told = [split_in(pair.name) for pair in paired]
+    known = [found for found in told if found]
+    certain = len({role for role, _ in known}) > 1
+    if best.way.flat:
+        certain |= any(numbered for _, numbered in known) or (bool(known) and all(told))
+    if certain:
+        named = [pair.low.path for pair, found in zip(paired, told, strict=True) if found]
+        raise DataError(
+            f"{name}: names of files say the split: {some(named)}. Put each split into a folder of "
+            "its own, such as train and test, or take all, or some, as one set with --low and "
+            "--high: folders, or globs such as --low 'train_*_low.png' --high 'train_*_high.png'"
+        )
 
 
 def _match_all(placed: Sequence[Placed], name: str) -> Matched:
@@ -274,9 +222,7 @@ def _match_all(placed: Sequence[Placed], name: str) -> Matched:
     return {bucket: _match(sides, name) for bucket, sides in buckets.items()}
 
 
-def _match(
-    sides: dict[Side, list[Placed]], name: str
-) -> tuple[list[PlannedPair], list[PurePosixPath]]:
+def _match(sides: dict[Side, list[Placed]], name: str) -> _Found:
     """Pairs by the strictest reading of the names that finds the most."""
     for side, found in sides.items():
         folders = sorted({"/".join(one.folder) for one in found})
@@ -285,31 +231,36 @@ def _match(
                 f"{name}: several folders could be {side}: {', '.join(folders)}; "
                 "name the sides with --low FOLDER and --high FOLDER"
             )
-    best: tuple[dict[str, Placed], dict[str, Placed]] = ({}, {})
-    most = -1
+    best = _Found([])
+    lows, highs = sides["low"], sides["high"]
+    if not lows or not highs:
+        return best
     # words such as low and normal, and zeros before numbers, are dropped only where that finds more
-    for key_of in READINGS:
-        low, high = (_keyed(sides[side], key_of) for side in ("low", "high"))
+    for reading in readings([one.name for one in lows], [one.name for one in highs]):
+        low, high = (_indexed(names, reading) for names in (reading.low, reading.high))
         if low is None or high is None:
             continue
-        if len(low.keys() & high.keys()) > most:
-            most, best = len(low.keys() & high.keys()), (low, high)
-        if most == max(len(low), len(high)):
+        keys = sorted(low.keys() & high.keys())
+        if len(keys) > len(best.pairs):
+            pairs = [
+                PlannedPair(
+                    "",
+                    common_name(reading.low[low[key]], reading.high[high[key]]),
+                    lows[low[key]].entry,
+                    highs[high[key]].entry,
+                )
+                for key in keys
+            ]
+            best = _Found(pairs, reading.assumed)
+        if len(keys) == max(len(lows), len(highs)):
             break
-    low, high = best
-    pairs = [
-        PlannedPair("", common_name(low[key].name, high[key].name), low[key].entry, high[key].entry)
-        for key in sorted(low.keys() & high.keys())
-    ]
-    known = {entry.path for pair in pairs for entry in (pair.low, pair.high)}
-    every = [one.entry.path for found in sides.values() for one in found]
-    return pairs, [path for path in every if path not in known]
+    return best
 
 
-def _keyed(files: list[Placed], key_of: Callable[[str], str]) -> dict[str, Placed] | None:
-    """Files by key; none if two have the same."""
-    keyed = {key_of(file.name): file for file in files}
-    return keyed if len(keyed) == len(files) else None
+def _indexed(names: Sequence[str], reading: Reading) -> dict[str, int] | None:
+    """Place in the list by key; none if two have the same."""
+    keyed = {reading.key_of(name): number for number, name in enumerate(names)}
+    return keyed if len(keyed) == len(names) else None
 
 
 def _splits(matched: Matched, name: str, *, merge: bool) -> dict[Bucket, str]:
@@ -318,7 +269,7 @@ def _splits(matched: Matched, name: str, *, merge: bool) -> dict[Bucket, str]:
     ``val`` judges where there is no ``test``, else it belongs to the pairs that training chooses
     its validation from.
     """
-    found = sorted((b for b, (pairs, _) in matched.items() if pairs), key=_folder_of)
+    found = sorted((b for b, found in matched.items() if found.pairs), key=_folder_of)
     roles = {bucket: role_of(bucket[1] or "") for bucket in found}
     every = set(roles.values())
     held = {"test"} if "test" in every or every == {"val"} else {"val"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -37,15 +38,39 @@ _FILLERS = frozenset(
 _WORD_BREAK = re.compile(r"[-_ .]+|(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z])")
 
 
-def _alternatives(words: tuple[str, ...]) -> str:
+Position = Literal["start", "end"]
+# "in" names a side only at the end, and only of files
+_WORDS_OF: dict[tuple[Side, Position], tuple[str, ...]] = {
+    ("low", "start"): _LOW,
+    ("low", "end"): (*_LOW, "in"),
+    ("high", "start"): _HIGH,
+    ("high", "end"): _HIGH,
+}
+
+
+def _affix(words: Iterable[str], at: Position) -> re.Pattern[str]:
+    """Words that stand apart: by a separator, or before a number; never lighthouse."""
     ordered = sorted(words, key=len, reverse=True)
-    return "|".join(word.replace("-", "[-_ ]?") for word in ordered)
+    any_of = "|".join(word.replace("-", "[-_ ]?") for word in ordered)
+    at_start = rf"^({any_of})(?:[-_ .]+(?=.)|(?=\d))"
+    return re.compile(at_start if at == "start" else rf"(?<=.)[-_ .]+({any_of})$", re.IGNORECASE)
 
 
-_WORDS = _alternatives((*_LOW, *_HIGH))
-# in and out name a side only at the end, and only of files
-_AFFIX = re.compile(rf"^({_WORDS})(?:[-_ .]+(?=.)|(?=\d))|[-_ .]+({_WORDS}|in)$")
-_LOOSE_AFFIX = re.compile(rf"^({_WORDS})[-_ ]?(?=.)|[-_ .]+({_WORDS}|in)$")
+_AFFIXES: dict[Position, re.Pattern[str]] = {
+    at: _affix([*_WORDS_OF["low", at], *_WORDS_OF["high", at]], at) for at in ("start", "end")
+}
+_AFFIX_OF = {
+    side: [
+        _affix([word], at)
+        for at in ("end", "start")
+        for word in sorted(_WORDS_OF[side, at], key=len, reverse=True)
+    ]
+    for side in ("low", "high")
+}
+_SPLIT_AFFIX = re.compile(
+    rf"^(?P<start>{'|'.join(_SPLITS)})(?:[-_ .]+|(?=\d))(?=(?P<number>\d)|.)"
+    rf"|(?<=(?P<digit>.))[-_ .]+(?P<end>{'|'.join(_SPLITS)})$"
+)
 
 
 @dataclass(frozen=True)
@@ -92,13 +117,14 @@ def role_of(name: str) -> str | None:
     return _SPLITS.get(told[0]) if len(told) == 1 else None
 
 
-def side_of_file(stem: str) -> Side | None:
-    """The side by a word before or after the name: ``1_low``, ``normal00001``."""
-    found = _AFFIX.search(stem.casefold())
+def side_of_file(stem: str, at: Position) -> tuple[Side, str] | None:
+    """The side by a word before or after the name, and the name: ``1_low``, ``normal00001``."""
+    found = _AFFIXES[at].search(stem)
     if found is None:
         return None
-    word = re.sub(r"[-_ ]", "", found.group(1) or found.group(2))
-    return "low" if word == "in" else _SIDES[word]
+    word = re.sub(r"[-_ ]", "", found.group(1).casefold())
+    name = stem[: found.start()] + stem[found.end() :]
+    return ("low" if word == "in" else _SIDES[word]), name
 
 
 def side_of_whole(stem: str) -> Side | None:
@@ -110,16 +136,57 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).stem.casefold()
 
 
-def _bare(name: str) -> str:
-    return _LOOSE_AFFIX.sub("", _stem(name))
-
-
 def _numbered(name: str) -> str:
-    return re.sub(r"\d+", lambda digits: digits.group().lstrip("0") or "0", _bare(name))
+    return re.sub(r"\d+", lambda digits: digits.group().lstrip("0") or "0", _stem(name))
 
 
-READINGS = (str, _stem, _bare, _numbered)
-"""Readings of a name, strictest first: two files with the same are a pair."""
+def _without_side(names: Sequence[str], side: Side) -> tuple[str, ...]:
+    """Names without the word of their side, if all have the same one at the same place."""
+    stems = [PurePosixPath(name).stem for name in names]
+    for affix in _AFFIX_OF[side]:
+        if all(map(affix.search, stems)):
+            paths = map(PurePosixPath, names)
+            return tuple(affix.sub("", path.stem) + path.suffix for path in paths)
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the names of two sides: files with the same key are a pair."""
+
+    low: Sequence[str]
+    """Names, in the order of the files."""
+    high: Sequence[str]
+    key_of: Callable[[str], str]
+    assumed: bool = False
+    """A word was dropped on one side only: ``dark_room`` may be no picture of ``room``."""
+
+
+def readings(low: Sequence[str], high: Sequence[str]) -> Iterator[Reading]:
+    """Strictest first: as they are, without suffix and case, without words for sides, by number."""
+    yield Reading(low, high, str)
+    yield Reading(low, high, _stem)
+    bare = _without_side(low, "low"), _without_side(high, "high")
+    dropped = [now != tuple(before) for now, before in zip(bare, (low, high), strict=True)]
+    assumed = any(dropped) and not all(dropped)
+    if any(dropped):
+        yield Reading(*bare, _stem, assumed)
+    yield Reading(low, high, _numbered)
+    if any(dropped):
+        yield Reading(*bare, _numbered, assumed)
+
+
+def split_in(name: str) -> tuple[str, bool] | None:
+    """The split that a file's name begins or ends with, and whether a number is beside it.
+
+    ``train_1`` surely is of a split; ``train_station`` may be a picture of one.
+    """
+    found = _SPLIT_AFFIX.search(_stem(name))
+    if found is None:
+        return None
+    if word := found.group("start"):
+        return _SPLITS[word], found.group("number") is not None
+    return _SPLITS[found.group("end")], found.group("digit").isdigit()
 
 
 def common_name(low: str, high: str) -> str:
@@ -131,5 +198,5 @@ def common_name(low: str, high: str) -> str:
     stem = PurePosixPath(low).stem
     if _stem(low) != _stem(high):
         # the longer of 1 and 0001: names then sort as their numbers
-        stem = max(_bare(low), _bare(high), key=len)
+        stem = max(stem, PurePosixPath(high).stem, key=len)
     return stem + suffix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,8 @@ class Entry:
     """Below the source; never absolute, never with ``..``."""
     size: int
     """Bytes."""
+    changed_ns: tuple[int, ...] = ()
+    """When a file of a folder was last modified and last changed in any way."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ class Source:
         self.copies[entry](target)
 
     def fingerprint(self) -> str:
-        """The same as long as the source is."""
-        if self.root.is_dir():
-            return f"folder {self.root.resolve()}"
+        """The same as long as the source and each file of it is."""
         known = self.root.stat()
-        return f"zip {self.root.resolve()} {known.st_size} {known.st_mtime_ns}"
+        told = [str(self.root.resolve())]
+        if not self.root.is_dir():
+            told += [str(known.st_size), *map(str, _changed_ns(known))]
+        told += map(repr, self.entries())
+        return hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @contextmanager
@@ -125,7 +130,13 @@ def _take_file(path: Path, relative: PurePosixPath, found: _Found, *, follow_lin
         with os.fdopen(file, "rb") as stream, target.open("wb") as copied:
             shutil.copyfileobj(stream, copied)
 
-    found.copies[Entry(relative, path.stat().st_size)] = copy
+    known = path.stat()
+    found.copies[Entry(relative, known.st_size, _changed_ns(known))] = copy
+
+
+def _changed_ns(known: os.stat_result) -> tuple[int, int]:
+    # a file that another replaced may keep its size and time of modification
+    return known.st_mtime_ns, known.st_ctime_ns
 
 
 def _unpack(path: Path, found: _Found) -> None:

@@ -58,3 +58,57 @@ def test_a_folder_that_becomes_a_link_is_not_followed(pairs: Path, tmp_path: Pat
             with pytest.raises(OSError, match="is a link"):
                 source.copy(entries[PurePosixPath(name)], tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+def interrupted(source: Path, destination: Path) -> None:
+    """An import that ends after two pairs."""
+
+    def stop(done: int, _: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_data(source, destination, on_pair=stop)
+
+
+def gathered(destination: Path) -> dict[str, bytes]:
+    files = (path for path in destination.rglob("*") if path.is_file())
+    return {path.relative_to(destination).as_posix(): path.read_bytes() for path in files}
+
+
+def wanted(source: Path) -> dict[str, bytes]:
+    return {f"our485/{name}": content for name, content in gathered(source).items()}
+
+
+def test_pairs_that_left_the_source_are_not_taken(pairs: Path, tmp_path: Path) -> None:
+    interrupted(pairs, tmp_path / "data")
+    for side in ("low", "high"):
+        (pairs / side / "1.png").unlink()
+    assert len(import_data(pairs, tmp_path / "data").pairs) == 1
+    assert gathered(tmp_path / "data") == wanted(pairs)
+
+
+@pytest.mark.parametrize("by", ["writing", "moving"])
+def test_pictures_that_changed_are_taken_anew(pairs: Path, tmp_path: Path, by: str) -> None:
+    interrupted(pairs, tmp_path / "data")
+    picture, old = pairs / "low" / "1.png", (pairs / "low" / "1.png").stat()
+    other = tmp_path / "other.png"
+    other.write_bytes(picture.read_bytes()[:-1] + b"\0")
+    if by == "writing":
+        picture.write_bytes(other.read_bytes())
+    else:
+        other.replace(picture)
+    os.utime(picture, ns=(old.st_atime_ns, old.st_mtime_ns))  # of the same size and time
+    import_data(pairs, tmp_path / "data")
+    assert gathered(tmp_path / "data") == wanted(pairs)
+
+
+def test_only_what_is_planned_takes_its_place(pairs: Path, tmp_path: Path) -> None:
+    interrupted(pairs, tmp_path / "data")
+    staging = tmp_path / ".data.importing"
+    for name in ("our485/low/9.png", "our485/low/.1.png.part", "eval15/low/1.png"):
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        (staging / name).write_bytes(b"left")
+    import_data(pairs, tmp_path / "data")
+    assert gathered(tmp_path / "data") == wanted(pairs)
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["our485"]

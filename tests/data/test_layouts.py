@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from mirnet.cli import app
 from mirnet.data.importer import import_data
 from mirnet.data.layout import find_pairs
-from mirnet.data.matching import Patterns, Plan, plan_import
+from mirnet.data.matching import Plan, plan_import
+from mirnet.data.placing import Patterns
 from mirnet.data.sources import Entry
 from mirnet.errors import DataError, UsageError
 
