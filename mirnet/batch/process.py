@@ -181,8 +181,8 @@ class ImageJob:
         item = enhanced.fetched.item
         try:
             return self._commit(enhanced, begun)
-        except UsageError:
-            return self._quarantine(item, "unsupported", enhanced.fetched.version, begun)
+        except UsageError as error:  # the input is good; its output cannot be written so
+            return self._row(item, "failed", begun, reason=f"output: {_first_words(error)}")
         except _ONES as error:
             return self._row(item, "failed", begun, reason=_reason(error))
         except ServiceError:

@@ -6,7 +6,6 @@ Accepted are the formats of the table with one frame. Arrays are RGB, height x w
 from __future__ import annotations
 
 import functools
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-from PIL.BmpImagePlugin import BmpImageFile
 
 from mirnet.errors import ImageError
 from mirnet.images import (
+    bmp,
     jpeg,
     jpeg_metadata,
     limits,
@@ -33,7 +32,7 @@ from mirnet.images import (
     webp,
 )
 from mirnet.images.formats import FORMATS, TABLE, Format
-from mirnet.images.image import MAX_PIXELS, Image, Metadata, Pixels, Resolution
+from mirnet.images.image import MAX_PIXELS, Image, Pixels
 
 # given height and width, refuses what is too large
 Check = Callable[[int, int], None]
@@ -210,21 +209,9 @@ def _read_tiff(data: bytes, name: str, check: Check) -> tuple[Image, int]:
 
 
 def _read_bmp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    picture = _open_bmp(data, name)
+    picture = bmp.open_file(data, name=name)
     check(picture.height, picture.width)
-    across, down = picture.info.get("dpi", (0, 0))
-    resolution = Resolution(across, down).per("metre") if across > 0 and down > 0 else None
-    image = strips.to_image(picture, "BMP")
-    return replace(image, metadata=Metadata(resolution=resolution)), 1
-
-
-def _open_bmp(data: bytes, name: str) -> BmpImageFile:
-    try:
-        return BmpImageFile(io.BytesIO(data))
-    except OSError as error:
-        if str(error).startswith("Unsupported"):
-            raise ImageError(f"{name}: BMP: {error}", reason="unsupported") from error
-        raise
+    return bmp.read(picture), 1
 
 
 def _size_of_png(data: bytes, name: str) -> tuple[int, int, int]:
@@ -248,7 +235,7 @@ def _size_of_tiff(data: bytes, name: str) -> tuple[int, int, int]:
 
 
 def _size_of_bmp(data: bytes, name: str) -> tuple[int, int, int]:
-    picture = _open_bmp(data, name)
+    picture = bmp.open_file(data, name=name)
     return picture.height, picture.width, 1
 
 

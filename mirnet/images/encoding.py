@@ -13,12 +13,22 @@ import numpy.typing as npt
 import PIL.Image
 
 from mirnet.errors import UsageError
-from mirnet.images import jpeg, jpeg_metadata, metadata, photoshop, png, png_reading, tiff_metadata
-from mirnet.images.formats import FORMATS, format_named
+from mirnet.images import (
+    bmp,
+    jpeg,
+    jpeg_metadata,
+    metadata,
+    photoshop,
+    png,
+    png_reading,
+    tiff_metadata,
+)
+from mirnet.images.formats import FORMATS, TABLE, format_named
 from mirnet.images.image import Image, Pixels
 
 # pixels per metre are 31 bits in a BMP
 _MAX_DPI = 50_000_000
+_WITH_ALPHA = ", ".join(entry.name for entry in TABLE if entry.alpha)
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +42,7 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         quality: of JPEG and WebP, 1 to 100; JPEG without chroma subsampling.
 
     Raises:
-        UsageError: an unknown format, transparency in a JPEG or BMP, or more pixels a side than
+        UsageError: an unknown format, transparency in a JPEG, or more pixels a side than
             the format can count.
     """
     format = (format or image.format).upper()
@@ -40,7 +50,9 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         raise UsageError(f"format {format}: write one of {', '.join(FORMATS)}")
     entry = format_named(format)
     if image.alpha is not None and not entry.alpha:
-        raise UsageError(f"{format} holds no transparency: write PNG, WebP or TIFF")
+        if not _is_opaque(image.alpha):
+            raise UsageError(f"{format} holds no transparency: write one of {_WITH_ALPHA}")
+        image = replace(image, alpha=None)
     if image.pixels.dtype == np.uint16 and 16 not in entry.depths:
         image = _to_8_bit(image)
     image, _ = metadata.fitted(image, format)
@@ -49,10 +61,20 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
             return _png(image)
         if format == "TIFF":
             return _tiff(image)
+        if format == "BMP" and image.alpha is not None:
+            return bmp.write_with_alpha(_channels(_coloured(image)), image.metadata.resolution)  # type: ignore[arg-type]
         return _by_pillow(image, format, quality)
     except (OSError, ValueError, struct.error) as error:
         height, width = image.pixels.shape[:2]
         raise UsageError(f"{format} cannot hold {width}x{height}: {error}") from error
+
+
+def _is_opaque(alpha: Pixels) -> bool:
+    return bool((alpha == np.iinfo(alpha.dtype).max).all())
+
+
+def _coloured(image: Image) -> Image:
+    return replace(image, grey=False)
 
 
 def to_png(pixels: Pixels) -> bytes:
@@ -102,7 +124,7 @@ def _tiff(image: Image) -> bytes:
     import tifffile
 
     if image.alpha is not None and image.pixels.dtype == np.uint16:
-        image = replace(image, grey=False)  # few readers know 16-bit grey with transparency
+        image = _coloured(image)  # few readers know 16-bit grey with transparency
     samples = _channels(image)
     buffer = io.BytesIO()
     tifffile.imwrite(

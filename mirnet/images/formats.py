@@ -91,7 +91,7 @@ TABLE = (
     Format(
         "JPEG",
         "image/jpeg",
-        (".jpg", ".jpeg"),
+        (".jpg", ".jpeg", ".jfif", ".jpe"),
         (b"\xff\xd8\xff",),
         reads="baseline and progressive coding of 8 bits; grey, colour, CMYK; of "
         "several pictures (MPO) the first",
@@ -125,11 +125,10 @@ TABLE = (
     Format(
         "BMP",
         "image/bmp",
-        (".bmp",),
+        (".bmp", ".dib"),
         (b"BM",),
         reads="1 to 32 bits, run lengths",
-        decode_bytes=12,
-        alpha=False,
+        decode_bytes=18,
         kept=("resolution",),
     ),
 )

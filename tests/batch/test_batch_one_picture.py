@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from batch_samples import fill, picture
 
@@ -81,6 +83,28 @@ def test_on_failure_the_reason_itself(
         assert len(err.splitlines()) == 1
         assert re.match(rf"mirnet: (.*/)?{name}: {said}", err)
     assert not (here / "bright.jpg").exists()
+
+
+def transparent(alpha: int) -> bytes:
+    picture = PIL.Image.new("RGBA", (32, 32), (20, 30, 10, alpha))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_what_the_format_of_the_output_cannot_hold_is_no_fault_of_the_input(
+    here: Path, enhance: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(str(here), {"shot.png": transparent(255), "glass.png": transparent(99)})
+    assert enhance("shot.png", "../out/shot.jpg") == 0
+    assert enhance("glass.png", "../out/glass.bmp") == 0
+    capsys.readouterr()
+    for _ in range(2):
+        assert enhance("glass.png", "../out/glass.jpg") == 1
+        said = "glass.png: output: JPEG holds no transparency: write one of PNG, WEBP, TIFF, BMP"
+        assert capsys.readouterr().err == f"mirnet: {said}\n"
+    written = [path for path in (here.parent / "out").rglob("*glass*") if path.is_file()]
+    assert [path.name for path in written] == ["glass.bmp"]
 
 
 def test_what_another_model_made_is_said_to_be_kept(

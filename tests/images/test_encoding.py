@@ -14,6 +14,7 @@ from sklearn.datasets import load_sample_image
 
 from mirnet.errors import UsageError
 from mirnet.images import Image, decode, encode, png
+from mirnet.images.image import Metadata, Resolution
 
 RNG = np.random.default_rng(0)
 
@@ -86,11 +87,42 @@ def test_another_decoder_reads_our_16_bit_png() -> None:
     assert PIL.Image.open(io.BytesIO(encode(image))).getpixel((0, 0)) == (0x12, 0x12, 0x12)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "BMP"])
-def test_transparency_is_not_lost_silently(format: str) -> None:
+def test_transparency_is_not_lost_silently() -> None:
     image = sample((2, 2), np.uint8, grey=False, alpha=True, format="PNG")
-    with pytest.raises(UsageError, match=f"{format} holds no transparency"):
-        encode(image, format=format)
+    with pytest.raises(UsageError, match="JPEG holds no transparency: write one of PNG, WEBP"):
+        encode(image, format="JPEG")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_that_is_full_everywhere_is_no_transparency(dtype: type) -> None:
+    image = sample((5, 4), dtype, grey=False, alpha=True, format="PNG")
+    opaque = replace(image, alpha=np.full((5, 4), np.iinfo(dtype).max, dtype))
+    again = decode(encode(opaque, format="JPEG"), name="a")
+    assert (again.alpha, again.pixels.shape) == (None, (5, 4, 3))
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5)])
+def test_bmp_holds_transparency(shape: tuple[int, int], grey: bool) -> None:
+    image = sample(shape, np.uint8, grey=grey, alpha=True, format="BMP")
+    image = replace(image, metadata=Metadata(resolution=Resolution(3000, 2000, "metre")))
+    data = encode(image)
+    again = decode(data, name="a")
+    assert np.array_equal(again.pixels, image.pixels)
+    assert np.array_equal(again.alpha, image.alpha)
+    resolution = again.metadata.resolution
+    assert resolution is not None
+    assert (round(resolution.across), round(resolution.down)) == (3000, 2000)
+    stranger = PIL.Image.open(io.BytesIO(data))
+    assert stranger.mode == "RGBA"
+    assert np.array_equal(np.asarray(stranger)[..., 3], image.alpha)
+
+
+def test_an_alpha_of_zeros_in_a_bmp_is_an_empty_one() -> None:
+    image = sample((7, 5), np.uint8, grey=False, alpha=True, format="BMP")
+    again = decode(encode(replace(image, alpha=np.zeros((7, 5), np.uint8))), name="a")
+    assert again.alpha is None
+    assert np.array_equal(again.pixels, image.pixels)
 
 
 def test_unknown_format() -> None:
