@@ -211,7 +211,8 @@ _RULES = """
   picture, Photoshop's thumbnail; PNG chunks with a wrong checksum, and those that depend on the
   samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages and SubIFDs of a TIFF,
   Photoshop's layers and other second copies of the picture, TransferFunction and what else means
-  the samples of the input.
+  the samples of the input; a profile within a BMP, XMP that is damaged. Of a JPEG that becomes a
+  TIFF the thumbnail of its EXIF.
 
 ## Damage
 - A JPEG is whole when a strict decoder (libjpeg-turbo, by simplejpeg) gives no warning, which it

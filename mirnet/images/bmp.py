@@ -16,6 +16,8 @@ from mirnet.images.image import Image, Metadata, Resolution
 
 _FILE_HEADER, _HEADER = 14, 108
 _BITFIELDS = 3
+# a header of this size may come with a profile, or the name of one
+_V5, _COLOUR_SPACE = 124, 14 + 56
 # which bits are red, green, blue and alpha
 _MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000)
 _LARGEST = 2**31 - 1
@@ -35,14 +37,16 @@ def open_file(data: bytes, *, name: str) -> BmpImageFile:
         raise
 
 
-def read(picture: BmpImageFile) -> Image:
+def read(picture: BmpImageFile, data: bytes) -> Image:
     """The picture; an alpha that is 0 everywhere is one that its writer left empty."""
     across, down = picture.info.get("dpi", (0, 0))
     resolution = Resolution(across, down).per("metre") if across > 0 and down > 0 else None
     image = strips.to_image(picture, "BMP")
     if image.alpha is not None and not image.alpha.any():
         image = replace(image, alpha=None)
-    return replace(image, metadata=Metadata(resolution=resolution))
+    profile = data[14] == _V5 and data[_COLOUR_SPACE : _COLOUR_SPACE + 4] in (b"DEBM", b"KNIL")
+    dropped = ("colour profile",) if profile else ()
+    return replace(image, metadata=Metadata(resolution=resolution, dropped=dropped))
 
 
 def write_with_alpha(rgba: npt.NDArray[np.uint8], resolution: Resolution | None) -> bytes:

@@ -211,7 +211,7 @@ def _read_tiff(data: bytes, name: str, check: Check) -> tuple[Image, int]:
 def _read_bmp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     picture = bmp.open_file(data, name=name)
     check(picture.height, picture.width)
-    return bmp.read(picture), 1
+    return bmp.read(picture, data), 1
 
 
 def _size_of_png(data: bytes, name: str) -> tuple[int, int, int]:

@@ -110,9 +110,7 @@ def _chunks(image: Image) -> list[tuple[bytes, bytes]]:
     if carried.xmp:
         chunks.append((b"iTXt", png_reading.XMP_KEYWORD + bytes(5) + carried.xmp))
     chunks += carried.text
-    chunks += [
-        (b"tEXt", b"Comment\0" + comment.replace(b"\0", b"")) for comment in carried.comments
-    ]
+    chunks += [png_reading.comment(text) for text in carried.comments]
     resources = photoshop.with_iptc(carried.photoshop, carried.iptc)
     if resources:
         chunks.append((b"zTXt", png_reading.raw_profile("8bim", resources)))

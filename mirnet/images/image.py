@@ -86,3 +86,9 @@ class Image:
     exif: bytes | None = None
     lossless: bool = False
     metadata: Metadata = field(default_factory=Metadata)
+
+
+def after(data: bytes, end: int) -> tuple[str, ...]:
+    """What to say of bytes behind the end of a picture; space that is filled up is nothing."""
+    rest = data[end:].strip(b"\0\xff\r\n ")
+    return (f"{len(rest)} bytes after the picture",) if rest else ()

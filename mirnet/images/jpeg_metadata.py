@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from mirnet.images import photoshop
-from mirnet.images.image import Image, Metadata, Resolution
+from mirnet.images.image import Image, Metadata, Resolution, after
 from mirnet.images.jpeg import Stream
 
 _JFIF, _EXIF, _PHOTOSHOP = b"JFIF\0", b"Exif\0\0", b"Photoshop 3.0\0"
@@ -50,9 +50,7 @@ def read(stream: Stream, data: bytes) -> tuple[bytes | None, bytes | None, Metad
     icc = _joined(profile)
     if profile and icc is None:
         dropped.append("colour profile of which parts are missing")
-    trailer = data[stream.end :].strip(b"\0\xff\r\n ") if stream.end else b""
-    if trailer:
-        dropped.append(f"{len(trailer)} bytes after the picture")
+    dropped += after(data, stream.end) if stream.end else ()
     blocks, thumbnails = photoshop.without_thumbnails(b"".join(resources))
     dropped += ["Photoshop thumbnail"] if thumbnails else []
     metadata = Metadata(

@@ -63,6 +63,8 @@ def fitted(image: Image, format: str) -> tuple[Image, tuple[str, ...]]:
     if image.exif and fates["exif"] == Fate.DROPPED:
         image = replace(image, exif=None)
         lost.append("EXIF")
+    if format == "TIFF" and image.exif and len(list(tags.read_all(image.exif))) > 1:
+        lost.append("EXIF thumbnail")
     empty = Metadata()
     for field, names in _NAMES.items():
         present = any(getattr(metadata, name) for name in names)

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from mirnet.errors import ImageError
 from mirnet.images import png, strips
-from mirnet.images.image import Image, Metadata, Resolution
+from mirnet.images.image import Image, Metadata, Resolution, after
 
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -47,6 +47,7 @@ class _File:
     lean: bytes
     key: bytes | None
     ancillary: tuple[png.Chunk, ...]
+    behind: tuple[str, ...]
 
 
 def read(data: bytes, *, name: str) -> Image:
@@ -69,8 +70,9 @@ def _read(data: bytes, name: str) -> _File:
     rows = png.RowCounter(header)
     lean: list[tuple[bytes, bytes]] = []
     ancillary = []
-    key, ended = None, False
+    key, ended, end = None, False, len(png.SIGNATURE)
     for chunk in png.read_chunks(data):
+        end += 12 + len(chunk.body)
         if not chunk.ancillary:
             if not chunk.intact:
                 kind = chunk.kind.decode("latin-1")
@@ -96,7 +98,7 @@ def _read(data: bytes, name: str) -> _File:
     if not ended:
         raise ValueError("its end is missing")
     rows.check()
-    return _File(header, png.SIGNATURE + png.pack(lean), key, tuple(ancillary))
+    return _File(header, png.SIGNATURE + png.pack(lean), key, tuple(ancillary), after(data, end))
 
 
 def _samples(file: _File) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -191,6 +193,7 @@ def _metadata(file: _File) -> tuple[bytes | None, bytes | None, Metadata]:
             resolution = Resolution(across, down, "metre" if body[8] == 1 else "none")
         elif kind == b"iTXt" and body.startswith(XMP_KEYWORD + b"\0") and xmp is None:
             xmp = _international(body)
+            dropped += ["XMP that is damaged"] if xmp is None else []
         elif kind in TEXT:
             text.append((kind, body))
         elif kind in COLOUR:
@@ -205,7 +208,7 @@ def _metadata(file: _File) -> tuple[bytes | None, bytes | None, Metadata]:
         text=tuple(text),
         colour=tuple(colour),
         others=tuple(others),
-        dropped=tuple(dropped),
+        dropped=(*dropped, *file.behind),
     )
     return icc, exif, metadata
 
@@ -216,6 +219,18 @@ def raw_profile(kind: str, data: bytes) -> bytes:
     lines = [digits[n : n + 72] for n in range(0, len(digits), 72)]
     text = "\n".join(["", kind, f"{len(data):8d}", *lines, ""])
     return f"Raw profile type {kind}".encode() + b"\0\0" + zlib.compress(text.encode())
+
+
+def comment(text: bytes) -> tuple[bytes, bytes]:
+    """A JPEG's comment as a chunk: tEXt is Latin-1, iTXt UTF-8, and neither holds a zero byte."""
+    text = text.replace(b"\0", b"")
+    try:
+        international = not text.isascii() and bool(text.decode("utf-8"))
+    except UnicodeDecodeError:
+        international = False
+    if international:
+        return b"iTXt", b"Comment" + bytes(5) + text
+    return b"tEXt", b"Comment\0" + text
 
 
 def _international(body: bytes) -> bytes | None:

@@ -10,7 +10,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mirnet.errors import ImageError
 from mirnet.images import strips
-from mirnet.images.image import Image, Metadata
+from mirnet.images.image import Image, Metadata, after
 
 _ANIMATED = 0x02
 _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"}
@@ -41,7 +41,10 @@ def read(data: bytes, *, name: str) -> Image:
         lossless=b"VP8L" in chunks and b"VP8 " not in chunks,
         metadata=Metadata(
             xmp=chunks.get(b"XMP "),
-            dropped=tuple(f"WebP chunk {kind.decode('latin-1').strip()}" for kind in unknown),
+            dropped=(
+                *(f"WebP chunk {kind.decode('latin-1').strip()}" for kind in unknown),
+                *after(data, _end(data)),
+            ),
         ),
     )
 
@@ -71,9 +74,14 @@ def exif_of(data: bytes) -> bytes | None:
     return body.removeprefix(b"Exif\0\0") if body else None
 
 
+def _end(data: bytes) -> int:
+    """Where the container says that it ends, or the file."""
+    return min(8 + int.from_bytes(data[4:8], "little"), len(data))
+
+
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at + 8 <= len(data):
+    at, end = 12, _end(data)
+    while at + 8 <= end:
         kind, (size,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
         yield kind, data[at + 8 : at + 8 + size]
         at += 8 + size + size % 2

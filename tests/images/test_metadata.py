@@ -322,3 +322,34 @@ def test_absurd_resolutions_spoil_no_picture(format: str, value: float) -> None:
         carried = Metadata(resolution=Resolution(value, 1.0, unit))
         image = decode(encode(Image(PIXELS, format, metadata=carried)), name="a")
         assert image.pixels.shape == PIXELS.shape
+
+
+def test_a_comment_keeps_its_letters_in_a_png() -> None:
+    for text, kind in (("a room", "ascii"), ("夜é", "utf-8"), ("é", "latin-1")):
+        data = with_segments(jpeg(), segment(0xFE, text.encode(kind) + b"\0"))
+        written = PIL.Image.open(io.BytesIO(encode(decode(data, name="a"), format="PNG")))
+        written.load()
+        assert written.info["Comment"] == text
+
+
+def test_bytes_behind_any_picture_are_named() -> None:
+    for format in ("PNG", "WEBP", "JPEG"):
+        data = saved(PIL.Image.fromarray(PIXELS), format)
+        assert decode(data + bytes(8), name="a").metadata.dropped == ()
+        behind = decode(data + b"trailer!" * 20, name="a").metadata.dropped
+        assert behind == ("160 bytes after the picture",)
+
+
+def test_damaged_xmp_profiles_in_bmp_and_thumbnails_are_named() -> None:
+    broken = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0 no stream")
+    image = decode(png(PIXELS, depth=8, colour=2, chunks=broken), name="a")
+    assert image.metadata.dropped == ("XMP that is damaged",)
+    plain = saved(PIL.Image.fromarray(PIXELS), "BMP")
+    header = struct.pack("<I", 124) + plain[18:54] + bytes(16) + b"DEBM" + bytes(64)
+    data = plain[:10] + struct.pack("<I", 14 + 124) + header + plain[54:]
+    assert decode(data, name="b").metadata.dropped == ("colour profile",)
+    block = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 1, 26)
+    block += struct.pack("<HHHIII", 1, 0x0103, 3, 1, 6, 0)
+    image = decode(saved(PIL.Image.fromarray(PIXELS), "JPEG", exif=b"Exif\0\0" + block), name="c")
+    assert left_behind(image, "TIFF") == ("EXIF thumbnail",)
+    assert left_behind(image, "PNG") == ()
