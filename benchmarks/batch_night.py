@@ -191,7 +191,7 @@ def tables(steps: Steps, prices: Prices, *, pictures: float, stored: float) -> s
     requests = pictures / 1e3 * (prices.get_per_1000 + prices.put_per_1000)
     facts = {
         "requests: GET, PUT, LIST": f"{pictures:,.0f}, {pictures:,.0f}, {lists:,.0f}",
-        "requests a second over 8 hours": f"{2 * pictures / NIGHT_S:,.0f}",
+        "requests per second over 8 hours": f"{2 * pictures / NIGHT_S:,.0f}",
         "prefixes that these need": f"{prefixes:,.0f}",
         "bytes read, written": f"{received / 1e12:,.1f} TB, {sent / 1e12:,.1f} TB",
         "mean network, both ways": f"{(sent + received) * 8 / NIGHT_S / 1e9:,.1f} Gbit/s",

@@ -221,7 +221,7 @@ def first_image(model: str, size: str, *, cache: str | None = None) -> float:
 def table(rows: list[Row]) -> str:
     lines = [
         "| network | size | precision | plain | eager | fast | floor | fast / floor | "
-        "eager / floor | plain / fast | PSNR to plain | fast, images a second | peak |",
+        "eager / floor | plain / fast | PSNR to plain | fast, images per second | peak |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:

@@ -277,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each step")
-    parser.add_argument("--steps", type=int, default=50, help="steps an epoch of the loops")
+    parser.add_argument("--steps", type=int, default=50, help="steps per epoch of the loops")
     parser.add_argument("--minutes", type=float, default=5, help="of each loop")
     parser.add_argument("--turn", type=float, default=5, help="seconds")
     parser.add_argument("--workers", type=int, nargs="+", default=[2], help="of the loops on Ray")

@@ -31,9 +31,9 @@ class Assumed:
     step_s: float  # of a whole batch of 16 on one GPU
     score_s: float  # of one validation image on one GPU
     gpus_a_node: int = 8
-    in_node: float = 300e9  # bytes a second, each way
+    in_node: float = 300e9  # bytes per second, each way
     latency_s: float = 20e-6  # of a message between nodes
-    store: float = 200e6  # bytes a second from one worker
+    store: float = 200e6  # bytes per second from one worker
     start_s: float = 60.0
     gpu_hour: float = 3.0
 
@@ -98,7 +98,7 @@ def main() -> None:
     assumed = Assumed(arguments.step_s, arguments.score_s, gpu_hour=arguments.gpu_hour)
     pairs = (NUM_TRAIN + NUM_VAL) * PAIR_BYTES
     print(f"gradient {gradient / 1e6:.0f} MB, checkpoint {checkpoint / 1e6:.0f} MB, ", end="")
-    print(f"decoded pairs {pairs / 1e6:.0f} MB a node")
+    print(f"decoded pairs {pairs / 1e6:.0f} MB per node")
     print(f"a checkpoint takes {checkpoint / assumed.store:.1f} s to the store, beside the steps")
     print("| GPUs | batch | compute | sync at 200, 25, 10 Gbit/s | hours | efficiency | cost |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

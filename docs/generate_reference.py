@@ -157,7 +157,7 @@ def manifest() -> str:
         _NOTE,
         "",
         "## A nightly run",
-        "`_mirnet/runs/RUN/manifest.parquet` below the target; a row an input that was handled.",
+        "`_mirnet/runs/RUN/manifest.parquet` below the target; one row per input that was handled.",
         "",
         "| column | type | meaning |",
         "| --- | --- | --- |",
@@ -168,7 +168,7 @@ def manifest() -> str:
     parts += [
         "",
         "## Training data",
-        "`reports/validation/manifest.parquet`, a row a pair or file that is no pair.",
+        "`reports/validation/manifest.parquet`, one row per pair or file that is no pair.",
         "",
         "| column | meaning |",
         "| --- | --- |",

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
     s3_timeout_s: float = Field(20.0, gt=0, description="seconds without a byte before a retry")
     batch_engine: Literal["local", "ray"] = Field(
-        "local", description="enhance in this process, or over Ray Data with an actor a GPU"
+        "local", description="enhance in this process, or over Ray Data with one actor per GPU"
     )
     io_threads: int = Field(4, ge=1, le=256, description="transfers and codecs beside the model")
     lease_s: float = Field(

@@ -53,7 +53,7 @@ class ModelParams(Section):
     )
     n_feat: int | None = Field(None, ge=8, le=256, multiple_of=8, description="channels")
     num_rrg: int | None = Field(None, ge=1, le=8, description="recursive residual groups")
-    num_msrb: int | None = Field(None, ge=1, le=8, description="multi-scale blocks a group")
+    num_msrb: int | None = Field(None, ge=1, le=8, description="multi-scale blocks per group")
 
 
 LossName = Literal["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]
@@ -73,7 +73,7 @@ class TrainParams(Section):
     seed: int = Field(0, ge=0, description="seed of weights, crops and flips")
     num_epochs: int = Field(40, ge=1, le=10_000, description="epochs")
     steps_per_epoch: int | None = Field(
-        None, ge=1, description="optimiser steps an epoch; none: one pass over the training pairs"
+        None, ge=1, description="optimiser steps per epoch; none: one pass over the training pairs"
     )
     batch_size: int = Field(8, ge=1, le=4096, description="global batch, over all workers")
     patch_size: int = Field(128, ge=16, le=1024, multiple_of=4, description="pixels, square crops")

@@ -197,7 +197,7 @@ class EvaluationResult(Result):
     champion_version: str | None = Field(
         default=None, description="the champion at that time; none: there was none"
     )
-    scores_path: str = Field(description="Parquet, a row an image and method")
+    scores_path: str = Field(description="Parquet, one row per image and method")
     report_path: str | None = None
     report_url: str | None = Field(
         default=None, description="the page in MLflow, if it has a server"

@@ -24,7 +24,7 @@ _LOOK_S = 0.5
 
 
 def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Generator[Row]:
-    """Yield a row an item, in the order in which they end.
+    """Yield one row per item, in the order in which they end.
 
     The model runs in the calling thread, in the order of the plan; pictures of a size that the
     model takes in batches wait for their mates. At most ``2 * num_threads`` pictures,

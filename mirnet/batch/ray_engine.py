@@ -1,4 +1,4 @@
-"""The same fate of each image on a cluster: Ray Data with an actor a GPU, or a CPU.
+"""The same fate of each image on a cluster: Ray Data with one actor per GPU, or a CPU.
 
 The driver holds the plan, the lease and the record; actors fetch, enhance and commit. An actor
 that dies is replaced and its images are done again, which finds what was done already.
@@ -96,7 +96,7 @@ class EnhanceActor:
 def process_on_ray(
     items: Iterable[WorkItem], job: RayJob, enhance: Any, *, guard: Callable[[], None]
 ) -> Iterator[Row]:
-    """Yield a row an item, in the order in which they end.
+    """Yield one row per item, in the order in which they end.
 
     Raises:
         ServiceError: no Ray at the address, or it lost the work too often.

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a row an input, in parts while it runs, then a manifest, then a
+"""What a run leaves behind: one row per input, in parts while it runs, then a manifest, then a
 summary as its last object.
 """
 

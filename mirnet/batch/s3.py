@@ -321,7 +321,7 @@ def _timestamp(value: Any) -> datetime:
 
 
 class _SlowStream(Exception):
-    """Fewer bytes a second than a picture may take."""
+    """Fewer bytes per second than a picture may take."""
 
 
 _BROKEN = (
@@ -368,7 +368,7 @@ def _read(body: StreamingBody, size: int, *, timeout_s: float) -> bytes:
         while chunk := body.read(_CHUNK):
             parts.append(chunk)
             if time.monotonic() > deadline:
-                raise _SlowStream(f"less than {_STREAM_MIN_BYTES_PER_S} bytes a second")
+                raise _SlowStream(f"less than {_STREAM_MIN_BYTES_PER_S} bytes per second")
     return b"".join(parts)
 
 

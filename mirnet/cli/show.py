@@ -81,7 +81,7 @@ def _show_cost(cost: Cost | None) -> None:
 
 
 def evaluation_table(result: EvaluationResult) -> Table:
-    """A row a method, in 80 columns; intervals of SSIM are in the JSON and on the page."""
+    """One row per method, in 80 columns; intervals of SSIM are in the JSON and on the page."""
     title = f"{result.split} pairs; gain: the model's PSNR minus the method's, pair by pair"
     table = Table("method", "PSNR", "95 %", "SSIM", "gain", "95 %", title=title)
     for score in result.methods.values():
@@ -113,7 +113,7 @@ def show_promotion(result: PromotionResult) -> None:
 
 
 def enhancement_table(result: EnhanceResult) -> Table:
-    """A row a fate."""
+    """One row per fate."""
     table = Table("images", "")
     for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
         table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
@@ -182,7 +182,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def enhancement_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar for many images with images a second and time left; none where there is no terminal.
+    """A bar for many images with images per second and time left; none where there is no terminal.
 
     Args:
         quiet: no bar, whatever there is.

@@ -91,7 +91,7 @@ def _lows(folder: Path | None, *, most: int = 16) -> list[npt.NDArray[np.float32
     images = [read_rgb(path) for path in paths[:most]]
     for path, image in zip(paths, images, strict=False):
         if min(image.shape[:2]) < 8:
-            raise UsageError(f"{path}: too small to calibrate on, 8 pixels a side are needed")
+            raise UsageError(f"{path}: too small to calibrate on, 8 pixels per side are needed")
     return [
         np.ascontiguousarray(
             image[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4].transpose(2, 0, 1)[None],

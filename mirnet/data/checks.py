@@ -99,7 +99,7 @@ def _readability(params: ValidateParams) -> Iterator[Check]:
             f"{side}-bits",
             "critical",
             f"{side}_bits",
-            f"{file} has {{value:.0f}} bits a channel: convert it to 8",
+            f"{file} has {{value:.0f}} bits per channel: convert it to 8",
             minimum=8,
             maximum=8,
         )

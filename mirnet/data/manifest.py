@@ -1,4 +1,4 @@
-"""One table of a data set: a row a pair, and a row a file that is no pair."""
+"""One table of a data set: one row per pair, and one row per file that is no pair."""
 
 from __future__ import annotations
 

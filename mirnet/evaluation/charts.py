@@ -44,7 +44,7 @@ def training_curves(history: Sequence[EpochMetrics]) -> dict[str, str]:
 
 
 def brightness_histogram(pictures: Mapping[str, Sequence[NDArray[np.uint8]]]) -> str:
-    """Share of pixels by luma over all pictures, a line a kind (low, enhanced, reference)."""
+    """Share of pixels by luma over all pictures, one line per kind (low, enhanced, reference)."""
     bins = np.arange(0, 257, 4)
     figure, axes = _figure()
     for colour, (name, images) in zip(_COLOURS, pictures.items(), strict=False):
@@ -60,7 +60,7 @@ def brightness_histogram(pictures: Mapping[str, Sequence[NDArray[np.uint8]]]) ->
 
 
 def score_strips(scores: Mapping[str, Sequence[float]], *, label: str) -> str:
-    """Every image as a dot, a row a method, with the mean as a bar."""
+    """Every image as a dot, one row per method, with the mean as a bar."""
     figure, axes = _figure(height=0.6 + 0.35 * len(scores))
     for row, values in enumerate(scores.values()):
         axes.plot(values, [row] * len(values), "o", color=_COLOURS[0], alpha=0.45, markersize=5)

@@ -76,7 +76,7 @@ def gather_evidence(
     """Paired gains and mean defects of the candidate from a table of scores.
 
     Args:
-        scores: a row an image and method; holds ``candidate``, ``params.baseline`` and, if there
+        scores: one row per image and method; holds ``candidate``, ``params.baseline`` and, if there
             is one, ``champion``.
 
     Raises:

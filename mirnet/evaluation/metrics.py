@@ -58,7 +58,7 @@ def ssim(
     """
     _check_shapes(output, reference)
     if min(output.shape[:2]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels a side, got {output.shape[:2]}")
+        raise ValueError(f"SSIM needs {SSIM_WINDOW} pixels per side, got {output.shape[:2]}")
     value = structural_similarity(  # type: ignore[no-untyped-call]
         reference.astype(np.float64),
         output.astype(np.float64),
@@ -84,7 +84,7 @@ def ssim_per_image(output: Tensor, reference: Tensor, *, data_range: float) -> T
 def ms_ssim(
     output: NDArray[np.generic], reference: NDArray[np.generic], *, data_range: float = 255.0
 ) -> float:
-    """Five-scale MS-SSIM (Wang et al., 2003) of two HWC images; NaN under 176 pixels a side.
+    """Five-scale MS-SSIM (Wang et al., 2003) of two HWC images; NaN under 176 pixels per side.
 
     Each scale halves by 2x2 means; negative terms count as zero.
     """

@@ -35,7 +35,7 @@ _COLUMNS = {
     "gt_mean_psnr": "GT-mean PSNR",
     "gt_mean_ssim": "GT-mean SSIM",
     "noise": "noise",
-    "seconds_per_megapixel": "s a megapixel",
+    "seconds_per_megapixel": "s per megapixel",
 }
 # defect, what it is called, unit
 _DEFECTS = {
@@ -84,7 +84,7 @@ def render_report(
 
     Args:
         target: The HTML file.
-        scores: a row an image and method; holds ``page.candidate``, and ``baseline`` if its
+        scores: one row per image and method; holds ``page.candidate``, and ``baseline`` if its
             pictures and gains are to be shown.
         outputs: what the methods gave, by (pair id, method).
     """
@@ -226,7 +226,7 @@ def _distributions(
 def _failures(
     candidate: str, scores: pd.DataFrame, *, shown: set[str]
 ) -> list[tuple[str, str, list[tuple[str, float, bool]]]]:
-    """Three images a defect in which it is strongest, and whether the gallery has them."""
+    """Three images per defect in which it is strongest, and whether the gallery has them."""
     rows = scores[scores["method"] == candidate]
     found = []
     for column, (name, unit) in _DEFECTS.items():

@@ -1,4 +1,4 @@
-"""Scores of methods on pairs: a row an image and method, and means with intervals."""
+"""Scores of methods on pairs: one row per image and method, and means with intervals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def score_pairs(
         outputs: filled with what each method gave, by (pair id, method), for the report.
 
     Returns:
-        A row an image and method (columns of :func:`score_image`), and a score a method.
+        One row per image and method (columns of :func:`score_image`), and one score per method.
 
     Raises:
         DataError: no pairs, low and high differ in size, or a method changed the size.

@@ -70,7 +70,7 @@ def paired_gain(
     """How much better ``method`` is than ``against`` on the same images.
 
     Args:
-        scores: a row an image and method, as scoring writes it.
+        scores: one row per image and method, as scoring writes it.
 
     Raises:
         ValueError: the two were not scored on the same images.

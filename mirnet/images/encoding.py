@@ -42,7 +42,7 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         quality: of JPEG and WebP, 1 to 100; JPEG without chroma subsampling.
 
     Raises:
-        UsageError: an unknown format, transparency in a JPEG, or more pixels a side than
+        UsageError: an unknown format, transparency in a JPEG, or more pixels per side than
             the format can count.
     """
     format = (format or image.format).upper()

@@ -21,7 +21,7 @@ class Architecture(BaseModel):
     network: Literal["mirnet", "mirnet-v2"] = Field(description="family")
     n_feat: int = Field(ge=8, le=256, description="channels at full resolution")
     num_rrg: int = Field(ge=1, le=8, description="recursive residual groups")
-    num_msrb: int = Field(ge=1, le=8, description="multi-scale blocks a group")
+    num_msrb: int = Field(ge=1, le=8, description="multi-scale blocks per group")
 
     def build(self) -> MIRNet | MIRNetV2:
         """The network, freshly initialised, float32 on CPU.

@@ -75,8 +75,8 @@ def export_onnx(model: nn.Module, path: Path) -> float:
 def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float:
     """Write an ONNX file whose convolutions compute in int8 on CPU.
 
-    Weights are quantised a channel; activations with ranges seen on ``lows``. Convolutions of
-    global averages stay float32: they are a few numbers an image and carry its brightness.
+    Weights are quantised per channel; activations with ranges seen on ``lows``. Convolutions of
+    global averages stay float32: they are a few numbers per image and carry its brightness.
 
     Args:
         lows: calibration images, each (1, 3, H, W) float32 in [0, 1], sides multiples of 4.

@@ -67,7 +67,7 @@ def _is_traced() -> bool:
     return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
 
 
-# defined without torch.library.custom_op, whose wrapper takes 0.1 ms a call
+# defined without torch.library.custom_op, whose wrapper takes 0.1 ms per call
 torch.library.define(
     "mirnet::convolved",
     "(Tensor x, Tensor weight, Tensor slope, int stride, int padding, int output_padding,"

@@ -38,7 +38,7 @@ class ResidualNetwork(nn.Module):
         make_block: a multi-scale block of the group with the given number.
         n_feat: channels at full resolution.
         num_rrg: residual groups.
-        num_msrb: blocks a group.
+        num_msrb: blocks per group.
     """
 
     size_multiple = 4

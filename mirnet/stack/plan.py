@@ -73,7 +73,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
-        """A file a service."""
+        """One file per service."""
         return self.root / "logs"
 
     def folder(self, name: str) -> Path:

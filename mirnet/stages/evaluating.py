@@ -177,7 +177,7 @@ def _logged(opened: OpenedModel, training_run: str | None, run: Run) -> str | No
 def _open_run(
     name: str, contest: _Contest, run: Run, *, version: DataVersion, split: str
 ) -> AbstractContextManager[TrackedRun]:
-    """A run a method in MLflow; scoring the same on the same pairs goes on with the same run."""
+    """One run per method in MLflow; the same on the same pairs goes on with the same run."""
     from mirnet.tracking import track
 
     identity = contest.identities[name]

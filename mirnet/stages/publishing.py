@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Everything that was scored: a row an image and method, and the pictures."""
+    """Everything that was scored: one row per image and method, and the pictures."""
 
     candidate: str
     version: DataVersion

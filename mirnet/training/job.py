@@ -29,7 +29,7 @@ class Job:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch."""
+        """Optimiser steps per epoch."""
         recipe = self.params.train
         return recipe.steps_per_epoch or math.ceil(len(self.train) / recipe.batch_size)
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,6 @@ from batch_samples import MODEL, double, fill, picture
 from boto3.exceptions import RetriesExceededError
 
 from mirnet.batch import conditions, process, s3
-from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.local import LocalStore
 from mirnet.batch.records import past_rows
 from mirnet.batch.run import preview, run_batch
@@ -344,60 +338,3 @@ def test_what_was_known_when_a_run_broke_is_on_record(places: tuple[str, str]) -
             progress=progress,
         )
     assert len(rows(places[1])) == 2
-
-
-_JOB = """
-import sys, time
-from batch_samples import MODEL, double
-from mirnet.batch.run import run_batch
-from mirnet.config import load_settings
-from mirnet.params import EnhanceParams
-def slow(image):
-    print("at work", flush=True)
-    time.sleep(60)
-    return double(image)
-run_batch(
-    *sys.argv[1:], enhance=slow, model=MODEL, params=EnhanceParams(), settings=load_settings()
-)
-"""
-
-
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_who_comes_after_a_dead_job_of_this_machine_need_not_wait(
-    end: signal.Signals, places: tuple[str, str]
-) -> None:
-    fill(places[0], PICTURES)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-        "MIRNET_STOP_S": "1",
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", _JOB, *places], env=environment, stdout=subprocess.PIPE
-    ) as job:
-        assert job.stdout is not None
-        assert job.stdout.readline() == b"at work\n"
-        held = enhance(*places)
-        assert held.held_by is not None
-        assert f"pid {job.pid} is at work" in held.held_by
-        job.send_signal(end)
-        # the picture in the model never comes to a safe point
-        job.wait(timeout=60)
-    assert enhance(*places).enhanced == 4
-
-
-def test_a_holder_of_another_machine_is_waited_for(
-    places: tuple[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(places[0], PICTURES)
-    records = open_store(places[1], settings).child("_mirnet")
-    with Lease(records, lease_s=60) as lease:
-        mine = lease.entry
-    assert mine.pid == os.getpid()
-    for change in ({"machine": "another"}, {"machine": ""}):
-        gone = replace(mine, pid=999_999_999, process="other", released=False, **change)
-        records.put("lease.json", json.dumps(asdict(gone)).encode())
-        assert enhance(*places).held_by
-    old = {"term": 9, "run_id": "r", "holder": "h", "lease_s": 60.0}  # of an older Mirnet
-    records.put("lease.json", json.dumps(old).encode())
-    assert LeaseEntry(**old).machine == ""
-    assert enhance(*places).held_by

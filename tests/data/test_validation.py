@@ -175,7 +175,7 @@ DEFECTS: list[tuple[str, Callable[[Path], None], str, str, str]] = [
     ("low-mode", convert("RGBA"), "critical", ONE, "stored as RGBA"),
     ("low-mode", convert("P"), "critical", ONE, "stored as P"),
     ("low-mode", convert("CMYK"), "critical", ONE, "stored as CMYK"),
-    ("high-bits", sixteen_bit, "critical", ONE, "16 bits a channel"),
+    ("high-bits", sixteen_bit, "critical", ONE, "16 bits per channel"),
     ("low-too-small", shrink, "critical", ONE, "64 pixels on its shorter side"),
     ("nearly-black", blacken, "warning", ONE, "nearly black"),
     ("saturated", bleach, "warning", ONE, "saturated"),
