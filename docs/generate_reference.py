@@ -233,8 +233,9 @@ _RULES = """
 ## Memory
 Decoding takes at most the bytes per pixel of the first table, besides {file} times the file's own
 bytes and {fixed} MiB, whatever the file holds. `enhance.max_pixels` is the only limit on pixels.
-Both are checked by the header: what takes more memory than the machine or its container has is
-`too-large`, and is not decoded.
+Both are checked by the header, before decoding: what has too many pixels is `too-large`, what
+takes more memory than the machine or its container has is `memory`. That says nothing of the
+file, so a batch tries it again.
 """
 
 

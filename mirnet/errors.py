@@ -46,10 +46,15 @@ class NotAPicture(TooManyBad):
     exit_code = UsageError.exit_code
 
 
+NO_MEMORY = "memory"
+"""The reason of an :class:`ImageError` that says nothing of the file, but of this machine."""
+
+
 class ImageError(DataError):
     """Bytes that are not an image that we accept; ``reason`` is a short stable code.
 
-    Codes: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``unsupported``, ``animated``.
+    Codes: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``unsupported``, ``animated``;
+    ``memory`` where it is whole, for all that is known, and too large for this machine.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:

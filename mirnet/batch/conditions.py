@@ -15,8 +15,9 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
+from mirnet.batch.digests import Digests
 from mirnet.batch.plan import Plan, WorkItem
-from mirnet.batch.records import RUNS, SUMMARY, Digests, ModelIdentity
+from mirnet.batch.records import RUNS, SUMMARY, ModelIdentity
 from mirnet.batch.storage import KeyRefused, ObjectMissing, Store, TransientStorageError
 from mirnet.errors import StorageError
 from mirnet.images import read_size

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirnet.batch.digests import Digests
 from mirnet.batch.in_hand import suspects
 from mirnet.batch.nesting import own_prefix
 from mirnet.batch.origin import single_records, source_digest
 from mirnet.batch.passed_over import may_come, nothing_to_enhance
 from mirnet.batch.plan import Plan, Planner
-from mirnet.batch.records import RECORDS, Digests, ModelIdentity, past_marks
+from mirnet.batch.records import RECORDS, ModelIdentity, past_marks
 from mirnet.batch.storage import (
     ObjectInfo,
     Place,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Self
 
+from mirnet.batch.digests import Digests
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
-from mirnet.batch.records import RECORDS, Digests, Mark, ModelIdentity
+from mirnet.batch.records import RECORDS, Mark, ModelIdentity
 from mirnet.batch.storage import ObjectInfo
 from mirnet.params import EnhanceParams
 from mirnet.signals import advancing
@@ -113,12 +114,12 @@ class Planner:
         """Done for this input version, these settings and (if so configured) this model."""
         if row is None or row["version"] != info.version:
             return False
+        if row["status"] == "failed" or not self.digests.hold(row["status"], row["settings"]):
+            return False
         if row["status"] == "quarantined":
             # of one that a person names, the reason is found again
-            return bool(row["settings"] == self.digests.quarantine) and not self.named
-        if row["status"] == "failed" or not output_exists:
-            return False
-        if row["settings"] != self.digests.output:
+            return not self.named
+        if not output_exists:
             return False
         return self.params.on_new_model == "keep" or bool(row["same_model"])
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mirnet.batch.digests import Digests
 from mirnet.batch.engine import Engine
 from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
 from mirnet.batch.origin import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, Status
+from mirnet.batch.records import OUTAGE, ModelIdentity, Row, Status
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.storage import (
     Head,
@@ -22,7 +23,7 @@ from mirnet.batch.storage import (
     Store,
     TransientStorageError,
 )
-from mirnet.errors import ImageError, ServiceError, UsageError
+from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
 from mirnet.images import Image, decode, encode, read_size
 from mirnet.images.formats import format_named
 from mirnet.images.harm import judge
@@ -144,6 +145,8 @@ class ImageJob:
             image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
             before, dark = measure(image.pixels), shadows(image.pixels)
         except ImageError as error:
+            if error.reason == NO_MEMORY:  # another machine may have it
+                return self._row(item, "failed", begun, reason=f"{NO_MEMORY}: {error}")
             return self._quarantine(item, error.reason, got.version, begun)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
             return self._row(item, "failed", begun, reason=f"decoding: {_first_words(error)}")
@@ -205,6 +208,7 @@ class ImageJob:
             begun,
             reason=passed,
             input_version=fetched.version,
+            settings_digest=self.digests.passed if passed else self.digests.output,
             output_key=item.output_key,
             luminance_before=round(fetched.before.luminance, 5),
             luminance_after=round(after.luminance, 5),
@@ -250,7 +254,9 @@ class ImageJob:
         past = from_metadata(head.metadata)
         if past is None or not past.is_of(item.info.key, self.source_digest):
             return self._conflict(item, self.target.address(item.output_key), past, begun)
-        if past.row.input_version != version or past.row.settings_digest != self.digests.output:
+        if past.row.input_version != version:
+            return None
+        if not self.digests.hold(past.row.status, past.row.settings_digest):
             return None
         made = self.model.made(past.row.model_label, past.row.weights_digest)
         if not made and self.params.on_new_model == "redo":
@@ -270,7 +276,11 @@ class ImageJob:
         self, item: WorkItem, place: str, past: Origin | None, begun: float, found: str = ""
     ) -> Row:
         """What lies at a place is not of this input; ``found``: what is wrong with the input."""
-        what = "is of another source" if past else "is nothing that we made of this input"
+        what = "is nothing that we made of this input"
+        if past and past.row.source_digest in (None, self.source_digest):
+            what = f"is of another picture of this source, {past.row.input_key}"
+        elif past:
+            what = "is of another source"
         also = f"; the picture is bad: {found}" if found else ""
         why = f"conflict: {place} {what}; move it away or choose another target{also}"
         return self._row(item, "failed", begun, reason=why)

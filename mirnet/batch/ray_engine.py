@@ -18,11 +18,12 @@ import ray
 import ray.data
 
 from mirnet.batch.conditions import Conditions, agree_on_max_pixels
+from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.process import ImageJob
-from mirnet.batch.records import RECORDS, RUNS, Digests, ModelIdentity, Row, as_dict
+from mirnet.batch.records import RECORDS, RUNS, ModelIdentity, Row, as_dict
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import Settings, apply_engine_defaults

@@ -4,22 +4,19 @@ summary as its last object.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mirnet.batch.guard import DECIDING
 from mirnet.batch.storage import Store
 from mirnet.errors import StorageError
-from mirnet.params import EnhanceParams
 from mirnet.signals import advance, advancing
 
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
@@ -152,30 +149,6 @@ _OPTIONAL_OF_MARK = frozenset(each.name for each in fields(Mark) if each.default
 def as_dict(row: Row) -> dict[str, Any]:
     """As dataclasses.asdict, which copies deeply and takes ten times as long."""
     return {name: getattr(row, name) for name in _NAMES}
-
-
-_DECIDE_OVER_BYTES = {"strength", "precision", *DECIDING}
-
-
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """Digests of the params that decide over the bytes of an output, and over a quarantine."""
-
-    output: str
-    quarantine: str
-
-    @classmethod
-    def of(cls, params: EnhanceParams) -> Self:
-        """Changing one of these params has the images that it concerns done again."""
-        return cls(
-            output=_digest(params, _DECIDE_OVER_BYTES),
-            quarantine=_digest(params, {"max_pixels", "max_bytes"}),
-        )
-
-
-def _digest(params: EnhanceParams, names: set[str]) -> str:
-    chosen = params.model_dump(include=names)
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def dump_rows(rows: list[Row], format: Format) -> bytes:

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mirnet.batch.contact import ContactSheet
+from mirnet.batch.digests import Digests
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.guard import harm_kind
 from mirnet.batch.one_picture import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
-from mirnet.batch.records import OUTAGE, Digests, ModelIdentity, Row, RunRecord
+from mirnet.batch.records import OUTAGE, ModelIdentity, Row, RunRecord
 from mirnet.batch.storage import Store
 from mirnet.cost import CostMeter
 from mirnet.errors import StorageError, TooManyBad

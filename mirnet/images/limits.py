@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from mirnet.errors import ImageError
+from mirnet.errors import NO_MEMORY, ImageError
 from mirnet.images.formats import Format
 
 # control groups of version 2 and 1
@@ -21,7 +21,7 @@ def check(height: int, width: int, max_pixels: int, *, entry: Format, name: str)
     """Refuse more pixels than the limit, and more than can ever fit here.
 
     Raises:
-        ImageError: ``too-large``.
+        ImageError: ``too-large``; ``memory`` where only this machine is too small.
     """
     num_pixels = height * width
     if num_pixels > max_pixels:
@@ -33,8 +33,8 @@ def check(height: int, width: int, max_pixels: int, *, entry: Format, name: str)
     if needed > memory:
         raise ImageError(
             f"{name}: decoding {width}x{height} takes up to {needed / 1e9:.1f} GB, more than the "
-            f"{memory / 1e9:.1f} GB of this machine; lower enhance.max_pixels",
-            reason="too-large",
+            f"{memory / 1e9:.1f} GB of this machine; a larger one, or a lower enhance.max_pixels",
+            reason=NO_MEMORY,
         )
 
 

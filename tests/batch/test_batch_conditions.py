@@ -13,7 +13,8 @@ from batch_samples import MODEL, UNGUARDED, fill, picture
 
 from mirnet.batch import conditions
 from mirnet.batch.conditions import Conditions, agree_on_max_pixels
-from mirnet.batch.records import Digests, past_rows
+from mirnet.batch.digests import Digests
+from mirnet.batch.records import past_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.config import Settings

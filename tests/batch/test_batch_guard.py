@@ -12,7 +12,8 @@ import PIL.Image
 import pytest
 from batch_samples import MODEL, darken, double, fill, picture
 
-from mirnet.batch.records import Digests, Row, load_rows
+from mirnet.batch.digests import Digests
+from mirnet.batch.records import Row, load_rows
 from mirnet.batch.run import run_batch
 from mirnet.batch.storage import open_store
 from mirnet.cli.show import enhancement_sentence, enhancement_table
@@ -112,9 +113,10 @@ def test_other_limits_have_it_done_again(places: tuple[str, str], settings: Sett
         {"pass_luminance": None},
     ],
 )
-def test_each_limit_decides_over_bytes(change: dict[str, float | None]) -> None:
-    changed = EnhanceParams(**change)  # type: ignore[arg-type]
-    assert Digests.of(changed).output != Digests.of(EnhanceParams()).output
+def test_each_limit_decides_over_what_passed_through(change: dict[str, float | None]) -> None:
+    usual, changed = Digests.of(EnhanceParams()), Digests.of(EnhanceParams(**change))  # type: ignore[arg-type]
+    assert not changed.hold("passed_through", usual.passed)
+    assert changed.hold("enhanced", usual.output)
     # how a night is announced does not
     told = EnhanceParams(max_harm_share=0.9, harm_min_images=1)
     assert Digests.of(told) == Digests.of(EnhanceParams())

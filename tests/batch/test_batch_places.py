@@ -15,7 +15,6 @@ from mirnet.batch.passed_over import REASONS
 from mirnet.batch.records import past_rows
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.storage import NoSuchPlace, open_store
-from mirnet.cli.show import show_enhancement
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, UsageError
 from mirnet.junk import is_junk
@@ -260,39 +259,6 @@ def test_nothing_to_enhance_is_said_and_why(places: tuple[str, str], settings: S
     assert not list(open_store(target, settings).list())
     if not source.startswith("s3://"):
         assert not Path(target).exists()
-
-
-@pytest.mark.parametrize(
-    "strays", [{}, {"readme.txt": b"x"}, {"Thumbs.db": b"x", "readme.txt": b"x", "link.lnk": b"x"}]
-)
-def test_an_inbox_of_fresh_pictures_is_no_error(
-    places: tuple[str, str], settings: Settings, strays: dict[str, bytes]
-) -> None:
-    fill(places[0], {"a.png": picture(1)} | strays)
-    result = enhance(*places, settings, min_age_s=3600)
-    assert (result.planned, result.passed_over["too-young"]) == (0, 1)
-
-
-@pytest.mark.parametrize("strays", [{}, {"Thumbs.db": b"x", "._a.png": b"x"}])
-def test_an_empty_inbox_is_no_error(
-    places: tuple[str, str],
-    settings: Settings,
-    strays: dict[str, bytes],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    source, target = places
-    fill(source, strays)
-    if source.startswith("s3://") and not strays:
-        said = refused(source, target, settings)
-        assert said == f"{source}: nothing lies there; is the place right?"
-        return
-    result = enhance(source, target, settings)
-    assert (result.planned, result.passed_over.get("junk", 0)) == (0, len(strays))
-    show_enhancement(result)
-    over = "; passed over: 2 junk" if strays else ""
-    assert capsys.readouterr().out == f"{source}: nothing to enhance yet{over}\n"
-    fill(source, {"a.png": picture(1)})
-    assert enhance(source, target, settings).enhanced == 1
 
 
 def test_too_young_is_for_the_next_run(places: tuple[str, str], settings: Settings) -> None:

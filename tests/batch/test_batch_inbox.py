@@ -1,0 +1,57 @@
+"""An inbox that has nothing for this night is no error."""
+
+from __future__ import annotations
+
+import pytest
+from batch_samples import MODEL, double, fill, picture
+
+from mirnet.batch.run import run_batch
+from mirnet.cli.show import show_enhancement
+from mirnet.config import Settings
+from mirnet.errors import UsageError
+from mirnet.params import EnhanceParams
+from mirnet.results import EnhanceResult
+
+
+def enhance(source: str, target: str, settings: Settings, min_age_s: float = 0) -> EnhanceResult:
+    return run_batch(
+        source,
+        target,
+        enhance=double,
+        model=MODEL,
+        params=EnhanceParams(contact_images=0, min_age_s=min_age_s),
+        settings=settings,
+    )
+
+
+@pytest.mark.parametrize(
+    "strays", [{}, {"readme.txt": b"x"}, {"Thumbs.db": b"x", "readme.txt": b"x", "link.lnk": b"x"}]
+)
+def test_an_inbox_of_fresh_pictures_is_no_error(
+    places: tuple[str, str], settings: Settings, strays: dict[str, bytes]
+) -> None:
+    fill(places[0], {"a.png": picture(1)} | strays)
+    result = enhance(*places, settings, min_age_s=3600)
+    assert (result.planned, result.passed_over["too-young"]) == (0, 1)
+
+
+@pytest.mark.parametrize("strays", [{}, {"Thumbs.db": b"x", "._a.png": b"x"}])
+def test_an_empty_inbox_is_no_error(
+    places: tuple[str, str],
+    settings: Settings,
+    strays: dict[str, bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, target = places
+    fill(source, strays)
+    if source.startswith("s3://") and not strays:
+        with pytest.raises(UsageError, match="nothing lies there; is the place right"):
+            enhance(source, target, settings)
+        return
+    result = enhance(source, target, settings)
+    assert (result.planned, result.passed_over.get("junk", 0)) == (0, len(strays))
+    show_enhancement(result)
+    over = "; passed over: 2 junk" if strays else ""
+    assert capsys.readouterr().out == f"{source}: nothing to enhance yet{over}\n"
+    fill(source, {"a.png": picture(1)})
+    assert enhance(source, target, settings).enhanced == 1
