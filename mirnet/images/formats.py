@@ -106,7 +106,7 @@ TABLE = (
         (".webp",),
         (b"RIFF",),
         reads="lossy and lossless; one frame",
-        decode_bytes=18,
+        decode_bytes=22,
         kept=("icc", "exif", "XMP"),
         converted=("colour",),
     ),
@@ -128,7 +128,7 @@ TABLE = (
         (".bmp", ".dib"),
         (b"BM",),
         reads="1 to 32 bits, run lengths",
-        decode_bytes=18,
+        decode_bytes=14,
         kept=("resolution",),
     ),
 )
