@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from batch_samples import fill, picture
 
+from mirnet.images import decode
 from mirnet.models import build, save_model
 from mirnet.params import ModelParams
 
@@ -83,6 +84,18 @@ def test_on_failure_the_reason_itself(
         assert len(err.splitlines()) == 1
         assert re.match(rf"mirnet: (.*/)?{name}: {said}", err)
     assert not (here / "bright.jpg").exists()
+
+
+def test_all_registered_names_of_the_formats(
+    here: Path, enhance: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(str(here), {f"a{n}": picture(1, format="JPEG") for n in (".jfif", ".jpe")})
+    fill(str(here), {"a.dib": picture(1, format="BMP")})
+    for name in ("a.jfif", "a.jpe", "a.dib"):
+        assert enhance(name, f"../out/{name}") == 0
+        assert decode((here.parent / "out" / name).read_bytes(), name=name).pixels.shape[0] == 32
+    assert enhance("a.dib", "../out/b.jfif") == 0
+    assert (here.parent / "out/b.jfif").read_bytes().startswith(b"\xff\xd8")
 
 
 def transparent(alpha: int) -> bytes:

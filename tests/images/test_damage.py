@@ -261,6 +261,15 @@ def test_a_strip_of_jpeg_in_a_tiff_with_a_hole_is_truncated(mode: str) -> None:
     assert reason(data[:half] + closed + data[offset + count :]) == "truncated"
 
 
+def test_the_jpeg_of_tiff_6_of_which_no_decoder_tells_damage_is_unsupported() -> None:
+    data = strip_tiff("RGB", "jpeg")
+    compression = struct.pack("<HHIHH", 259, 3, 1, 7, 0)
+    assert data.count(compression) == 1
+    assert (
+        reason(data.replace(compression, struct.pack("<HHIHH", 259, 3, 1, 6, 0))) == "unsupported"
+    )
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr"])
 def test_a_tiff_of_jpeg_has_the_pixels_that_libtiff_gives(mode: str) -> None:
     picture = PIL.Image.fromarray(photograph(150, 210)).convert(mode)
