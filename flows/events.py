@@ -1,6 +1,6 @@
 """What this pipeline tells Prefect's automations, beside the events that Prefect emits itself.
 
-An event is emitted after the fact, at most once a run, and carries no more than a reader needs to
+An event is emitted after the fact, at most once per run, and carries no more than a reader needs to
 find the rest. Without a server that takes events, Prefect drops them; nothing else changes.
 """
 

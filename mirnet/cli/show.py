@@ -204,7 +204,7 @@ def enhancement_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int]
 
 @contextmanager
 def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None]]:
-    """A bar with loss, PSNR, patches a second and time left; nothing where there is no terminal."""
+    """A bar with loss, PSNR, patches per second and time left; nothing without a terminal."""
     columns = (
         TextColumn("training"),
         BarColumn(),

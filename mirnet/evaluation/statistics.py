@@ -38,7 +38,7 @@ class Spread:
 
 
 def interval(values: NDArray[np.float64], *, num_samples: int, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval (BCa; Efron, 1987) of the mean of one value an image.
+    """95 % bootstrap interval (BCa; Efron, 1987) of the mean of one value per image.
 
     Equal values, and one value alone, give an interval of no width: the count of images has to
     be judged beside it.

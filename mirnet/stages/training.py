@@ -27,9 +27,9 @@ def train(
     run_name: str | None = None,
     progress: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainResult:
-    """Train on the scenes that validation left for training; one MLflow run a run name.
+    """Train on the scenes that validation left for training; one MLflow run per run name.
 
-    ``progress`` is called in this process once an epoch.
+    ``progress`` is called in this process once per epoch.
 
     Raises:
         GateRefused: the data do not pass validation.

@@ -42,7 +42,7 @@ def train_model(
         root: data set in the LoL layout.
         train_ids, val_ids: pair ids such as ``our485/1.png``; they must not overlap.
         digest: version of the data, kept in the result and in the checkpoints.
-        on_epoch: called once an epoch, in the process that controls training; must pickle.
+        on_epoch: called once per epoch, in the process that controls training; must pickle.
         on_progress: the same in this process.
         on_extra: sample pictures and the usage of nodes, in this process.
         mlflow_run_id: copied to the result.

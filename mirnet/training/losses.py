@@ -1,6 +1,6 @@
 """Losses on the raw output of the network, (N, 3, H, W) against the same -> one value a sample.
 
-One value a sample lets a batch be split unevenly over workers and still average exactly.
+One value per sample lets a batch be split unevenly over workers and still average exactly.
 No clamp before the loss: a clamped output has no gradient where it is most wrong.
 """
 

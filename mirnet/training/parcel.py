@@ -1,7 +1,7 @@
 """A job as a folder on the checkpoint store: how data reach a cluster without a shared disk.
 
 ``job.json`` has params and pair names; ``data.safetensors`` the decoded pixels and, for a warm
-start, the initial weights; ``teacher/`` a teacher in the project's format. Written once a run.
+start, the initial weights; ``teacher/`` a teacher in the project's format. Written once per run.
 """
 
 from __future__ import annotations
