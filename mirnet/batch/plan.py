@@ -247,6 +247,15 @@ class Plan:
         )
         return turn
 
+    def was_bad(self, key: str, version: str) -> bool:
+        """Whether an earlier run tried this version of an input in vain."""
+        found = self._db.execute(
+            "SELECT 1 FROM done WHERE key = ? AND version = ? AND status IN"
+            " ('quarantined', 'failed')",
+            (key, version),
+        ).fetchone()
+        return found is not None
+
     def _output(self, key: str) -> str | None:
         found = self._db.execute("SELECT version FROM outputs WHERE key = ?", (key,)).fetchone()
         return None if found is None else str(found["version"])

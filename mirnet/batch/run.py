@@ -78,7 +78,13 @@ def run_batch(
                 batch.target.sweep()
             batch.fill(plan, limit=limit)
             record = RunRecord(batch.records, lease.run_id, format=params.manifest_format)
-            tally = Tally(record, params, reference=reference, flush_s=settings.flush_s)
+            tally = Tally(
+                record,
+                params,
+                reference=reference,
+                flush_s=settings.flush_s,
+                was_bad=plan.was_bad,
+            )
             if plan.num_todo:
                 # closed at once: nothing may be on its way when the lease is given back
                 with closing(_enhanced(batch, plan, enhance, lease, settings)) as rows:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 _MAX_STORAGE_FAILURES = 20
+_BAD = ("quarantined", "failed")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Outline:
 
 
 class Tally:
-    """Counts, records and judges rows. Memory: the rows since the last part."""
+    """Counts, records and judges rows. Memory: the rows since the last part.
+
+    ``was_bad``: whether an earlier run tried an input of this key and version in vain.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,9 @@ class Tally:
         *,
         reference: Profile | None,
         flush_s: float,
+        was_bad: Callable[[str, str], bool],
     ) -> None:
+        self._was_bad = was_bad
         self._record = record
         self._params = params
         self._flush_s = flush_s
@@ -66,6 +72,7 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._bad_reasons: Counter[str] = Counter()
+        self._num_fresh = self._num_fresh_bad = 0
         self._harm: Counter[str] = Counter()
         self._sheet = ContactSheet(num_images=params.contact_images)
         self._drift = DriftMonitor(
@@ -113,6 +120,9 @@ class Tally:
         self._sheet.add(row)
         self._drift.add(row)
         self.counts[row.status] += 1
+        if not self._was_bad(row.input_key, row.input_version):
+            self._num_fresh += 1
+            self._num_fresh_bad += row.status in _BAD
         if row.reason:
             self._count_reason(row, row.reason)
         self._row_s += row.seconds
@@ -124,7 +134,7 @@ class Tally:
         # what stands before a colon is one of few, the rest names one picture
         short = reason if kind is not None else reason.partition(":")[0]
         self._reasons[short] += 1
-        if row.status in ("quarantined", "failed"):
+        if row.status in _BAD:
             self._bad_reasons[short] += 1
 
     def _harmful(self) -> bool:
@@ -192,15 +202,18 @@ class Tally:
         return self._record.attach("contact.html", html.encode(), content_type="text/html")
 
     def _problem(self, plan: PlanCounts) -> str | None:
-        """Of what this run did, and of all that lies there: a rerun of a bad night is bad."""
-        share, bad = self._params.max_bad_share, self.counts["quarantined"] + self.counts["failed"]
-        known_bad = bad + plan.quarantined_before
-        if exceeds(share, bad, self.counts.total()):
-            found = f"{bad} of {self.counts.total()} images"
+        """Of what is new in this run, and of all that lies there: a rerun of a bad night is bad.
+
+        What was bad before and is tried again counts among all only: the few of a good night are
+        all that its rerun works on.
+        """
+        share, before = self._params.max_bad_share, plan.quarantined_before
+        known_bad = self.counts["quarantined"] + self.counts["failed"] + before
+        if exceeds(share, self._num_fresh_bad, self._num_fresh):
+            found = f"{self._num_fresh_bad} of {self._num_fresh} images"
         elif exceeds(share, known_bad, plan.planned):
-            found = (
-                f"{known_bad} of {plan.planned} images, {plan.quarantined_before} by earlier runs,"
-            )
+            found = f"{known_bad} of {plan.planned} images"
+            found += f", {before} by earlier runs," if before else ""
         else:
             return None
         why = ", ".join(f"{reason} {count}" for reason, count in self._bad_reasons.most_common(5))

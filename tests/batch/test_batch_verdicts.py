@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from batch_samples import MODEL, double, fill, picture
@@ -21,11 +23,16 @@ from mirnet.results import EnhanceResult
 BRIGHT = picture(5, level=256)
 
 
-def enhance(places: tuple[str, str], settings: Settings, **params: object) -> EnhanceResult:
+def enhance(
+    places: tuple[str, str],
+    settings: Settings,
+    model: Callable[[Image], Image] = double,
+    **params: object,
+) -> EnhanceResult:
     given = {"contact_images": 0, "manifest_format": "jsonl", "max_bad_share": 1} | params
     return run_batch(
         *places,
-        enhance=double,
+        enhance=model,
         model=MODEL,
         params=EnhanceParams(**given),
         settings=settings,
@@ -52,7 +59,7 @@ def test_outputs_of_before_the_guard_stay_done(
     places: tuple[str, str], settings: Settings, pass_luminance: float | None
 ) -> None:
     fill(places[0], {"dark.png": picture(1), "bright.png": BRIGHT})
-    more = {} if pass_luminance is None else {"pass_luminance": pass_luminance}
+    more: dict[str, Any] = {} if pass_luminance is None else {"pass_luminance": pass_luminance}
     first = enhance(places, settings, strength=0.5)
     assert (first.enhanced, first.passed_through) == (1, 1)
     old = {"strength": 0.5, "precision": "auto", "pass_luminance": pass_luminance}
@@ -124,3 +131,29 @@ def test_whose_output_lies_there_is_said(places: tuple[str, str], settings: Sett
         enhance((f"{source}/y.png", out), settings, max_bad_share=0)
     with pytest.raises(TooManyBad, match="is of another source; move"):
         enhance((f"{source}-other/x.png", out), settings, max_bad_share=0)
+
+
+def test_a_rerun_of_a_good_night_is_good(places: tuple[str, str], settings: Settings) -> None:
+    """What it tries again are only those that failed."""
+    fill(places[0], {f"{n}.png": picture(n, side=8 if n < 4 else 9) for n in range(20)})
+
+    def fails_on_some(image: Image) -> Image:
+        if image.pixels.shape[0] == 8:
+            raise RuntimeError("out of memory")
+        return double(image)
+
+    assert enhance(places, settings, fails_on_some, max_bad_share=0.25).failed == 4
+    again = enhance(places, settings, fails_on_some, max_bad_share=0.25)
+    assert (again.failed, again.skipped, again.problem) == (4, 16, None)
+    with pytest.raises(TooManyBad, match=r"4 of 20 images are bad \(model 4\)"):
+        enhance(places, settings, fails_on_some, max_bad_share=0.1)
+
+
+def test_many_good_ones_of_before_do_not_hide_a_bad_night(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    fill(places[0], {f"{n}.png": picture(n, side=8) for n in range(20)})
+    enhance(places, settings)
+    fill(places[0], {f"bad{n}.png": b"x" for n in range(4)})
+    with pytest.raises(TooManyBad, match=r"4 of 4 images are bad \(not-an-image 4\)"):
+        enhance(places, settings, max_bad_share=0.5)
