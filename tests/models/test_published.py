@@ -14,6 +14,7 @@ from mirnet.cli.weights import app
 from mirnet.errors import WeightsError
 from mirnet.inference import Enhancer
 from mirnet.models import build, load_model, read_checkpoint, save_model
+from mirnet.models.margin import Margined
 from mirnet.models.published import _V2_BLOCK, SHARED_ACTIVATION, _v1_block
 from mirnet.params import ModelParams
 
@@ -185,5 +186,5 @@ def test_the_command_makes_a_model_folder_and_an_enhancer_takes_the_file_as_well
     model = read_checkpoint(path)
     low = torch.from_numpy(pixels)[None, :36, :40].permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
-        expected = model(low)[0].permute(1, 2, 0).clamp(0, 1) * 255
+        expected = Margined(model)(low)[0].permute(1, 2, 0).clamp(0, 1) * 255
     assert np.abs(by_file(pixels[:36, :40]) - expected.numpy()).max() <= 0.51
