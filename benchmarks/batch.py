@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from mirnet.batch.records import Digests, ModelIdentity, Row, RunRecord
+from mirnet.batch.digests import Digests
+from mirnet.batch.records import ModelIdentity, Row, RunRecord
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.s3server import S3Server
 from mirnet.batch.storage import Store, open_store

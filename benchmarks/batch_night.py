@@ -21,9 +21,10 @@ from pathlib import Path
 
 from batch import BASE, MODEL, bucket, dark_picture, fill
 
+from mirnet.batch.digests import Digests
 from mirnet.batch.origin import to_metadata
 from mirnet.batch.plan import Plan, Planner
-from mirnet.batch.records import Digests, Mark, Row, dump_rows, past_marks
+from mirnet.batch.records import Mark, Row, dump_rows, past_marks
 from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import load_settings
 from mirnet.images import decode, encode

@@ -23,6 +23,7 @@ from typing import IO
 import numpy as np
 
 from mirnet.batch import conditions, process
+from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.in_hand import InHand
 from mirnet.batch.lease import Lease, LeaseHeld
@@ -30,7 +31,7 @@ from mirnet.batch.origin import from_metadata, source_digest
 from mirnet.batch.places import Batch
 from mirnet.batch.plan import Plan, Planner, WorkItem
 from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
-from mirnet.batch.records import RUNS, Digests, ModelIdentity, Row, RunRecord, past_rows
+from mirnet.batch.records import RUNS, ModelIdentity, Row, RunRecord, past_rows
 from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
 from mirnet.images import Image
 from mirnet.images.stats import Measures
