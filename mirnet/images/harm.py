@@ -6,7 +6,8 @@ figure is 0 where the output equals the input:
 ===========  ==================================================================================
 ``darker``   share of the brightness that was lost, as mean luma or as mean of all values,
              whichever lost more; negative where the picture became brighter
-``dimmed``   share of regions that lost more than 0.1 of luma: a sky, a white background
+``dimmed``   share of regions that lost more than 0.1 of luma, or half of it: a sky, a white
+             background, a bar across a dark picture
 ``order``    how far the order of brightness turned round: the most by which the mean luma of
              the output falls from darker to clearly brighter parts of the input, taken over
              single pixels and over regions (0 to 1)
@@ -37,8 +38,10 @@ _SIDE = 384
 # by how much a part has to be brighter than another one before their order counts: luma, or in
 # dark pictures a share of the range that the picture has, and never less than noise and rounding
 _CLEARLY, _CLEARLY_OF_RANGE, _LEAST_CLEARLY = 0.1, 0.4, 0.02
-# luma that a region may lose
-_DIMMED = 0.1
+# luma that a region may lose, and the share of its own: a dark one has no 0.1 to lose
+_DIMMED, _DIMMED_SHARE = 0.1, 0.5
+# below this luma half is less than noise and rounding
+_LEAST_LUMA = 0.02
 # of the pixels; the last one for lamps
 _QUANTILES = (*np.arange(0.04, 1, 0.04), 0.99)
 # fewer pixels decide nothing
@@ -122,7 +125,7 @@ def compare(before: Pixels, after: Pixels) -> Change:
     old_parts, new_parts = regions(old), regions(new)
     return Change(
         darker=max(_lost(old, new), _lost(first_unit, second_unit)),
-        dimmed=float((new_parts < old_parts - _DIMMED).mean()),
+        dimmed=float(_dimmed(old_parts, new_parts).mean()),
         order=max(_fall(old.ravel(), new.ravel()), _fall(old_parts, new_parts)),
         tinted=_tint(first_unit, second_unit, old),
         clipped=_added_clipping(first, second),
@@ -132,6 +135,12 @@ def compare(before: Pixels, after: Pixels) -> Change:
 
 def _lost(old: Plane, new: Plane) -> float:
     return 1 - _ratio(float(new.mean()), float(old.mean()))
+
+
+def _dimmed(old: Plane, new: Plane) -> npt.NDArray[np.bool_]:
+    """Which regions lost much of their luma, or much of what little they had."""
+    halved = (old > _LEAST_LUMA) & (new < _DIMMED_SHARE * old)
+    return halved | (new < old - _DIMMED)
 
 
 def _ratio(new: float, old: float) -> float:

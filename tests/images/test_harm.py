@@ -99,6 +99,19 @@ def test_whites_that_burn_out_are_not_set_off_by_lifted_blacks() -> None:
     assert change.clipped == pytest.approx(1 / 3, abs=0.02)
 
 
+def test_a_black_bar_across_a_dark_picture_is_dimmed() -> None:
+    before = np.full(
+        (160, 160, 3), 30, dtype=np.uint8
+    )  # luma 0.12
+    after = np.full_like(before, 120)
+    after[:20] = 0
+    change = compare(before, after)
+    assert change.darker < 0
+    assert change.dimmed == pytest.approx(1 / 8, abs=0.03)
+    after[:20] = 16  # not halved
+    assert compare(before, after).dimmed == 0
+
+
 def test_figures_by_hand() -> None:
     before = np.zeros((32, 32, 3), dtype=np.uint8)
     before[:16] = 200
