@@ -100,9 +100,7 @@ def test_whites_that_burn_out_are_not_set_off_by_lifted_blacks() -> None:
 
 
 def test_a_black_bar_across_a_dark_picture_is_dimmed() -> None:
-    before = np.full(
-        (160, 160, 3), 30, dtype=np.uint8
-    )  # luma 0.12
+    before = np.full((160, 160, 3), 30, dtype=np.uint8)  # luma 0.12
     after = np.full_like(before, 120)
     after[:20] = 0
     change = compare(before, after)
