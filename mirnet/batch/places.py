@@ -83,13 +83,13 @@ class Batch:
 
         An inbox that is there is no error where the next run may find something in it: where
         pictures are too young, or nobody has put anything into it. Under a prefix of S3 something
-        has to lie, or it could be misspelt.
+        has to lie, or it could be misspelt, unless the whole bucket is still empty.
 
         Raises:
             UsageError: there is nothing to enhance, and it is not for such a reason.
         """
         passed_over: Counter[str] = Counter()
-        is_there = not is_s3(self.source.store.uri)
+        is_there = False
         for info in self._inputs():
             is_there = True
             if self.planner.is_nothing(info):
@@ -98,7 +98,7 @@ class Batch:
             if reason is None:
                 return
             passed_over[reason] += 1
-        self._refuse_nothing(passed_over, is_there=is_there)
+        self._refuse_nothing(passed_over, is_there=is_there or self.source.store.is_there())
 
     def _refuse_nothing(self, passed_over: Counter[str], *, is_there: bool) -> None:
         if is_there and not self.planner.named and may_come(passed_over):

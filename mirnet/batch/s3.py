@@ -135,6 +135,20 @@ class S3Store(Store):
         with self._explained(""):
             self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
 
+    def is_there(self) -> bool:
+        """A prefix is there when something lies under it, or the whole bucket is still empty."""
+        try:
+            with self._explained(""):
+                for prefix in (self.prefix, ""):
+                    page = self._client.list_objects_v2(
+                        Bucket=self.bucket, Prefix=prefix, MaxKeys=1
+                    )
+                    if page.get("Contents"):
+                        return prefix == self.prefix
+        except StorageError:  # who may see the prefix only cannot tell
+            return False
+        return True
+
     def address(self, key: str) -> str:
         """``s3://bucket/prefix/key``."""
         return f"s3://{self.bucket}/{self.prefix}{key}"

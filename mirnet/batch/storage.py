@@ -97,6 +97,10 @@ class Store(ABC):
     def check(self) -> None:
         """Find out now, with one request, whether this place can be listed."""
 
+    def is_there(self) -> bool:
+        """Whether this place is known to exist although nothing lies in it."""
+        return True
+
     @abstractmethod
     def address(self, key: str) -> str:
         """The full name of an object, for people and manifests."""
