@@ -132,22 +132,19 @@ class S3Store(Store):
 
     def check(self) -> None:
         """List one key: shows endpoint, credentials, bucket and permission."""
-        with self._explained(""):
-            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+        self._holds(self.prefix)
 
     def is_there(self) -> bool:
         """A prefix is there when something lies under it, or the whole bucket is still empty."""
         try:
-            with self._explained(""):
-                for prefix in (self.prefix, ""):
-                    page = self._client.list_objects_v2(
-                        Bucket=self.bucket, Prefix=prefix, MaxKeys=1
-                    )
-                    if page.get("Contents"):
-                        return prefix == self.prefix
+            return self._holds(self.prefix) or not self._holds("")
         except StorageError:  # who may see the prefix only cannot tell
             return False
-        return True
+
+    def _holds(self, prefix: str) -> bool:
+        with self._explained(""):
+            page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
+        return bool(page.get("Contents"))
 
     def address(self, key: str) -> str:
         """``s3://bucket/prefix/key``."""
@@ -387,19 +384,14 @@ def _read(body: StreamingBody, size: int, *, timeout_s: float) -> bytes:
 
 
 def list_buckets(endpoint_url: str, access_key: str, secret_key: str) -> list[str]:
-    """Names of the buckets of a server that we started ourselves.
-
-    Raises:
-        StorageError: it does not answer, or not yet.
-    """
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5)
+    """Buckets of a server that we started; raises StorageError as long as it does not answer."""
     client = _session().client(
         "s3",
         endpoint_url=endpoint_url,
         region_name="us-east-1",
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
-        config=config,
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5),
     )
     try:
         return [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
