@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
+import boto3
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
@@ -55,3 +58,15 @@ def test_an_empty_inbox_is_no_error(
     assert capsys.readouterr().out == f"{source}: nothing to enhance yet{over}\n"
     fill(source, {"a.png": picture(1)})
     assert enhance(source, target, settings).enhanced == 1
+
+
+def test_an_empty_bucket_is_an_empty_inbox(s3: str, settings: Settings) -> None:
+    client = boto3.client("s3")
+    bucket = f"inbox-{uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    for source in (f"s3://{bucket}", f"s3://{bucket}/tonight"):
+        assert enhance(source, f"{s3}/target", settings).planned == 0
+    client.put_object(Bucket=bucket, Key="tonight/a.png", Body=picture(1))
+    assert enhance(f"s3://{bucket}/tonight", f"{s3}/target", settings).enhanced == 1
+    with pytest.raises(UsageError, match="nothing lies there; is the place right"):
+        enhance(f"s3://{bucket}/tomorrow", f"{s3}/target", settings)

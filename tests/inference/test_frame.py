@@ -76,6 +76,52 @@ def test_an_even_picture_stays_even(name: str, n_feat: int, way: str) -> None:
     assert off(bare.numpy()) > 0.2, "so that the test can fail"
 
 
+def smooth(count: int, height: int, width: int, seed: int) -> torch.Tensor:
+    """(count, 3, height, width) in [0.2, 0.8]: pictures that go on beyond their border."""
+    coarse = torch.rand(count, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
+    large = nn.functional.interpolate(coarse, (height + 32, width + 32), mode="bicubic")
+    return 0.2 + 0.6 * large[:, :, 16:-16, 16:-16].clamp(0, 1)
+
+
+def trained(steps: int) -> nn.Module:
+    """Made by a few steps of brightening tenfold, as any recipe begins."""
+    torch.manual_seed(0)
+    model = build(ModelParams(name="mirnet-xs", n_feat=8, num_rrg=1, num_msrb=1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(steps):
+        bright = smooth(4, 64, 64, seed=step)
+        loss = (model(bright / 10) - bright).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def ring(picture: npt.NDArray[np.floating], depth: int) -> float:
+    inner = picture[depth : len(picture) - depth, depth : picture.shape[1] - depth].copy()
+    inner[1:-1, 1:-1] = np.nan
+    return float(np.nanmean(inner))
+
+
+@pytest.mark.slow
+def test_a_trained_network_leaves_no_frame() -> None:
+    """Ring 0 over ring 16, each over the reference's, as a mean of 40 pictures."""
+    model = trained(200)
+    enhancer = Enhancer(model, precision="float32", compile=False)
+    framed: list[float] = []
+    bare: list[float] = []
+    for bright in smooth(40, 96, 128, seed=10**6):
+        reference = bright.permute(1, 2, 0).numpy()
+        dark = np.round(reference / 10 * 65535).astype(np.uint16)
+        with torch.no_grad():
+            alone = model(bright[None] / 10)[0].permute(1, 2, 0).numpy()
+        for output, ratios in ((enhancer(dark) / 65535, framed), (alone, bare)):
+            outer, inside = (ring(output, d) / ring(reference, d) for d in (0, 16))
+            ratios.append(outer / inside)
+    assert abs(np.mean(framed) - 1) < 0.03
+    assert abs(np.mean(bare) - 1) > 0.1, "so that the test can fail"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["pt2", "onnx"])
 @pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
