@@ -30,13 +30,14 @@ import numpy as np
 import PIL.Image
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.records import ModelIdentity, Row, RunRecord
+from mirnet.batch.manifest import ModelIdentity, Row, RunRecord
 from mirnet.batch.run import preview, run_batch
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import Store, open_store
 from mirnet.config import environment, load_settings
 from mirnet.images import Image, decode, to_png
 from mirnet.params import EnhanceParams, ModelParams
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
+from mirnet.storage.store import Store
 
 MODEL = ModelIdentity("mirnet", "1")
 HEIGHT, WIDTH = 400, 600

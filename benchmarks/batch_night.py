@@ -22,14 +22,15 @@ from pathlib import Path
 from batch import BASE, MODEL, bucket, dark_picture, fill
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.origin import to_metadata
-from mirnet.batch.plan import Plan, Planner
-from mirnet.batch.records import Mark, Row, dump_rows, past_marks
-from mirnet.batch.storage import ObjectInfo, open_store
+from mirnet.batch.manifest import DoneRecord, Row, dump_rows, past_done_records
+from mirnet.batch.plan import BatchPlan, Planner
+from mirnet.batch.provenance import to_metadata
 from mirnet.config import load_settings
 from mirnet.images import decode, encode
 from mirnet.images.stats import measure
 from mirnet.params import EnhanceParams, ModelParams
+from mirnet.storage.places import open_store
+from mirnet.storage.store import ObjectInfo
 
 NIGHT_S = 8 * 3600
 
@@ -128,8 +129,8 @@ def measure_steps(model: str) -> Steps:
         runs = open_store(f"{BASE}/records", load_settings())
         runs.put("runs/1/manifest.parquet", dumped)
         runs.put("runs/1/summary.json", b"{}")
-        mark_s = cost(lambda: list(past_marks(runs)), 2) / len(rows)
-        plan_key_s, plan_key_bytes = plan_costs(list(past_marks(runs)), params)
+        mark_s = cost(lambda: list(past_done_records(runs)), 2) / len(rows)
+        plan_key_s, plan_key_bytes = plan_costs(list(past_done_records(runs)), params)
     return Steps(
         decode_s=cost(lambda: decode(data, name="a.png"), 20),
         measure_s=cost(lambda: measure(image.pixels), 20),
@@ -165,13 +166,13 @@ def changed(number: int) -> dict[str, object]:
     }
 
 
-def plan_costs(marks: list[Mark], params: EnhanceParams) -> tuple[float, float]:
+def plan_costs(marks: list[DoneRecord], params: EnhanceParams) -> tuple[float, float]:
     """Processor seconds and bytes on disk a key, 99 of 100 of which are done."""
     source = marks[0].source_digest or ""
     planner = Planner(model=MODEL, params=params, digests=Digests.of(params), source_digest=source)
     inputs = [ObjectInfo(m.input_key, 1, m.input_version, 0.0) for m in marks]
     begun = time.thread_time()
-    with Plan() as plan:
+    with BatchPlan() as plan:
         plan.add_done(marks[: len(marks) * 99 // 100], planner)
         plan.add_outputs(inputs)
         plan.add_inputs(inputs, planner)

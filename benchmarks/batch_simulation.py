@@ -22,20 +22,21 @@ from typing import IO
 
 import numpy as np
 
-from mirnet.batch import conditions, process
+from mirnet.batch import image_job, run_config
+from mirnet.batch.batch_paths import Batch
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
-from mirnet.batch.in_hand import InHand
+from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
+from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
-from mirnet.batch.origin import from_metadata, source_digest
-from mirnet.batch.places import Batch
-from mirnet.batch.plan import Plan, Planner, WorkItem
-from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
-from mirnet.batch.records import RUNS, ModelIdentity, Row, RunRecord, past_rows
-from mirnet.batch.storage import Blob, Head, ObjectInfo, ObjectMissing, Place, Store
+from mirnet.batch.manifest import RUNS, ModelIdentity, Row, RunRecord, past_rows
+from mirnet.batch.plan import BatchPlan, Planner, WorkItem
+from mirnet.batch.provenance import from_metadata, source_digest
 from mirnet.images import Image
 from mirnet.images.stats import Measures
 from mirnet.params import EnhanceParams
+from mirnet.storage.places import Place
+from mirnet.storage.store import Blob, Head, ObjectInfo, ObjectMissing, Store
 
 LEASE_S = 1e6
 SHARD = 200_000
@@ -168,10 +169,10 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
     )
     target = view.child("out")
     batch = Batch(Place(inputs), target, target.child("_mirnet"), planner, params)
-    with Lease(batch.records, lease_s=LEASE_S) as lease, Plan() as plan:
+    with Lease(batch.records, lease_s=LEASE_S) as lease, BatchPlan() as plan:
         yield lease.run_id
         batch.fill(plan, limit=None)
-        conditions.settle(
+        run_config.choose_run_config(
             batch.records,
             lease.run_id,
             source=inputs,
@@ -192,7 +193,7 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             guard=lambda: None,
         )
         record = RunRecord(batch.records, lease.run_id, format="parquet")
-        hand = InHand(batch.records.child(RUNS).child(lease.run_id), block=128)
+        hand = Inflight(batch.records.child(RUNS).child(lease.run_id), block=128)
         with contextlib.closing(
             hand.rows(plan, lambda items: (fate(job, item) for item in items))
         ) as rows:
@@ -304,11 +305,11 @@ class World:
 def simulate(task: tuple[int, int]) -> Counter[str]:
     """One shard: some nights, each with kills and sleepers; checked at the end."""
     shard, num = task
-    process.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
-    for module in (process, conditions):
+    image_job.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
+    for module in (image_job, run_config):
         module.read_size = lambda _data, **_: (1, 1)  # type: ignore[attr-defined]
-    process.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
-    process.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
+    image_job.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
+    image_job.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
     world = World(shard, num)
     for night in range(NIGHTS):
         world.night = night

@@ -75,7 +75,7 @@ def ways(folder: Path, into: Path) -> dict[str, Enhance]:
     model = load_model(folder)
     whole, tiled, batched = (Enhancer(model, compile=False) for _ in range(3))
     tiled.max_pixels = MIN_TILE_PIXELS
-    batched.settle([(SMALL, SMALL)])
+    batched.fix_shapes([(SMALL, SMALL)])
     assert batched.batch_size(SMALL, SMALL) > 1
     export.export_pt2(model, into / "net.pt2")
     export.export_onnx(model, into / "net.onnx")

@@ -29,15 +29,15 @@ from mirnet.inference import Enhancer
 from mirnet.inference.enhancer import HALO, downscaling
 from mirnet.inference.tiles import tiles
 from mirnet.models import load_model
+from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling, RecordedPooling
+from mirnet.models.layers.residual import ResidualNetwork
 from mirnet.models.margin import extended
-from mirnet.models.residual import ResidualNetwork
-from mirnet.models.statistics import WHOLE, RecordedStatistics, Statistics
 
 TILE = 640  # memory for a tile of that side
 SIZE = (1740, 1160)
 
 
-class LocalStatistics(Statistics):
+class LocalStatistics(GlobalPooling):
     """TLC: each pixel averages over a window around it, ``size`` pixels at full resolution."""
 
     def __init__(self, size: int, *, height: int) -> None:
@@ -115,7 +115,7 @@ def compare_tiles(
     images = {"whole": whole, "tiled": tiled(pixels)}
     results["tiled_cpu_s"] = time.process_time() - started
     for factor in factors:
-        recorded = RecordedStatistics(WHOLE)
+        recorded = RecordedPooling(FULL_IMAGE)
         small = F.interpolate(as_batch(pixels), scale_factor=1 / factor, mode="area")
         with torch.inference_mode():
             model(extended(small, margin=ResidualNetwork.margin, multiple=4), recorded)
@@ -152,7 +152,7 @@ def compare_photographs(model: nn.Module, *, tile: int) -> dict[str, dict[str, f
         }
         factor = downscaling(*pixels.shape[:2], max_pixels=tile**2, margin=tiled.margin)
         copy = tiled._downscaled(pixels, factor, margin=tiled.margin)
-        values = tiled._statistics_of(copy, WHOLE)
+        values = tiled._statistics_of(copy, FULL_IMAGE)
         with patch.object(tiled, "_statistics", lambda _, values=values: values):
             rows[photo.name]["psnr_db_copy_alone"] = round(psnr(tiled(pixels), images[0]), 1)
         print(photo.name, rows[photo.name], flush=True)
@@ -166,7 +166,7 @@ def local_statistics(model: nn.Module, pairs: Path, *, count: int) -> dict[str, 
     for name in names:
         low, high = read_rgb(pairs / "low" / name), read_rgb(pairs / "high" / name)
         batch = as_batch(low)
-        sources: dict[str, Statistics] = {"global": WHOLE}
+        sources: dict[str, GlobalPooling] = {"global": FULL_IMAGE}
         for size in (192, 384):
             sources[f"local {size}"] = LocalStatistics(size, height=batch.shape[2])
         for kind, source in sources.items():

@@ -31,15 +31,16 @@ from turns import take_turns as run_in_turns
 from turns import working_s
 
 from mirnet.config import Settings, apply_engine_defaults, use_kernel_cache
-from mirnet.models import build, cpu_gradients
+from mirnet.models import build
+from mirnet.models.ops import cpu_gradients
 from mirnet.params import Params, load_params
 from mirnet.results import EpochMetrics
 from mirnet.training.acceleration import compile_blocks
 from mirnet.training.checkpoints import TrainState
 from mirnet.training.context import InProcess
+from mirnet.training.data.pairs import PackedPairs, pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.loop import StepOf, fit
-from mirnet.training.pairs import PackedPairs, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
 Step = Callable[[], None]
@@ -192,7 +193,7 @@ class Both:
 def whole_loop(job: Job, folder: Path, workers: int) -> None:
     """The same on Ray, with MLflow and checkpoints."""
     from mirnet.tracking import EpochLogger, track
-    from mirnet.training.ray_launcher import launch_training
+    from mirnet.training.ray.launcher import launch_training
 
     settings = Settings(workspace=folder, num_workers=str(workers))
     with track(settings, purpose="train", name="benchmark") as run:
@@ -202,7 +203,7 @@ def whole_loop(job: Job, folder: Path, workers: int) -> None:
             settings=settings,
             run_name="whole",
             on_epoch=Both(logger, Ends(folder / ENDS)),
-            on_extra=logger.extra,
+            on_event=logger.extra,
         )
 
 

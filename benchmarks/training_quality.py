@@ -27,9 +27,9 @@ from mirnet.params import Params, ValidateParams, load_params
 from mirnet.results import EpochMetrics
 from mirnet.training import IN_PROCESS
 from mirnet.training.context import InProcess
+from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.launch import launch
-from mirnet.training.pairs import pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
 EPOCHS = 6
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         model_dir=folder / "model",
         on_epoch=None,
         on_progress=show,
-        on_extra=None,
+        on_event=None,
         mlflow_run_id=None,
         init_from=None,
         distill_from=None,

@@ -17,8 +17,8 @@ import torch
 from mirnet.models import build, num_parameters
 from mirnet.params import Params, load_params
 from mirnet.training.checkpoints import TrainState, copy_weights
+from mirnet.training.data.pairs import PackedPairs, pack_pairs
 from mirnet.training.job import Job
-from mirnet.training.pairs import PackedPairs, pack_pairs
 
 NUM_TRAIN, NUM_VAL = 437, 48  # LoL with a tenth of its training pairs for validation
 PAIR_BYTES = 2 * 600 * 400 * 3

@@ -10,7 +10,7 @@ from typing import Any
 import typer.main
 import yaml
 
-from mirnet.batch.records import Row
+from mirnet.batch.manifest import Row
 from mirnet.data.alignment import PairFacts
 from mirnet.data.measures import FileFacts
 

@@ -24,7 +24,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from mirnet.stack.plan import Home, load_plan
+from mirnet.stack.plan import StackPaths, load_plan
 from mirnet.stack.probes import basic, request
 
 IMAGES = Path(__file__).parent / "images"
@@ -42,7 +42,7 @@ class Page:
     scroll_to: str = ""
 
 
-def _ask(home: Home, path: str, body: object) -> Any:
+def _ask(home: StackPaths, path: str, body: object) -> Any:
     plan, secrets = load_plan(home)
     status, content = request(
         f"{plan.url('prefect')}/api/{path}", headers=basic(secrets.prefect_auth), body=body
@@ -52,7 +52,7 @@ def _ask(home: Home, path: str, body: object) -> Any:
     return json.loads(content)
 
 
-def _experiment(home: Home) -> str:
+def _experiment(home: StackPaths) -> str:
     """MLflow's id of the evaluations."""
     plan, secrets = load_plan(home)
     status, content = request(
@@ -65,7 +65,7 @@ def _experiment(home: Home) -> str:
     return str(json.loads(content)["experiment"]["experiment_id"])
 
 
-def pages(home: Home) -> list[Page]:
+def pages(home: StackPaths) -> list[Page]:
     """The tour; needs a retraining that has ended."""
     plan, _ = load_plan(home)
     prefect, mlflow = plan.url("prefect"), plan.url("mlflow")
@@ -114,7 +114,7 @@ def pages(home: Home) -> list[Page]:
     ]
 
 
-def sign_in(browser: Chrome, home: Home) -> None:
+def sign_in(browser: Chrome, home: StackPaths) -> None:
     """As a person does once: Prefect keeps the password in the browser, MLflow asks for it."""
     plan, secrets = load_plan(home)
     browser.get(plan.url("prefect"))
@@ -157,7 +157,7 @@ def _browser(profile: str) -> Iterator[Chrome]:
         browser.quit()
 
 
-def main(home: Home) -> None:
+def main(home: StackPaths) -> None:
     """Write the screenshots."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, _browser(profile) as browser:
@@ -179,4 +179,4 @@ def main(home: Home) -> None:
 
 
 if __name__ == "__main__":
-    main(Home(Path(sys.argv[1] if len(sys.argv) > 1 else ".mirnet/stack").resolve()))
+    main(StackPaths(Path(sys.argv[1] if len(sys.argv) > 1 else ".mirnet/stack").resolve()))

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from flows.foreground import leave_foreground_group
+from flows.process_group import leave_foreground_group
 from mirnet.config import apply_engine_defaults, environment
 
 WORKSPACE = Path(".demo")
@@ -45,8 +45,8 @@ def make_data() -> Path:
 
 def fill_bucket(data: Path, source_uri: str) -> int:
     """Dark photographs and one truncated file; returns their number."""
-    from mirnet.batch.storage import open_store
     from mirnet.config import load_settings
+    from mirnet.storage.places import open_store
 
     store = open_store(source_uri, load_settings())
     lows = sorted((data / "eval15" / "low").iterdir())
@@ -59,10 +59,10 @@ def fill_bucket(data: Path, source_uri: str) -> int:
 
 def main() -> int:
     """Run the main job; 0 only if MIRNet beats autocontrast and every image is accounted for."""
-    from flows.demo_report import Outcome
+    from flows.demo_report import DemoOutcome
     from flows.enhance import enhance
     from flows.retrain import retrain
-    from mirnet.batch.s3server import S3Server
+    from mirnet.storage.s3server import S3Server
 
     seconds: dict[str, float] = {}
     start = time.perf_counter()
@@ -91,7 +91,7 @@ def main() -> int:
     seconds["total"] = time.perf_counter() - start
 
     print("4/4 outcome", flush=True)
-    outcome = Outcome.of(trained, enhanced, seconds)
+    outcome = DemoOutcome.of(trained, enhanced, seconds)
     outcome.write(REPORTS, page=Path(trained.evaluation.report_path or ""))
     outcome.show(REPORTS)
     return outcome.verdict(num_images=count, min_gain_db=MIN_GAIN_DB)

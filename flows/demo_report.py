@@ -38,7 +38,7 @@ class ModelEntry(Result):
     alias: str | None
 
 
-class Outcome(Result):
+class DemoOutcome(Result):
     """``reports/demo.json``."""
 
     psnr: dict[str, float]

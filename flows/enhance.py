@@ -10,24 +10,24 @@ import sys
 
 from prefect import flow
 
+from flows.batch_artifacts import NightProgress, show_night
 from flows.events import announce_drift, announce_harm
-from flows.foreground import leave_foreground_group
-from flows.night import NightProgress, show_night
-from flows.policy import exit_code_of, io_task, open_run
+from flows.policy import exit_code_of, io_task, load_run_config
+from flows.process_group import leave_foreground_group
 from mirnet import stages
 from mirnet.errors import TooManyBad
 from mirnet.results import EnhanceResult
-from mirnet.stages import Run
+from mirnet.stages import RunConfig
 
 
 @io_task("enhance")
-def enhance_batch(source: str, target: str, run: Run, model: str | None) -> EnhanceResult:
+def enhance_batch(source: str, target: str, run: RunConfig, model: str | None) -> EnhanceResult:
     """Plan, enhance, commit. A retry skips what is done."""
     return stages.enhance(source, target, run, model=model, progress=NightProgress())
 
 
 @io_task("pin model")
-def pin_model(model: str | None, run: Run) -> str:
+def pin_model(model: str | None, run: RunConfig) -> str:
     """One version for the whole run, retries included, whoever is promoted meanwhile."""
     return stages.pin(model, run)
 
@@ -49,7 +49,7 @@ def enhance(
         params: Preset name or path of a YAML file.
         overrides: Parameters to change, as section.key=value.
     """
-    run = open_run(params, overrides)
+    run = load_run_config(params, overrides)
     try:
         result = enhance_batch(source, target, run, pin_model(model, run))
     except TooManyBad as bad:
@@ -59,7 +59,7 @@ def enhance(
     return result
 
 
-def show(result: EnhanceResult, run: Run) -> None:
+def show(result: EnhanceResult, run: RunConfig) -> None:
     """Artifacts, drift and harm of a night that has ended, well or not."""
     page = stages.read_contact(result, run)
     show_night(result, page, drift_distance=run.params.enhance.drift_distance)

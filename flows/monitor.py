@@ -16,10 +16,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.events import announce_data_change, announce_failure
-from flows.gauges import Champion, of_look, of_reports
 from flows.policy import exit_code_of, is_transient, start_logging
+from flows.prometheus import Champion, of_look, of_reports
 from mirnet.config import load_settings
-from mirnet.doctor import Check, examine
+from mirnet.doctor import DoctorCheck, examine
 from mirnet.errors import DataError, ServiceError, UsageError
 from mirnet.params import load_params
 from mirnet.results import Result
@@ -31,19 +31,19 @@ TEXTFILE = "mirnet.prom"
 class Watch(Result):
     """What one look found."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[DoctorCheck, ...]
     champion: Champion | None
     data_digest: str | None
     textfile: str
 
     @property
-    def failed(self) -> tuple[Check, ...]:
+    def failed(self) -> tuple[DoctorCheck, ...]:
         """Checks that need somebody."""
         return tuple(check for check in self.checks if check.outcome == "failed")
 
 
 @task(name="examine")
-def examine_machine() -> tuple[Check, ...]:
+def examine_machine() -> tuple[DoctorCheck, ...]:
     """Every check of ``mirnet doctor``; the failed ones become events."""
     checks = tuple(examine(load_settings()))
     for check in checks:

@@ -19,7 +19,7 @@ from mirnet import stages
 from mirnet.config import load_settings
 from mirnet.errors import MirnetError, ServiceError
 from mirnet.logs import JsonLines, bind
-from mirnet.stages import Run
+from mirnet.stages import RunConfig
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,15 +59,15 @@ def quiet_expected_errors() -> None:
             logger.addFilter(_OneLine())
 
 
-def open_run(params: str, overrides: list[str] | None) -> Run:
+def load_run_config(params: str, overrides: list[str] | None) -> RunConfig:
     """The run of the flow that calls, whose id stands on all log lines from here on.
 
     Raises:
-        UsageError: see :func:`mirnet.stages.open_run`.
+        UsageError: see :func:`mirnet.stages.load_run_config`.
     """
     flow_run_id = flow_run.get_id()
     start_logging(flow_run_id)
-    return stages.open_run(params, overrides, flow_run_id=flow_run_id)
+    return stages.load_run_config(params, overrides, flow_run_id=flow_run_id)
 
 
 def start_logging(flow_run_id: str | None) -> None:

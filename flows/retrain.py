@@ -25,8 +25,8 @@ from prefect.transactions import Transaction, transaction
 
 from flows.approval import ask_person, check_approval
 from flows.events import announce_promotion
-from flows.foreground import leave_foreground_group
-from flows.policy import exit_code_of, io_task, open_run
+from flows.policy import exit_code_of, io_task, load_run_config
+from flows.process_group import leave_foreground_group
 from mirnet import stages
 from mirnet.errors import GateRefused
 from mirnet.results import (
@@ -39,11 +39,11 @@ from mirnet.results import (
     TrainResult,
     ValidationResult,
 )
-from mirnet.stages import Run
+from mirnet.stages import RunConfig
 
 
 @io_task("check services")
-def check_services(run: Run) -> None:
+def check_services(run: RunConfig) -> None:
     """Fail before any compute is spent when MLflow is away."""
     stages.check_services(run)
 
@@ -59,13 +59,13 @@ def check_version(data: str, *, allow_modified: bool) -> DataVersion:
 
 
 @io_task("publish validation")
-def publish_validation(run: Run, result: ValidationResult) -> str:
+def publish_validation(run: RunConfig, result: ValidationResult) -> str:
     """Findings and Data Docs to MLflow, before a refusal stops the flow."""
     return stages.publish_validation(run, result)
 
 
 @task(name="validate", cache_policy=NO_CACHE)
-def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
+def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResult:
     """Great Expectations over the manifest; critical findings stop the flow by name."""
     result = stages.validate(Path(data), run, version=version)
     page = publish_validation(run, result)
@@ -82,7 +82,7 @@ def validate(data: str, run: Run, version: DataVersion) -> ValidationResult:
 
 
 @io_task("train")
-def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> TrainResult:
+def train(data: str, run: RunConfig, validation: ValidationResult, run_name: str) -> TrainResult:
     """Ray Train. A retry resumes from the last checkpoint, since the run name stays."""
     num_epochs = run.params.train.num_epochs
     bar = create_progress_artifact(0.0, key="training", description=f"{num_epochs} epochs")
@@ -104,7 +104,7 @@ def train(data: str, run: Run, validation: ValidationResult, run_name: str) -> T
 
 
 @io_task("evaluate")
-def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
+def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResult:
     """The best weights beside the baselines, tracked in MLflow."""
     result = stages.evaluate(Path(data), run, trained=trained)
     create_table_artifact(
@@ -121,7 +121,7 @@ def evaluate(data: str, run: Run, trained: TrainResult) -> EvaluationResult:
 
 
 @io_task("promote")
-def promote(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
+def promote(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
     """Register, ask the gate, and move the alias if it agrees."""
     result = stages.promote(run, trained=trained, evaluation=evaluation)
     show_promotion(result)
@@ -129,11 +129,11 @@ def promote(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> Pro
 
 
 @io_task("settle")
-def settle(
-    run: Run, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
+def resolve_approval(
+    run: RunConfig, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
 ) -> PromotionResult:
     """Move the alias as a person decided."""
-    result = stages.settle(run, waiting, evaluation, approval)
+    result = stages.resolve_approval(run, waiting, evaluation, approval)
     show_promotion(result)
     return result
 
@@ -145,7 +145,7 @@ def show_promotion(result: PromotionResult) -> None:
     create_markdown_artifact(key="promotion", markdown=f"{markdown}\n\n{reasons}")
 
 
-@settle.on_rollback
+@resolve_approval.on_rollback
 @promote.on_rollback
 def take_back(txn: Transaction) -> None:
     """A later step failed: the aliases go back to where they were."""
@@ -153,12 +153,12 @@ def take_back(txn: Transaction) -> None:
 
 
 @io_task("check champion")
-def check_champion(run: Run, promotion: PromotionResult) -> None:
+def check_champion(run: RunConfig, promotion: PromotionResult) -> None:
     """The new champion works from the registry, as the nightly flow will load it."""
     stages.check_champion(run, version=promotion.version)
 
 
-def put_into_service(run: Run, move: Callable[[], PromotionResult]) -> PromotionResult:
+def put_into_service(run: RunConfig, move: Callable[[], PromotionResult]) -> PromotionResult:
     """Move the alias and see that the new champion works; if it does not, all is as before."""
     with transaction() as txn:
         txn.set("run", run)
@@ -169,7 +169,7 @@ def put_into_service(run: Run, move: Callable[[], PromotionResult]) -> Promotion
     return promotion
 
 
-def decide(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
+def decide(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
     """The gate's word, and a person's where params ask for it."""
     promotion = put_into_service(run, lambda: promote(run, trained, evaluation))
     within_s = run.params.promote.approval_within_s
@@ -178,8 +178,8 @@ def decide(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> Prom
     waiting, approval = promotion, ask_person(promotion, evaluation, within_s)
     if not approval.approved:
         # no task: after an expired pause the server lets none start
-        return stages.settle(run, waiting, evaluation, approval)
-    return put_into_service(run, lambda: settle(run, waiting, evaluation, approval))
+        return stages.resolve_approval(run, waiting, evaluation, approval)
+    return put_into_service(run, lambda: resolve_approval(run, waiting, evaluation, approval))
 
 
 def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
@@ -212,7 +212,7 @@ def retrain(
     Raises:
         GateRefused: validation blocked the data, or the gate refused the model.
     """
-    run = open_run(params, overrides)
+    run = load_run_config(params, overrides)
     check_services(run)
     check_approval(run.params.promote.approval_within_s)
     version = check_version(data, allow_modified=allow_modified)

@@ -25,7 +25,7 @@ from mirnet.config import Settings, engine_variable
 from mirnet.errors import MirnetError, StorageError
 from mirnet.results import Result
 
-Outcome = Literal["ok", "warning", "failed", "skipped"]
+CheckOutcome = Literal["ok", "warning", "failed", "skipped"]
 
 _DISTRIBUTION = "mirnet-pipeline"
 _TESTED = ((3, 11), (3, 12), (3, 13))
@@ -39,18 +39,18 @@ _MAX_SKEW_S = 60.0
 _TIMEOUT_S = 10.0
 
 
-class Check(Result):
+class DoctorCheck(Result):
     """What one check found."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     found: str
     advice: str = ""
 
 
-def examine(settings: Settings) -> list[Check]:
+def examine(settings: Settings) -> list[DoctorCheck]:
     """Run all checks, the quick ones first."""
-    checks: list[Callable[[Settings], Check]] = [
+    checks: list[Callable[[Settings], DoctorCheck]] = [
         check_python,
         check_packages,
         check_disk,
@@ -66,20 +66,20 @@ def examine(settings: Settings) -> list[Check]:
     return [check(settings) for check in checks]
 
 
-def check_python(_: Settings) -> Check:
+def check_python(_: Settings) -> DoctorCheck:
     """An interpreter that the tests have passed on."""
     version = platform.python_version()
     if sys.version_info[:2] not in _TESTED:
-        return Check(
+        return DoctorCheck(
             name="python",
             outcome="warning",
             found=version,
             advice="tested on " + ", ".join(f"{major}.{minor}" for major, minor in _TESTED),
         )
-    return Check(name="python", outcome="ok", found=version)
+    return DoctorCheck(name="python", outcome="ok", found=version)
 
 
-def check_packages(_: Settings) -> Check:
+def check_packages(_: Settings) -> DoctorCheck:
     """Installed versions against the ranges that the code was written for."""
     from packaging.requirements import Requirement
 
@@ -94,13 +94,13 @@ def check_packages(_: Settings) -> Check:
         else:
             met += 1
     if problems:
-        return Check(
+        return DoctorCheck(
             name="packages",
             outcome="failed",
             found="; ".join(problems),
             advice="pip install mirnet-pipeline, in an environment of its own",
         )
-    return Check(name="packages", outcome="ok", found=f"{met} requirements met")
+    return DoctorCheck(name="packages", outcome="ok", found=f"{met} requirements met")
 
 
 def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
@@ -111,7 +111,7 @@ def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
     return None if fits(version) else f"{name} {version}"
 
 
-def check_disk(settings: Settings) -> Check:
+def check_disk(settings: Settings) -> DoctorCheck:
     """Free space where the workspace is or will be."""
     folder = settings.workspace.absolute()
     while not folder.exists():
@@ -120,62 +120,64 @@ def check_disk(settings: Settings) -> Check:
     found = f"{free:.1f} GiB free at {folder}"
     advice = "remove old runs (see runbooks/disk-full.md) or set MIRNET_WORKSPACE"
     if not os.access(folder, os.W_OK):
-        return Check(
+        return DoctorCheck(
             name="disk", outcome="failed", found=f"{folder} is not writable", advice=advice
         )
     if free < _MIN_FREE_GIB:
-        return Check(name="disk", outcome="failed", found=found, advice=advice)
+        return DoctorCheck(name="disk", outcome="failed", found=found, advice=advice)
     if free < _GOOD_FREE_GIB:
-        return Check(name="disk", outcome="warning", found=found, advice=advice)
-    return Check(name="disk", outcome="ok", found=found)
+        return DoctorCheck(name="disk", outcome="warning", found=found, advice=advice)
+    return DoctorCheck(name="disk", outcome="ok", found=found)
 
 
-def check_memory(_: Settings) -> Check:
+def check_memory(_: Settings) -> DoctorCheck:
     """Physical memory; a limit of a container is not seen here."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     found = f"{total:.1f} GiB, {os.cpu_count()} CPUs"
     if total < _MIN_MEMORY_GIB:
-        return Check(
+        return DoctorCheck(
             name="memory",
             outcome="warning",
             found=found,
             advice=f"training with two Ray workers wants {_MIN_MEMORY_GIB} GiB",
         )
-    return Check(name="memory", outcome="ok", found=found)
+    return DoctorCheck(name="memory", outcome="ok", found=found)
 
 
-def check_gpu(_: Settings) -> Check:
+def check_gpu(_: Settings) -> DoctorCheck:
     """A card that torch cannot use is worth a word; none at all is not."""
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return Check(name="gpu", outcome="ok", found=", ".join(names))
+        return DoctorCheck(name="gpu", outcome="ok", found=", ".join(names))
     listed = _output("nvidia-smi", "--list-gpus")
     if listed:
-        return Check(
+        return DoctorCheck(
             name="gpu",
             outcome="warning",
             found=f"{listed.splitlines()[0]}, which torch {torch.__version__} cannot use",
             advice="install the CUDA build of the same torch version",
         )
-    return Check(name="gpu", outcome="skipped", found="none; training and enhancement run on CPU")
+    return DoctorCheck(
+        name="gpu", outcome="skipped", found="none; training and enhancement run on CPU"
+    )
 
 
-def check_compiler(_: Settings) -> Check:
+def check_compiler(_: Settings) -> DoctorCheck:
     """torch.compile on a CPU calls a C++ compiler at run time."""
     found = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
     if found is None:
-        return Check(
+        return DoctorCheck(
             name="compiler",
             outcome="warning",
             found="no C++ compiler",
             advice="install g++, or leave train.compile off",
         )
-    return Check(name="compiler", outcome="ok", found=found)
+    return DoctorCheck(name="compiler", outcome="ok", found=found)
 
 
-def check_clock(settings: Settings) -> Check:
+def check_clock(settings: Settings) -> DoctorCheck:
     """Our time against the time of the servers that we talk to."""
     worst, seen = 0.0, []
     for url in (settings.tracking_uri, settings.s3_endpoint_url):
@@ -185,26 +187,28 @@ def check_clock(settings: Settings) -> Check:
                 seen.append(f"{skew:+.0f} s to {urlsplit(url).netloc.rpartition('@')[2]}")
                 worst = max(worst, abs(skew))
     if not seen:
-        return Check(name="clock", outcome="skipped", found="no remote server to compare with")
+        return DoctorCheck(
+            name="clock", outcome="skipped", found="no remote server to compare with"
+        )
     found = ", ".join(seen)
     if worst > _MAX_SKEW_S:
-        return Check(
+        return DoctorCheck(
             name="clock",
             outcome="failed",
             found=found,
             advice="set this machine's clock (chrony, systemd-timesyncd): S3 refuses 15 minutes",
         )
-    return Check(name="clock", outcome="ok", found=found)
+    return DoctorCheck(name="clock", outcome="ok", found=found)
 
 
-def check_mlflow(settings: Settings) -> Check:
+def check_mlflow(settings: Settings) -> DoctorCheck:
     """A real request to the tracking store."""
     from mirnet.tracking import check_tracking
 
     try:
         check_tracking(settings)
     except MirnetError as error:
-        return Check(
+        return DoctorCheck(
             name="mlflow",
             outcome="failed",
             found=str(error),
@@ -212,58 +216,62 @@ def check_mlflow(settings: Settings) -> Check:
             "see runbooks/mlflow-down.md",
         )
     uri = urlsplit(settings.mlflow_uri)
-    return Check(name="mlflow", outcome="ok", found=f"{uri.scheme}://{uri.hostname or uri.path}")
+    return DoctorCheck(
+        name="mlflow", outcome="ok", found=f"{uri.scheme}://{uri.hostname or uri.path}"
+    )
 
 
-def check_storage(settings: Settings) -> Check:
+def check_storage(settings: Settings) -> DoctorCheck:
     """The credentials against every bucket that the settings name."""
-    from mirnet.batch.storage import open_store
+    from mirnet.storage.places import open_store
 
     uris = [uri for uri in (settings.storage_uri, settings.artifact_uri) if uri]
     remote = [uri for uri in uris if uri.startswith("s3://")]
     if not remote:
-        return Check(name="storage", outcome="skipped", found="no bucket in the settings")
+        return DoctorCheck(name="storage", outcome="skipped", found="no bucket in the settings")
     try:
         for uri in remote:
             open_store(uri, settings).check()
     except StorageError as error:
-        return Check(
+        return DoctorCheck(
             name="storage",
             outcome="failed",
             found=str(error),
             advice="AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, "
             "MIRNET_S3_ENDPOINT_URL; see runbooks/credentials-expired.md",
         )
-    return Check(name="storage", outcome="ok", found=", ".join(remote))
+    return DoctorCheck(name="storage", outcome="ok", found=", ".join(remote))
 
 
-def check_ray(settings: Settings) -> Check:
+def check_ray(settings: Settings) -> DoctorCheck:
     """Whether somebody listens at the cluster's address."""
     address = settings.ray_address
     if address is None or address == "in-process":
-        return Check(name="ray", outcome="skipped", found="a Ray of our own")
+        return DoctorCheck(name="ray", outcome="skipped", found="a Ray of our own")
     parts = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         socket.create_connection(
             (parts.hostname or "", parts.port or 8265), timeout=_TIMEOUT_S
         ).close()
     except (OSError, ValueError) as error:
-        return Check(
+        return DoctorCheck(
             name="ray",
             outcome="failed",
             found=f"{address}: {error}",
             advice="start the cluster or correct MIRNET_RAY_ADDRESS; see runbooks/lost-node.md",
         )
-    return Check(name="ray", outcome="ok", found=address)
+    return DoctorCheck(name="ray", outcome="ok", found=address)
 
 
-def check_prefect(_: Settings) -> Check:
+def check_prefect(_: Settings) -> DoctorCheck:
     """A request to the API, with the credentials in force."""
     from mirnet.stack.probes import basic, request
 
     url = engine_variable("PREFECT_API_URL")
     if url is None:
-        return Check(name="prefect", outcome="skipped", found="no PREFECT_API_URL: one of our own")
+        return DoctorCheck(
+            name="prefect", outcome="skipped", found="no PREFECT_API_URL: one of our own"
+        )
     login = engine_variable("PREFECT_API_AUTH_STRING")
     try:
         status, _content = request(
@@ -273,20 +281,20 @@ def check_prefect(_: Settings) -> Check:
             timeout_s=_TIMEOUT_S,
         )
     except OSError as error:
-        return Check(
+        return DoctorCheck(
             name="prefect",
             outcome="failed",
             found=f"{url}: {error}",
             advice="start the server or correct PREFECT_API_URL",
         )
     if status != 200:
-        return Check(
+        return DoctorCheck(
             name="prefect",
             outcome="failed",
             found=f"{url}: HTTP {status}",
             advice="PREFECT_API_AUTH_STRING=user:password",
         )
-    return Check(name="prefect", outcome="ok", found=url)
+    return DoctorCheck(name="prefect", outcome="ok", found=url)
 
 
 def _skew_s(url: str) -> float | None:

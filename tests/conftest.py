@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from mirnet.batch.s3server import S3Server
 from mirnet.config import Settings, apply_engine_defaults
+from mirnet.storage.s3server import S3Server
 
 # before any engine is imported by a test module; two spinning threads on small tensors are many
 # times slower than one when the machine has anything else to do

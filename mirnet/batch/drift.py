@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mirnet.batch.records import Row
+from mirnet.batch.manifest import Row
 from mirnet.errors import UsageError
 from mirnet.images.stats import Measures
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mirnet.batch.conditions import Conditions
+from mirnet.batch.run_config import BatchRunConfig
 from mirnet.errors import DeviceBroken
 from mirnet.images import Image
 
@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     max_pixels: int | None
 
-    def settle(self, conditions: Conditions) -> None:
+    def fix_shapes(self, conditions: BatchRunConfig) -> None:
         """Let the output depend on the picture and these alone."""
 
     def batch_size(self, image: Image) -> int:
@@ -55,7 +55,7 @@ class _Function:
     def __init__(self, function: EnhanceImage) -> None:
         self._function = function
 
-    def settle(self, conditions: Conditions) -> None:
+    def fix_shapes(self, conditions: BatchRunConfig) -> None:
         """Nothing to choose."""
 
     def batch_size(self, image: Image) -> int:  # noqa: ARG002
@@ -74,9 +74,9 @@ class _Network:
         self._enhancer, self._strength = enhancer, strength
         self.max_pixels: int | None = enhancer.max_pixels
 
-    def settle(self, conditions: Conditions) -> None:
+    def fix_shapes(self, conditions: BatchRunConfig) -> None:
         """Compile what the conditions say."""
-        self._enhancer.settle(conditions.sizes, max_pixels=conditions.max_pixels)
+        self._enhancer.fix_shapes(conditions.sizes, max_pixels=conditions.max_pixels)
 
     def batch_size(self, image: Image) -> int:
         """As the enhancer says."""

@@ -20,9 +20,9 @@ from typing import Self
 
 import psutil
 
-from mirnet.batch.storage import Store
 from mirnet.errors import MirnetError, StorageError
 from mirnet.signals import advance, ask_to_stop, idle_s
+from mirnet.storage.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mirnet.batch.storage import Place, Store, is_s3
 from mirnet.errors import UsageError
+from mirnet.storage.places import Place, is_s3
+from mirnet.storage.store import Store
 
 
 def own_prefix(source: Place, target: Store, single: str | None, *, named: str) -> str | None:

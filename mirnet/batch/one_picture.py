@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirnet.batch.records import Row
+from mirnet.batch.manifest import Row
 from mirnet.errors import NotAPicture, TooManyBad
 from mirnet.results import EnhanceResult, ImageFate
 

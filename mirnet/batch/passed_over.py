@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Literal
 
-from mirnet.batch.storage import LINK, OWN, SPECIAL, ObjectInfo
 from mirnet.errors import UsageError
 from mirnet.junk import is_junk
 from mirnet.params import EnhanceParams
+from mirnet.storage.store import LINK, OWN, SPECIAL, ObjectInfo
 
 Reason = Literal[
     "own", "junk", "link", "special", "suffix", "include", "exclude", "too-small", "too-young"

@@ -7,9 +7,9 @@ from collections.abc import Collection, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
+from mirnet.batch.manifest import Row
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.process import Downloaded, Enhanced, Fetched, ImageJob
-from mirnet.batch.records import Row
 from mirnet.signals import advance, stop_if_asked
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from enum import IntEnum
 from typing import Self
 
 from mirnet.batch.digests import Digests
+from mirnet.batch.manifest import RECORDS, DoneRecord, ModelIdentity
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
-from mirnet.batch.records import RECORDS, Mark, ModelIdentity
-from mirnet.batch.storage import ObjectInfo
 from mirnet.params import EnhanceParams
 from mirnet.signals import advancing
+from mirnet.storage.store import ObjectInfo
 
 _TABLES = """
 CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
@@ -130,7 +130,7 @@ class Planner:
         )
 
 
-class Plan:
+class BatchPlan:
     """A plan on disk, removed when closed.
 
     In the order of the listing; what may stand in the way of the others comes after them
@@ -152,7 +152,7 @@ class Plan:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add_done(self, marks: Iterable[Mark], planner: Planner) -> None:
+    def add_done(self, marks: Iterable[DoneRecord], planner: Planner) -> None:
         """What earlier runs did with this source; of two rows of a key the later one counts."""
         model = planner.model
         self._db.executemany(

@@ -17,19 +17,20 @@ from typing import Any
 import ray
 import ray.data
 
-from mirnet.batch.conditions import Conditions, agree_on_max_pixels
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
+from mirnet.batch.image_job import ImageJob
+from mirnet.batch.manifest import RECORDS, RUNS, ModelIdentity, Row, as_dict
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.process import ImageJob
-from mirnet.batch.records import RECORDS, RUNS, ModelIdentity, Row, as_dict
 from mirnet.batch.rejected import RejectedOutputs
-from mirnet.batch.storage import ObjectInfo, open_store
+from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
 from mirnet.params import EnhanceParams
 from mirnet.signals import hear_again
+from mirnet.storage.places import open_store
+from mirnet.storage.store import ObjectInfo
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +52,14 @@ class RayJob:
     params: EnhanceParams
     run_id: str
     settings: Settings
-    conditions: Conditions
+    conditions: BatchRunConfig
 
     def open(self, enhance: Any) -> ImageJob:
         """With clients of this process. The lease is watched by the driver."""
         target = open_store(self.target_uri, self.settings)
         engine = open_engine(enhance, self.params.strength)
         run = target.child(RECORDS).child(RUNS).child(self.run_id)
-        engine.settle(agree_on_max_pixels(run, self.conditions, engine.max_pixels))
+        engine.fix_shapes(agree_on_max_pixels(run, self.conditions, engine.max_pixels))
         return ImageJob(
             source=open_store(
                 self.source_uri, self.settings, follow_links=self.params.follow_links

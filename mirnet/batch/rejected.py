@@ -10,8 +10,8 @@ import logging
 
 import numpy as np
 
-from mirnet.batch.storage import KeyRefused, ObjectRefused, Store, TransientStorageError
 from mirnet.images import Image, encode
+from mirnet.storage.store import KeyRefused, ObjectRefused, Store, TransientStorageError
 
 logger = logging.getLogger(__name__)
 

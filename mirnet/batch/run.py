@@ -9,18 +9,18 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
-from mirnet.batch.conditions import Conditions, settle
+from mirnet.batch.batch_paths import Batch, open_batch
 from mirnet.batch.drift import Profile
 from mirnet.batch.engine import LazyEnhance, open_engine
-from mirnet.batch.in_hand import InHand
+from mirnet.batch.image_job import ImageJob
+from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
+from mirnet.batch.manifest import RUNS, ModelIdentity, Row, RunRecord
 from mirnet.batch.pipeline import process
-from mirnet.batch.places import Batch, open_batch
-from mirnet.batch.plan import Plan
-from mirnet.batch.process import ImageJob
-from mirnet.batch.records import RUNS, ModelIdentity, Row, RunRecord
+from mirnet.batch.plan import BatchPlan
 from mirnet.batch.rejected import RejectedOutputs
-from mirnet.batch.tally import Outline, Progress, Tally
+from mirnet.batch.run_config import BatchRunConfig, choose_run_config
+from mirnet.batch.summary import BatchProgress, RunContext, RunSummary
 from mirnet.config import Settings
 from mirnet.cost import CostMeter
 from mirnet.logs import bound
@@ -41,7 +41,7 @@ def run_batch(
     model: ModelIdentity,
     params: EnhanceParams,
     settings: Settings,
-    progress: Progress | None = None,
+    progress: BatchProgress | None = None,
     limit: int | None = None,
     reference: Profile | None = None,
 ) -> EnhanceResult:
@@ -72,13 +72,13 @@ def run_batch(
             termination_as_exception(stop_s=settings.stop_s),
             Lease(batch.records, lease_s=settings.lease_s, stuck_s=settings.stuck_s) as lease,
             bound(batch_run_id=lease.run_id),
-            Plan() as plan,
+            BatchPlan() as plan,
         ):
             if batch.single is None:
                 batch.target.sweep()
             batch.fill(plan, limit=limit)
             record = RunRecord(batch.records, lease.run_id, format=params.manifest_format)
-            tally = Tally(
+            tally = RunSummary(
                 record,
                 params,
                 reference=reference,
@@ -90,7 +90,7 @@ def run_batch(
                 with closing(_enhanced(batch, plan, enhance, lease, settings)) as rows:
                     tally.take(rows, num_todo=plan.num_todo, progress=progress)
             lease.check()
-            outline = Outline(
+            outline = RunContext(
                 run_id=lease.run_id,
                 source=source,
                 target=target,
@@ -134,16 +134,16 @@ def preview(
     params: EnhanceParams,
     settings: Settings,
     limit: int | None = None,
-) -> Iterator[Plan]:
+) -> Iterator[BatchPlan]:
     """The plan that :func:`run_batch` would carry out; nothing is written."""
     batch = open_batch(source, target, model=model, params=params, settings=settings)
-    with Plan() as plan:
+    with BatchPlan() as plan:
         batch.fill(plan, limit=limit)
         yield plan
 
 
 def _enhanced(
-    batch: Batch, plan: Plan, enhance: Any, lease: Lease, settings: Settings
+    batch: Batch, plan: BatchPlan, enhance: Any, lease: Lease, settings: Settings
 ) -> Generator[Row]:
     if settings.batch_engine == "ray" and batch.single is None:
         from mirnet.batch.ray_engine import RayJob, process_on_ray
@@ -163,7 +163,7 @@ def _enhanced(
         return
     engine = open_engine(enhance, batch.params.strength)
     if batch.single is None:
-        engine.settle(_conditions(batch, plan, lease, max_pixels=engine.max_pixels))
+        engine.fix_shapes(_conditions(batch, plan, lease, max_pixels=engine.max_pixels))
     job = ImageJob(
         source=batch.source.store,
         target=batch.target,
@@ -184,14 +184,16 @@ def _enhanced(
     if batch.single is not None:
         yield from run(plan)
         return
-    hand = InHand(
+    hand = Inflight(
         batch.records.child(RUNS).child(lease.run_id), block=max(128, 8 * settings.io_threads)
     )
     yield from hand.rows(plan, run)
 
 
-def _conditions(batch: Batch, plan: Plan, lease: Lease, *, max_pixels: int | None) -> Conditions:
-    return settle(
+def _conditions(
+    batch: Batch, plan: BatchPlan, lease: Lease, *, max_pixels: int | None
+) -> BatchRunConfig:
+    return choose_run_config(
         batch.records,
         lease.run_id,
         source=batch.source.store,

@@ -66,7 +66,7 @@ def validate(
     from mirnet import stages
     from mirnet.cli.show import show_validation
 
-    result = stages.validate(data, stages.open_run(params, set_))
+    result = stages.validate(data, stages.load_run_config(params, set_))
     show_validation(result)
     if not result.passed:
         raise GateRefused(stages.blocking_message(result))
@@ -90,7 +90,7 @@ def train(
     from mirnet import stages
     from mirnet.cli.show import show_training, training_progress
 
-    run = stages.open_run(params, set_)
+    run = stages.load_run_config(params, set_)
     version = stages.check_version(data, allow_modified=allow_modified)
     with training_progress(run.params.train.num_epochs) as progress:
         result = stages.train(
@@ -119,7 +119,7 @@ def evaluate(
     from mirnet.cli.show import show_evaluation
 
     overrides = [*(set_ or []), *([f"evaluate.split={split}"] if split else [])]
-    show_evaluation(stages.evaluate(data, stages.open_run(params, overrides), model=model))
+    show_evaluation(stages.evaluate(data, stages.load_run_config(params, overrides), model=model))
 
 
 @app.command()
@@ -131,7 +131,7 @@ def promote(
     from mirnet import stages
     from mirnet.cli.show import show_promotion
 
-    result = stages.promote(stages.open_run(params, set_))
+    result = stages.promote(stages.load_run_config(params, set_))
     show_promotion(result)
     if result.alias is None:
         raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
@@ -158,7 +158,7 @@ def enhance(
     from mirnet import stages
     from mirnet.cli.show import enhancement_progress, plan_json, show_enhancement, show_plan
 
-    run = stages.open_run(params, set_)
+    run = stages.load_run_config(params, set_)
     if dry_run:
         with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:
             typer.echo(plan_json(plan)) if as_json else show_plan(plan)

@@ -12,7 +12,7 @@ from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mirnet.data.degradation import DegradationRanges
-    from mirnet.data.matching import Plan
+    from mirnet.data.matching import ImportPlan
     from mirnet.results import DataVersion
 
 app = typer.Typer(
@@ -92,7 +92,7 @@ def import_(
         typer.echo(f"{pin.path.name} pins {pin.digest}; `dvc add {data}` pins what is there now")
 
 
-def _tell(plan: Plan) -> None:
+def _tell(plan: ImportPlan) -> None:
     """Which folder became what, and what was left out."""
     from mirnet.data.layout import IMAGE_SUFFIXES
 

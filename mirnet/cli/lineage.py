@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mirnet.batch.records import Row
+    from mirnet.batch.manifest import Row
     from mirnet.config import Settings
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ def lineage(
     """Input and its version, model version, MLflow run, data digest, git commit, gate decision."""
     import json
 
-    from mirnet.batch.origin import trace
+    from mirnet.batch.provenance import trace
     from mirnet.config import load_settings
 
     settings = load_settings()

@@ -112,7 +112,7 @@ def deliver(
     """Send what a run could not send while MLflow was away."""
     from mirnet.cli.show import console
     from mirnet.config import load_settings
-    from mirnet.tracking.journal import deliver as send
+    from mirnet.tracking.outbox import deliver as send
 
     count = send(load_settings().mlflow_uri, path)
     console.print(f"{count} entries delivered")

@@ -34,7 +34,7 @@ from mirnet.results import (
 )
 
 if TYPE_CHECKING:
-    from mirnet.batch.plan import Plan
+    from mirnet.batch.plan import BatchPlan
 
 console = Console()
 _KEPT = "by another model; enhance.on_new_model=redo does it again"
@@ -226,7 +226,7 @@ def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None
         yield show
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: BatchPlan) -> None:
     """What would be done, image by image, then the counts."""
     for item in plan:
         _say(f"{item.info.key} -> {item.output_key}")
@@ -239,7 +239,7 @@ def show_plan(plan: Plan) -> None:
     )
 
 
-def plan_json(plan: Plan) -> str:
+def plan_json(plan: BatchPlan) -> str:
     """As :func:`show_plan`, for programs."""
     counts = plan.counts
     told = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mirnet.stack.plan import Home
+    from mirnet.stack.plan import StackPaths
     from mirnet.stack.state import StackState
 
 app = typer.Typer(
@@ -23,11 +23,11 @@ HomeOption = Annotated[
 ]
 
 
-def _home(folder: Path | None) -> Home:
+def _home(folder: Path | None) -> StackPaths:
     from mirnet.config import load_settings
-    from mirnet.stack.plan import Home
+    from mirnet.stack.plan import StackPaths
 
-    return Home((folder or load_settings().workspace / "stack").resolve())
+    return StackPaths((folder or load_settings().workspace / "stack").resolve())
 
 
 @app.command()

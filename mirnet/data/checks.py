@@ -21,7 +21,7 @@ Severity = Literal["critical", "warning"]
 
 
 @dataclass(frozen=True)
-class Check:
+class DataCheck:
     """Allowed values or bounds of one column; neither: the column must be empty."""
 
     name: str
@@ -52,7 +52,7 @@ GAIN = 0.01
 _PUBLISHED = {"d48f655e14b913db367785d6acd73c6a.dir": frozenset({"leak-exact"})}
 
 
-def checks(params: ValidateParams, *, digest: str | None = None) -> list[Check]:
+def checks(params: ValidateParams, *, digest: str | None = None) -> list[DataCheck]:
     """All checks with their bounds, for the data set with this digest."""
     accepted = frozenset(params.accept) | _PUBLISHED.get(digest or "", frozenset())
     every = [*_completeness(), *_readability(params), *_pairing(params), *_repetition()]
@@ -66,17 +66,17 @@ def names() -> list[str]:
     return [check.name for check in checks(ValidateParams())]
 
 
-def _completeness() -> Iterator[Check]:
+def _completeness() -> Iterator[DataCheck]:
     for kind, message in (
         ("missing-low", "low/{name} is missing"),
         ("missing-high", "high/{name} is missing"),
         ("empty-split", "the split has no pairs"),
     ):
-        yield Check(kind, "critical", "kind", message, allowed=_KINDS - {kind})
-    yield Check(
+        yield DataCheck(kind, "critical", "kind", message, allowed=_KINDS - {kind})
+    yield DataCheck(
         "stray", "warning", "kind", "the file does not belong here", allowed=_KINDS - {"stray"}
     )
-    yield Check(
+    yield DataCheck(
         "case-clash",
         "critical",
         "case_clash",
@@ -84,18 +84,18 @@ def _completeness() -> Iterator[Check]:
     )
 
 
-def _readability(params: ValidateParams) -> Iterator[Check]:
+def _readability(params: ValidateParams) -> Iterator[DataCheck]:
     for side in SIDES:
         file = f"{side}/{{name}}"
-        yield Check(f"{side}-unreadable", "critical", f"{side}_error", f"{file}: {{value}}")
-        yield Check(
+        yield DataCheck(f"{side}-unreadable", "critical", f"{side}_error", f"{file}: {{value}}")
+        yield DataCheck(
             f"{side}-mode",
             "critical",
             f"{side}_mode",
             f"{file} is stored as {{value}}: convert it to RGB",
             allowed=frozenset({"RGB"}),
         )
-        yield Check(
+        yield DataCheck(
             f"{side}-bits",
             "critical",
             f"{side}_bits",
@@ -103,7 +103,7 @@ def _readability(params: ValidateParams) -> Iterator[Check]:
             minimum=8,
             maximum=8,
         )
-        yield Check(
+        yield DataCheck(
             f"{side}-too-small",
             "critical",
             f"{side}_min_side",
@@ -113,12 +113,12 @@ def _readability(params: ValidateParams) -> Iterator[Check]:
         )
 
 
-def _pairing(params: ValidateParams) -> Iterator[Check]:
-    yield Check(
+def _pairing(params: ValidateParams) -> Iterator[DataCheck]:
+    yield DataCheck(
         "size-mismatch", "critical", "size_mismatch", "low and high differ in size: {value}"
     )
-    yield Check("identical", "critical", "identical", "low and high are the same picture")
-    yield Check(
+    yield DataCheck("identical", "critical", "identical", "low and high are the same picture")
+    yield DataCheck(
         "swapped",
         "critical",
         "contrary",
@@ -137,30 +137,30 @@ def _pairing(params: ValidateParams) -> Iterator[Check]:
         )
 
 
-def _suspicions(params: ValidateParams) -> Iterator[Check]:
+def _suspicions(params: ValidateParams) -> Iterator[DataCheck]:
     """A few such pairs are in every real data set; many of them spoil it."""
-    yield Check(
+    yield DataCheck(
         "nearly-black",
         "warning",
         "low_p99",
         "low is nearly black: 99 % of its pixels are at most {value:.1f} of 255",
         minimum=params.min_low_p99,
     )
-    yield Check(
+    yield DataCheck(
         "saturated",
         "warning",
         "high_clipped",
         "high is saturated: {value:.0%} of its pixels are white",
         maximum=params.max_high_clipped,
     )
-    yield Check(
+    yield DataCheck(
         "misaligned",
         "warning",
         "alignment",
         "low and high are misaligned or unrelated: correlation {value:.2f}",
         minimum=params.min_alignment,
     )
-    yield Check(
+    yield DataCheck(
         "misaligned-shift",
         "warning",
         "shift",
@@ -169,17 +169,17 @@ def _suspicions(params: ValidateParams) -> Iterator[Check]:
     )
 
 
-def _repetition() -> Iterator[Check]:
-    yield Check(
+def _repetition() -> Iterator[DataCheck]:
+    yield DataCheck(
         "duplicate", "warning", "duplicate_of", "the low has the same content as that of {value}"
     )
-    yield Check(
+    yield DataCheck(
         "leak-exact",
         "critical",
         "leak_exact",
         "the same picture is in the training split: {value}",
     )
-    yield Check(
+    yield DataCheck(
         "leak-near",
         "warning",
         "leak_similarity",

@@ -12,7 +12,7 @@ from pathlib import Path
 from mirnet.data.alignment import align
 from mirnet.data.archives import Limits
 from mirnet.data.layout import IMAGE_SUFFIXES, SIDES
-from mirnet.data.matching import Plan, PlannedPair, plan_import, some
+from mirnet.data.matching import ImportPlan, PlannedPair, plan_import, some
 from mirnet.data.measures import measure_file
 from mirnet.data.placing import Patterns
 from mirnet.data.sources import Source, open_source
@@ -36,7 +36,7 @@ def import_data(
     follow_links: bool = False,
     limits: Limits | None = None,
     on_pair: Callable[[int, int], None] | None = None,
-) -> Plan:
+) -> ImportPlan:
     """Bring a zip file or folder into the LoL layout at ``destination``.
 
     Files are gathered in a folder beside the destination, which takes its place in one step at
@@ -82,7 +82,7 @@ def import_data(
     return dataclasses.replace(plan, links=opened.links)
 
 
-def _refuse_leaving_out(plan: Plan, num_links: int, path: Path) -> None:
+def _refuse_leaving_out(plan: ImportPlan, num_links: int, path: Path) -> None:
     """Images without a partner, or more images of neither side than are taken.
 
     Raises:
@@ -103,7 +103,7 @@ def _refuse_leaving_out(plan: Plan, num_links: int, path: Path) -> None:
         )
 
 
-def _look_at_sides(source: Source, plan: Plan, path: Path) -> None:
+def _look_at_sides(source: Source, plan: ImportPlan, path: Path) -> None:
     """Some pairs whose names are no certain sign of their sides, or that they belong together.
 
     Raises:
@@ -160,11 +160,11 @@ def _bring(source: Source, pair: PlannedPair, staging: Path) -> None:
         partial.replace(target)
 
 
-def _digest(plan: Plan) -> str:
+def _digest(plan: ImportPlan) -> str:
     return hashlib.sha256(repr(plan.pairs).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _leave_only(plan: Plan, staging: Path) -> None:
+def _leave_only(plan: ImportPlan, staging: Path) -> None:
     """Take away what lies there and is not of the plan, such as files of a killed copy."""
     planned = {staging / pair.split / side / pair.name for pair in plan.pairs for side in SIDES}
     for path in sorted(staging.rglob("*"), reverse=True):  # a folder after what is in it

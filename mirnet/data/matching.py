@@ -31,7 +31,7 @@ class PlannedPair:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ImportPlan:
     """What an import will do."""
 
     pairs: tuple[PlannedPair, ...]
@@ -58,7 +58,7 @@ def plan_import(
     name: str,
     patterns: Patterns | None = None,
     merge: bool = False,
-) -> Plan:
+) -> ImportPlan:
     """Match entries to pairs by name.
 
     Args:
@@ -93,7 +93,7 @@ def plan_import(
     with_side |= best.placed.keys()
     not_chosen = {entry.path for entry in every} - {entry.path for entry in images}
     left_out = with_side | not_chosen
-    return Plan(
+    return ImportPlan(
         pairs=tuple(pairs),
         unpaired=tuple(sorted(with_side - best.paired)),
         ignored=tuple(entry.path for entry in listed if entry.path not in left_out),

@@ -27,7 +27,7 @@ from great_expectations.expectations.core.expect_column_values_to_be_null import
 )
 
 from mirnet.config import Settings
-from mirnet.data.checks import Check, add_verdict_columns, checks
+from mirnet.data.checks import DataCheck, add_verdict_columns, checks
 from mirnet.data.manifest import build_manifest
 from mirnet.data.splits import split_pairs
 from mirnet.data.thumbnails import add_thumbnails
@@ -113,7 +113,7 @@ def judge(
     return tuple(sorted(findings, key=lambda f: (f.severity, f.pair, f.check)))
 
 
-def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
+def _finding(check: DataCheck, row: pd.Series, value: Any) -> Finding:
     plain = value if isinstance(value, str) else float(value)
     fields: dict[str, Any] = {**{str(k): v for k, v in row.items()}, "value": plain}
     pair = str(row["pair"])
@@ -126,7 +126,7 @@ def _finding(check: Check, row: pd.Series, value: Any) -> Finding:
     )
 
 
-def _set_finding(check: Check, judged: int, refused: list[dict[str, Any]]) -> Finding:
+def _set_finding(check: DataCheck, judged: int, refused: list[dict[str, Any]]) -> Finding:
     share = len(refused) / judged
     message = check.message.format(value=share, bad=len(refused), judged=judged)
     named = ", ".join(bad["pair"] for bad in refused[:5]) + (", ..." if len(refused) > 5 else "")
@@ -140,7 +140,7 @@ def _set_finding(check: Check, judged: int, refused: list[dict[str, Any]]) -> Fi
 
 
 def _run_suite(
-    table: pd.DataFrame, suite: list[Check], docs_dir: Path | None
+    table: pd.DataFrame, suite: list[DataCheck], docs_dir: Path | None
 ) -> list[dict[str, Any]]:
     """What the engine says of each check; nothing where it holds."""
     context = _context(docs_dir)
@@ -170,14 +170,14 @@ def _run_suite(
     return [_details(check, by_name[check.name]) for check in suite]
 
 
-def _details(check: Check, result: Any) -> dict[str, Any]:
+def _details(check: DataCheck, result: Any) -> dict[str, Any]:
     if result.exception_info and result.exception_info.get("raised_exception"):
         message = result.exception_info.get("exception_message")
         raise AssertionError(f"check {check.name} could not run: {message}")
     return {} if result.success else dict(result.result)
 
 
-def _expectation(check: Check, table: pd.DataFrame) -> Any:
+def _expectation(check: DataCheck, table: pd.DataFrame) -> Any:
     common: dict[str, Any] = {
         "column": check.column,
         "severity": check.severity,

@@ -34,7 +34,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One rule, whether the candidate passed it, and the figures in words."""
 
     rule: str
@@ -47,7 +47,7 @@ class Decision:
     """``keep``: the candidate is the champion already, there is nothing to promote or refuse."""
 
     outcome: Literal["promote", "keep", "refuse"]
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def promote(self) -> bool:
@@ -111,7 +111,7 @@ def gather_evidence(
 def decide(evidence: Evidence, params: PromoteParams) -> Decision:
     """Promote only if every rule passes; otherwise say which did not, with the figures."""
     if evidence.same_weights:
-        check = Check("same-weights", False, "these weights are the champion already")
+        check = GateCheck("same-weights", False, "these weights are the champion already")
         return Decision("keep", (check,))
     checks = (
         _enough_images(evidence, params),
@@ -137,50 +137,50 @@ def decide(evidence: Evidence, params: PromoteParams) -> Decision:
     return Decision("promote" if promote else "refuse", applied)
 
 
-def _enough_images(evidence: Evidence, params: PromoteParams) -> Check:
+def _enough_images(evidence: Evidence, params: PromoteParams) -> GateCheck:
     number = evidence.gain_over_baseline.num_images
-    return Check(
+    return GateCheck(
         "images",
         number >= params.min_images,
         f"{number} evaluation images, at least {params.min_images} asked for",
     )
 
 
-def _beats_baseline(evidence: Evidence, params: PromoteParams) -> Check:
+def _beats_baseline(evidence: Evidence, params: PromoteParams) -> GateCheck:
     gain = evidence.gain_over_baseline
     passed = gain.low > params.min_gain_db
     words = "beats" if passed else "does not surely beat"
-    return Check(
+    return GateCheck(
         "baseline",
         passed,
         f"{words} {params.baseline} by more than {params.min_gain_db:g} dB: gain {gain}",
     )
 
 
-def _beats_champion(evidence: Evidence, params: PromoteParams) -> Check:
+def _beats_champion(evidence: Evidence, params: PromoteParams) -> GateCheck:
     """Strict, so that a candidate that is exactly as good never takes over."""
     gain = evidence.gain_over_champion
     if gain is None:
-        return Check("champion", True, "there is no champion yet")
+        return GateCheck("champion", True, "there is no champion yet")
     passed = gain.low > -params.max_loss_db
     margin = f" (a loss of {params.max_loss_db:g} dB is allowed)" if params.max_loss_db else ""
     words = "is surely better than" if passed else "is not surely better than"
-    return Check("champion", passed, f"{words} the champion{margin}: gain {gain}")
+    return GateCheck("champion", passed, f"{words} the champion{margin}: gain {gain}")
 
 
 def _at_most(
     rule: str, value: float | None, limit: float | None, form: str, what: str
-) -> Check | None:
+) -> GateCheck | None:
     if value is None or limit is None:
         return None
     text = f"{form.format(value)} {what}, at most {form.format(limit)} allowed"
-    return Check(rule, value <= limit, text)
+    return GateCheck(rule, value <= limit, text)
 
 
 def _at_least(
     rule: str, value: float | None, limit: float | None, form: str, what: str
-) -> Check | None:
+) -> GateCheck | None:
     if value is None or limit is None:
         return None
     text = f"{form.format(value)} {what}, at least {form.format(limit)} asked for"
-    return Check(rule, value >= limit, text)
+    return GateCheck(rule, value >= limit, text)

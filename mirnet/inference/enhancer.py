@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image, Pixels
+from mirnet.inference.crop_statistics import CROP, MosaicStatistics, crop_corners
 from mirnet.inference.memory import (
     GIB,
     default_limit,
@@ -24,13 +25,12 @@ from mirnet.inference.memory import (
     keep_freed_memory,
     max_pixels,
 )
-from mirnet.inference.mosaic import CROP, MosaicStatistics, crop_corners
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.precision import Precision, resolve_dtype
 from mirnet.inference.tiles import Span, tile_shape, tiles
 from mirnet.models import load_model, read_checkpoint
+from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.margin import extended, mirrored, rounded_up
-from mirnet.models.statistics import WHOLE, Statistics
 from mirnet.signals import advance
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Enhancer:
         self.max_pixels = max_pixels(architecture, dtype=dtype, limit=limit)
         self.halo = HALO[architecture.network]
         self.margin = int(model.margin)  # type: ignore[arg-type]
-        self._settled: frozenset[tuple[int, int]] = frozenset()
+        self._fixed: frozenset[tuple[int, int]] = frozenset()
         if self.max_pixels < MIN_TILE_PIXELS:
             need = limit / GIB * MIN_TILE_PIXELS / self.max_pixels
             raise UsageError(f"memory limit of {limit / GIB:.2f} GiB: needs {need:.2f} at least")
@@ -123,7 +123,9 @@ class Enhancer:
     def _tile_pixels(self) -> int:
         return min(self.max_pixels, MAX_TILE_PIXELS)
 
-    def settle(self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None) -> None:
+    def fix_shapes(
+        self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None
+    ) -> None:
         """Make the output depend on the image alone, whatever was enhanced before it.
 
         Compiled and eager arithmetic round differently, so which size is compiled must not
@@ -136,12 +138,12 @@ class Enhancer:
                 limit says.
         """
         self.max_pixels = max_pixels or self.max_pixels
-        self._settled = frozenset(sizes)
-        self.network.settle({self._tensor_shape(height, width) for height, width in sizes})
+        self._fixed = frozenset(sizes)
+        self.network.fix_shapes({self._tensor_shape(height, width) for height, width in sizes})
 
     def batch_size(self, height: int, width: int) -> int:
         """How many images of a size go through the network at once: docs/inference.md."""
-        if (height, width) not in self._settled:
+        if (height, width) not in self._fixed:
             return 1
         pixels = self._pixels(height, width)
         if self.network.device.type == "cuda":
@@ -241,7 +243,9 @@ class Enhancer:
         """
         height, width = pixels.shape[:2]
         factor = downscaling(height, width, max_pixels=self.max_pixels, margin=self.margin)
-        copied = self._statistics_of(self._downscaled(pixels, factor, margin=self.margin), WHOLE)
+        copied = self._statistics_of(
+            self._downscaled(pixels, factor, margin=self.margin), FULL_IMAGE
+        )
         if factor == 1:
             return copied
         sides = min(CROP, height), min(CROP, width)
@@ -271,7 +275,7 @@ class Enhancer:
             image, margin=margin, multiple=network.size_multiple, least=network.min_size
         )
 
-    def _statistics_of(self, batch: Tensor, source: Statistics) -> list[Tensor]:
+    def _statistics_of(self, batch: Tensor, source: GlobalPooling) -> list[Tensor]:
         advance()
         values = self.network.statistics(batch, source)
         self._give_back(batch)

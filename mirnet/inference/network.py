@@ -21,9 +21,9 @@ import torch._dynamo
 from torch import Tensor, nn
 
 from mirnet.config import use_kernel_cache
-from mirnet.inference.cuda_graph import CudaGraph
 from mirnet.models.architecture import architecture_of
-from mirnet.models.statistics import WHOLE, GivenStatistics, RecordedStatistics, Statistics
+from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling, RecordedPooling
+from mirnet.models.ops.cuda_graph import CudaGraph
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ COMPILE_AT = 2
 
 def run_block(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
     """One multi-scale block, with its own statistics or with given ones."""
-    out: Tensor = block(x, GivenStatistics(values) if values else WHOLE)
+    out: Tensor = block(x, GivenPooling(values) if values else FULL_IMAGE)
     return out
 
 
@@ -55,12 +55,12 @@ class SwitchedBlock(nn.Module):
         self.num_statistics = int(block.num_statistics)  # type: ignore[arg-type]
         self._network = (network,)  # in a tuple, so that it is no submodule
 
-    def forward(self, x: Tensor, statistics: Statistics) -> Tensor:
+    def forward(self, x: Tensor, statistics: GlobalPooling) -> Tensor:
         run = self._network[0].compiled_block
         if run is None:
             out: Tensor = self.block(x, statistics)
             return out
-        if isinstance(statistics, GivenStatistics):
+        if isinstance(statistics, GivenPooling):
             return run(self.block, x, statistics.take(self.num_statistics))
         return run(self.block, x, ())
 
@@ -94,7 +94,7 @@ class FastNetwork:
         self._can_compile = compile and can_compile(device)
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._compiled_shapes: set[tuple[int, ...]] = set()
-        self._settled = False
+        self._fixed = False
         self._graphs: dict[tuple[int, ...], CudaGraph] = {}
         self._records = device.type == "cuda"
         self._pool: Any = None  # the memory of the graphs
@@ -132,28 +132,28 @@ class FastNetwork:
                 self.compiled_block = None
         return self._run(image, values)
 
-    def settle(self, shapes: Collection[tuple[int, ...]]) -> None:
+    def fix_shapes(self, shapes: Collection[tuple[int, ...]]) -> None:
         """From now on compile these, at their first image, and no others.
 
         Args:
             shapes: of tensors (N, C, H, W), and 1 behind it where statistics are given, else 0.
         """
-        self._settled = True
+        self._fixed = True
         self._graphs.clear()
         self._pool = None  # one whose graphs are gone must not be used again
         self._compiled_shapes = set(shapes)
         _allow_many_shapes()
 
     @torch.inference_mode()
-    def statistics(self, image: Tensor, source: Statistics) -> list[Tensor]:
+    def statistics(self, image: Tensor, source: GlobalPooling) -> list[Tensor]:
         """The global statistics of a batch, taken as ``source`` does, in order of use."""
-        recorded = RecordedStatistics(source)
+        recorded = RecordedPooling(source)
         self._model(self._placed(image), recorded)
         return recorded.values
 
     @torch.inference_mode()
     def _run(self, image: Tensor, values: Sequence[Tensor] | None) -> Tensor:
-        statistics = WHOLE if values is None else GivenStatistics(values)
+        statistics = FULL_IMAGE if values is None else GivenPooling(values)
         out: Tensor = self._model(self._placed(image), statistics)
         return out
 
@@ -186,7 +186,7 @@ class FastNetwork:
     def _wants_compiled(self, key: tuple[int, ...]) -> bool:
         if not self._can_compile:
             return False
-        if self._settled:
+        if self._fixed:
             return key in self._compiled_shapes
         self._seen[key] += 1
         if self._seen[key] >= COMPILE_AT and len(self._compiled_shapes) < MAX_SHAPES:

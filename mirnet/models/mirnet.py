@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mirnet.models.attention import DualAttention, SelectiveKernelFusion
-from mirnet.models.cpu_gradients import PReLU
-from mirnet.models.residual import ResidualNetwork
-from mirnet.models.resize import resize
-from mirnet.models.statistics import WHOLE, Statistics
+from mirnet.models.layers.attention import DualAttention, SelectiveKernelFusion
+from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
+from mirnet.models.layers.residual import ResidualNetwork
+from mirnet.models.layers.resize import resize
+from mirnet.models.ops.cpu_gradients import PReLU
 
 NUM_ROWS = 3
 
@@ -42,7 +42,7 @@ class MultiScaleBlock(nn.Module):
         self.last = nn.ModuleList(resize(widths[row], steps=-row) for row in range(1, NUM_ROWS))
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
 
-    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+    def forward(self, x: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         rows, below = [self.attention[0](x, statistics)], []
         for row in range(1, NUM_ROWS):
             below.append(self.exchange[f"{row - 1}_{row}"](rows[-1]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mirnet.models.attention import ResidualContext, SelectiveKernelFusion
-from mirnet.models.residual import ResidualNetwork
-from mirnet.models.resize import AverageDown, BilinearUp
-from mirnet.models.statistics import WHOLE, Statistics
+from mirnet.models.layers.attention import ResidualContext, SelectiveKernelFusion
+from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
+from mirnet.models.layers.residual import ResidualNetwork
+from mirnet.models.layers.resize import AverageDown, BilinearUp
 
 SLOPE = 0.2
 GROUPS = (1, 2, 4, 4)
@@ -36,7 +36,7 @@ class MultiScaleBlockV2(nn.Module):
         self.up_top = nn.ModuleList(BilinearUp(mid, top) for _ in range(2))
         self.conv = nn.Conv2d(top, top, 1, bias=False)
 
-    def forward(self, x: Tensor, statistics: Statistics = WHOLE) -> Tensor:
+    def forward(self, x: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         top, mid, bot = x, self.down_mid(x), self.down_bot(x)
         for up_mid, up_top in zip(self.up_mid, self.up_top, strict=True):
             top = self.context_top(top, statistics)

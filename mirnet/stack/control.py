@@ -17,22 +17,22 @@ from mirnet import extras
 from mirnet.config import child_environment
 from mirnet.errors import ServiceError, UsageError
 from mirnet.stack import postgres
-from mirnet.stack.plan import Home, load_plan, make_plan, remove_run_dir
+from mirnet.stack.plan import StackPaths, load_plan, make_plan, remove_run_dir
 from mirnet.stack.processes import MARKER, end, of_stack
 from mirnet.stack.services import client_environment
 from mirnet.stack.state import StackState, held, read_state, supervisor_runs
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[StackState], None]
+StackProgress = Callable[[StackState], None]
 
 
 def up(
-    home: Home,
+    home: StackPaths,
     *,
     project: Path,
     timeout_s: float,
-    progress: Progress,
+    progress: StackProgress,
     database: Literal["postgres", "sqlite"] | None = None,
 ) -> StackState:
     """Start what is not running and wait until every service does its work. Idempotent.
@@ -53,7 +53,7 @@ def up(
             raise
 
 
-def down(home: Home, *, purge: bool = False) -> None:
+def down(home: StackPaths, *, purge: bool = False) -> None:
     """End every process of the stack, supervised or not. ``purge`` removes its data too.
 
     Raises:
@@ -67,7 +67,7 @@ def down(home: Home, *, purge: bool = False) -> None:
             shutil.rmtree(home.root)
 
 
-def status(home: Home) -> StackState:
+def status(home: StackPaths) -> StackState:
     """What the supervisor last saw; all stopped when there is no supervisor."""
     state = read_state(home)
     if supervisor_runs(home):
@@ -79,7 +79,7 @@ def status(home: Home) -> StackState:
     return StackState(supervisor=None, services=stopped)
 
 
-def log_path(home: Home, service: str) -> Path:
+def log_path(home: StackPaths, service: str) -> Path:
     """The log of a service.
 
     Raises:
@@ -100,7 +100,7 @@ def last_lines(path: Path, count: int) -> list[str]:
         return file.read().decode(errors="replace").splitlines()[-count:]
 
 
-def _start(home: Home, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
+def _start(home: StackPaths, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
     if home.plan.is_file():
         _sweep(home)  # what a killed supervisor left behind
     extras.need("stack", "cryptography", "flask_wtf", "psycopg2")
@@ -119,7 +119,7 @@ def _start(home: Home, project: Path, database: Literal["postgres", "sqlite"] | 
         )
 
 
-def _best_database(home: Home) -> Literal["postgres", "sqlite"]:
+def _best_database(home: StackPaths) -> Literal["postgres", "sqlite"]:
     if postgres.find_programs() is None:
         logger.warning("PostgreSQL is not installed: Prefect and MLflow share this stack on SQLite")
         return "sqlite"
@@ -131,7 +131,7 @@ def _best_database(home: Home) -> Literal["postgres", "sqlite"]:
     return "postgres"
 
 
-def _wait_until_healthy(home: Home, timeout_s: float, progress: Progress) -> StackState:
+def _wait_until_healthy(home: StackPaths, timeout_s: float, progress: StackProgress) -> StackState:
     deadline = time.monotonic() + timeout_s
     started = time.monotonic()
     while time.monotonic() < deadline:
@@ -152,7 +152,7 @@ def _wait_until_healthy(home: Home, timeout_s: float, progress: Progress) -> Sta
     )
 
 
-def _stop(home: Home) -> None:
+def _stop(home: StackPaths) -> None:
     state = read_state(home)
     if supervisor_runs(home) and state.supervisor is not None:
         try:
@@ -165,7 +165,7 @@ def _stop(home: Home) -> None:
     remove_run_dir(load_plan(home)[0])
 
 
-def _sweep(home: Home) -> None:
+def _sweep(home: StackPaths) -> None:
     plan, _ = load_plan(home)
     sessions = [s.pid for s in read_state(home).services.values() if s.pid is not None]
     left = of_stack(plan.stack_id, sessions)
@@ -174,7 +174,7 @@ def _sweep(home: Home) -> None:
         end(left, grace_s=15)
 
 
-def shell_lines(home: Home) -> list[str]:
+def shell_lines(home: StackPaths) -> list[str]:
     """``export NAME=value`` lines under which a shell reaches the stack. They hold secrets."""
     import shlex
 

@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirnet.batch.s3server import keys_folder
 from mirnet.errors import ServiceError, StorageError
-from mirnet.stack.plan import Plan
+from mirnet.stack.plan import StackPlan
+from mirnet.storage.s3server import keys_folder
 
 _ACTIONS = "Read,Write,List,Tagging"
 
@@ -25,7 +25,7 @@ class Identity:
 
 def set_up(
     program: str,
-    plan: Plan,
+    plan: StackPlan,
     folder: Path,
     environment: dict[str, str],
     buckets: tuple[str, ...],
@@ -76,7 +76,7 @@ def set_up(
 
 def problem(endpoint_url: str, admin: Identity) -> str | None:
     """None when a signed request is answered, else what is wrong."""
-    from mirnet.batch.s3 import list_buckets
+    from mirnet.storage.s3 import list_buckets
 
     try:
         list_buckets(endpoint_url, admin.access_key, admin.secret_key)

@@ -41,7 +41,7 @@ BUCKETS = ("mlflow", "training", "photos", "enhanced")
 
 
 @dataclass(frozen=True)
-class Home:
+class StackPaths:
     """The folder of a stack and the files in it."""
 
     root: Path
@@ -81,7 +81,7 @@ class Home:
         return self.root / name
 
 
-class Plan(BaseModel):
+class StackPlan(BaseModel):
     """Ports and choices that outlive a restart, so that addresses stay."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,7 +134,7 @@ class Secrets(BaseModel):
         return f"admin:{self.prefect}"
 
 
-def load_plan(home: Home) -> tuple[Plan, Secrets]:
+def load_plan(home: StackPaths) -> tuple[StackPlan, Secrets]:
     """Read what :func:`make_plan` wrote.
 
     Raises:
@@ -146,7 +146,7 @@ def load_plan(home: Home) -> tuple[Plan, Secrets]:
     if mode & 0o077:
         raise UsageError(f"{home.secrets} has mode {mode:o}; set it: chmod 600 {home.secrets}")
     try:
-        plan = Plan.model_validate_json(home.plan.read_text(encoding="utf-8"))
+        plan = StackPlan.model_validate_json(home.plan.read_text(encoding="utf-8"))
         known = Secrets.model_validate_json(home.secrets.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(
@@ -156,7 +156,9 @@ def load_plan(home: Home) -> tuple[Plan, Secrets]:
     return plan, known
 
 
-def make_plan(home: Home, *, project: Path, database: Literal["postgres", "sqlite"]) -> Plan:
+def make_plan(
+    home: StackPaths, *, project: Path, database: Literal["postgres", "sqlite"]
+) -> StackPlan:
     """Keep the ports and secrets that are there; make what is missing.
 
     A port that somebody else took in the meantime is replaced.
@@ -170,7 +172,7 @@ def make_plan(home: Home, *, project: Path, database: Literal["postgres", "sqlit
     run_dir = before.run_dir if before else None
     if run_dir is None or not run_dir.is_dir():
         run_dir = _short_folder()
-    plan = Plan(
+    plan = StackPlan(
         stack_id=before.stack_id if before else secrets.token_hex(8),
         project=project.resolve(),
         database=before.database if before else database,
@@ -189,7 +191,7 @@ def write_private(path: Path, text: str) -> None:
     Path(name).replace(path)
 
 
-def remove_run_dir(plan: Plan) -> None:
+def remove_run_dir(plan: StackPlan) -> None:
     """Sockets and session files of Ray."""
     shutil.rmtree(plan.run_dir, ignore_errors=True)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirnet import extras
-from mirnet.batch import s3server
 from mirnet.config import child_environment, engine_defaults
 from mirnet.errors import ServiceError
 from mirnet.stack import objects, postgres
 from mirnet.stack.mlflow_user import create_user
-from mirnet.stack.plan import BUCKETS, Home, Plan, Secrets
+from mirnet.stack.plan import BUCKETS, Secrets, StackPaths, StackPlan
 from mirnet.stack.probes import Probe, basic, bearer, http_probe
+from mirnet.storage import s3server
 
 WORK_POOL = "mirnet"
 # Every node of the Ray cluster has a loopback address of its own, as hosts would have.
@@ -39,7 +39,7 @@ class Service:
     address: str = ""
 
 
-def services(home: Home, plan: Plan, secrets: Secrets) -> list[Service]:
+def services(home: StackPaths, plan: StackPlan, secrets: Secrets) -> list[Service]:
     """All services of a plan, in the order in which they can start."""
     database = [_postgres(home, plan, secrets)] if plan.database == "postgres" else []
     nodes = [_ray_node(plan, secrets, number) for number in range(1, plan.num_nodes + 1)]
@@ -54,7 +54,7 @@ def services(home: Home, plan: Plan, secrets: Secrets) -> list[Service]:
     ]
 
 
-def client_environment(home: Home, plan: Plan, secrets: Secrets) -> dict[str, str]:
+def client_environment(home: StackPaths, plan: StackPlan, secrets: Secrets) -> dict[str, str]:
     """Under which a person, the worker and its flows reach the stack. Holds secrets."""
     # a `prefect` command in that shell would send usage data without the defaults
     return (
@@ -95,7 +95,7 @@ def _python(*module_and_arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", *module_and_arguments)
 
 
-def _postgres(home: Home, plan: Plan, secrets: Secrets) -> Service:
+def _postgres(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     programs = postgres.find_programs()
     if programs is None:
         raise ServiceError(
@@ -117,7 +117,7 @@ def _postgres(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
+def _s3(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     names = {
         "s3.port": "s3",
         "s3.port.grpc": "s3-grpc",
@@ -163,7 +163,7 @@ def _s3(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _mlflow(home: Home, plan: Plan, secrets: Secrets) -> Service:
+def _mlflow(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     folder = home.folder("mlflow")
     if plan.database == "postgres":
         login = f"mlflow:{secrets.postgres_mlflow}@127.0.0.1:{plan.ports['postgres']}"
@@ -226,7 +226,7 @@ def _mlflow(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _prefect_server(home: Home, plan: Plan, secrets: Secrets) -> Service:
+def _prefect_server(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     folder = home.folder("prefect")
     if plan.database == "postgres":
         login = f"prefect:{secrets.postgres_prefect}@127.0.0.1:{plan.ports['postgres']}"
@@ -261,7 +261,7 @@ def _prefect_server(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
+def _prefect_worker(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     url = f"{plan.url('prefect')}/api/work_pools/{WORK_POOL}/workers/filter"
     return Service(
         name="prefect-worker",
@@ -288,7 +288,7 @@ def _prefect_worker(home: Home, plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
+def _ray_environment(plan: StackPlan, secrets: Secrets) -> dict[str, str]:
     programs = Path(sys.executable).parent
     return child_environment(
         # jobs call `python` by name: ours, not the machine's
@@ -306,7 +306,7 @@ def _ray_environment(plan: Plan, secrets: Secrets) -> dict[str, str]:
     )
 
 
-def _ray_argv(plan: Plan, host: str, agent: str, num_cpus: int) -> tuple[str, ...]:
+def _ray_argv(plan: StackPlan, host: str, agent: str, num_cpus: int) -> tuple[str, ...]:
     return (
         str(Path(sys.executable).with_name("ray")),
         "start",
@@ -321,7 +321,7 @@ def _ray_argv(plan: Plan, host: str, agent: str, num_cpus: int) -> tuple[str, ..
     )
 
 
-def _ray_head(plan: Plan, secrets: Secrets) -> Service:
+def _ray_head(plan: StackPlan, secrets: Secrets) -> Service:
     return Service(
         name="ray-head",
         argv=(
@@ -341,7 +341,7 @@ def _ray_head(plan: Plan, secrets: Secrets) -> Service:
     )
 
 
-def _ray_node(plan: Plan, secrets: Secrets, number: int) -> Service:
+def _ray_node(plan: StackPlan, secrets: Secrets, number: int) -> Service:
     host = f"127.0.0.{number + 2}"
 
     def alive(answer: dict[str, dict[str, dict[str, list[dict[str, str]]]]]) -> bool:

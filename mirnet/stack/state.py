@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.errors import UsageError
-from mirnet.stack.plan import Home, write_private
+from mirnet.stack.plan import StackPaths, write_private
 
 Phase = Literal["waiting", "starting", "healthy", "unhealthy", "restarting", "stopped"]
 
@@ -45,10 +45,10 @@ class StackState(BaseModel):
         return bool(self.services) and all(s.phase == "healthy" for s in self.services.values())
 
 
-class Board:
+class StatusBoard:
     """The state of a running supervisor; each change is written to the file."""
 
-    def __init__(self, home: Home, supervisor: int, addresses: dict[str, str]) -> None:
+    def __init__(self, home: StackPaths, supervisor: int, addresses: dict[str, str]) -> None:
         self._home = home
         self._supervisor = supervisor
         self._changed = threading.Condition()
@@ -83,7 +83,7 @@ class Board:
         write_private(self._home.state, state.model_dump_json(indent=2))
 
 
-def read_state(home: Home) -> StackState:
+def read_state(home: StackPaths) -> StackState:
     """The last written state; empty when there is none."""
     try:
         return StackState.model_validate_json(home.state.read_text(encoding="utf-8"))
@@ -106,7 +106,7 @@ def held(path: Path, *, wait: bool) -> Iterator[bool]:
         yield True
 
 
-def supervisor_runs(home: Home) -> bool:
+def supervisor_runs(home: StackPaths) -> bool:
     """Whether a supervisor holds its lock, which ends with it however it dies."""
     if not home.running.exists():
         return False

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from mirnet.config import apply_engine_defaults
 from mirnet.errors import MirnetError, ServiceError
-from mirnet.stack.plan import Home, load_plan
+from mirnet.stack.plan import StackPaths, load_plan
 from mirnet.stack.processes import MARKER, end_session, kill_session
 from mirnet.stack.services import Service, services
-from mirnet.stack.state import Board, held
+from mirnet.stack.state import StatusBoard, held
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,17 @@ GRACE_S = 20.0
 MAX_LOG_BYTES = 50_000_000
 
 
-class Keeper(threading.Thread):
+class ServiceThread(threading.Thread):
     """Keeps one service running until told to stop."""
 
     def __init__(
-        self, service: Service, board: Board, home: Home, stack_id: str, *, interval_s: float = 1.0
+        self,
+        service: Service,
+        board: StatusBoard,
+        home: StackPaths,
+        stack_id: str,
+        *,
+        interval_s: float = 1.0,
     ) -> None:
         super().__init__(name=service.name, daemon=True)
         self.service = service
@@ -154,10 +160,10 @@ class Keeper(threading.Thread):
         self._board.set(self.name, phase, **fields)  # type: ignore[arg-type]
 
 
-def supervise(home: Home, found: list[Service], stack_id: str, stop: threading.Event) -> None:
+def supervise(home: StackPaths, found: list[Service], stack_id: str, stop: threading.Event) -> None:
     """Run the services until ``stop``; then end them, the last one first."""
-    board = Board(home, os.getpid(), {service.name: service.address for service in found})
-    keepers = [Keeper(service, board, home, stack_id) for service in found]
+    board = StatusBoard(home, os.getpid(), {service.name: service.address for service in found})
+    keepers = [ServiceThread(service, board, home, stack_id) for service in found]
     for keeper in keepers:
         keeper.start()
     stop.wait()
@@ -176,7 +182,7 @@ def main(arguments: list[str]) -> int:
     """Supervise the stack in the given folder until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     apply_engine_defaults()
-    home = Home(Path(arguments[0]).resolve())
+    home = StackPaths(Path(arguments[0]).resolve())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

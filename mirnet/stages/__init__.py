@@ -13,13 +13,19 @@ from mirnet.stages.data import (
 from mirnet.stages.enhancing import enhance, pin, plan_enhancement, read_contact
 from mirnet.stages.evaluating import evaluate
 from mirnet.stages.models import champion, open_enhancer
-from mirnet.stages.promotion import CHALLENGER, check_champion, promote, settle, undo_promotion
-from mirnet.stages.run import Run, check_services, open_run
+from mirnet.stages.promotion import (
+    CHALLENGER,
+    check_champion,
+    promote,
+    resolve_approval,
+    undo_promotion,
+)
+from mirnet.stages.run import RunConfig, check_services, load_run_config
 from mirnet.stages.training import train
 
 __all__ = [
     "CHALLENGER",
-    "Run",
+    "RunConfig",
     "blocking_message",
     "champion",
     "check_champion",
@@ -27,14 +33,14 @@ __all__ = [
     "check_version",
     "enhance",
     "evaluate",
+    "load_run_config",
     "open_enhancer",
-    "open_run",
     "pin",
     "plan_enhancement",
     "promote",
     "publish_validation",
     "read_contact",
-    "settle",
+    "resolve_approval",
     "train",
     "undo_promotion",
     "validate",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirnet.errors import DataError, GateRefused
 from mirnet.results import DataVersion, ValidationResult
-from mirnet.stages.run import Run
+from mirnet.stages.run import RunConfig
 
 
 def check_version(data: Path, *, allow_modified: bool = False) -> DataVersion:
@@ -36,7 +36,7 @@ def _where(version: DataVersion) -> str:
     return f" in {len(version.changed)} files ({named})"
 
 
-def validate(data: Path, run: Run, *, version: DataVersion | None = None) -> ValidationResult:
+def validate(data: Path, run: RunConfig, *, version: DataVersion | None = None) -> ValidationResult:
     """Judge the data set. Bad pairs are findings, not exceptions.
 
     Raises:
@@ -55,7 +55,7 @@ def validate(data: Path, run: Run, *, version: DataVersion | None = None) -> Val
     return result
 
 
-def publish_validation(run: Run, result: ValidationResult) -> str:
+def publish_validation(run: RunConfig, result: ValidationResult) -> str:
     """Bring the findings and the Data Docs to MLflow, also of data that are blocked.
 
     The same data judged by the same thresholds are one MLflow run, however often they are judged.
@@ -102,7 +102,7 @@ def blocking_message(result: ValidationResult) -> str:
     return f"{result.version.path}: {named}{more}"
 
 
-def passed_validation(data: Path, run: Run, version: DataVersion) -> ValidationResult:
+def passed_validation(data: Path, run: RunConfig, version: DataVersion) -> ValidationResult:
     """The validation that lies in the reports if it is of these data, else a new one."""
     path = run.report("validate")
     if path.is_file():
@@ -115,7 +115,7 @@ def passed_validation(data: Path, run: Run, version: DataVersion) -> ValidationR
     return result
 
 
-def split_roles(data: Path, run: Run) -> dict[str, tuple[str, ...]]:
+def split_roles(data: Path, run: RunConfig) -> dict[str, tuple[str, ...]]:
     """Pair ids by role, train, val and eval, from the cached manifest."""
     from mirnet.data.manifest import build_manifest
     from mirnet.data.splits import split_pairs

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from mirnet.errors import ServiceError, TooManyBad, WeightsError
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import CHAMPION, PROFILE, OpenedModel, load_enhancer, open_model
-from mirnet.stages.run import Run
+from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
     from mirnet.batch.drift import Profile
-    from mirnet.batch.plan import Plan
+    from mirnet.batch.plan import BatchPlan
     from mirnet.batch.run import ModelIdentity
     from mirnet.inference import Enhancer
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def enhance(
     source: str,
     target: str,
-    run: Run,
+    run: RunConfig,
     *,
     model: str | None = None,
     limit: int | None = None,
@@ -69,7 +69,7 @@ def enhance(
     return result
 
 
-def pin(model: str | None, run: Run) -> str:
+def pin(model: str | None, run: RunConfig) -> str:
     """The address of a model that stays the same when an alias moves: of the champion if none.
 
     Raises:
@@ -81,12 +81,12 @@ def pin(model: str | None, run: Run) -> str:
     return f"models:/{opened.name}/{opened.version}"
 
 
-def _publish(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
+def _publish(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
     result.save(run.report("enhance"))
     _track(result, model, run)
 
 
-def load_anywhere(model: OpenedModel, run: Run) -> Enhancer:
+def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
     """The model of the run, in this process or on another machine, which may lack its folder.
 
     Raises:
@@ -100,9 +100,9 @@ def load_anywhere(model: OpenedModel, run: Run) -> Enhancer:
     return load_enhancer(folder, run, compile=True)
 
 
-def read_contact(result: EnhanceResult, run: Run) -> str | None:
+def read_contact(result: EnhanceResult, run: RunConfig) -> str | None:
     """The page of before and after, as HTML; none where there is none."""
-    from mirnet.batch.storage import open_store
+    from mirnet.storage.places import open_store
 
     if result.contact_uri is None:
         return None
@@ -110,7 +110,7 @@ def read_contact(result: EnhanceResult, run: Run) -> str | None:
     return open_store(folder, run.settings).get(name).data.decode()
 
 
-def _track(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
+def _track(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
     """Inputs against the model's training data, and what it would have spoilt, in MLflow; that
     MLflow is away undoes no night.
     """
@@ -142,8 +142,8 @@ def _track(result: EnhanceResult, model: OpenedModel, run: Run) -> None:
 
 @contextmanager
 def plan_enhancement(
-    source: str, target: str, run: Run, *, model: str | None = None, limit: int | None = None
-) -> Iterator[Plan]:
+    source: str, target: str, run: RunConfig, *, model: str | None = None, limit: int | None = None
+) -> Iterator[BatchPlan]:
     """What :func:`enhance` would do; nothing is written."""
     from mirnet.batch.run import preview
 
@@ -167,7 +167,7 @@ def _reference(model: OpenedModel) -> Profile | None:
     return profile
 
 
-def _open(model: str | None, run: Run) -> OpenedModel:
+def _open(model: str | None, run: RunConfig) -> OpenedModel:
     return open_model(model or f"models:/{run.params.promote.name}@{CHAMPION}", run)
 
 

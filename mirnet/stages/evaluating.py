@@ -24,7 +24,7 @@ from mirnet.stages.models import (
     open_model,
 )
 from mirnet.stages.publishing import Evaluated, publish, render
-from mirnet.stages.run import Run
+from mirnet.stages.run import RunConfig
 from mirnet.stages.training import run_tags
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _WELL_LIT_PICTURES = 8
 
 def evaluate(
     data: Path,
-    run: Run,
+    run: RunConfig,
     *,
     model: str | None = None,
     trained: TrainResult | None = None,
@@ -109,7 +109,9 @@ def evaluate(
     return result
 
 
-def _training_of(model: str | None, trained: TrainResult | None, run: Run) -> TrainResult | None:
+def _training_of(
+    model: str | None, trained: TrainResult | None, run: RunConfig
+) -> TrainResult | None:
     """The training behind the model, for its curves; none for models from elsewhere."""
     if trained is None and model is None:
         return TrainResult.load(run.report("train"))
@@ -132,7 +134,7 @@ class _Contest:
     champion_version: str | None = None
 
 
-def _contest(source: str, run: Run, trained: TrainResult | None) -> _Contest:
+def _contest(source: str, run: RunConfig, trained: TrainResult | None) -> _Contest:
     """The baselines, the candidate, and the champion unless it is the candidate itself."""
     from mirnet.evaluation.baselines import baseline
 
@@ -165,7 +167,7 @@ def _contest(source: str, run: Run, trained: TrainResult | None) -> _Contest:
     )
 
 
-def _logged(opened: OpenedModel, training_run: str | None, run: Run) -> str | None:
+def _logged(opened: OpenedModel, training_run: str | None, run: RunConfig) -> str | None:
     """The LoggedModel of a folder that a training run of ours left behind."""
     from mirnet.tracking.registry import find_model
 
@@ -175,7 +177,7 @@ def _logged(opened: OpenedModel, training_run: str | None, run: Run) -> str | No
 
 
 def _open_run(
-    name: str, contest: _Contest, run: Run, *, version: DataVersion, split: str
+    name: str, contest: _Contest, run: RunConfig, *, version: DataVersion, split: str
 ) -> AbstractContextManager[TrackedRun]:
     """One run per method in MLflow; the same on the same pairs goes on with the same run."""
     from mirnet.tracking import track
@@ -204,7 +206,7 @@ def _conduct(
     Before the scores: memory that the allocator keeps of other pictures hides a part.
     """
     from mirnet.batch.guard import harm_limits
-    from mirnet.evaluation.conduct import guarded, peak_mib_per_megapixel, well_lit_psnr
+    from mirnet.evaluation.safety_checks import guarded, peak_mib_per_megapixel, well_lit_psnr
 
     if CANDIDATE not in methods or not pairs:
         return {}
@@ -221,7 +223,7 @@ def _harm(
 ) -> dict[str, dict[str, float]]:
     """The share of the dark pictures that a batch would not write, of each network."""
     from mirnet.batch.guard import harm_limits
-    from mirnet.evaluation.conduct import harm_share
+    from mirnet.evaluation.safety_checks import harm_share
 
     limits = harm_limits(params)
     names = {name for _, name in outputs} & {CANDIDATE, CHAMPION}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mirnet.errors import ServiceError, UsageError
 from mirnet.results import DataVersion
-from mirnet.stages.run import Run, open_run
+from mirnet.stages.run import RunConfig, load_run_config
 
 if TYPE_CHECKING:
     from mirnet.inference import Enhancer
@@ -40,7 +40,7 @@ class OpenedModel:
     model_id: str | None = None
 
 
-def open_model(source: str, run: Run) -> OpenedModel:
+def open_model(source: str, run: RunConfig) -> OpenedModel:
     """A folder or published checkpoint as it is, ``models:/NAME@ALIAS`` from the registry.
 
     Raises:
@@ -68,7 +68,7 @@ def open_model(source: str, run: Run) -> OpenedModel:
     )
 
 
-def champion(run: Run) -> ResolvedModel | None:
+def champion(run: RunConfig) -> ResolvedModel | None:
     """The champion of the registry; none before the first promotion."""
     from mirnet.tracking.registry import list_versions, resolve
 
@@ -78,7 +78,9 @@ def champion(run: Run) -> ResolvedModel | None:
     return resolve(f"models:/{name}@{CHAMPION}", run.settings)
 
 
-def log_trained(model_dir: Path, run: Run, *, run_id: str, version: DataVersion) -> str | None:
+def log_trained(
+    model_dir: Path, run: RunConfig, *, run_id: str, version: DataVersion
+) -> str | None:
     """The model as output of its training run in MLflow, so that metrics can speak of it.
 
     None while MLflow is away: registration does it later.
@@ -100,7 +102,7 @@ def log_trained(model_dir: Path, run: Run, *, run_id: str, version: DataVersion)
         return None
 
 
-def open_enhancer(source: str, run: Run | None = None, *, compile: bool = True) -> Enhancer:
+def open_enhancer(source: str, run: RunConfig | None = None, *, compile: bool = True) -> Enhancer:
     """The :class:`~mirnet.inference.Enhancer` of any address that :func:`open_model` takes.
 
     Args:
@@ -110,11 +112,11 @@ def open_enhancer(source: str, run: Run | None = None, *, compile: bool = True) 
     Raises:
         UsageError, WeightsError, ServiceError: as :func:`open_model`.
     """
-    run = run or open_run()
+    run = run or load_run_config()
     return load_enhancer(open_model(source, run).folder, run, compile=compile)
 
 
-def load_enhancer(folder: Path, run: Run, *, compile: bool = False) -> Enhancer:
+def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enhancer:
     """The model of a folder, with the arithmetic and the limits that params and settings ask for.
 
     Args:

@@ -16,7 +16,7 @@ from mirnet.stages.models import (
     champion,
     load_enhancer,
 )
-from mirnet.stages.run import Run
+from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
     from mirnet.evaluation.gate import Decision
@@ -27,7 +27,7 @@ _GATE, _REASONS, _WAITING = "mirnet.gate", "mirnet.gate_reasons", "wait"
 
 
 def promote(
-    run: Run,
+    run: RunConfig,
     *,
     trained: TrainResult | None = None,
     evaluation: EvaluationResult | None = None,
@@ -35,8 +35,8 @@ def promote(
     """Register the trained model, ask the gate, and make it the champion if it agrees.
 
     With ``promote.approval_within_s`` it becomes the challenger instead and waits for
-    :func:`settle`. A refused version stays registered with the reasons as tags; the champion is
-    not touched.
+    :func:`resolve_approval`. A refused version stays registered with the reasons as tags; the
+    champion is not touched.
 
     Raises:
         UsageError: nothing was trained or evaluated yet, or the evaluation is of another model.
@@ -77,8 +77,8 @@ def promote(
     return result
 
 
-def settle(
-    run: Run, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
+def resolve_approval(
+    run: RunConfig, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
 ) -> PromotionResult:
     """Make the challenger champion if a person approved of it; otherwise refuse it.
 
@@ -86,7 +86,7 @@ def settle(
         GateRefused: another model became champion since the evaluation.
         ServiceError: MLflow cannot be reached.
     """
-    from mirnet.evaluation.gate import Check, Decision
+    from mirnet.evaluation.gate import Decision, GateCheck
     from mirnet.tracking import aliases, registry
 
     said = f"{'approved' if approval.approved else 'refused'} by {approval.who or 'somebody'}"
@@ -99,10 +99,10 @@ def settle(
         aliases.promote(version, why=why, settings=settings, expected_champion=expected)
     else:
         aliases.withdraw(waiting.name, waiting.version, why=said, settings=settings)
-    gate = tuple(Check("gate", True, reason) for reason in waiting.reasons)
+    gate = tuple(GateCheck("gate", True, reason) for reason in waiting.reasons)
     decision = Decision(
         "promote" if approval.approved else "refuse",
-        (*gate, Check("approval", approval.approved, said)),
+        (*gate, GateCheck("approval", approval.approved, said)),
     )
     update = {
         "promoted": approval.approved,
@@ -114,7 +114,7 @@ def settle(
     return result
 
 
-def undo_promotion(run: Run, result: PromotionResult) -> None:
+def undo_promotion(run: RunConfig, result: PromotionResult) -> None:
     """Put the aliases back to where they were before a promotion that is still in force."""
     from mirnet.tracking import aliases
 
@@ -127,7 +127,7 @@ def undo_promotion(run: Run, result: PromotionResult) -> None:
         aliases.undo(changes[-1], why="a later step of the flow failed", settings=run.settings)
 
 
-def check_champion(run: Run, *, version: str) -> None:
+def check_champion(run: RunConfig, *, version: str) -> None:
     """Load the champion as the nightly flow does and run it on one small picture.
 
     Raises:
@@ -145,7 +145,9 @@ def check_champion(run: Run, *, version: str) -> None:
         raise TrainingError(f"{current.name} version {version} changes the size of its input")
 
 
-def _register(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> RegisteredVersion:
+def _register(
+    run: RunConfig, trained: TrainResult, evaluation: EvaluationResult
+) -> RegisteredVersion:
     from mirnet.data.versioning import git_commit
     from mirnet.tracking import registry
 
@@ -168,7 +170,7 @@ def _register(run: Run, trained: TrainResult, evaluation: EvaluationResult) -> R
     )
 
 
-def _decide(run: Run, evaluation: EvaluationResult, *, same_weights: bool) -> Decision:
+def _decide(run: RunConfig, evaluation: EvaluationResult, *, same_weights: bool) -> Decision:
     import pandas as pd
 
     from mirnet.evaluation.gate import decide, gather_evidence
@@ -189,7 +191,7 @@ def _decide(run: Run, evaluation: EvaluationResult, *, same_weights: bool) -> De
 
 
 def _record(
-    run: Run, result: PromotionResult, evaluation: EvaluationResult, decision: Decision
+    run: RunConfig, result: PromotionResult, evaluation: EvaluationResult, decision: Decision
 ) -> None:
     """The decision on the page, on the runs and version in MLflow, and in the reports folder."""
     from mirnet.evaluation.report import add_decision

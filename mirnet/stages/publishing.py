@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirnet.results import DataVersion, EvaluationResult, MethodScore, TrainResult
-from mirnet.stages.run import Run
+from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class Evaluated:
 def render(
     result: EvaluationResult,
     evaluated: Evaluated,
-    run: Run,
+    run: RunConfig,
     target: Path,
     trained: TrainResult | None,
 ) -> Path:

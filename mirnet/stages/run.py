@@ -10,7 +10,7 @@ from mirnet.params import Params, load_params
 
 
 @dataclass(frozen=True)
-class Run:
+class RunConfig:
     """Numbers, places, and which flow run asked."""
 
     params: Params
@@ -27,22 +27,22 @@ class Run:
         return (self.settings.cache_dir or self.settings.workspace) / "manifest"
 
 
-def open_run(
+def load_run_config(
     params: str | Path | None = None,
     overrides: list[str] | None = None,
     *,
     flow_run_id: str | None = None,
-) -> Run:
+) -> RunConfig:
     """Load params and settings once, at the edge.
 
     Raises:
         UsageError: unknown preset, file, parameter or variable, or a value out of bounds.
     """
     loaded = load_params(params, overrides=tuple(overrides or ()))
-    return Run(params=loaded, settings=load_settings(), flow_run_id=flow_run_id)
+    return RunConfig(params=loaded, settings=load_settings(), flow_run_id=flow_run_id)
 
 
-def check_services(run: Run) -> None:
+def check_services(run: RunConfig) -> None:
     """Find out before any compute is spent whether MLflow can be used.
 
     Raises:

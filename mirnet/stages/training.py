@@ -12,14 +12,14 @@ from mirnet.cost import of_training
 from mirnet.results import DataVersion, EpochMetrics, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
 from mirnet.stages.models import PROFILE, OpenedModel, log_trained, open_model
-from mirnet.stages.run import Run
+from mirnet.stages.run import RunConfig
 
 log = logging.getLogger(__name__)
 
 
 def train(
     data: Path,
-    run: Run,
+    run: RunConfig,
     *,
     version: DataVersion,
     model_dir: Path,
@@ -72,7 +72,7 @@ def train(
             on_epoch=EpochLogger(uri, run_id, pending / f"{run_id}.jsonl"),
             on_progress=progress,
             # another process than that of the epochs, so another file to wait in
-            on_extra=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
+            on_event=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
             mlflow_run_id=run_id,
             init_from=start.folder if start else None,
             distill_from=teacher.folder if teacher else None,
@@ -108,7 +108,7 @@ def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
     (model_dir / PROFILE).write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")
 
 
-def run_tags(run: Run, version: DataVersion) -> dict[str, str | None]:
+def run_tags(run: RunConfig, version: DataVersion) -> dict[str, str | None]:
     """What every MLflow run says of where it is from."""
     return {
         "mirnet.preset": run.params.preset,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
-from mirnet.tracking.journal import File, Journal, Metrics
+from mirnet.tracking.outbox import File, Metrics, Outbox
 
 _NAMES = {
     "lr": "train/lr",
@@ -34,10 +34,10 @@ class EpochLogger:
     tracking_uri: str
     run_id: str
     pending_path: Path
-    _journal: Journal = field(init=False, repr=False)
+    _journal: Outbox = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._journal = Journal(self.tracking_uri, self.pending_path)
+        self._journal = Outbox(self.tracking_uri, self.pending_path)
 
     def extra(self, extra: NodeUsage | SamplePicture) -> None:
         """A sample picture, by its pair, or how busy a node is, among the system metrics."""

@@ -28,12 +28,12 @@ from mirnet.tracking.client import (
     without_secret,
 )
 from mirnet.tracking.environment import environment_tags
-from mirnet.tracking.journal import (
+from mirnet.tracking.outbox import (
     Data,
     File,
     Finish,
-    Journal,
     Metrics,
+    Outbox,
     Parameters,
     Table,
     Tags,
@@ -74,7 +74,7 @@ class TrackedRun:
     ``mirnet runs deliver``.
     """
 
-    journal: Journal
+    journal: Outbox
     run_id: str
     experiment_id: str
 
@@ -185,7 +185,7 @@ def track(
     Raises:
         ServiceError: MLflow cannot be reached or refuses us.
     """
-    run = open_run(settings, purpose=purpose, name=name, key=key, tags=tags)
+    run = start_tracked_run(settings, purpose=purpose, name=name, key=key, tags=tags)
     try:
         with (
             termination_as_exception(stop_s=settings.stop_s, raise_after_s=LEAVE_S),
@@ -201,7 +201,7 @@ def track(
     run.finish("FINISHED")
 
 
-def open_run(
+def start_tracked_run(
     settings: Settings,
     *,
     purpose: Purpose,
@@ -231,9 +231,9 @@ def open_run(
     return TrackedRun(_journal(run_id, settings), run_id, experiment_id)
 
 
-def _journal(run_id: str, settings: Settings) -> Journal:
+def _journal(run_id: str, settings: Settings) -> Outbox:
     path = (settings.workspace / PENDING / f"{run_id}.jsonl").resolve()
-    return Journal(settings.mlflow_uri, path)
+    return Outbox(settings.mlflow_uri, path)
 
 
 def end_orphans(client: MlflowClient, experiment_id: str) -> int:

@@ -1,6 +1,6 @@
 """Training: losses, schedules, the loop, checkpoints, and what launches it.
 
-Only :mod:`mirnet.training.ray_launcher` and its neighbours ``ray_*`` know Ray; the loop sees a
+Only :mod:`mirnet.training.ray.launcher` and its neighbours ``ray_*`` know Ray; the loop sees a
 :class:`~mirnet.training.context.Context`.
 """
 
@@ -28,7 +28,7 @@ def train_model(
     model_dir: Path,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     on_progress: Callable[[EpochMetrics], None] | None = None,
-    on_extra: Callable[[NodeUsage | SamplePicture], None] | None = None,
+    on_event: Callable[[NodeUsage | SamplePicture], None] | None = None,
     mlflow_run_id: str | None = None,
     init_from: Path | None = None,
     distill_from: Path | None = None,
@@ -70,7 +70,7 @@ def train_model(
         model_dir=model_dir,
         on_epoch=on_epoch,
         on_progress=on_progress,
-        on_extra=on_extra,
+        on_event=on_event,
         mlflow_run_id=mlflow_run_id,
         init_from=init_from,
         distill_from=distill_from,

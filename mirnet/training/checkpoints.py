@@ -42,7 +42,7 @@ _FREE = {"samples_every", "num_samples", "checkpoint_every", "early_stop"}
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
-class Progress(BaseModel):
+class TrainingProgress(BaseModel):
     """Where a run stands, as it lies in ``progress.json``."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
@@ -85,7 +85,7 @@ class TrainState:
     schedule: Schedule
     ema: AveragedModel | None
     scaler: torch.amp.GradScaler
-    progress: Progress
+    progress: TrainingProgress
     best: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -103,7 +103,7 @@ class TrainState:
         ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
         schedule = Schedule(recipe, total_steps=job.total_steps)
         scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-        progress = Progress(fingerprint=fingerprint(job))
+        progress = TrainingProgress(fingerprint=fingerprint(job))
         return cls(job, model, optimizer, schedule, ema, scaler, progress)
 
     @property
@@ -194,7 +194,7 @@ class TrainState:
         self.scaler.load_state_dict(progress.scaler)
         self.progress = progress
 
-    def _load_tensors(self, folder: Path, progress: Progress) -> None:
+    def _load_tensors(self, folder: Path, progress: TrainingProgress) -> None:
         self.model.load_state_dict(load_file(folder / _WEIGHTS))
         if self.ema is not None:
             self.ema.module.load_state_dict(load_file(folder / _EMA))
@@ -224,14 +224,14 @@ def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def read_progress(folder: Path) -> Progress:
+def read_progress(folder: Path) -> TrainingProgress:
     """Where the run of a checkpoint folder stands.
 
     Raises:
         TrainingError: the folder holds no checkpoint of ours.
     """
     try:
-        return Progress.model_validate_json((folder / _PROGRESS).read_bytes())
+        return TrainingProgress.model_validate_json((folder / _PROGRESS).read_bytes())
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"{folder} is not a training checkpoint: {reason}") from error

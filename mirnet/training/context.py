@@ -44,7 +44,7 @@ class Context(Protocol):
         Rank 0 gives the checkpoint folder, which then belongs to the context.
         """
 
-    def tell(self, extras: Sequence[Extra]) -> None:
+    def emit(self, extras: Sequence[Extra]) -> None:
         """Hand pictures and figures of this worker to the run's listener; no barrier."""
 
 
@@ -59,13 +59,13 @@ class InProcess:
         self,
         store: CheckpointStore,
         *listeners: Callable[[EpochMetrics], None] | None,
-        on_extra: Callable[[Extra], None] | None = None,
+        on_event: Callable[[Extra], None] | None = None,
     ) -> None:
         self.node = socket.gethostname()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._store = store
         self._listeners = [listener for listener in listeners if listener is not None]
-        self._on_extra = on_extra
+        self._on_extra = on_event
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -89,7 +89,7 @@ class InProcess:
         for listener in self._listeners:
             listener(metrics)
 
-    def tell(self, extras: Sequence[Extra]) -> None:
+    def emit(self, extras: Sequence[Extra]) -> None:
         if self._on_extra is not None:
             for extra in extras:
                 self._on_extra(extra)

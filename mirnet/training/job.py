@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mirnet.params import Params
-from mirnet.training.pairs import PackedPairs
+from mirnet.training.data.pairs import PackedPairs
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from mirnet.models import build, load_model, num_parameters, read_checkpoint
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.training import IN_PROCESS
-from mirnet.training.checkpoints import BEST, Progress, copy_weights, read_progress
+from mirnet.training.checkpoints import BEST, TrainingProgress, copy_weights, read_progress
 from mirnet.training.context import Extra, InProcess
+from mirnet.training.data.packs import pack_key, pack_on_disk
+from mirnet.training.data.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
-from mirnet.training.packs import pack_key, pack_on_disk
-from mirnet.training.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.store import CheckpointStore, open_filesystem
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def launch(
     model_dir: Path,
     on_epoch: Callable[[EpochMetrics], None] | None,
     on_progress: Callable[[EpochMetrics], None] | None,
-    on_extra: Callable[[Extra], None] | None,
+    on_event: Callable[[Extra], None] | None,
     mlflow_run_id: str | None,
     init_from: Path | None,
     distill_from: Path | None,
@@ -66,12 +66,12 @@ def launch(
     if params.train.compile:
         use_kernel_cache((settings.cache_dir or settings.workspace / "cache").resolve() / "kernels")
 
-    def tell(metrics: EpochMetrics) -> None:
+    def emit(metrics: EpochMetrics) -> None:
         logger.info("%s", metrics.describe(params.train.num_epochs))
         if on_progress is not None:
             on_progress(metrics)
 
-    listeners = Listeners(on_epoch, tell, on_extra)
+    listeners = Listeners(on_epoch, emit, on_event)
     num_workers, uri, checkpoint = _run(job, settings, run_name, listeners)
     with checkpoint as folder:
         progress = export_best(folder, model_dir)
@@ -106,11 +106,11 @@ def _run(
     if settings.ray_address == IN_PROCESS:
         filesystem, path = open_filesystem(settings)
         store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
-        context = InProcess(store, listeners.epoch, listeners.progress, on_extra=listeners.extra)
+        context = InProcess(store, listeners.epoch, listeners.progress, on_event=listeners.extra)
         fit(context, job)
         return 1, store.uri, store.latest()
     if settings.ray_address and settings.ray_address.startswith(("http://", "https://")):
-        from mirnet.training.ray_jobs import run_job
+        from mirnet.training.ray.jobs import run_job
 
         outcome = run_job(
             job,
@@ -118,10 +118,10 @@ def _run(
             run_name=run_name,
             on_epoch=listeners.epoch,
             on_progress=listeners.progress,
-            on_extra=listeners.extra,
+            on_event=listeners.extra,
         )
         return outcome.num_workers, outcome.checkpoint_uri, outcome.checkpoint()
-    from mirnet.training.ray_launcher import launch_training
+    from mirnet.training.ray.launcher import launch_training
 
     result = launch_training(
         job,
@@ -129,7 +129,7 @@ def _run(
         run_name=run_name,
         on_epoch=listeners.epoch,
         on_progress=listeners.progress,
-        on_extra=listeners.extra,
+        on_event=listeners.extra,
     )
     return result.num_workers, result.checkpoint_uri, result.checkpoint()
 
@@ -187,7 +187,7 @@ def _read_network(source: Path) -> nn.Module:
     return load_model(source) if source.is_dir() else read_checkpoint(source)
 
 
-def export_best(folder: Path | None, model_dir: Path) -> Progress:
+def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:
     """Put the best model of a checkpoint folder in place of ``model_dir``.
 
     Raises:

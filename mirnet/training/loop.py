@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from mirnet.errors import StorageError, TrainingError
 from mirnet.results import EpochMetrics
 from mirnet.signals import advance
-from mirnet.training import samples
 from mirnet.training.acceleration import autocast_dtype, compile_blocks
-from mirnet.training.batches import Batches
 from mirnet.training.checkpoints import TrainState, on_device
 from mirnet.training.context import Context
+from mirnet.training.data import samples
+from mirnet.training.data.batches import Batches
+from mirnet.training.data.sampling import Sampler
 from mirnet.training.job import Job
 from mirnet.training.losses import charbonnier, combined
 from mirnet.training.meter import Meter
-from mirnet.training.sampling import Sampler
 from mirnet.training.usage import NodeMonitor
 from mirnet.training.validation import validate
 
@@ -89,7 +89,7 @@ def fit(context: Context, job: Job) -> None:
             if done % job.steps_per_epoch == 0:
                 metrics = end_epoch(context, state, meter, lr=lr)
                 if monitor is not None:
-                    context.tell([monitor.read(metrics.epoch)])
+                    context.emit([monitor.read(metrics.epoch)])
             if state.finished or done % job.checkpoint_every == 0:
                 state.progress.sums = [] if metrics else meter.total()
                 context.report(metrics, write_checkpoint(context, state))
@@ -190,7 +190,7 @@ def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -
         keep = samples.chosen(len(job.val), recipe.num_samples) if pictured else ()
         scores = validate(context, state.scored, job.val, precision=recipe.precision, keep=keep)
         metrics = metrics.model_copy(update=scores.means())
-        context.tell(samples.pictures(epoch, job.val, scores.outputs))
+        context.emit(samples.pictures(epoch, job.val, scores.outputs))
     whole = meter.means()
     metrics = metrics.model_copy(
         update={"seconds": whole.seconds, "cpu_s": whole.cpu_s, "gpu_s": whole.gpu_s}

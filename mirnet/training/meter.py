@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mirnet.training.batches import Batches
 from mirnet.training.context import Context
+from mirnet.training.data.batches import Batches
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
 from mirnet.models.margin import Margined
 from mirnet.training.acceleration import Precision, autocast_dtype
 from mirnet.training.context import Context
-from mirnet.training.pairs import PackedPairs, Pixels
+from mirnet.training.data.pairs import PackedPairs, Pixels
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mirnet.images import Image
 from mirnet.params import EnhanceParams
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["mirnet.batch.run", "mirnet.batch.s3", "batch_samples"])
+CONTEXT.set_forkserver_preload(["mirnet.batch.run", "mirnet.storage.s3", "batch_samples"])
 
 
 def work(

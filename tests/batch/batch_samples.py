@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 
-from mirnet.batch.records import ModelIdentity
-from mirnet.batch.storage import open_store
+from mirnet.batch.manifest import ModelIdentity
 from mirnet.config import Settings
 from mirnet.images import Image
+from mirnet.storage.places import open_store
 
 # for networks that have learned nothing: each of their outputs is written
 UNGUARDED = {

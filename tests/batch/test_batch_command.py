@@ -10,11 +10,11 @@ import pytest
 from batch_samples import fill, picture
 
 from mirnet.batch.lease import Lease
-from mirnet.batch.storage import open_store
 from mirnet.cli import show
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.inference import Enhancer
+from mirnet.storage.places import open_store
 
 Command = Callable[..., int]
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 from batch_samples import MODEL, UNGUARDED, fill, picture
 
-from mirnet.batch import conditions
-from mirnet.batch.conditions import Conditions, agree_on_max_pixels
+from mirnet.batch import run_config
 from mirnet.batch.digests import Digests
-from mirnet.batch.records import past_rows
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
+from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.images import Image, decode
@@ -24,6 +23,7 @@ from mirnet.inference import Enhancer
 from mirnet.models import build
 from mirnet.params import EnhanceParams, ModelParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
 
 # the most frequent size comes late
 PICTURES = {f"{n:02d}.png": picture(n, side=24 if n < 4 else 40) for n in range(12)} | {
@@ -35,7 +35,7 @@ PARAMS = EnhanceParams(contact_images=0, **UNGUARDED)
 
 @pytest.fixture(autouse=True)
 def _few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conditions, "LEAST_EXPECTED", 4)
+    monkeypatch.setattr(run_config, "LEAST_EXPECTED", 4)
 
 
 class Notebook:
@@ -47,7 +47,7 @@ class Notebook:
         self.settled: list[tuple[list[tuple[int, int]], int | None]] = []
         self.batches: list[int] = []
 
-    def settle(self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None) -> None:
+    def fix_shapes(self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None) -> None:
         self.settled.append((list(sizes), max_pixels))
 
     def batch_size(self, height: int, width: int) -> int:
@@ -117,7 +117,7 @@ def test_workers_tile_as_the_first_of_them_and_so_does_their_successor(
 ) -> None:
     target = open_store(places[1], settings)
     run = target.child("_mirnet/runs/00000001-dead")
-    known = Conditions(MODEL.label, Digests.of(PARAMS).output, ((40, 40),))
+    known = BatchRunConfig(MODEL.label, Digests.of(PARAMS).output, ((40, 40),))
     run.put("conditions.json", known.dump())
     assert agree_on_max_pixels(run, known, 500).max_pixels == 500
     assert agree_on_max_pixels(run, known, 900).max_pixels == 500
@@ -170,7 +170,7 @@ def test_a_picture_above_the_memory_limit_goes_through_in_tiles(
     fill(places[0], {"large.png": large, "small.png": picture(8)})
     whole = network("float32", compile=False)
     tiling = network("float32", compile=False)
-    tiling.settle((), max_pixels=320 * 320)
+    tiling.fix_shapes((), max_pixels=320 * 320)
     seen: list[tuple[int, ...]] = []
     assert tiling.max_pixels == 320 * 320
     tiling.network._model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))

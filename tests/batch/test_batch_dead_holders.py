@@ -15,10 +15,10 @@ from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
 
 PICTURES = {f"{n}.png": picture(n) for n in range(4)}
 

@@ -8,14 +8,14 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.drift import COLUMNS, DriftMonitor, build_profile
-from mirnet.batch.records import Row
+from mirnet.batch.manifest import Row
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.images import decode
 from mirnet.images.stats import Measures, measure
 from mirnet.params import EnhanceParams
+from mirnet.storage.places import open_store
 
 
 def rows(luminances: np.ndarray) -> list[Row]:

@@ -9,13 +9,13 @@ from batch_samples import MODEL, double, fill, picture
 from fault_proxy import FaultProxy
 
 from mirnet.batch.run import run_batch
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.images import decode
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(6)}
 

@@ -13,14 +13,14 @@ import pytest
 from batch_samples import MODEL, darken, double, fill, picture
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.records import Row, load_rows
+from mirnet.batch.manifest import Row, load_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.cli.show import enhancement_sentence, enhancement_table
 from mirnet.config import Settings
 from mirnet.images import Image, decode
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
 
 
 def spoil_the_wide(image: Image) -> Image:

@@ -12,13 +12,13 @@ from batch_samples import MODEL, UNGUARDED, double, fill, picture
 from hostile_files import GOOD, IGNORED, all_files
 from moto import mock_aws
 
-from mirnet.batch.records import Row, past_rows
+from mirnet.batch.manifest import Row, past_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
 
 
 def enhance(source: str, target: str) -> EnhanceResult:

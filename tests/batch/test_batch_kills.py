@@ -17,16 +17,17 @@ import pytest
 from batch_child import CONTEXT, start
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch.in_hand import InHand, suspects
-from mirnet.batch.origin import from_metadata
+from mirnet.batch.inflight import Inflight, suspects
+from mirnet.batch.manifest import Row, past_rows
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.records import Row, past_rows
+from mirnet.batch.provenance import from_metadata
 from mirnet.batch.run import preview, run_batch
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import ObjectInfo, Store, open_store
 from mirnet.config import Settings
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
+from mirnet.storage.store import ObjectInfo, Store
 
 PICTURES = {f"{number % 3}/{number:02d}.png": picture(number, side=24) for number in range(30)}
 LEASE: dict[str, Any] = {"lease_s": 1.0, "flush_s": 0.1}
@@ -200,13 +201,13 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
     items = [
         WorkItem(ObjectInfo(f"{n}", 1, "v", 0.0), f"{n}", suspect=n >= 300) for n in range(303)
     ]
-    assert len(list(InHand(store, block=128).rows(items, process))) == 303
+    assert len(list(Inflight(store, block=128).rows(items, process))) == 303
     assert all(announced for *_, announced in seen)
     numbers = [number for _, number, _ in seen]
     assert numbers == [128] * 128 + [130] * 128 + [46] * 44 + [1] * 3
     assert store.head("in-hand.json") is None
     with pytest.raises(MemoryError):
-        list(InHand(store, block=2).rows(items, broken))
+        list(Inflight(store, block=2).rows(items, broken))
     assert suspects_of(store) == ["0", "1"]
 
 
@@ -236,7 +237,7 @@ def test_an_interrupt_while_the_pictures_are_awaited_is_not_swallowed(tmp_path: 
             raise KeyboardInterrupt
 
     items = [WorkItem(ObjectInfo("a", 1, "v", 0.0), "a")]
-    rows = InHand(store, block=2).rows(items, awaited)
+    rows = Inflight(store, block=2).rows(items, awaited)
     next(rows)
     with pytest.raises(KeyboardInterrupt):
         rows.close()

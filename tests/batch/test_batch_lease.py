@@ -7,9 +7,9 @@ import pytest
 from batch_samples import fill
 
 from mirnet.batch.lease import Lease, LeaseEntry, LeaseHeld, LeaseLost
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
+from mirnet.storage.places import open_store
 
 
 def test_second_is_refused_and_told_by_whom(places: tuple[str, str]) -> None:

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch.local import LocalStore
-from mirnet.batch.records import past_rows
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import KeyRefused, ObjectRefused, open_store
 from mirnet.beneath import Beneath, LinkInTheWay, NotRegular
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.local import LocalStore
+from mirnet.storage.places import open_store
+from mirnet.storage.store import KeyRefused, ObjectRefused
 
 SECRET = b"root:$6$salt$hash:19000:0:99999:7:::\n" * 9
 

@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch import contact, records
-from mirnet.batch.in_hand import suspects
-from mirnet.batch.local import LocalStore
+from mirnet.batch import contact_sheet, manifest
+from mirnet.batch.inflight import suspects
 from mirnet.batch.run import run_batch
-from mirnet.batch.s3 import S3Store
-from mirnet.batch.storage import ObjectInfo, open_store
 from mirnet.config import Settings
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.signals import termination_as_exception
+from mirnet.storage.local import LocalStore
+from mirnet.storage.places import open_store
+from mirnet.storage.s3 import S3Store
+from mirnet.storage.store import ObjectInfo
 
 PICTURES = {f"{n}.png": picture(n) for n in range(6)}
 
@@ -106,13 +107,13 @@ def test_sigterm_while_the_page_is_made(
     fill(places[0], PICTURES)
     seen: list[str] = []
 
-    def small(image: Any, old: Any = contact.small_jpeg) -> bytes:
+    def small(image: Any, old: Any = contact_sheet.small_jpeg) -> bytes:
         seen.append("one")
         stop()
         jpeg: bytes = old(image)
         return jpeg
 
-    monkeypatch.setattr(contact, "small_jpeg", small)
+    monkeypatch.setattr(contact_sheet, "small_jpeg", small)
     with pytest.raises(SystemExit):
         enhance(*places)
     assert len(seen) == 1
@@ -134,7 +135,7 @@ def test_sigterm_while_the_manifest_is_written(
         stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(records._Shard, "append", append)
+        patch.setattr(manifest._Shard, "append", append)
         with pytest.raises(SystemExit):
             enhance(*places, by=slowly, flush_s=0.01, io_threads=1)
     assert len(seen) == 1

@@ -12,10 +12,9 @@ import torch
 from batch_samples import MODEL, UNGUARDED, double, fill, picture
 
 from mirnet import stages
-from mirnet.batch.origin import trace
-from mirnet.batch.records import ModelIdentity, past_rows
+from mirnet.batch.manifest import ModelIdentity, past_rows
+from mirnet.batch.provenance import trace
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import WeightsError
 from mirnet.images import decode
@@ -24,6 +23,7 @@ from mirnet.params import EnhanceParams, ModelParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.stages.enhancing import load_anywhere
 from mirnet.stages.models import open_model
+from mirnet.storage.places import open_store
 from mirnet.tracking import aliases, registry, track
 
 PICTURES = {f"{number}.png": picture(number) for number in range(3)}
@@ -83,7 +83,7 @@ def test_manifests_from_before_the_digest_still_count(
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.RunConfig:
     """A registry of its own with two versions of a small network, the first one champion."""
     settings = Settings(
         workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports", compile=False
@@ -98,11 +98,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.Run:
         registry.register(folder, name="mirnet", run_id=tracked.run_id, settings=settings)
     first = registry.get_version("models:/mirnet/1", settings)
     aliases.promote(first, why="test", settings=settings)
-    return stages.Run(params, settings)
+    return stages.RunConfig(params, settings)
 
 
 def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
-    run: stages.Run, places: tuple[str, str]
+    run: stages.RunConfig, places: tuple[str, str]
 ) -> None:
     fill(places[0], PICTURES)
     second = registry.get_version("models:/mirnet/2", run.settings)
@@ -125,7 +125,7 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
     assert (kept.model_version, kept.skipped, kept.enhanced) == ("2", 3, 0)
 
     redo = load_params("demo", overrides=("enhance.on_new_model=redo", *UNGUARDED_SET))
-    redone = stages.enhance(*places, stages.Run(redo, run.settings))
+    redone = stages.enhance(*places, stages.RunConfig(redo, run.settings))
     assert (redone.model_version, redone.enhanced) == ("2", 3)
     assert set(rows().values()) == {("2", second.weights_digest)}
     after = {key: open_store(places[1], run.settings).get(key).data for key in PICTURES}
@@ -133,7 +133,7 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
 
 
 def test_a_machine_without_the_folder_gets_the_version_and_never_other_weights(
-    run: stages.Run, tmp_path: Path
+    run: stages.RunConfig, tmp_path: Path
 ) -> None:
     """What an actor on another host does."""
     opened = open_model("models:/mirnet/1", run)

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from mirnet.batch.origin import from_metadata, to_metadata, trace
-from mirnet.batch.records import Row
+from mirnet.batch.manifest import Row
+from mirnet.batch.provenance import from_metadata, to_metadata, trace
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.cli.lineage import app
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.params import EnhanceParams
+from mirnet.storage.places import open_store
 
 
 def enhance(source: str, target: str, settings: Settings) -> None:

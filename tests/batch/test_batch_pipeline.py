@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from mirnet.batch import pipeline
+from mirnet.batch.image_job import Downloaded, Enhanced, Fetched
+from mirnet.batch.manifest import Row
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.process import Downloaded, Enhanced, Fetched
-from mirnet.batch.records import Row
-from mirnet.batch.storage import ObjectInfo
 from mirnet.errors import StorageError
 from mirnet.images import Image
+from mirnet.storage.store import ObjectInfo
 
 
 def items(*sizes: int) -> list[WorkItem]:

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch import records
+from mirnet.batch import manifest
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.passed_over import REASONS
-from mirnet.batch.records import past_rows
 from mirnet.batch.run import preview, run_batch
-from mirnet.batch.storage import NoSuchPlace, open_store
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, UsageError
 from mirnet.junk import is_junk
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
+from mirnet.storage.store import NoSuchPlace
 
 NIGHT = 1_700_000_000
 
@@ -82,9 +83,9 @@ def test_rows_of_before_sources_were_known_count(
     source, target = places
     fill(source, {"a.png": picture(1)})
     with monkeypatch.context() as patch:
-        usual = records.as_dict
+        usual = manifest.as_dict
         without = lambda row: usual(row) | {"source_digest": None}  # noqa: E731
-        patch.setattr(records, "as_dict", without)
+        patch.setattr(manifest, "as_dict", without)
         enhance(source, target, settings)
     assert enhance(source, target, settings).skipped == 1
 

@@ -18,15 +18,15 @@ from batch_samples import MODEL, UNGUARDED, darken, double, fill, picture
 from ray.cluster_utils import Cluster
 
 from mirnet import stages
-from mirnet.batch.records import past_rows
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError
 from mirnet.images import Image
 from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, ModelParams, load_params
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}
 BAD = {"cut.png": picture(1)[:500], "text.jpg": b"no picture"}

@@ -16,15 +16,9 @@ import torch
 from batch_samples import MODEL, double, fill, picture
 from boto3.exceptions import RetriesExceededError
 
-from mirnet.batch import conditions, process, s3
-from mirnet.batch.local import LocalStore
-from mirnet.batch.records import past_rows
+from mirnet.batch import image_job, run_config
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.run import preview, run_batch
-from mirnet.batch.storage import (
-    ObjectRefused,
-    TransientStorageError,
-    open_store,
-)
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError, TooManyBad, UsageError
 from mirnet.images import Image
@@ -32,6 +26,10 @@ from mirnet.inference import Enhancer
 from mirnet.models import build
 from mirnet.params import EnhanceParams, ModelParams
 from mirnet.results import EnhanceResult
+from mirnet.storage import s3
+from mirnet.storage.local import LocalStore
+from mirnet.storage.places import open_store
+from mirnet.storage.store import ObjectRefused, TransientStorageError
 
 PICTURES = {f"{n}.png": picture(n) for n in range(4)}
 
@@ -91,7 +89,7 @@ def test_whatever_happens_to_one_picture_the_others_go_on(
     name: str, places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(places[0], PICTURES)
-    usual, calls = getattr(process, name), []
+    usual, calls = getattr(image_job, name), []
 
     def once_out_of_memory(*args: object, **more: object) -> object:
         calls.append(1)
@@ -99,7 +97,7 @@ def test_whatever_happens_to_one_picture_the_others_go_on(
             raise MemoryError
         return usual(*args, **more)
 
-    monkeypatch.setattr(process, name, once_out_of_memory)
+    monkeypatch.setattr(image_job, name, once_out_of_memory)
     result = enhance(*places)
     assert (result.enhanced, result.failed) == (3, 1)
     (reason,) = {reason for status, reason in rows(places[1]).values() if status == "failed"}
@@ -298,9 +296,9 @@ def test_a_header_that_cannot_be_read_is_left_to_the_decoder(
     def breaks(data: bytes, *, name: str) -> tuple[int, int]:
         raise MemoryError
 
-    monkeypatch.setattr(process, "read_size", breaks)
-    monkeypatch.setattr(conditions, "read_size", breaks)
-    monkeypatch.setattr(conditions, "LEAST_EXPECTED", 1)
+    monkeypatch.setattr(image_job, "read_size", breaks)
+    monkeypatch.setattr(run_config, "read_size", breaks)
+    monkeypatch.setattr(run_config, "LEAST_EXPECTED", 1)
     assert enhance(*places).enhanced == len(PICTURES)
 
 

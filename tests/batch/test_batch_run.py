@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch import records
-from mirnet.batch.records import Row, RunRecord, load_rows, past_rows
+from mirnet.batch import manifest
+from mirnet.batch.manifest import Row, RunRecord, load_rows, past_rows
 from mirnet.batch.run import preview, run_batch
-from mirnet.batch.s3 import S3Store
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
 from mirnet.images import decode
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
+from mirnet.storage.s3 import S3Store
 
 PICTURES = {"a.png": picture(1), "b/c.jpg": picture(2, format="JPEG"), "b/d.webp": picture(3)}
 BAD = {
@@ -286,8 +286,8 @@ def test_a_limit_is_not_used_up_on_what_failed_before(
 def test_a_long_night_has_a_manifest_in_shards(
     format: str, s3: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "ROWS_PER_SHARD", 4)
-    monkeypatch.setattr(records, "_ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(manifest, "ROWS_PER_SHARD", 4)
+    monkeypatch.setattr(manifest, "_ROWS_PER_GROUP", 3)
     store = open_store(s3, settings)
     record = RunRecord(store, "00000001-x", format=format)  # type: ignore[arg-type]
     rows = [Row(f"{n}.png", "v", 1, "enhanced", "r", "d", "m", reason="ü\n") for n in range(11)]

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from open_ports import ask, family, listening, private, speaks_grpc, weed_shell
 
-from mirnet.batch import s3server
-from mirnet.batch.s3server import S3Server, keys_folder, prepare_folder
-from mirnet.batch.s3tls import CONFIGURATION, write_configuration
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings, environment
 from mirnet.errors import StorageError
 from mirnet.extras import program
+from mirnet.storage import s3server
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server, keys_folder, prepare_folder
+from mirnet.storage.s3tls import CONFIGURATION, write_configuration
 
 PATHS = (
     "/",

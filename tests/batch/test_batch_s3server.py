@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import ExtraMissing
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
 
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from mirnet.batch.s3server import S3Server
+from mirnet.storage.s3server import S3Server
 with S3Server(Path(sys.argv[1]), buckets=("abc",)) as server:
     print(server.endpoint_url, flush=True)
     time.sleep(60)

@@ -17,17 +17,17 @@ from batch_child import start
 from batch_samples import MODEL, double, fill, picture
 from test_batch_kills import PICTURES, assert_sound, when_free
 
-from mirnet.batch.in_hand import suspects
+from mirnet.batch.inflight import suspects
 from mirnet.batch.lease import Lease, LeaseEntry, LeaseHeld, LeaseLost
-from mirnet.batch.records import past_rows
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.signals import advance, termination_as_exception
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
 
 
 @pytest.fixture

@@ -10,15 +10,11 @@ from pathlib import Path
 import pytest
 from batch_samples import picture
 
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import (
-    KeyRefused,
-    ObjectMissing,
-    open_source,
-    open_store,
-)
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
+from mirnet.storage.places import open_source, open_store
+from mirnet.storage.s3server import S3Server
+from mirnet.storage.store import KeyRefused, ObjectMissing
 
 
 def test_put_get_head_delete(places: tuple[str, str]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mirnet.batch.tally import exceeds
+from mirnet.batch.summary import exceeds
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch import process
-from mirnet.batch.records import past_rows
+from mirnet.batch import image_job
+from mirnet.batch.manifest import past_rows
 from mirnet.batch.run import run_batch
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import ImageError, TooManyBad
 from mirnet.images import Image, limits
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
 
 BRIGHT = picture(5, level=256)
 
@@ -95,7 +95,7 @@ def test_what_an_older_decoder_refused_is_tried_again(
         raise ImageError("cut short", reason="truncated")
 
     with monkeypatch.context() as patched:
-        patched.setattr(process, "decode", refuse)
+        patched.setattr(image_job, "decode", refuse)
         assert enhance(places, settings).quarantined == 2
     params = EnhanceParams()
     old = {"max_pixels": params.max_pixels, "max_bytes": params.max_bytes}

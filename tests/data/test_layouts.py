@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mirnet.cli import app
 from mirnet.data.importer import import_data
 from mirnet.data.layout import find_pairs
-from mirnet.data.matching import Plan, plan_import
+from mirnet.data.matching import ImportPlan, plan_import
 from mirnet.data.placing import Patterns
 from mirnet.data.sources import Entry
 from mirnet.errors import DataError, UsageError
@@ -102,13 +102,13 @@ def entries(*names: str) -> list[Entry]:
     return [Entry(PurePosixPath(name), 1) for name in names]
 
 
-def planned(*names: str, **options: object) -> Plan:
+def planned(*names: str, **options: object) -> ImportPlan:
     # sorted the other way round: nothing may depend on the order
     listed = entries(*sorted(names, reverse=True))
     return plan_import(listed, only=None, name="source", **options)  # type: ignore[arg-type]
 
 
-def found(plan: Plan) -> dict[tuple[str, str], str]:
+def found(plan: ImportPlan) -> dict[tuple[str, str], str]:
     return {(str(p.low.path), str(p.high.path)): f"{p.split}/{p.name}" for p in plan.pairs}
 
 

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from mirnet.batch.s3server import S3Server
 from mirnet.cli.data import app
 from mirnet.data.versioning import (
     add,
@@ -25,6 +24,7 @@ from mirnet.data.versioning import (
     take_snapshot,
 )
 from mirnet.errors import DataError, StorageError
+from mirnet.storage.s3server import S3Server
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.data import listing
 from mirnet.data.versioning import add, data_version, init_workspace, pull, push, read_pin
 from mirnet.errors import DataError
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
 
 Listing = list[dict[str, Any]]
 

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mirnet.evaluation.conduct import guarded, harm_share, peak_mib_per_megapixel, well_lit_psnr
 from mirnet.evaluation.report import side_by_side
+from mirnet.evaluation.safety_checks import (
+    guarded,
+    harm_share,
+    peak_mib_per_megapixel,
+    well_lit_psnr,
+)
 from mirnet.images.harm import HarmLimits
 
 Pixels = NDArray[np.uint8]

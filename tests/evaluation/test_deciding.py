@@ -25,7 +25,7 @@ from mirnet.params import ModelParams, load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.stages import evaluating
 from mirnet.tracking import connect, packaging, registry, track
-from mirnet.tracking.journal import deliver_all
+from mirnet.tracking.outbox import deliver_all
 
 Pixels = NDArray[np.uint8]
 # what a model makes of the picture that it should give
@@ -43,8 +43,8 @@ class Site:
     quirks: dict[str, Quirk] = field(default_factory=dict)
 
     @property
-    def run(self) -> stages.Run:
-        return stages.Run(load_params("demo", overrides=FAST), self.settings)
+    def run(self) -> stages.RunConfig:
+        return stages.RunConfig(load_params("demo", overrides=FAST), self.settings)
 
     def train(self, name: str, quirk: Quirk, *, seed: int) -> TrainResult:
         """A model of these random weights whose folder has this name."""
@@ -79,7 +79,7 @@ def site(lol: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.Monk
     here = Site(lol, tmp_path / "models", settings)
     answers = {low.tobytes(): high for _, low, high in dark_pairs(12, side=64)}
 
-    def load(folder: Path, _run: stages.Run) -> Callable[[Pixels], Pixels]:
+    def load(folder: Path, _run: stages.RunConfig) -> Callable[[Pixels], Pixels]:
         # the registry keeps a copy of the folder; its weights say which one it was
         digest = registry.weights_digest(folder)
         quirk = next(

@@ -10,7 +10,7 @@ from evaluation_pictures import dark_pairs
 from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import BASELINES
-from mirnet.evaluation.gate import Check, Decision
+from mirnet.evaluation.gate import Decision, GateCheck
 from mirnet.evaluation.report import MAX_PICTURES, Page, add_decision, render_report
 from mirnet.evaluation.scoring import add_gains, score_pairs
 from mirnet.params import EvaluateParams
@@ -69,7 +69,7 @@ def make_page(target: Path, number: int, *, page: Page | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
-    decision = Decision("refuse", (Check("baseline", False, "does not surely beat <b>it</b>"),))
+    decision = Decision("refuse", (GateCheck("baseline", False, "does not surely beat <b>it</b>"),))
     facts = {"data": "d48f.dir", "model": "<script>alert(1)</script>"}
     page = Page("MIRNet & friends", "mirnet", facts, HISTORY, decision)
     return make_page(tmp_path_factory.mktemp("report") / "a" / "index.html", 5, page=page)
@@ -125,9 +125,9 @@ def test_the_decision_comes_later_and_replaces_an_earlier_one(tmp_path: Path) ->
     target = tmp_path / "index.html"
     before = make_page(target, 2, page=Page("MIRNet", "mirnet", run_id="abc"))
     assert 'id="verdict"' not in before
-    waits = Decision("promote", (Check("baseline", True, "beats <b>autocontrast</b>"),))
+    waits = Decision("promote", (GateCheck("baseline", True, "beats <b>autocontrast</b>"),))
     assert add_decision(target, "abc", waits, outcome="waits for a person")
-    refused = Decision("refuse", (*waits.checks, Check("approval", False, "refused by Ada")))
+    refused = Decision("refuse", (*waits.checks, GateCheck("approval", False, "refused by Ada")))
     assert add_decision(target, "abc", refused, outcome="stays without an alias")
     html = target.read_text(encoding="utf-8")
     text = Elements(html).text
@@ -142,7 +142,7 @@ def test_the_decision_comes_later_and_replaces_an_earlier_one(tmp_path: Path) ->
 def test_a_page_of_another_run_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "index.html"
     before = make_page(target, 1, page=Page("MIRNet", "mirnet", run_id="abc"))
-    decision = Decision("keep", (Check("same-weights", False, "the champion already"),))
+    decision = Decision("keep", (GateCheck("same-weights", False, "the champion already"),))
     assert not add_decision(target, "abcd", decision, outcome="is champion")
     assert not add_decision(tmp_path / "none.html", "abc", decision, outcome="is champion")
     assert target.read_text(encoding="utf-8") == before

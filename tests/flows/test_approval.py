@@ -41,13 +41,13 @@ def prefect_server() -> Iterator[None]:
 class Judged:
     """A trained model, and scores that the gate likes."""
 
-    run: stages.Run
+    run: stages.RunConfig
     trained: TrainResult
     evaluation: EvaluationResult
 
-    def asking(self, within_s: int) -> stages.Run:
+    def asking(self, within_s: int) -> stages.RunConfig:
         params = load_params("demo", overrides=(f"promote.approval_within_s={within_s}",))
-        return stages.Run(params, self.run.settings)
+        return stages.RunConfig(params, self.run.settings)
 
 
 def plant(root: Path) -> Judged:
@@ -82,7 +82,7 @@ def plant(root: Path) -> Judged:
         scores_path=str(root / "scores.parquet"),
         seconds=1.0,
     )
-    return Judged(stages.Run(load_params("demo"), settings), trained, evaluation)
+    return Judged(stages.RunConfig(load_params("demo"), settings), trained, evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,9 @@ def judged(planted: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     settings = Settings(workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports")
     settings.workspace.mkdir()
     shutil.copy(planted.run.settings.workspace / "mlflow.db", settings.workspace / "mlflow.db")
-    return Judged(stages.Run(planted.run.params, settings), planted.trained, planted.evaluation)
+    return Judged(
+        stages.RunConfig(planted.run.params, settings), planted.trained, planted.evaluation
+    )
 
 
 @flow

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.foreground import exit_code
+from flows.process_group import exit_code
 
 SCRIPT = """
 import subprocess, sys, time
 from pathlib import Path
-from flows.foreground import leave_foreground_group
+from flows.process_group import leave_foreground_group
 
 leave_foreground_group()
 server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

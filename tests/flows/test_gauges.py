@@ -6,8 +6,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.gauges import Champion, of_look, of_reports
-from mirnet.doctor import Check
+from flows.prometheus import Champion, of_look, of_reports
+from mirnet.doctor import DoctorCheck
 from mirnet.results import Cost, EnhanceResult, EvaluationResult, MethodScore
 from mirnet.telemetry import render
 
@@ -51,8 +51,8 @@ def test_no_report_and_a_report_of_another_version_say_nothing(tmp_path: Path) -
 
 def test_a_look_has_every_check_and_the_champion() -> None:
     checks = (
-        Check(name="disk", outcome="failed", found="full"),
-        Check(name="ray", outcome="skipped", found="none"),
+        DoctorCheck(name="disk", outcome="failed", found="full"),
+        DoctorCheck(name="ray", outcome="skipped", found="none"),
     )
     champion = Champion(version="7", age_s=3600, data_digest=None)
     found = samples(render(of_look(checks, champion)))

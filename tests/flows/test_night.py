@@ -22,7 +22,6 @@ from flows import events
 from mirnet import stages
 from mirnet.batch.drift import build_profile
 from mirnet.batch.lease import Lease
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings, load_settings
 from mirnet.errors import TooManyBad
 from mirnet.images import Image
@@ -32,6 +31,7 @@ from mirnet.models import build, save_model
 from mirnet.params import ModelParams
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import PROFILE
+from mirnet.storage.places import open_store
 from mirnet.tracking import aliases, registry, track
 
 # the champion has learned nothing: each of its outputs is written
@@ -181,7 +181,7 @@ def test_a_bad_night_is_seen_as_well(
 
 
 def test_a_run_keeps_its_model_over_retries(settings: Settings, tmp_path: Path) -> None:
-    run = stages.open_run("demo")
+    run = stages.load_run_config("demo")
     assert stages.pin(None, run) == "models:/mirnet/1"
     assert stages.pin("models:/mirnet@champion", run) == "models:/mirnet/1"
     folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")

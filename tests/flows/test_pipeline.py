@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run as MlflowRun
+from mlflow.entities import RunConfig as MlflowRun
 from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 
@@ -21,12 +21,12 @@ from flows.demo import fill_bucket
 from flows.enhance import enhance
 from flows.retrain import retrain
 from mirnet import stages
-from mirnet.batch.s3server import S3Server
-from mirnet.batch.storage import open_store
 from mirnet.config import load_settings
 from mirnet.data.versioning import add, init_workspace
 from mirnet.errors import DataError, GateRefused, TrainingError
 from mirnet.results import RetrainResult
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server
 
 TINY = [
     "model.n_feat=8",
@@ -154,14 +154,14 @@ def test_a_refused_candidate_leaves_the_champion(
     monkeypatch.setenv("MIRNET_RAY_ADDRESS", "in-process")
     with pytest.raises(GateRefused, match="autocontrast"):
         retrain(str(site.data), "demo", [*TINY, "promote.min_gain_db=60"])
-    run = stages.open_run("demo")
+    run = stages.load_run_config("demo")
     assert stages.champion(run).version == retrained.promotion.version
 
 
 def test_a_champion_that_does_not_work_is_taken_back(
     retrained: RetrainResult, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(run: stages.Run, *, version: str) -> None:
+    def broken(run: stages.RunConfig, *, version: str) -> None:
         assert stages.champion(run).version == version != retrained.promotion.version
         raise TrainingError("gives no picture")
 
@@ -170,7 +170,7 @@ def test_a_champion_that_does_not_work_is_taken_back(
     monkeypatch.setattr(stages, "check_champion", broken)
     with pytest.raises(TrainingError, match="gives no picture"):
         retrain(str(site.data), "demo", [*TINY, *LENIENT, "train.seed=7"])
-    assert stages.champion(stages.open_run("demo")).version == retrained.promotion.version
+    assert stages.champion(stages.load_run_config("demo")).version == retrained.promotion.version
 
 
 def test_a_broken_pair_stops_the_flow_by_name(

@@ -14,9 +14,9 @@ from mirnet.inference import Enhancer, network
 from mirnet.inference import enhancer as enhancing
 from mirnet.inference.precision import Precision
 from mirnet.models import build, save_model
+from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling
 from mirnet.models.margin import Margined
 from mirnet.models.mirnet import MIRNet
-from mirnet.models.statistics import WHOLE, GivenStatistics, Statistics
 from mirnet.params import ModelParams
 
 
@@ -170,7 +170,7 @@ def test_crops_correct_the_statistics_of_a_much_smaller_copy(
     batches: list[int] = []
     statistics = enhancer.network.statistics
 
-    def watched(image: Tensor, source: Statistics) -> list[Tensor]:
+    def watched(image: Tensor, source: GlobalPooling) -> list[Tensor]:
         batches.append(len(image))
         return statistics(image, source)
 
@@ -285,9 +285,9 @@ def test_compiled_is_the_same_function(model: MIRNet, tmp_path: Path, given: boo
     cpu = torch.device("cpu")
     fast = network.FastNetwork(model, device=cpu, dtype=torch.float32, cache_dir=tmp_path)
     low = torch.rand(1, 3, 92, 76) / 4  # at its coarsest 23x19: no multiple of a vector
-    values = [value * 1.1 for value in fast.statistics(low, WHOLE)] if given else None
+    values = [value * 1.1 for value in fast.statistics(low, FULL_IMAGE)] if given else None
     exact = copy.deepcopy(model).double()
-    source = GivenStatistics([value.double() for value in values]) if values else WHOLE
+    source = GivenPooling([value.double() for value in values]) if values else FULL_IMAGE
     with torch.no_grad():
         expected = exact(low.double(), source).float()
     for _ in range(3):
@@ -306,7 +306,7 @@ def test_in_a_full_batch_neither_place_nor_mates_matter(precision: Precision) ->
         Image(random.integers(0, 90, (30, 45, 3), dtype=np.uint8), grey=n == 2) for n in range(9)
     ]
     assert enhancer.batch_size(30, 45) == 1, "not settled"
-    enhancer.settle([(30, 45)])
+    enhancer.fix_shapes([(30, 45)])
     size = enhancer.batch_size(30, 45)
     assert size > 1
     assert enhancer.batch_size(45, 30) == 1

@@ -47,7 +47,7 @@ def enhanced(model: nn.Module, way: str) -> Pixels:
     enhancer = Enhancer(model, precision="float32", compile=False)
     picture = even(*SIZES[way])
     if way == "batched":
-        enhancer.settle([SIZES[way]])
+        enhancer.fix_shapes([SIZES[way]])
         assert enhancer.batch_size(*SIZES[way]) > 1
         return enhancer.enhance_images([Image(picture)] * 2)[1].pixels  # type: ignore[return-value]
     if way == "tiled":

@@ -14,8 +14,8 @@ from mirnet.inference import Enhancer
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.tiles import tiles
 from mirnet.models import build
+from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling
 from mirnet.models.mirnet import MIRNet
-from mirnet.models.statistics import WHOLE, GivenStatistics
 from mirnet.params import ModelParams
 
 pytestmark = [
@@ -60,7 +60,7 @@ def test_replayed_graphs_give_what_the_cpu_gives(model, dtype, least):
 
 def test_a_replay_is_the_compiled_run_bit_by_bit(model):
     network = FastNetwork(model, device=CUDA, dtype=torch.bfloat16)
-    network.settle([(1, 3, 64, 48, 0)])
+    network.fix_shapes([(1, 3, 64, 48, 0)])
     image, other = pictures(1, 3, 64, 48), pictures(1, 3, 64, 48, seed=1)
     compiled = network(image)
     network(other)
@@ -70,7 +70,7 @@ def test_a_replay_is_the_compiled_run_bit_by_bit(model):
 
 def test_shapes_share_one_pool_and_do_not_mix(model):
     network = FastNetwork(model, device=CUDA, dtype=torch.bfloat16)
-    network.settle([(1, 3, 64, 48, 0), (1, 3, 32, 32, 0)])
+    network.fix_shapes([(1, 3, 64, 48, 0), (1, 3, 32, 32, 0)])
     large, small = pictures(1, 3, 64, 48), pictures(1, 3, 32, 32)
     first = network(large), network(small)
     for _ in range(3):
@@ -80,9 +80,9 @@ def test_shapes_share_one_pool_and_do_not_mix(model):
 
 def test_given_statistics_are_taken_by_a_replay(model):
     network = FastNetwork(model, device=CUDA, dtype=torch.float32)
-    network.settle([(1, 3, 64, 48, 1)])
+    network.fix_shapes([(1, 3, 64, 48, 1)])
     image = pictures(1, 3, 64, 48)
-    values = network.statistics(image, WHOLE)
+    values = network.statistics(image, FULL_IMAGE)
     other = [value * 8 for value in values]
     network(image, values)
     whole, changed = network(image, values), network(image, other)
@@ -117,7 +117,7 @@ def test_tiles_on_the_gpu_are_those_of_the_cpu(model):
     for number, part in enumerate(parts):
         low = here._read(pixels, part)
         with torch.inference_mode():
-            expected = exact(low.double(), GivenStatistics(doubles)).float()
+            expected = exact(low.double(), GivenPooling(doubles)).float()
         given = [value.to(CUDA) for value in statistics]
         done = {"cpu": here.network(low, statistics), "gpu": there.network(low, given).cpu()}
         for device, tile in done.items():

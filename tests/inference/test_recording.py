@@ -10,8 +10,8 @@ import torch
 from mirnet.inference import network as networks
 from mirnet.inference.network import FastNetwork
 from mirnet.models import build
+from mirnet.models.layers.pooling import FULL_IMAGE
 from mirnet.models.mirnet import MIRNet
-from mirnet.models.statistics import WHOLE
 from mirnet.params import ModelParams
 
 
@@ -71,9 +71,9 @@ def test_each_shape_is_recorded_once_and_only_when_it_comes_again(recording, mod
 
 def test_given_statistics_have_a_recording_of_their_own(recording):
     network = recording(Recorded)
-    network.settle([(1, 3, 16, 16, 0), (1, 3, 16, 16, 1)])
+    network.fix_shapes([(1, 3, 16, 16, 0), (1, 3, 16, 16, 1)])
     image = torch.rand(1, 3, 16, 16)
-    values = network.statistics(image, WHOLE)
+    values = network.statistics(image, FULL_IMAGE)
     assert torch.allclose(network(image), network(image, values), atol=1e-6)
     assert not torch.allclose(network(image), network(image, [v * 0 for v in values]), atol=1e-6)
     assert Recorded.count == 2
@@ -82,9 +82,9 @@ def test_given_statistics_have_a_recording_of_their_own(recording):
 def test_settling_forgets_what_was_recorded(recording):
     network = recording(Recorded)
     image = torch.rand(1, 3, 16, 16)
-    network.settle([(1, 3, 16, 16, 0)])
+    network.fix_shapes([(1, 3, 16, 16, 0)])
     network(image)
-    network.settle([])
+    network.fix_shapes([])
     network(image)
     assert Recorded.count == 1
     assert not network._graphs
@@ -92,7 +92,7 @@ def test_settling_forgets_what_was_recorded(recording):
 
 def test_a_device_that_refuses_is_used_without(recording, caplog):
     network = recording(Refused)
-    network.settle([(1, 3, 16, 16, 0)])
+    network.fix_shapes([(1, 3, 16, 16, 0)])
     image = torch.rand(1, 3, 16, 16)
     with caplog.at_level(logging.WARNING):
         first, second = network(image), network(image)

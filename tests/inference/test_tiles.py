@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirnet.inference.mosaic import CROP, crop_corners
+from mirnet.inference.crop_statistics import CROP, crop_corners
 from mirnet.inference.tiles import spans, tile_shape, tiles
 
 

@@ -17,10 +17,10 @@ import pytest
 import yaml
 from open_ports import ask, family, listening, private, speaks_grpc
 
-from mirnet.batch.s3server import _free_ports
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings, environment
 from mirnet.errors import StorageError
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import _free_ports
 
 _NAMES = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 

@@ -75,7 +75,7 @@ def test_runbooks_that_the_doctor_names_exist() -> None:
 
 
 def test_the_dashboard_and_the_page_know_the_metrics_of_the_flow() -> None:
-    source = (ROOT / "flows/gauges.py").read_text(encoding="utf-8")
+    source = (ROOT / "flows/prometheus.py").read_text(encoding="utf-8")
     metrics = set(re.findall(r'"(mirnet_\w+)"', source))
     dashboard = json.loads((ROOT / "infra/grafana/mirnet.json").read_text(encoding="utf-8"))
     asked = {m for p in dashboard["panels"] for m in re.findall(r"mirnet_\w+", str(p["targets"]))}

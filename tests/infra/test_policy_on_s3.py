@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from mirnet.batch.records import ModelIdentity
+from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.run import run_batch
-from mirnet.batch.s3server import S3Server, keys_folder
-from mirnet.batch.storage import open_store
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.extras import program
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
+from mirnet.storage.places import open_store
+from mirnet.storage.s3server import S3Server, keys_folder
 
 BUCKETS = ("photos", "enhanced", "training", "mlflow")
 _KINDS = {

@@ -113,7 +113,7 @@ def _policy_names(text: str) -> str:
 def test_the_policy_of_the_night_allows_the_calls_that_the_code_makes(
     root: Path, policies: dict[str, list[dict[str, Any]]]
 ) -> None:
-    source = (root / "mirnet/batch/s3.py").read_text(encoding="utf-8")
+    source = (root / "mirnet/storage/s3.py").read_text(encoding="utf-8")
     calls = set(re.findall(r"_client\.(\w+)\(", source)) - {"close"}
     assert "put_object" in calls
     needed = {ACTIONS[call] for call in calls}

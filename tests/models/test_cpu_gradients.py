@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirnet.models import build, cpu_gradients
-from mirnet.models.cpu_gradients import PReLU, blur_down, global_mean, max_and_mean
+from mirnet.models import build
+from mirnet.models.ops import cpu_gradients
+from mirnet.models.ops.cpu_gradients import PReLU, blur_down, global_mean, max_and_mean
 from mirnet.params import ModelParams
 
 

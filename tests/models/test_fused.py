@@ -6,21 +6,28 @@ import pytest
 import torch
 from torch import nn
 
-from mirnet.models.attention import ResidualContext, SelectiveKernelFusion
-from mirnet.models.fused import convolved
-from mirnet.models.resize import AverageDown, BilinearUp, Up, Upsampled, Upwards, upsample2
+from mirnet.models.layers.attention import ResidualContext, SelectiveKernelFusion
+from mirnet.models.layers.resize import (
+    AverageDown,
+    BilinearUp,
+    LazyUpsample,
+    Up,
+    Upwards,
+    upsample2,
+)
+from mirnet.models.ops.fused import conv_act
 
 
 def counted(monkeypatch):
     """How often the one-pass operation ran."""
     calls = []
-    real = torch.ops.mirnet.convolved
+    real = torch.ops.mirnet.conv_act
 
     def counting(*args):
         calls.append(args)
         return real(*args)
 
-    monkeypatch.setattr(torch.ops.mirnet, "convolved", counting)
+    monkeypatch.setattr(torch.ops.mirnet, "conv_act", counting)
     return calls
 
 
@@ -43,7 +50,7 @@ def test_one_pass_gives_what_two_give(layout, dtype, activation, conv, monkeypat
         x = x.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         wanted = activation(conv(x))
-        got = convolved(conv, activation, x)
+        got = conv_act(conv, activation, x)
     assert len(calls) == 1
     assert got.shape == wanted.shape
     assert got.is_contiguous(memory_format=torch.channels_last)
@@ -56,32 +63,32 @@ def test_training_autocast_and_float64_keep_the_two_operations(monkeypatch):
     calls = counted(monkeypatch)
     conv, activation = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.PReLU()
     x = torch.randn(1, 4, 8, 8)
-    convolved(conv, activation, x).sum().backward()
+    conv_act(conv, activation, x).sum().backward()
     assert conv.weight.grad is not None
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        assert convolved(conv, activation, x).dtype == torch.bfloat16
+        assert conv_act(conv, activation, x).dtype == torch.bfloat16
     with torch.inference_mode():
-        convolved(conv.double(), activation.double(), x.double())
+        conv_act(conv.double(), activation.double(), x.double())
     assert calls == []
 
 
 def test_an_upsampled_map_has_the_mean_of_its_parts():
     small, full = torch.randn(2, 3, 5, 7).double(), torch.randn(2, 3, 10, 14).double()
-    stream = Upsampled(small, full)
+    stream = LazyUpsample(small, full)
     means = sum(part.mean(dim=(2, 3)) for part in stream.parts)
-    assert torch.allclose(means, stream.formed().mean(dim=(2, 3)), atol=1e-12)
+    assert torch.allclose(means, stream.materialize().mean(dim=(2, 3)), atol=1e-12)
     weight = torch.rand(2, 3, 1, 1).double()
-    assert torch.allclose(stream * weight, stream.formed() * weight, atol=1e-12)
-    assert torch.equal(Upsampled(small).formed(), upsample2(small))
+    assert torch.allclose(stream * weight, stream.materialize() * weight, atol=1e-12)
+    assert torch.equal(LazyUpsample(small).materialize(), upsample2(small))
 
 
 def test_fusion_of_unformed_maps_is_that_of_formed_ones():
     torch.manual_seed(0)
     fusion = SelectiveKernelFusion(4, num_streams=3, activation=nn.PReLU()).double()
     plain = torch.randn(2, 4, 8, 12).double()
-    ups = [Upsampled(torch.randn(2, 4, 4, 6).double(), plain * 0.5) for _ in range(2)]
+    ups = [LazyUpsample(torch.randn(2, 4, 4, 6).double(), plain * 0.5) for _ in range(2)]
     got = fusion([plain, *ups])
-    wanted = fusion([plain, *(up.formed() for up in ups)])
+    wanted = fusion([plain, *(up.materialize() for up in ups)])
     assert torch.allclose(got, wanted, atol=1e-12)
 
 
@@ -90,8 +97,8 @@ def test_two_steps_upwards_are_two_ups():
     path = Upwards(Up(8), Up(4)).double()
     x = torch.randn(1, 8, 3, 5).double()
     first, second = path
-    assert torch.equal(path(x).formed(), second(first(x).formed()).formed())
-    assert path(x).formed().shape == (1, 2, 12, 20)
+    assert torch.equal(path(x).materialize(), second(first(x).materialize()).materialize())
+    assert path(x).materialize().shape == (1, 2, 12, 20)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_gradients_of_the_small_modules_of_v2(module, shape):
 
     def run(value):
         out = module.double()(value)
-        return out.formed() if isinstance(out, Upsampled) else out
+        return out.materialize() if isinstance(out, LazyUpsample) else out
 
     assert torch.autograd.gradcheck(run, (x,))
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirnet.models import build
-from mirnet.models.attention import ContextBlock, DualAttention, SelectiveKernelFusion
-from mirnet.models.resize import BlurDown, Down, Up, upsample2
-from mirnet.models.statistics import WHOLE, GivenStatistics, RecordedStatistics
+from mirnet.models.layers.attention import ContextBlock, DualAttention, SelectiveKernelFusion
+from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, RecordedPooling
+from mirnet.models.layers.resize import BlurDown, Down, Up, upsample2
 from mirnet.params import ModelParams
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -53,13 +53,13 @@ def test_output_has_the_shape_of_the_input(
 def test_recorded_statistics_given_back_change_nothing(name: str, n_feat: int) -> None:
     model = small(name, n_feat)
     image = torch.rand(1, 3, 16, 20, dtype=torch.float64)
-    recorded = RecordedStatistics(WHOLE)
+    recorded = RecordedPooling(FULL_IMAGE)
     with torch.inference_mode():
         out = model(image, recorded)
         assert len(recorded.values) == model.groups[0].blocks[0].num_statistics
-        assert torch.allclose(model(image, GivenStatistics(recorded.values)), out, atol=1e-12)
+        assert torch.allclose(model(image, GivenPooling(recorded.values)), out, atol=1e-12)
         others = [value + 1 for value in recorded.values]
-        assert not torch.allclose(model(image, GivenStatistics(others)), out, atol=1e-3)
+        assert not torch.allclose(model(image, GivenPooling(others)), out, atol=1e-3)
 
 
 def test_upsampling_keeps_the_mean() -> None:

@@ -12,7 +12,7 @@ from stack_client import PROJECT, Stack
 
 from mirnet.data.versioning import add, init_workspace
 from mirnet.stack import control
-from mirnet.stack.plan import Home, load_plan
+from mirnet.stack.plan import StackPaths, load_plan
 
 UP_S = 600
 
@@ -20,7 +20,7 @@ UP_S = 600
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     given = os.environ.get("STACK_HOME")
-    home = Home(Path(given).resolve() if given else tmp_path_factory.mktemp("stack") / "home")
+    home = StackPaths(Path(given).resolve() if given else tmp_path_factory.mktemp("stack") / "home")
     for folder in () if given else home.root.parents:
         # the account of PostgreSQL must reach its files below pytest's private folders
         if folder.is_relative_to("/tmp") and folder != Path("/tmp"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mirnet.stack import control
-from mirnet.stack.plan import Home, Plan, Secrets
+from mirnet.stack.plan import Secrets, StackPaths, StackPlan
 from mirnet.stack.probes import basic, request
 from mirnet.stack.services import client_environment
 
@@ -21,8 +21,8 @@ PROJECT = Path(__file__).parents[2]
 class Stack:
     """A running stack, as a client sees it."""
 
-    home: Home
-    plan: Plan
+    home: StackPaths
+    plan: StackPlan
     secrets: Secrets
     own: bool
 

@@ -8,9 +8,9 @@ import pytest
 from open_ports import Port, ask, listening, private, speaks_grpc, weed_shell
 from stack_client import Stack
 
-from mirnet.batch.s3server import keys_folder
 from mirnet.extras import program
 from mirnet.stack.processes import of_stack
+from mirnet.storage.s3server import keys_folder
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 

@@ -16,10 +16,10 @@ import pytest
 
 from mirnet.errors import ServiceError, UsageError
 from mirnet.stack import control, supervisor
-from mirnet.stack.plan import Home, is_free, load_plan, make_plan, write_private
+from mirnet.stack.plan import StackPaths, is_free, load_plan, make_plan, write_private
 from mirnet.stack.processes import MARKER, end, of_session, of_stack
 from mirnet.stack.services import Service
-from mirnet.stack.state import Board, StackState, held, read_state, supervisor_runs
+from mirnet.stack.state import StackState, StatusBoard, held, read_state, supervisor_runs
 
 # writes "up" when it runs, has a child that would outlive it, and ends on SIGTERM
 SERVER = """
@@ -31,13 +31,15 @@ time.sleep(600)
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    found = Home(tmp_path / "home")
+def home(tmp_path: Path) -> StackPaths:
+    found = StackPaths(tmp_path / "home")
     found.logs.mkdir(parents=True)
     return found
 
 
-def server(home: Home, name: str, *, after: tuple[str, ...] = (), order: list[str]) -> Service:
+def server(
+    home: StackPaths, name: str, *, after: tuple[str, ...] = (), order: list[str]
+) -> Service:
     sign = home.root / name
 
     def setup() -> None:
@@ -56,7 +58,7 @@ def server(home: Home, name: str, *, after: tuple[str, ...] = (), order: list[st
 class Running:
     """A supervisor in a thread."""
 
-    def __init__(self, home: Home, found: list[Service]) -> None:
+    def __init__(self, home: StackPaths, found: list[Service]) -> None:
         self.home = home
         self.asked = threading.Event()
         self.thread = threading.Thread(
@@ -80,10 +82,10 @@ class Running:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[[Home, list[Service]], Running]]:
+def run() -> Iterator[Callable[[StackPaths, list[Service]], Running]]:
     started: list[Running] = []
 
-    def start(home: Home, found: list[Service]) -> Running:
+    def start(home: StackPaths, found: list[Service]) -> Running:
         started.append(Running(home, found))
         return started[-1]
 
@@ -97,7 +99,7 @@ def alive(pid: int) -> bool:
 
 
 def test_services_wait_for_each_other_and_end_with_their_children(
-    home: Home, run: Callable[[Home, list[Service]], Running]
+    home: StackPaths, run: Callable[[StackPaths, list[Service]], Running]
 ) -> None:
     order: list[str] = []
     found = [
@@ -115,7 +117,7 @@ def test_services_wait_for_each_other_and_end_with_their_children(
 
 
 def test_a_killed_service_starts_again_without_its_old_children(
-    home: Home, run: Callable[[Home, list[Service]], Running]
+    home: StackPaths, run: Callable[[StackPaths, list[Service]], Running]
 ) -> None:
     running = run(home, [server(home, "one", order=[])])
     before = running.wait(lambda s: s.healthy).services["one"].pid
@@ -128,8 +130,8 @@ def test_a_killed_service_starts_again_without_its_old_children(
 
 
 def test_a_hung_service_starts_again(
-    home: Home,
-    run: Callable[[Home, list[Service]], Running],
+    home: StackPaths,
+    run: Callable[[StackPaths, list[Service]], Running],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(supervisor, "START_S", 0.5)
@@ -145,7 +147,7 @@ def test_a_hung_service_starts_again(
 
 
 def test_a_program_that_cannot_start_is_said_by_name(
-    home: Home, run: Callable[[Home, list[Service]], Running]
+    home: StackPaths, run: Callable[[StackPaths, list[Service]], Running]
 ) -> None:
     missing = Service(name="gone", argv=("/nowhere/program",), env={}, probe=lambda: None)
     running = run(home, [missing])
@@ -154,7 +156,7 @@ def test_a_program_that_cannot_start_is_said_by_name(
 
 
 def test_setup_that_fails_keeps_a_service_from_being_healthy(
-    home: Home, run: Callable[[Home, list[Service]], Running]
+    home: StackPaths, run: Callable[[StackPaths, list[Service]], Running]
 ) -> None:
     def refuse() -> None:
         raise ServiceError("no bucket yet")
@@ -195,7 +197,7 @@ def test_a_foreign_session_with_a_used_number_is_left_alone() -> None:
 
 
 def test_ports_and_secrets_stay_and_a_taken_port_is_replaced(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+    home = StackPaths(tmp_path / "home")
     first = make_plan(home, project=tmp_path, database="sqlite")
     secrets = load_plan(home)[1]
     assert len(set(first.ports.values())) == len(first.ports)
@@ -213,7 +215,7 @@ def test_ports_and_secrets_stay_and_a_taken_port_is_replaced(tmp_path: Path) -> 
 
 
 def test_secrets_are_private_distinct_and_refused_when_open(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+    home = StackPaths(tmp_path / "home")
     plan = make_plan(home, project=tmp_path, database="sqlite")
     plan.run_dir.rmdir()
     assert home.secrets.stat().st_mode & 0o777 == 0o600
@@ -233,12 +235,12 @@ def test_secrets_do_not_show_in_the_repr_of_a_service(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_stack_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run `mirnet stack up` first"):
-        load_plan(Home(tmp_path))
-    control.down(Home(tmp_path))
-    assert control.status(Home(tmp_path)) == StackState()
+        load_plan(StackPaths(tmp_path))
+    control.down(StackPaths(tmp_path))
+    assert control.status(StackPaths(tmp_path)) == StackState()
 
 
-def test_only_one_supervisor_holds_the_stack(home: Home) -> None:
+def test_only_one_supervisor_holds_the_stack(home: StackPaths) -> None:
     assert not supervisor_runs(home)
     with held(home.running, wait=False) as ours:
         assert ours
@@ -246,8 +248,8 @@ def test_only_one_supervisor_holds_the_stack(home: Home) -> None:
     assert not supervisor_runs(home)
 
 
-def test_status_without_a_supervisor_is_stopped(home: Home) -> None:
-    board = Board(home, 1, {"one": "http://127.0.0.1:1"})
+def test_status_without_a_supervisor_is_stopped(home: StackPaths) -> None:
+    board = StatusBoard(home, 1, {"one": "http://127.0.0.1:1"})
     board.set("one", "healthy", pid=12345)
     state = control.status(home)
     assert not state.healthy
@@ -255,7 +257,7 @@ def test_status_without_a_supervisor_is_stopped(home: Home) -> None:
     assert state.services["one"].pid is None
 
 
-def test_the_end_of_a_log_and_the_names_of_logs(home: Home) -> None:
+def test_the_end_of_a_log_and_the_names_of_logs(home: StackPaths) -> None:
     write_private(home.logs / "one.log", "\n".join(f"line {i}" for i in range(5000)))
     assert control.last_lines(control.log_path(home, "one"), 2) == ["line 4998", "line 4999"]
     with pytest.raises(UsageError, match="there are: one"):

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from stack_client import PROJECT, Stack, wait_for
 
-from mirnet.batch.storage import open_store
 from mirnet.config import environment, load_settings
 from mirnet.errors import StorageError
 from mirnet.stack import control
 from mirnet.stack.probes import basic, request
 from mirnet.stack.processes import kill_session
+from mirnet.storage.places import open_store
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 

@@ -12,12 +12,12 @@ import pytest
 from browser import open_browser
 from stack_client import PROJECT, Stack
 
-from mirnet.batch.storage import open_store
 from mirnet.config import environment, load_settings
 from mirnet.stack import control
 from mirnet.stack.plan import BUCKETS
 from mirnet.stack.probes import basic, request
 from mirnet.stack.processes import MARKER
+from mirnet.storage.places import open_store
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 

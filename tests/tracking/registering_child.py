@@ -24,7 +24,7 @@ _WRITES = ("create_", "delete_", "finalize_", "log_", "rename_", "set_", "update
 class Candidate:
     """What a promotion starts from."""
 
-    run: stages.Run
+    run: stages.RunConfig
     trained: TrainResult
     evaluation: EvaluationResult
 

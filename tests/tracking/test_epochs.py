@@ -13,7 +13,7 @@ from mirnet.errors import DataError, ServiceError
 from mirnet.params import Params
 from mirnet.results import DataVersion, EpochMetrics
 from mirnet.tracking import EpochLogger, connect, track
-from mirnet.tracking.journal import deliver
+from mirnet.tracking.outbox import deliver
 
 
 def epoch(number: int) -> EpochMetrics:

@@ -96,7 +96,7 @@ def candidate(store: Settings, tmp_path: Path) -> Candidate:
         report_path=str(page),
         seconds=1.0,
     )
-    return Candidate(stages.Run(load_params("demo"), store), trained, evaluation)
+    return Candidate(stages.RunConfig(load_params("demo"), store), trained, evaluation)
 
 
 def in_a_process(candidate: Candidate, die_at: int | None, trace: Path) -> int | None:

@@ -19,7 +19,7 @@ from mirnet.errors import ServiceError
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import check_tracking, connect, track
-from mirnet.tracking.journal import Journal
+from mirnet.tracking.outbox import Outbox
 from mirnet.tracking.runs import TrackedRun, end_orphans
 
 CHILD = """
@@ -47,7 +47,7 @@ def die_in_a_run(settings: Settings, name: str) -> None:
 
 def test_pages_never_show_a_password(tmp_path: Path) -> None:
     def at(uri: str) -> TrackedRun:
-        return TrackedRun(Journal(uri, tmp_path / "j"), run_id="r1", experiment_id="7")
+        return TrackedRun(Outbox(uri, tmp_path / "j"), run_id="r1", experiment_id="7")
 
     server = at("https://ann:secret@mlflow.example/")
     assert server.page == "https://ann:***@mlflow.example/#/experiments/7/runs/r1"

@@ -13,12 +13,12 @@ from PIL import Image
 from mirnet.data.loading import load_pairs
 from mirnet.models import load_model
 from mirnet.results import NodeUsage, SamplePicture
-from mirnet.training.samples import chosen
+from mirnet.training.data.samples import chosen
 
 
 def _run(train, params, settings, **changes):
     extras = []
-    result = train(params, settings, on_extra=extras.append, **changes)
+    result = train(params, settings, on_event=extras.append, **changes)
     pictures = [extra for extra in extras if isinstance(extra, SamplePicture)]
     return result, pictures, [extra for extra in extras if isinstance(extra, NodeUsage)]
 

@@ -14,9 +14,9 @@ from children import Children, as_overrides, wait_until
 from fault_proxy import FaultProxy
 from pyarrow import fs
 
-from mirnet.batch.s3server import S3Server
 from mirnet.errors import StorageError, TrainingError
 from mirnet.results import TrainResult
+from mirnet.storage.s3server import S3Server
 
 OFTEN = ("train.num_epochs=3", "train.steps_per_epoch=40", "train.checkpoint_every=4")
 

@@ -16,8 +16,8 @@ from ray.job_submission import JobStatus
 
 from mirnet.errors import MirnetError, ServiceError, TrainingError
 from mirnet.results import LogLine
-from mirnet.training import ray_jobs
-from mirnet.training.ray_driver import ERROR_MARK, LOG_MARK, WORKERS_MARK
+from mirnet.training.ray import jobs
+from mirnet.training.ray.driver import ERROR_MARK, LOG_MARK, WORKERS_MARK
 
 DONE = f"{WORKERS_MARK}2\n"
 
@@ -60,10 +60,10 @@ def follow(train, small_params, settings, tmp_path, monkeypatch):
     place = settings.model_copy(
         update={"ray_address": "http://head:8265", "storage_uri": str(tmp_path / "store")}
     )
-    monkeypatch.setattr(ray_jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(jobs, "POLL_S", 0.01)
 
     def run(cluster: Cluster) -> object:
-        monkeypatch.setattr(ray_jobs, "JobSubmissionClient", lambda _address: cluster)
+        monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _address: cluster)
         return train(small_params(), place)
 
     return run
@@ -99,7 +99,7 @@ def test_a_head_that_is_away_for_a_while_is_asked_again(follow, caplog):
 
 
 def test_a_head_that_stays_away_is_an_error_that_is_tried_again(follow, monkeypatch):
-    monkeypatch.setattr(ray_jobs, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0.1)
     cluster = Cluster([requests.ConnectionError("refused")] * 1000)
     with pytest.raises(ServiceError, match="does not answer: refused") as caught:
         follow(cluster)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
-from mirnet.training import packs
+from mirnet.training.data import packs
+from mirnet.training.data.packs import fetch_pack, open_pack, pack_on_disk, send_pack
 from mirnet.training.job import Job
-from mirnet.training.packs import fetch_pack, open_pack, pack_on_disk, send_pack
-from mirnet.training.parcel import receive_job, send_job
-from mirnet.training.ray_launcher import _share, _SharedJob, _without_pixels
+from mirnet.training.ray.job_transfer import receive_job, send_job
+from mirnet.training.ray.launcher import _share, _SharedJob, _without_pixels
 
 
 def _images(count):

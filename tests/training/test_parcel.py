@@ -8,9 +8,9 @@ from pyarrow import fs
 from mirnet.errors import TrainingError
 from mirnet.models import build
 from mirnet.training.checkpoints import copy_weights
+from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.job import Job
-from mirnet.training.pairs import pack_pairs
-from mirnet.training.parcel import receive_job, send_job
+from mirnet.training.ray.job_transfer import receive_job, send_job
 
 
 def _job(params, **changes):

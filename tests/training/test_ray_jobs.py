@@ -20,8 +20,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from mirnet.config import Settings, child_environment
 from mirnet.errors import ServiceError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
-from mirnet.training.ray_driver import EPOCH_MARK, PICTURE_MARK, USAGE_MARK, leave_picture
-from mirnet.training.ray_jobs import _Follower, _marked
+from mirnet.training.ray.driver import EPOCH_MARK, PICTURE_MARK, USAGE_MARK, leave_picture
+from mirnet.training.ray.jobs import _Follower, _marked
 
 
 def _free_port() -> int:

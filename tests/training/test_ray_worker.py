@@ -16,8 +16,8 @@ import torch
 from mirnet.errors import StorageError, TrainingError
 from mirnet.params import load_params
 from mirnet.results import LogLine
-from mirnet.training import ray_launcher
-from mirnet.training.ray_launcher import RayContext, _worker, workers_for
+from mirnet.training.ray import launcher
+from mirnet.training.ray.launcher import RayContext, _worker, workers_for
 
 
 class Context:
@@ -34,14 +34,16 @@ class Context:
 @pytest.fixture
 def work(monkeypatch):
     """Run a worker whose training ends with this error."""
-    monkeypatch.setattr(ray_launcher, "RayContext", Context)
+    monkeypatch.setattr(launcher, "RayContext", Context)
 
     def run(error: Exception) -> dict[str, object]:
         def fit(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(ray_launcher, "fit", fit)
-        return _worker({"news": None, "extras": True, "job": SimpleNamespace(open=lambda: None)})
+        monkeypatch.setattr(launcher, "fit", fit)
+        return _worker(
+            {"event_queue": None, "emit_events": True, "job": SimpleNamespace(open=lambda: None)}
+        )
 
     return run
 
@@ -57,9 +59,9 @@ def test_an_error_of_all_workers_is_returned_and_one_of_this_worker_alone_is_rai
         work(too_large)
 
 
-def context(rank: int = 0, news: object = None) -> RayContext:
+def context(rank: int = 0, event_queue: object = None) -> RayContext:
     made = RayContext.__new__(RayContext)
-    made.rank, made._news, made._uploading = rank, news, None
+    made.rank, made._event_queue, made._uploading = rank, event_queue, None
     return made
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mirnet.errors import DataError
 from mirnet.params import TrainParams
-from mirnet.training.pairs import check_patch_fits, pack_pairs
-from mirnet.training.sampling import Draw, Sampler, cut, load_batch, share
+from mirnet.training.data.pairs import check_patch_fits, pack_pairs
+from mirnet.training.data.sampling import Draw, Sampler, cut, load_batch, share
 
 
 def _sampler(num_pairs=7, total_steps=100, **recipe):

@@ -22,11 +22,11 @@ from mlflow import MlflowClient
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from mirnet import stages
-from mirnet.batch.s3server import S3Server
 from mirnet.config import Settings, child_environment
 from mirnet.errors import TrainingError
 from mirnet.results import DataVersion, EpochMetrics, NodeUsage, ValidationResult
-from mirnet.stages import Run
+from mirnet.stages import RunConfig
+from mirnet.storage.s3server import S3Server
 from mirnet.training.context import Extra
 
 pytestmark = pytest.mark.slow
@@ -201,7 +201,7 @@ def test_a_lost_host_a_cut_link_and_a_busy_store_cost_no_epoch(
     )
     result = stages.train(
         pairs_dir,
-        Run(params, place),
+        RunConfig(params, place),
         version=version,
         validation=ValidationResult(
             version=version,
@@ -261,7 +261,7 @@ def test_a_host_that_comes_during_training_takes_part(
     # Ray looks for new nodes once a minute; the job is ended long before its last epoch
     endless = small_params("train.num_epochs=5000", "train.batch_size=6")
     with pytest.raises(KeyboardInterrupt):
-        train(endless, place, run_name="joined", on_progress=come, on_extra=look)
+        train(endless, place, run_name="joined", on_progress=come, on_event=look)
     assert trained_on == {HEAD, SECOND, THIRD}
     assert sorted(set(epochs)) == list(range(max(epochs) + 1))
     # with the host that came it went on, and did not begin again

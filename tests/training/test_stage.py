@@ -25,7 +25,7 @@ from mirnet.results import (
     TrainResult,
     ValidationResult,
 )
-from mirnet.stages import Run
+from mirnet.stages import RunConfig
 from mirnet.tracking import EpochLogger, connect, track
 
 
@@ -63,7 +63,7 @@ def stage(
         arguments: dict[str, object] = {"model_dir": tmp_path / name, "run_name": name}
         return stages.train(
             pairs_dir,
-            Run(params, in_process),
+            RunConfig(params, in_process),
             version=version,
             validation=validation,
             **(arguments | changes),

@@ -1,0 +1,198 @@
+"""Where a batch reads, writes and keeps its records."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirnet.batch.digests import Digests
+from mirnet.batch.inflight import suspects
+from mirnet.batch.manifest import RECORDS, ModelIdentity, past_done_records
+from mirnet.batch.nesting import own_prefix
+from mirnet.batch.passed_over import may_come, nothing_to_enhance
+from mirnet.batch.plan import BatchPlan, Planner
+from mirnet.batch.provenance import single_records, source_digest
+from mirnet.config import Settings
+from mirnet.errors import UsageError
+from mirnet.images.formats import SUFFIXES, format_of_suffix
+from mirnet.params import EnhanceParams
+from mirnet.storage.places import Place, is_s3, local_path, open_source, open_store
+from mirnet.storage.store import ObjectInfo, Store
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The places and decisions of one batch."""
+
+    source: Place
+    target: Store
+    records: Store
+    planner: Planner
+    params: EnhanceParams
+
+    @property
+    def single(self) -> str | None:
+        """The name of the output where one image goes to one file."""
+        return self.planner.single_output
+
+    def output_of_named(self, target: str) -> str | None:
+        """Where the one picture that a person named goes, as they would write it."""
+        if self.source.only_key is None:
+            return None
+        if self.single:
+            return target
+        return f"{target.rstrip('/')}/{self.planner.output_key(self.source.only_key)}"
+
+    @property
+    def quarantine(self) -> Store:
+        """Where bad inputs are copied to."""
+        prefix = self.params.quarantine_prefix.strip("/")
+        return (self.records if self.single else self.target).child(prefix)
+
+    @property
+    def format(self) -> str | None:
+        """Of a single output, by its name; otherwise outputs are as their inputs."""
+        entry = format_of_suffix(Path(self.single).suffix) if self.single else None
+        return entry.name if entry else None
+
+    def fill(self, plan: BatchPlan, *, limit: int | None) -> None:
+        """Into the plan: what is done, what lies there, what is to do.
+
+        Raises:
+            UsageError: as of :meth:`check_inputs`, which has run before.
+        """
+        plan.add_done(past_done_records(self.records), self.planner)
+        plan.add_outputs(self._outputs())
+        plan.suspect(suspects(self.records))
+        plan.add_inputs(self._inputs(), self.planner, limit=limit)
+        if not plan.counts.planned:
+            self._refuse_nothing(plan.counts.passed_over, is_there=True)
+
+    def check_inputs(self) -> None:
+        """Find out before anything is written whether there is anything to enhance.
+
+        An inbox that is there is no error where the next run may find something in it: where
+        pictures are too young, or nobody has put anything into it. Under a prefix of S3 something
+        has to lie, or it could be misspelt, unless the whole bucket is still empty.
+
+        Raises:
+            UsageError: there is nothing to enhance, and it is not for such a reason.
+        """
+        passed_over: Counter[str] = Counter()
+        is_there = False
+        for info in self._inputs():
+            is_there = True
+            if self.planner.is_nothing(info):
+                continue
+            reason = self.planner.why_passed_over(info)
+            if reason is None:
+                return
+            passed_over[reason] += 1
+        self._refuse_nothing(passed_over, is_there=is_there or self.source.store.is_there())
+
+    def _refuse_nothing(self, passed_over: Counter[str], *, is_there: bool) -> None:
+        if is_there and not self.planner.named and may_come(passed_over):
+            return
+        store, key = self.source.store, self.source.only_key
+        place = store.uri if key is None else store.address(key)
+        raise nothing_to_enhance(place, passed_over, self.params, named=self.planner.named)
+
+    def _inputs(self) -> Iterable[ObjectInfo]:
+        if self.source.only_key is None:
+            return self.source.store.list()
+        return _one(self.source.store, self.source.only_key)
+
+    def _outputs(self) -> Iterable[ObjectInfo]:
+        if self.source.only_key is None:
+            return self.target.list()
+        return _one(self.target, self.planner.output_key(self.source.only_key))
+
+
+def open_batch(
+    source: str, target: str, *, model: ModelIdentity, params: EnhanceParams, settings: Settings
+) -> Batch:
+    """Open the places and find out whether they answer; nothing is written.
+
+    Raises:
+        UsageError: source and target are the same place, the source lies inside the target, the
+            target cannot be one, or there is nothing to enhance.
+        StorageError: a place does not exist, or cannot be reached or listed.
+    """
+    place = open_source(source, settings, follow_links=params.follow_links, apart=target)
+    single = _single_output(place, source, target)
+    if single:
+        # no folder of records beside the one picture that a person asked for
+        own_records = single_records(target, settings)
+        records = open_store(own_records, settings)
+        store = open_store(_folder_of(target), settings, bookkeeping=own_records)
+    else:
+        store = open_store(target, settings)
+        records = store.child(RECORDS)
+    if is_s3(target):
+        store.check()
+    planner = Planner(
+        model=model,
+        params=params,
+        digests=Digests.of(params),
+        source_digest=source_digest(place.store),
+        own_prefix=own_prefix(place, store, single, named=f"{source} -> {target}"),
+        named=place.only_key is not None,
+        single_output=single,
+    )
+    batch = Batch(place, store, records, planner, params)
+    batch.check_inputs()
+    return batch
+
+
+def _single_output(place: Place, source: str, target: str) -> str | None:
+    """The name of the output where one picture goes to one file; none where it is a folder."""
+    path = None if is_s3(target) else local_path(target)
+    if path is not None:
+        _check_way(path, target)
+    if target.endswith("/") or (path is not None and path.is_dir()):
+        single = None
+    else:
+        single = _named_output(place, source, target)
+    if path is not None and single is None and path.exists() and not path.is_dir():
+        raise UsageError(f"{target}: is a file, and the target of {source} is to be a folder")
+    return single
+
+
+def _named_output(place: Place, source: str, target: str) -> str | None:
+    name = target.rpartition("/")[2]
+    suffix = Path(name).suffix
+    if place.only_key is None and format_of_suffix(suffix):
+        raise UsageError(
+            f"{target}: looks like one picture, but {source} is a folder; end the name with /"
+        )
+    if place.only_key is None or not suffix:
+        return None
+    if not format_of_suffix(suffix):
+        known = ", ".join(SUFFIXES)
+        raise UsageError(f"{target}: pictures are written as {known}; for a folder end it with /")
+    return name
+
+
+def _check_way(path: Path, target: str) -> None:
+    """Folders that are missing are made, but not where a file is."""
+    for parent in path.parents:
+        if parent.is_dir():
+            return
+        if parent.exists():
+            raise UsageError(f"{target}: {parent} is a file")
+
+
+def _folder_of(target: str) -> str:
+    if is_s3(target):
+        return target.rpartition("/")[0]
+    return str(Path(target).expanduser().absolute().parent)
+
+
+def _one(store: Store, key: str) -> list[ObjectInfo]:
+    head = store.head(key)
+    if head is None:
+        return []
+    return [ObjectInfo(key, head.size, head.version, time.time() - head.age_s)]

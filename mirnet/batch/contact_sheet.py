@@ -1,0 +1,144 @@
+"""A page of before and after beside the manifest: some pictures by lot, the darkest results,
+what the model would have spoilt, and what was quarantined.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+from collections.abc import Iterable
+from html import escape
+from typing import NamedTuple
+
+from mirnet.batch.guard import harm_kind
+from mirnet.batch.manifest import Row
+from mirnet.batch.rejected import rejected_name, small_jpeg
+from mirnet.errors import ImageError
+from mirnet.images import decode
+from mirnet.signals import advance
+from mirnet.storage.store import KeyRefused, ObjectMissing, Store, TransientStorageError
+
+_MAX_PIXELS = 50_000_000
+_MAX_LISTED = 200
+_MAX_WORST = 20
+_STYLE = (
+    "body{font:14px system-ui;margin:2em;background:#181818;color:#ddd}"
+    "figure{display:inline-block;margin:0 1em 1em 0}figcaption{max-width:490px;color:#aaa}"
+    "td,th{padding:.1em 1em .1em 0;text-align:left}"
+)
+
+
+class _Ranked(NamedTuple):
+    rank: float
+    key: str
+    row: Row
+
+
+class ContactSheet:
+    """Choose rows while they pass, then fetch and show the chosen few."""
+
+    def __init__(self, *, num_images: int) -> None:
+        self._num = num_images
+        self._by_lot: list[_Ranked] = []
+        self._darkest: list[_Ranked] = []
+        self._bad: list[Row] = []
+        self._harmed: list[Row] = []
+
+    def add(self, row: Row) -> None:
+        """Consider a row."""
+        if row.status in ("quarantined", "failed"):
+            if len(self._bad) < _MAX_LISTED:
+                self._bad.append(row)
+            return
+        if harm_kind(row.reason) and len(self._harmed) < _MAX_LISTED:
+            self._harmed.append(row)
+        lot = int.from_bytes(hashlib.sha256(row.input_key.encode()).digest()[:6])
+        self._offer(self._by_lot, -float(lot), row)
+        if row.luminance_after is not None:
+            self._offer(self._darkest, -row.luminance_after, row)
+
+    def worst(self) -> list[Row]:
+        """What could not be enhanced, what the model would have spoilt, then the darkest; few."""
+        harmed = self._harmed[:_MAX_WORST]
+        darkest = [row for row in _in_order(self._darkest) if row not in harmed]
+        return [*self._bad[:_MAX_WORST], *harmed, *darkest]
+
+    def _offer(self, heap: list[_Ranked], rank: float, row: Row) -> None:
+        heapq.heappush(heap, _Ranked(rank, row.input_key, row))
+        if len(heap) > self._num:
+            heapq.heappop(heap)
+
+    def render(self, source: Store, target: Store, run: Store, *, title: str) -> str:
+        """One self-contained HTML page; pictures that are gone by now are left out.
+
+        Args:
+            run: where the small pictures of rejected outputs lie.
+        """
+        by_lot = _in_order(self._by_lot)
+        darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
+        kept = {info.key for info in run.list()}
+        # threads and machines each keep their first few
+        harmed = sorted(self._harmed, key=lambda row: rejected_name(row.input_key) not in kept)
+        rejected = [_rejected(row, source, run) for row in harmed[: self._num]]
+        parts = [
+            f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
+            f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
+            _section("By lot", [_figure(row, source, target) for row in by_lot]),
+            _section("Darkest of the rest", [_figure(row, source, target) for row in darkest]),
+            _section("Kept as they were: input, and what the model made of it", rejected),
+            _listing("Kept as they were", self._harmed),
+            _listing("Not enhanced", self._bad),
+        ]
+        return "\n".join(parts) + "\n"
+
+
+def _in_order(heap: list[_Ranked]) -> list[Row]:
+    return [each.row for each in sorted(heap, reverse=True)]
+
+
+def _section(name: str, figures: Iterable[str | None]) -> str:
+    there = [figure for figure in figures if figure]
+    return f"<h2>{escape(name)}</h2>{''.join(there)}" if there else ""
+
+
+def _figure(row: Row, source: Store, target: Store) -> str | None:
+    before = _thumbnail(source, row.input_key)
+    after = _thumbnail(target, row.output_key or "")
+    if before is None or after is None:
+        return None
+    caption = escape(row.input_key)
+    if row.luminance_before is not None and row.luminance_after is not None:
+        caption += f"<br>luminance {row.luminance_before:.3f} to {row.luminance_after:.3f}"
+    if row.reason:
+        caption += f"<br>{escape(row.status.replace('_', ' '))}, {escape(row.reason)}"
+    return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
+
+
+def _rejected(row: Row, source: Store, run: Store) -> str | None:
+    before = _thumbnail(source, row.input_key)
+    if before is None:
+        return None
+    after = _thumbnail(run, rejected_name(row.input_key)) or ""
+    caption = f"{escape(row.input_key)}<br>{escape(row.reason or '')}"
+    return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
+
+
+def _thumbnail(store: Store, key: str) -> str | None:
+    advance()
+    try:
+        image = decode(store.get(key).data, name=key, max_pixels=_MAX_PIXELS)
+    except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
+        return None
+    text = base64.b64encode(small_jpeg(image)).decode()
+    return f'<img alt="" src="data:image/jpeg;base64,{text}">'
+
+
+def _listing(name: str, rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = "".join(
+        f"<tr><td>{escape(row.input_key)}<td>{row.status}<td>{escape(row.reason or '')}"
+        for row in rows
+    )
+    return f"<h2>{name}</h2><table><tr><th>input<th>fate<th>reason{lines}</table>"

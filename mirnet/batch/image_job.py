@@ -1,0 +1,342 @@
+"""The fate of one image: fetch, enhance, commit. Safe to repeat at any point."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mirnet.batch.digests import Digests
+from mirnet.batch.engine import Engine
+from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
+from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row, Status
+from mirnet.batch.plan import WorkItem
+from mirnet.batch.provenance import Origin, from_metadata, source_digest, to_metadata
+from mirnet.batch.rejected import RejectedOutputs
+from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
+from mirnet.images import Image, decode, encode, read_size
+from mirnet.images.formats import format_named
+from mirnet.images.harm import judge
+from mirnet.images.metadata import left_behind
+from mirnet.images.stats import Measures, measure, shadows
+from mirnet.params import EnhanceParams
+from mirnet.storage.store import (
+    Head,
+    KeyRefused,
+    ObjectMissing,
+    ObjectRefused,
+    Store,
+    TransientStorageError,
+)
+
+# what concerns one picture, and the word that its reason begins with
+_ABOUT_ONE = {
+    KeyRefused: "name",
+    ObjectMissing: "missing",
+    ObjectRefused: "refused",
+    TransientStorageError: OUTAGE,
+}
+_ONES = tuple(_ABOUT_ONE)
+# of what one file holds that is not carried over
+_MAX_WORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """The bytes of an input. ``num_pixels``: by its header; 0 where it will not be decoded."""
+
+    item: WorkItem
+    data: bytes
+    version: str
+    replaces: str | None
+    num_pixels: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Decoded and measured, ready for the model. ``data``: as it came."""
+
+    item: WorkItem
+    image: Image
+    before: Measures
+    shadows: float
+    data: bytes
+    version: str
+    replaces: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Enhanced:
+    """Ready to be encoded and written.
+
+    ``passed``: why the input goes out as it came; then ``image`` is the input.
+    """
+
+    fetched: Fetched
+    image: Image
+    seconds: float
+    passed: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What all images of a run share.
+
+    ``guard`` raises when the run may no longer write. ``format``: of the outputs, where it is
+    not that of the input. ``rejected``: keeps what is not written.
+    """
+
+    source: Store
+    target: Store
+    quarantine: Store
+    model: ModelIdentity
+    params: EnhanceParams
+    digests: Digests
+    run_id: str
+    enhance: Engine
+    guard: Callable[[], None]
+    format: str | None = None
+    rejected: RejectedOutputs | None = None
+
+    @functools.cached_property
+    def source_digest(self) -> str:
+        """Of the place that this job reads."""
+        return source_digest(self.source)
+
+    def download(self, item: WorkItem) -> Downloaded | Row:
+        """Get the bytes; a row where that is already the end of it."""
+        begun = time.perf_counter()
+        try:
+            return self._download(item, begun)
+        except _ONES as error:
+            return self._row(item, "failed", begun, reason=_reason(error))
+
+    def _download(self, item: WorkItem, begun: float) -> Downloaded | Row:
+        info = item.info
+        if info.problem:
+            return self._row(item, "failed", begun, reason=info.problem)
+        if info.size > self.params.max_bytes:
+            return self._quarantine(item, "too-large", info.version, begun)
+        replaces = None
+        if item.existing is not None:
+            head = self.target.head(item.output_key)
+            if head is not None:
+                known = self._resolve_existing_output(item, head, info.version, begun)
+                if known is not None:
+                    return known
+                replaces = head.version
+        blob = self.source.get(info.key)
+        try:
+            height, width = read_size(blob.data, name=info.key)
+        except Exception:  # noqa: BLE001 - decoding says what is wrong with it
+            height = width = 0
+        pixels = height * width if height * width <= self.params.max_pixels else 0
+        seconds = time.perf_counter() - begun
+        return Downloaded(item, blob.data, blob.version, replaces, pixels, seconds)
+
+    def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
+        """Decode and measure; a row where that is already the end of it."""
+        item, begun = got.item, time.perf_counter() - got.seconds
+        try:
+            image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
+            before, dark = measure(image.pixels), shadows(image.pixels)
+        except ImageError as error:
+            if error.reason == NO_MEMORY:  # another machine may have it
+                return self._row(item, "failed", begun, reason=f"{NO_MEMORY}: {error}")
+            return self._quarantine(item, error.reason, got.version, begun)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+            return self._row(item, "failed", begun, reason=f"decoding: {_first_words(error)}")
+        seconds = time.perf_counter() - begun
+        fetched = Fetched(item, image, before, dark, got.data, got.version, got.replaces, seconds)
+        if is_bright(dark, self.params):
+            return Enhanced(fetched, image, seconds, passed=BRIGHT)
+        return fetched
+
+    def batch_size(self, fetched: Fetched) -> int:
+        """How many pictures of this size the model takes at once."""
+        return self.enhance.batch_size(fetched.image)
+
+    def apply(self, batch: Sequence[Fetched]) -> list[Enhanced | Row]:
+        """Run the model on pictures of one size; of a batch that fails, each by itself."""
+        begun = time.perf_counter()
+        try:
+            images = self.enhance([fetched.image for fetched in batch])
+        except ServiceError:
+            raise  # no fault of a picture
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+            if len(batch) > 1:
+                return [state for fetched in batch for state in self.apply([fetched])]
+            reason = f"model: {_first_words(error)}"
+            return [self._row(batch[0].item, "failed", begun, reason=reason)]
+        each = (time.perf_counter() - begun) / len(batch)
+        return [
+            Enhanced(fetched, image, fetched.seconds + each)
+            for fetched, image in zip(batch, images, strict=True)
+        ]
+
+    def commit(self, enhanced: Enhanced) -> Row:
+        """Encode and write, whole or not at all, never over what is not ours."""
+        begun = time.perf_counter() - enhanced.seconds
+        item = enhanced.fetched.item
+        try:
+            return self._commit(enhanced, begun)
+        except UsageError as error:  # the input is good; its output cannot be written so
+            return self._row(item, "failed", begun, reason=f"output: {_first_words(error)}")
+        except _ONES as error:
+            return self._row(item, "failed", begun, reason=_reason(error))
+        except ServiceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+            return self._row(item, "failed", begun, reason=f"writing: {_first_words(error)}")
+
+    def _commit(self, enhanced: Enhanced, begun: float) -> Row:
+        enhanced = self._unless_harmful(enhanced)
+        fetched, image, passed = enhanced.fetched, enhanced.image, enhanced.passed
+        item = fetched.item
+        data, lost = fetched.data, ""
+        if not passed or self.format not in (None, image.format):
+            data = encode(image, format=self.format)
+            lost = "; ".join(left_behind(image, self.format))[:_MAX_WORDS]
+        after = fetched.before if passed else measure(image.pixels)
+        row = self._row(
+            item,
+            "passed_through" if passed else "enhanced",
+            begun,
+            reason=passed,
+            input_version=fetched.version,
+            settings_digest=self.digests.passed if passed else self.digests.output,
+            output_key=item.output_key,
+            luminance_before=round(fetched.before.luminance, 5),
+            luminance_after=round(after.luminance, 5),
+            height=image.pixels.shape[0],
+            width=image.pixels.shape[1],
+            dark_share=round(fetched.before.dark_share, 5),
+            bright_share=round(fetched.before.bright_share, 5),
+            noise=round(fetched.before.noise, 6),
+            saturation=round(fetched.before.saturation, 5),
+            shadows=round(fetched.shadows, 5),
+            dropped=lost or None,
+        )
+        self.guard()
+        written = self.target.put(
+            item.output_key,
+            data,
+            content_type=format_named(self.format or image.format).content_type,
+            metadata=to_metadata(row),
+            replaces=fetched.replaces,
+            absent=fetched.replaces is None,
+        )
+        if written is not None:
+            return row
+        # somebody was first: a killed run, a job whose lease we took over, or a stranger
+        head = self.target.head(item.output_key)
+        known = head and self._resolve_existing_output(item, head, fetched.version, begun)
+        return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
+
+    def _unless_harmful(self, enhanced: Enhanced) -> Enhanced:
+        """What the model would have spoilt stays as it was."""
+        if enhanced.passed:
+            return enhanced
+        fetched = enhanced.fetched
+        harm = judge(fetched.image.pixels, enhanced.image.pixels, harm_limits(self.params))
+        if harm is None:
+            return enhanced
+        if self.rejected is not None:
+            self.rejected.keep(fetched.item.info.key, enhanced.image)
+        return replace(enhanced, image=fetched.image, passed=harm.reason)
+
+    def _resolve_existing_output(
+        self, item: WorkItem, head: Head, version: str, begun: float
+    ) -> Row | None:
+        """What an existing output means: done, not ours, or (none) ours and to be replaced."""
+        past = from_metadata(head.metadata)
+        if past is None or not past.is_of(item.info.key, self.source_digest):
+            return self._conflict(item, self.target.address(item.output_key), past, begun)
+        if past.row.input_version != version:
+            return None
+        if not self.digests.hold(past.row.status, past.row.settings_digest):
+            return None
+        made = self.model.made(past.row.model_label, past.row.weights_digest)
+        if not made and self.params.on_new_model == "redo":
+            return None
+        # the record on the output, as of this run
+        took = round(time.perf_counter() - begun, 4)
+        return replace(
+            past.row,
+            input_key=item.info.key,
+            input_size=item.info.size,
+            output_key=item.output_key,
+            run_id=self.run_id,
+            seconds=took,
+        )
+
+    def _conflict(
+        self, item: WorkItem, place: str, past: Origin | None, begun: float, found: str = ""
+    ) -> Row:
+        """What lies at a place is not of this input; ``found``: what is wrong with the input."""
+        what = "is nothing that we made of this input"
+        if past and past.row.source_digest in (None, self.source_digest):
+            what = f"is of another picture of this source, {past.row.input_key}"
+        elif past:
+            what = "is of another source"
+        also = f"; the picture is bad: {found}" if found else ""
+        why = f"conflict: {place} {what}; move it away or choose another target{also}"
+        return self._row(item, "failed", begun, reason=why)
+
+    def _quarantine(self, item: WorkItem, reason: str, version: str, begun: float) -> Row:
+        key = item.info.key
+        row = self._row(
+            item,
+            "quarantined",
+            begun,
+            reason=reason,
+            input_version=version,
+            settings_digest=self.digests.quarantine,
+        )
+        try:
+            self.guard()
+            there = self.quarantine.head(key)
+            past = from_metadata(there.metadata) if there else None
+            if there and not (past and past.is_of(key, self.source_digest)):
+                return self._conflict(item, self.quarantine.address(key), past, begun, reason)
+            self.quarantine.copy_from(self.source, key, key, metadata=to_metadata(row))
+            self.quarantine.put(f"{key}.reason.txt", f"{reason}\n".encode())
+        except _ONES as error:
+            return self._row(item, "failed", begun, reason=f"{reason}; quarantine: {error}")
+        return row
+
+    def _row(self, item: WorkItem, status: Status, begun: float, **facts: Any) -> Row:
+        """A row of this run; ``facts`` are further columns, or others than the usual."""
+        info, model = item.info, self.model
+        usual: dict[str, Any] = {
+            "input_version": info.version,
+            "settings_digest": self.digests.output,
+            "model_version": model.version,
+            "model_run_id": model.run_id,
+            "data_digest": model.data_digest,
+            "git_commit": model.git_commit,
+            "weights_digest": model.weights_digest,
+            "source_digest": self.source_digest,
+        }
+        return Row(
+            input_key=info.key,
+            input_size=info.size,
+            status=status,
+            run_id=self.run_id,
+            model_name=model.name,
+            seconds=round(time.perf_counter() - begun, 4),
+            **(usual | facts),
+        )
+
+
+def _reason(error: Exception) -> str:
+    word = next(word for kind, word in _ABOUT_ONE.items() if isinstance(error, kind))
+    return f"{word}: {error}"
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,158 @@
+"""The record that rides on every output: it outlives a crash before the manifest is written,
+and says years later where a picture came from.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mirnet.batch.manifest import RECORDS, RUNS, SUMMARY, Row
+from mirnet.config import Settings
+from mirnet.errors import StorageError
+from mirnet.storage.places import is_s3, local_path, open_store
+from mirnet.storage.store import Store
+
+_PREFIX = "mirnet-"
+_KEY_HEADER = f"{_PREFIX}input-key"
+_NOT_CARRIED = {"input_size", "output_key", "seconds", "dropped"}
+_KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+_CARRIED = [
+    (
+        each.name,
+        _PREFIX + each.name.replace("_", "-"),
+        _KINDS.get(str(each.type).split()[0], unquote),
+    )
+    for each in fields(Row)
+    if each.name not in _NOT_CARRIED
+]
+# S3 allows 2 KiB of metadata in all
+_MAX_KEY = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made an object. Of ``row`` size, output key, seconds and ``dropped`` are not carried.
+
+    ``source``: where the run read, if its summary is still there.
+    """
+
+    row: Row
+    source: str | None = None
+
+    @property
+    def input_address(self) -> str:
+        """The full name of the input, or its key where the source is not known."""
+        source, key = self.source, self.row.input_key
+        if source is None or source == key or source.endswith(f"/{key}"):
+            return source or key  # a run over one picture
+        return f"{source.rstrip('/')}/{key}"
+
+    def is_of(self, input_key: str, source_digest: str) -> bool:
+        """Whether that input was its source; outputs of older Mirnets do not say from where."""
+        same_place = self.row.source_digest in (None, source_digest)
+        return same_place and self.row.input_key == unquote(_carried_key(input_key))
+
+
+def source_digest(source: Store) -> str:
+    """Tells inputs of the same key in two places apart."""
+    return hashlib.sha256(source.uri.encode()).hexdigest()[:16]
+
+
+# most of a run's facts are the same for all of its images
+_quoted = functools.lru_cache(maxsize=1024)(quote)
+
+
+def to_metadata(row: Row) -> dict[str, str]:
+    """A row as object metadata: ASCII, at most about 1.6 KiB."""
+    metadata = {
+        header: _quoted(str(value))
+        for name, header, _ in _CARRIED
+        if (value := getattr(row, name)) is not None
+    }
+    metadata[_KEY_HEADER] = quote(unquote(_carried_key(row.input_key)))
+    return metadata
+
+
+def from_metadata(metadata: Mapping[str, str]) -> Origin | None:
+    """What :func:`to_metadata` wrote; none where it did not."""
+    values: dict[str, Any] = {
+        name: kind(metadata[header]) for name, header, kind in _CARRIED if header in metadata
+    }
+    try:
+        return Origin(Row(input_size=0, **values))
+    except TypeError:
+        return None
+
+
+def trace(uri: str, settings: Settings) -> Origin:
+    """What made an output or a quarantined copy.
+
+    Raises:
+        StorageError: no such object, or there is no record of Mirnet on it.
+    """
+    store, key = _locate(uri, settings)
+    head = store.head(key)
+    if head is None:
+        raise StorageError(f"{uri}: no such object", transient=False)
+    origin = from_metadata(head.metadata)
+    if origin is None:
+        raise StorageError(
+            f"{uri}: no record of Mirnet on it: not an output, or changed since", transient=False
+        )
+    return replace(origin, source=_source_of(origin.row.run_id, uri, settings))
+
+
+def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
+    """From the summary of the run, in one of the folders above; none where it did not end."""
+    name = uri if is_s3(uri) else str(_named(uri))
+    folders = [single_records(uri, settings)]
+    parts = name.split("/")
+    first = 3 if is_s3(uri) else 1
+    folders += ["/".join([*parts[:n], RECORDS]) for n in range(len(parts) - 1, first - 1, -1)]
+    for folder in folders:
+        if not is_s3(folder) and not Path(folder).is_dir():
+            continue
+        runs = open_store(folder, settings).child(RUNS).child(run_id)
+        if runs.head(SUMMARY) is not None:
+            source: str = json.loads(runs.get(SUMMARY).data)["source"]
+            return source
+    return None
+
+
+def single_records(target: str, settings: Settings) -> str:
+    """Where the records go when one image is enhanced to one file: not beside the picture."""
+    name = target if is_s3(target) else str(_named(target))
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return str(settings.workspace / "enhance" / digest)
+
+
+def _named(target: str) -> Path:
+    """One name for a file; if the last part is a link, of the link itself."""
+    path = Path(target).expanduser().absolute()
+    return local_path(str(path.parent)) / path.name
+
+
+def _locate(uri: str, settings: Settings) -> tuple[Store, str]:
+    if is_s3(uri):
+        parent, _, name = uri.rpartition("/")
+        return open_store(parent, settings), name
+    path = _named(uri)
+    for folder in path.parents:
+        if (folder / RECORDS).is_dir():
+            return open_store(str(folder), settings), path.relative_to(folder).as_posix()
+    own = single_records(uri, settings)
+    return open_store(str(path.parent), settings, bookkeeping=own), path.name
+
+
+def _carried_key(key: str) -> str:
+    quoted = quote(key)
+    if len(quoted) <= _MAX_KEY:
+        return quoted
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,0 +1,147 @@
+"""What decides over the bits of outputs beside model and params, and must not change when a run
+is killed and another one ends its work.
+
+Compiled and eager arithmetic, a batch and a single image, a whole image and tiles round
+differently. So a run chooses once, from the first pictures of its plan, which sizes are compiled
+(and, if small, batched), writes that down before its first output, and a run that finds that its
+predecessor did not end goes on with the predecessor's choice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+
+from mirnet.batch.digests import Digests
+from mirnet.batch.manifest import RUNS, SUMMARY, ModelIdentity
+from mirnet.batch.plan import BatchPlan, WorkItem
+from mirnet.errors import StorageError
+from mirnet.images import read_size
+from mirnet.signals import advancing
+from mirnet.storage.store import KeyRefused, ObjectMissing, Store, TransientStorageError
+
+CONDITIONS = "conditions.json"
+AGREED = "max-pixels.json"
+_SAMPLE = 32
+# compiling takes seconds to a minute a size: that many pictures of it have to be expected
+LEAST_EXPECTED = 32
+_MAX_SIZES = 4
+_MAX_SAMPLED_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class BatchRunConfig:
+    """``sizes``: (height, width) that are compiled. ``max_pixels``: larger images are tiled.
+
+    ``model`` and ``settings_digest`` say for which work they hold.
+    """
+
+    model: str
+    settings_digest: str
+    sizes: tuple[tuple[int, int], ...] = ()
+    max_pixels: int | None = None
+
+    def dump(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+
+def parse_run_config(data: bytes) -> BatchRunConfig:
+    """What :meth:`BatchRunConfig.dump` wrote."""
+    values = json.loads(data)
+    values["sizes"] = tuple((int(height), int(width)) for height, width in values["sizes"])
+    return BatchRunConfig(**values)
+
+
+def choose_run_config(
+    records: Store,
+    run_id: str,
+    *,
+    source: Store,
+    plan: BatchPlan,
+    model: ModelIdentity,
+    digests: Digests,
+    max_pixels: int | None,
+) -> BatchRunConfig:
+    """The conditions of a run, written beside its record.
+
+    Args:
+        plan: its first few pictures are looked at.
+        max_pixels: of the enhancer as it is loaded here; none where it is loaded elsewhere.
+
+    Raises:
+        StorageError: the target refuses, or source and target stop the run.
+    """
+    known = _of_unfinished(records, model=model, digests=digests)
+    if known is None:
+        sizes = _frequent(source, plan)
+        known = BatchRunConfig(model.label, digests.output, sizes, max_pixels)
+    records.child(RUNS).child(run_id).put(CONDITIONS, known.dump(), content_type="application/json")
+    return known
+
+
+def _of_unfinished(
+    records: Store, *, model: ModelIdentity, digests: Digests
+) -> BatchRunConfig | None:
+    """Those of the last run, if it did not end and was at the same work."""
+    runs = records.child(RUNS)
+    by_run: dict[str, set[str]] = {}
+    for info in runs.list():
+        run_id, _, name = info.key.partition("/")
+        by_run.setdefault(run_id, set()).add(name)
+    # a run that was killed before it chose has written no output
+    chosen = [run_id for run_id, names in by_run.items() if names & {CONDITIONS, SUMMARY}]
+    if not chosen or SUMMARY in by_run[last := max(chosen)]:
+        return None
+    run, agreed = runs.child(last), None
+    try:
+        found = parse_run_config(run.get(CONDITIONS).data)
+        if AGREED in by_run[last]:
+            agreed = int(json.loads(run.get(AGREED).data))
+    except (ValueError, TypeError, KeyError) as error:
+        place = run.address(CONDITIONS)
+        raise StorageError(f"{place} is not readable; delete it", transient=False) from error
+    same = (found.model, found.settings_digest) == (model.label, digests.output)
+    return replace(found, max_pixels=found.max_pixels or agreed) if same else None
+
+
+def agree_on_max_pixels(run: Store, known: BatchRunConfig, own: int | None) -> BatchRunConfig:
+    """The same ``max_pixels`` for all workers of a run, whatever memory is free on each: the first
+    one's, which it writes into the folder of the run.
+
+    Args:
+        own: of the worker's enhancer; none: it takes images of any size at once.
+    """
+    if known.max_pixels is not None or own is None:
+        return known
+    run.put_if_absent(AGREED, json.dumps(own).encode(), content_type="application/json")
+    return replace(known, max_pixels=int(json.loads(run.get(AGREED).data)))
+
+
+def _frequent(source: Store, plan: BatchPlan) -> tuple[tuple[int, int], ...]:
+    """Sizes of which many are to be expected, the most frequent first."""
+    if plan.num_todo < LEAST_EXPECTED:
+        return ()
+
+    def size_of(item: WorkItem) -> tuple[int, int] | None:
+        if item.info.problem or not 0 < item.info.size <= _MAX_SAMPLED_BYTES:
+            return None
+        try:
+            data = source.get(item.info.key).data
+        except (KeyRefused, ObjectMissing, TransientStorageError):
+            return None  # its own row will say so
+        try:
+            return read_size(data, name=item.info.key)
+        except Exception:  # noqa: BLE001 - likewise
+            return None
+
+    with ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool:
+        sizes = list(advancing(pool.map(size_of, itertools.islice(plan, _SAMPLE))))
+    counts = Counter(size for size in sizes if size is not None)
+    least = LEAST_EXPECTED * len(sizes) / plan.num_todo
+    frequent = [size for size, count in counts.items() if count >= least]
+    frequent.sort(key=lambda size: (-counts[size], size))
+    return tuple(frequent[:_MAX_SIZES])

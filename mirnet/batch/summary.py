@@ -1,0 +1,265 @@
+"""Takes the rows of a run as they come, and closes the run: manifest, page, drift, summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mirnet.batch.contact_sheet import ContactSheet
+from mirnet.batch.digests import Digests
+from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
+from mirnet.batch.guard import harm_kind
+from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row, RunRecord
+from mirnet.batch.one_picture import error_of, fate_of
+from mirnet.batch.plan import PlanCounts
+from mirnet.cost import CostMeter
+from mirnet.errors import StorageError, TooManyBad
+from mirnet.params import EnhanceParams
+from mirnet.results import EnhanceResult, ImageFate
+from mirnet.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+BatchProgress = Callable[[int, int], None]
+_MAX_STORAGE_FAILURES = 20
+_BAD = ("quarantined", "failed")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What is known of a run apart from its rows.
+
+    ``begun``: ``time.perf_counter()``. ``remote``: other processes did the rows. ``output``: of
+    the one picture that the person named, as they would write it.
+    """
+
+    run_id: str
+    source: str
+    target: str
+    model: ModelIdentity
+    plan: PlanCounts
+    begun: float
+    meter: CostMeter
+    remote: bool = False
+    output: str | None = None
+
+
+class RunSummary:
+    """Counts, records and judges rows. Memory: the rows since the last part.
+
+    ``was_bad``: whether an earlier run tried an input of this key and version in vain.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        params: EnhanceParams,
+        *,
+        reference: Profile | None,
+        flush_s: float,
+        was_bad: Callable[[str, str], bool],
+    ) -> None:
+        self._was_bad = was_bad
+        self._record = record
+        self._params = params
+        self._flush_s = flush_s
+        self._row_s = 0.0
+        self._last: Row | None = None
+        self.counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._bad_reasons: Counter[str] = Counter()
+        self._num_fresh = self._num_fresh_bad = 0
+        self._harm: Counter[str] = Counter()
+        self._sheet = ContactSheet(num_images=params.contact_images)
+        self._drift = DriftMonitor(
+            reference or {},
+            max_distance=params.drift_distance,
+            min_images=params.drift_min_images,
+        )
+
+    def take(self, rows: Iterable[Row], *, num_todo: int, progress: BatchProgress | None) -> None:
+        """Take all rows, flushing a part from time to time.
+
+        Raises:
+            StorageError: the store has failed for many images in a row.
+        """
+        if progress is not None:
+            progress(0, num_todo)
+        failures_in_a_row = 0
+        flushed = time.monotonic()
+        try:
+            for row in rows:
+                self._add(row)
+                if progress is not None:
+                    progress(self.counts.total(), num_todo)
+                lost = row.status == "failed" and (row.reason or "").startswith(f"{OUTAGE}:")
+                failures_in_a_row = failures_in_a_row + 1 if lost else 0
+                if failures_in_a_row >= _MAX_STORAGE_FAILURES:
+                    raise StorageError(f"{failures_in_a_row} images in a row: {row.reason}")
+                if time.monotonic() - flushed > self._flush_s:
+                    self._record.flush()
+                    flushed = time.monotonic()
+        except BaseException:
+            self._flush_last()
+            raise
+
+    def _flush_last(self) -> None:
+        """What is known, on the way out; that the store refuses is not what ended the run."""
+        try:
+            self._record.flush()
+        except StorageError as error:
+            logger.warning("rows of the last minute are not recorded: %s", error)
+
+    def _add(self, row: Row) -> None:
+        self._last = row
+        self._record.add(row)
+        self._sheet.add(row)
+        self._drift.add(row)
+        self.counts[row.status] += 1
+        if not self._was_bad(row.input_key, row.input_version):
+            self._num_fresh += 1
+            self._num_fresh_bad += row.status in _BAD
+        if row.reason:
+            self._count_reason(row, row.reason)
+        self._row_s += row.seconds
+
+    def _count_reason(self, row: Row, reason: str) -> None:
+        kind = harm_kind(reason)
+        if kind is not None:
+            self._harm[kind] += 1
+        # what stands before a colon is one of few, the rest names one picture
+        short = reason if kind is not None else reason.partition(":")[0]
+        self._reasons[short] += 1
+        if row.status in _BAD:
+            self._bad_reasons[short] += 1
+
+    def _harmful(self) -> bool:
+        """Whether the model spoilt so many of the pictures that it worked on."""
+        spoilt = self._harm.total()
+        worked_on = self.counts["enhanced"] + spoilt
+        enough = worked_on >= self._params.harm_min_images
+        return enough and exceeds(self._params.max_harm_share, spoilt, worked_on)
+
+    def close(self, outline: RunContext, source: Store, target: Store) -> EnhanceResult:
+        """Write manifest and page, then the summary.
+
+        Raises:
+            TooManyBad: after all has been written.
+        """
+        drift = self._drift.result()
+        page = self._write_page(outline, source, target)
+        problem = self._problem(outline.plan)
+        cost = outline.meter.cost(elsewhere_s=self._row_s if outline.remote else 0.0)
+        told = self._summary(outline, drift, problem) | {"cost": cost.model_dump()}
+        manifest, summary = self._record.finish(told)
+        result = EnhanceResult(
+            run_id=outline.run_id,
+            source=outline.source,
+            target=outline.target,
+            model=outline.model.name,
+            model_version=outline.model.version,
+            planned=outline.plan.planned,
+            enhanced=self.counts["enhanced"],
+            passed_through=self.counts["passed_through"],
+            skipped=outline.plan.skipped,
+            kept=outline.plan.kept,
+            passed_over=dict(outline.plan.passed_over),
+            quarantined=self.counts["quarantined"],
+            failed=self.counts["failed"],
+            manifest_uri=manifest,
+            summary_uri=summary,
+            contact_uri=page,
+            drift={each.column: each.distance for each in drift},
+            drifted=tuple(each.column for each in drift if each.drifted),
+            harm=dict(self._harm),
+            harmful=self._harmful(),
+            worst=tuple(_fate(row) for row in self._sheet.worst()),
+            picture=self._picture(outline),
+            problem=problem,
+            seconds=time.perf_counter() - outline.begun,
+            cost=cost,
+        )
+        if problem and result.picture is not None:
+            raise error_of(result.picture, result)
+        if problem:
+            raise TooManyBad(f"{outline.source}: {problem}; see {manifest}", result)
+        return result
+
+    def _picture(self, outline: RunContext) -> ImageFate | None:
+        if outline.output is None:
+            return None
+        return fate_of(self._last, source=outline.source, output=outline.output)
+
+    def _write_page(self, outline: RunContext, source: Store, target: Store) -> str | None:
+        if not self._params.contact_images or not self.counts:
+            return None
+        title = f"{outline.source} by {outline.model.label}, run {outline.run_id}"
+        html = self._sheet.render(source, target, self._record.store, title=title)
+        return self._record.attach("contact.html", html.encode(), content_type="text/html")
+
+    def _problem(self, plan: PlanCounts) -> str | None:
+        """Of what is new in this run, and of all that lies there: a rerun of a bad night is bad.
+
+        What was bad before and is tried again counts among all only: the few of a good night are
+        all that its rerun works on.
+        """
+        share, before = self._params.max_bad_share, plan.quarantined_before
+        known_bad = self.counts["quarantined"] + self.counts["failed"] + before
+        if exceeds(share, self._num_fresh_bad, self._num_fresh):
+            found = f"{self._num_fresh_bad} of {self._num_fresh} images"
+        elif exceeds(share, known_bad, plan.planned):
+            found = f"{known_bad} of {plan.planned} images"
+            found += f", {before} by earlier runs," if before else ""
+        else:
+            return None
+        why = ", ".join(f"{reason} {count}" for reason, count in self._bad_reasons.most_common(5))
+        return f"{found} are bad ({why or 'quarantined'}), more than max_bad_share {share:g}"
+
+    def _summary(
+        self, outline: RunContext, drift: list[ColumnDrift], problem: str | None
+    ) -> dict[str, Any]:
+        return {
+            "run_id": outline.run_id,
+            "status": "failed" if problem else "completed",
+            "problem": problem,
+            "source": outline.source,
+            "target": outline.target,
+            "model": asdict(outline.model),
+            "params": self._params.model_dump(mode="json"),
+            "settings_digest": Digests.of(self._params).output,
+            "counts": _counts(outline.plan) | dict(self.counts),
+            "passed_over": dict(outline.plan.passed_over),
+            "reasons": dict(self._reasons),
+            "harm": dict(self._harm),
+            "harmful": self._harmful(),
+            "drift": [asdict(each) for each in drift],
+            "seconds": round(time.perf_counter() - outline.begun, 3),
+        }
+
+
+def _counts(plan: PlanCounts) -> dict[str, int]:
+    return {
+        "planned": plan.planned,
+        "skipped": plan.skipped,
+        "ignored": plan.passed_over.total(),
+        "quarantined_before": plan.quarantined_before,
+    }
+
+
+def exceeds(share: float, count: int, total: int) -> bool:
+    """By the quotient: the product 0.29 * 100 falls short of 29."""
+    return total > 0 and count / total > share
+
+
+def _fate(row: Row) -> ImageFate:
+    return ImageFate(
+        input=row.input_key,
+        fate=row.status,
+        reason=row.reason,
+        luminance_before=row.luminance_before,
+        luminance_after=row.luminance_after,
+    )

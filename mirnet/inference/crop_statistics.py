@@ -1,0 +1,64 @@
+"""Global statistics over crops spread over a large image.
+
+The crops run through the network as one batch in which every global average is taken over all
+of them. What the same crops give at a smaller scale tells how much the scale matters: it corrects
+the statistics of a smaller copy of the image (control variates). Chosen by measurement, see
+docs/inference.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from mirnet.models.layers.pooling import GlobalPooling
+
+CROP = 256
+# pixels at the border of a crop see its zero padding; they are left out of the averages
+MARGIN = 32
+
+
+class MosaicStatistics(GlobalPooling):
+    """Averages over all crops of a batch, without their margins."""
+
+    def mean(self, *streams: Tensor) -> Tensor:
+        total = _inner(streams[0]).mean(dim=(0, 2, 3), keepdim=True)
+        for stream in streams[1:]:
+            total = total + _inner(stream).mean(dim=(0, 2, 3), keepdim=True)
+        return total
+
+    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
+        channels = x.shape[1]
+        weights = _inner(scores).reshape(-1, 1).float().softmax(dim=0).to(x.dtype)
+        columns = _inner(x).transpose(0, 1).reshape(channels, -1)
+        return (columns @ weights).reshape(1, channels, 1, 1)
+
+
+def _inner(x: Tensor) -> Tensor:
+    """Without the margins, in proportion to the scale of the map; thin crops keep theirs."""
+    rows, columns = (size * MARGIN // CROP for size in x.shape[2:])
+    return x[:, :, rows : x.shape[2] - rows, columns : x.shape[3] - columns]
+
+
+def crop_corners(
+    height: int, width: int, *, count: int, sides: tuple[int, int] = (CROP, CROP)
+) -> npt.NDArray[np.int64]:
+    """Top-left corners, (n, 2), of crops evenly spread over the image.
+
+    At least ``count`` of them, or as many as cover it, where that is fewer.
+    """
+    crop_height, crop_width = sides
+    max_rows, max_columns = -(-height // crop_height), -(-width // crop_width)
+    rows = min(max(round((count * height / width) ** 0.5), 1), max_rows)
+    columns = min(-(-count // rows), max_columns)
+    rows = min(-(-count // columns), max_rows)
+    tops = _spread(height - crop_height, rows)
+    lefts = _spread(width - crop_width, columns)
+    return np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _spread(last: int, count: int) -> npt.NDArray[np.int64]:
+    if count == 1:
+        return np.array([last // 2])
+    return np.linspace(0, last, count).astype(np.int64)

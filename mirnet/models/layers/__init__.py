@@ -1,0 +1,1 @@
+"""What the networks share: one layer per module."""

@@ -1,0 +1,76 @@
+"""Where the global averages of a network come from.
+
+By default a network averages over the image that it is given. Inference by tiles hands in other
+statistics, so that every tile is treated as part of the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mirnet.models.ops.cpu_gradients import global_mean
+
+
+class GlobalPooling:
+    """Averages over the whole of the maps at hand."""
+
+    def mean(self, *streams: Tensor) -> Tensor:
+        """Global average of the sum of maps (N, C, H, W): (N, C, 1, 1).
+
+        The mean of a sum is the sum of the means, so the sum itself is never formed.
+        """
+        total = global_mean(streams[0])
+        for stream in streams[1:]:
+            total = total + global_mean(stream)
+        return total
+
+    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
+        """Average of (N, C, H, W) with a softmax of (N, 1, H, W) over all pixels: (N, C, 1, 1)."""
+        n, c = x.shape[:2]
+        precise = torch.promote_types(scores.dtype, torch.float32)
+        weights = scores.reshape(n, -1, 1).to(precise).softmax(dim=1).to(x.dtype)
+        return (x.reshape(n, c, -1) @ weights).reshape(n, c, 1, 1)
+
+
+class GivenPooling(GlobalPooling):
+    """Statistics that were taken elsewhere, in the order in which the network asks for them."""
+
+    def __init__(self, values: Sequence[Tensor]) -> None:
+        self._values = values
+        self._position = 0
+
+    def take(self, count: int) -> tuple[Tensor, ...]:
+        """The next ``count`` statistics."""
+        start, self._position = self._position, self._position + count
+        return tuple(self._values[start : self._position])
+
+    def mean(self, *streams: Tensor) -> Tensor:
+        return self.take(1)[0].to(streams[0].dtype)
+
+    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
+        del scores
+        return self.take(1)[0].to(x.dtype)
+
+
+class RecordedPooling(GlobalPooling):
+    """Passes on the statistics of another source and keeps a copy of each."""
+
+    def __init__(self, source: GlobalPooling) -> None:
+        self.source = source
+        self.values: list[Tensor] = []
+
+    def mean(self, *streams: Tensor) -> Tensor:
+        return self._kept(self.source.mean(*streams))
+
+    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
+        return self._kept(self.source.attention_pool(x, scores))
+
+    def _kept(self, value: Tensor) -> Tensor:
+        self.values.append(value.detach().clone(memory_format=torch.contiguous_format))
+        return value
+
+
+FULL_IMAGE = GlobalPooling()

@@ -1,0 +1,1 @@
+"""Fast forms of operations, and which of them runs where."""

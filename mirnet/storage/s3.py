@@ -1,0 +1,399 @@
+"""S3 through boto3, the only module that knows it. Holds no secret: boto3's chain finds them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import IO, Any, TypeVar
+
+import boto3
+import botocore.loaders
+import botocore.session
+import botocore.utils
+from boto3.exceptions import Boto3Error
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.response import StreamingBody
+from s3transfer.exceptions import RetriesExceededError
+
+from mirnet.config import Settings
+from mirnet.errors import StorageError, UsageError
+from mirnet.signals import advance
+from mirnet.storage.store import (
+    Blob,
+    Head,
+    KeyRefused,
+    NoSuchPlace,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectRefused,
+    Store,
+    TransientStorageError,
+)
+
+_T = TypeVar("_T")
+_ATTEMPTS = 6
+# small: a read returns only when it is full, and the deadline is looked at in between
+_CHUNK = 1 << 12
+# of Date and Last-Modified
+_HTTP_RESOLUTION_S = 1.0
+_STREAM_MIN_BYTES_PER_S = 50_000
+_SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
+_ADVICE = {
+    "NoSuchBucket": "no such bucket; create it or correct its name",
+    "InvalidBucketName": "not a valid bucket name",
+    "InvalidAccessKeyId": f"unknown access key; {_SECRET}",
+    "SignatureDoesNotMatch": f"wrong secret key; {_SECRET}",
+    "ExpiredToken": "the credentials have expired; renew them",
+    "ExpiredTokenException": "the credentials have expired; renew them",
+    "InvalidToken": f"the session token is not valid; {_SECRET}",
+    "RequestTimeTooSkewed": "this machine's clock is off; set it",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
+    "AllAccessDisabled": "the bucket has been disabled by its provider",
+    "AccountProblem": "the account has been disabled by its provider",
+    "AccessDenied": "access denied; these credentials need s3:ListBucket, s3:GetObject on the "
+    "source and s3:PutObject on the target",
+}
+_NO_PLACE = {"NoSuchBucket", "InvalidBucketName"}
+_BY_STATUS = {301: "PermanentRedirect", 403: "AccessDenied"}
+_RETRIED = {
+    "ConditionalRequestConflict",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+
+
+class S3Store(Store):
+    """A bucket, or a prefix in it. One client a process; never carry it across a fork."""
+
+    def __init__(
+        self, client: Any, bucket: str, prefix: str, endpoint: str, *, timeout_s: float = 20.0
+    ) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self.bucket = bucket
+        self.prefix = prefix
+        self.endpoint = endpoint
+        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
+
+    @classmethod
+    def from_uri(cls, uri: str, settings: Settings) -> S3Store:
+        """Make a client for ``s3://bucket/prefix``; no request yet.
+
+        Raises:
+            UsageError: no bucket in the URI, or a prefix that has more than one spelling.
+            StorageError: boto3 refuses the endpoint or the profile.
+        """
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise UsageError(f"{uri}: write it as s3://bucket/prefix")
+        prefix = _prefix(uri, prefix)
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 3},
+            connect_timeout=min(5.0, settings.s3_timeout_s),
+            read_timeout=settings.s3_timeout_s,
+            max_pool_connections=32,
+        )
+        try:
+            session = _session()
+            client = session.client(
+                "s3",
+                endpoint_url=settings.s3_endpoint_url,
+                region_name=session.region_name or "us-east-1",
+                config=config,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise StorageError(f"{uri}: {error}", transient=False) from error
+        return cls(
+            client, bucket, prefix, client.meta.endpoint_url, timeout_s=settings.s3_timeout_s
+        )
+
+    def check(self) -> None:
+        """List one key: shows endpoint, credentials, bucket and permission."""
+        self._holds(self.prefix)
+
+    def is_there(self) -> bool:
+        """A prefix is there when something lies under it, or the whole bucket is still empty."""
+        try:
+            return self._holds(self.prefix) or not self._holds("")
+        except StorageError:  # who may see the prefix only cannot tell
+            return False
+
+    def _holds(self, prefix: str) -> bool:
+        with self._explained(""):
+            page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=1)
+        return bool(page.get("Contents"))
+
+    def address(self, key: str) -> str:
+        """``s3://bucket/prefix/key``."""
+        return f"s3://{self.bucket}/{self.prefix}{key}"
+
+    def child(self, name: str) -> S3Store:
+        """The prefix ``name`` below this one; shares the client."""
+        prefix = f"{self.prefix}{name}/"
+        return S3Store(self._client, self.bucket, prefix, self.endpoint, timeout_s=self._timeout_s)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """One request per thousand keys."""
+        where: dict[str, str] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        while True:
+            page = self._again("", functools.partial(self._client.list_objects_v2, **where))
+            advance()
+            for entry in page.get("Contents", ()):
+                yield ObjectInfo(
+                    entry["Key"][len(self.prefix) :],
+                    entry["Size"],
+                    _etag(entry),
+                    entry["LastModified"].timestamp(),
+                )
+            if not page.get("IsTruncated"):
+                return
+            where["ContinuationToken"] = page["NextContinuationToken"]
+
+    def head(self, key: str) -> Head | None:
+        """One request. The age is the answer's Date less Last-Modified: the server's clock only."""
+        try:
+            answer = self._again(key, lambda: self._client.head_object(**self._named(key)))
+        except ObjectMissing:
+            return None
+        date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        # a Date without a zone is in UTC, says HTTP
+        age = (date.replace(tzinfo=UTC) - answer["LastModified"]).total_seconds()
+        age = max(0.0, age - _HTTP_RESOLUTION_S)
+        return Head(answer["ContentLength"], _etag(answer), answer.get("Metadata", {}), age)
+
+    def get(self, key: str) -> Blob:
+        """Download, again from the start when the stream breaks or crawls."""
+
+        def once() -> Blob:
+            answer = self._client.get_object(**self._named(key))
+            data = _read(answer["Body"], answer["ContentLength"], timeout_s=self._timeout_s)
+            return Blob(data, _etag(answer), answer.get("Metadata", {}))
+
+        return self._again(key, once)
+
+    def read_into(self, key: str, file: IO[bytes]) -> None:
+        """In parts at the same time, if it is large."""
+
+        def once() -> None:
+            file.seek(0)
+            file.truncate()
+            self._client.download_fileobj(*self._named(key).values(), file)
+
+        self._again(key, once)
+
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+        replaces: str | None = None,
+        absent: bool = False,
+    ) -> str | None:
+        """One request, atomic on the server."""
+        condition = {"IfNoneMatch": "*"} if absent else {}
+        if replaces is not None:
+            condition = {"IfMatch": f'"{replaces}"'}
+
+        def once() -> str | None:
+            answer = self._client.put_object(
+                **self._named(key),
+                **condition,
+                Body=data,
+                ContentType=content_type,
+                Metadata=dict(metadata or {}),
+            )
+            return _etag(answer)
+
+        try:
+            return self._again(key, once)
+        except _ConditionFailed:
+            return None
+
+    def delete(self, key: str) -> None:
+        """One request."""
+        self._again(key, lambda: self._client.delete_object(**self._named(key)))
+
+    def copy_from(
+        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+    ) -> None:
+        """On the server where both are on it, else through a temporary file; any size."""
+        place = self._named(target_key)
+        options: dict[str, Any] = {"Metadata": dict(metadata)}
+        if isinstance(source, S3Store) and source.endpoint == self.endpoint:
+            origin = source._named(key)
+            options["MetadataDirective"] = "REPLACE"
+            self._again(
+                target_key,
+                lambda: self._client.copy(origin, place["Bucket"], place["Key"], ExtraArgs=options),
+            )
+            return
+        with tempfile.TemporaryFile() as file:
+            source.read_into(key, file)
+
+            def once() -> None:
+                file.seek(0)
+                # boto3 closes what it has read
+                with os.fdopen(os.dup(file.fileno()), "rb") as copy:
+                    self._client.upload_fileobj(copy, *place.values(), ExtraArgs=options)
+
+            self._again(target_key, once)
+
+    def _named(self, key: str) -> dict[str, str]:
+        full = self.prefix + key
+        if not key or len(full.encode("utf-8", "replace")) > 1024:
+            raise KeyRefused(f"s3://{self.bucket}/{full}: S3 keys have 1 to 1024 bytes")
+        return {"Bucket": self.bucket, "Key": full}
+
+    def _again(self, key: str, once: Callable[[], _T]) -> _T:
+        """What boto3 does not retry: broken streams, lost races, its own last attempt."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._explained(key):
+                    return once()
+            except TransientStorageError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, min(10.0, 0.2 * 2**attempt)))
+        raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        place = f"s3://{self.bucket}/{self.prefix}{key} at {self.endpoint}"
+        try:
+            yield
+        except ClientError as error:
+            raise _explain(error, place) from error
+        except EndpointConnectionError as error:
+            raise TransientStorageError(
+                f"{place}: cannot connect; is the server up, and is MIRNET_S3_ENDPOINT_URL or "
+                "AWS_ENDPOINT_URL right?"
+            ) from error
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise StorageError(f"{place}: no credentials; {_SECRET}", transient=False) from error
+        except _BROKEN as error:
+            raise TransientStorageError(f"{place}: {type(error).__name__}: {error}") from error
+        except BotoCoreError as error:
+            raise StorageError(f"{place}: {error}", transient=False) from error
+
+
+def _prefix(uri: str, prefix: str) -> str:
+    prefix = prefix.rstrip("/")
+    if not prefix:
+        return ""
+    if any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise UsageError(f"{uri}: write it without //, /./ and /../, which S3 does not resolve")
+    return f"{prefix}/"
+
+
+def _session() -> boto3.session.Session:
+    """Credentials are looked up afresh; the models of the API, a second of JSON, are shared."""
+    inner = botocore.session.Session()
+    inner.register_component("data_loader", _api_models())
+    parsers = inner.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    return boto3.session.Session(botocore_session=inner)
+
+
+@functools.cache
+def _api_models() -> botocore.loaders.Loader:
+    return botocore.loaders.create_loader()
+
+
+def _timestamp(value: Any) -> datetime:
+    """As botocore reads times, but ISO 8601 without dateutil, which takes most of a listing."""
+    if isinstance(value, str) and value[4:5] == "-" and value.endswith("Z"):
+        return datetime.fromisoformat(value)
+    return botocore.utils.parse_timestamp(value)
+
+
+class _SlowStream(Exception):
+    """Fewer bytes per second than a picture may take."""
+
+
+_BROKEN = (
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    Boto3Error,  # of transfers in parts
+    RetriesExceededError,
+    _SlowStream,
+)
+
+
+class _ConditionFailed(StorageError):
+    """412: somebody else was first."""
+
+
+def _explain(error: ClientError, place: str) -> StorageError:
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if status == 412 or code == "PreconditionFailed":
+        return _ConditionFailed(f"{place}: somebody else wrote it first")
+    if code in ("", str(status), "Forbidden", "Moved Permanently"):  # of a HEAD, without a body
+        code = _BY_STATUS.get(status, code)
+    if code in _ADVICE:
+        kind = NoSuchPlace if code in _NO_PLACE else StorageError
+        return kind(f"{place}: {_ADVICE[code]} ({code})", transient=False)
+    if status == 404:
+        return ObjectMissing(f"{place}: no such object")
+    if code in _RETRIED or status in (409, 429) or status >= 500:
+        return TransientStorageError(f"{place}: {code} ({status})")
+    message = error.response.get("Error", {}).get("Message") or "refused"
+    return ObjectRefused(f"{place}: {message} ({code})", transient=False)
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+def _read(body: StreamingBody, size: int, *, timeout_s: float) -> bytes:
+    """Read to the end, with a deadline that grows with the size."""
+    deadline = time.monotonic() + timeout_s + size / _STREAM_MIN_BYTES_PER_S
+    with contextlib.closing(body):
+        parts = []
+        while chunk := body.read(_CHUNK):
+            parts.append(chunk)
+            if time.monotonic() > deadline:
+                raise _SlowStream(f"less than {_STREAM_MIN_BYTES_PER_S} bytes per second")
+    return b"".join(parts)
+
+
+def list_buckets(endpoint_url: str, access_key: str, secret_key: str) -> list[str]:
+    """Buckets of a server that we started; raises StorageError as long as it does not answer."""
+    client = _session().client(
+        "s3",
+        endpoint_url=endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5),
+    )
+    try:
+        return [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
+    except (BotoCoreError, ClientError) as error:
+        raise StorageError(f"{endpoint_url}: {error}") from error

@@ -1,0 +1,221 @@
+"""A real S3 server on loopback for the demo and the tests: SeaweedFS from a wheel."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mirnet import extras
+from mirnet.errors import ServiceError, StorageError
+from mirnet.storage.s3tls import write_configuration
+
+# The shell ends the server when its standard input closes, so the server never outlives us,
+# not even after kill -9.
+_GUARDED = 'umask 077; "$@" </dev/null & server=$!; read -r _; kill "$server"; wait "$server"'
+_PORTS = (
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+)
+_STARTS = 3
+_GRACE_S = 5.0
+
+
+class S3Server:
+    """``with S3Server(folder, buckets=("dark",)) as server:`` keeps its data in ``folder``.
+
+    Listens on 127.0.0.1 only, on free ports, with random credentials unless given; every port but
+    that of S3 asks for a certificate that only the server has. Put ``environment`` in force to
+    have boto3 and Mirnet use it. The folder becomes private (mode 0700).
+
+    Raises:
+        ServiceError: the program did not start; names its log file.
+        ExtraMissing: it is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        buckets: tuple[str, ...] = (),
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self.folder = folder.absolute()
+        self.buckets = buckets
+        self.access_key = access_key or secrets.token_hex(10)
+        self.secret_key = secret_key or secrets.token_urlsafe(30)
+        self.timeout_s = timeout_s
+        self.endpoint_url = ""
+        self.ports: dict[str, int] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables under which boto3, DVC, MLflow and Mirnet find this server."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "MIRNET_S3_ENDPOINT_URL": self.endpoint_url,
+        }
+
+    @property
+    def log_path(self) -> Path:
+        """What the server printed."""
+        return self.folder / "server.log"
+
+    def __enter__(self) -> Self:
+        for attempt in range(_STARTS):
+            try:
+                self._start()
+                return self
+            except ServiceError:
+                # another process may have taken a port that was free a moment ago
+                if attempt == _STARTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the server and wait for it. A second call does nothing."""
+        process, self._process = self._process, None
+        if process is None or process.stdin is None:
+            return
+        process.stdin.close()
+        try:
+            process.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+
+    def kill(self) -> None:
+        """End it as a crash would, at once."""
+        process, self._process = self._process, None
+        if process is not None:
+            _kill_group(process)
+
+    def _start(self) -> None:
+        extras.need("demo", "cryptography")
+        prepare_folder(self.folder)
+        self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self.endpoint_url = f"http://127.0.0.1:{self.ports['s3.port']}"
+        command = [*server_argv(extras.program("demo", "weed"), self.folder, self.ports)]
+        if self.buckets:
+            command.append(f"-bucket={','.join(self.buckets)}")
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARDED, "sh", *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={
+                    "AWS_ACCESS_KEY_ID": self.access_key,
+                    "AWS_SECRET_ACCESS_KEY": self.secret_key,
+                    "HOME": str(self.folder),
+                },
+                start_new_session=True,
+            )
+        with ExitStack() as stack:
+            stack.callback(self.stop)
+            self._wait_until_ready()
+            stack.pop_all()
+
+    def _wait_until_ready(self) -> None:
+        """The port answers before the store does, and buckets come last."""
+        from mirnet.storage.s3 import list_buckets
+
+        deadline = time.monotonic() + self.timeout_s
+        problem = "no answer"
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                problem = "it ended"
+                break
+            try:
+                found = list_buckets(self.endpoint_url, self.access_key, self.secret_key)
+            except StorageError as error:
+                problem = str(error)
+            else:
+                if set(self.buckets) <= set(found):
+                    return
+                problem = f"it has the buckets {found}"
+            time.sleep(0.1)
+        raise ServiceError(f"S3 server at {self.endpoint_url}: {problem}; see {self.log_path}")
+
+
+def prepare_folder(folder: Path) -> None:
+    """A private folder for a server's data, with the keys of its inner ports; kept if there.
+
+    Raises:
+        StorageError: the keys cannot be written.
+        OSError: the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    # the server adds the options of earlier starts to those that it gets, a port for metrics say
+    (folder / "mini.options").unlink(missing_ok=True)
+    write_configuration(keys_folder(folder))
+
+
+def keys_folder(folder: Path) -> Path:
+    """Where the server of a folder has its ``security.toml``."""
+    return folder / "tls"
+
+
+def server_argv(program: str, folder: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
+    """Command of a server on loopback in a folder that :func:`prepare_folder` made."""
+    return (
+        program,
+        f"-config_dir={keys_folder(folder)}",
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *(f"-{name}={port}" for name, port in ports.items()),
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false",
+        f"-s3.localSocket={folder}/s3.sock",
+        f"-filer.localSocket={folder}/filer.sock",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+    )
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]

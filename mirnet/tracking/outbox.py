@@ -1,0 +1,292 @@
+"""What a run has to say, in order: sent at once, or kept in a file until MLflow is back.
+
+Every entry can be sent twice without harm, so a file that was cut off in delivery is sent again
+from its start.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mirnet.errors import DataError, ServiceError
+from mirnet.results import DataVersion
+from mirnet.tracking.client import connect_uri, service_errors
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+_BATCH_OF_PARAMS = 100
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    run_id: str
+
+
+class Metrics(_Entry):
+    """Values of one step, bound to the data and the model that they speak of."""
+
+    kind: Literal["metrics"] = "metrics"
+    values: dict[str, float]
+    step: int = 0
+    timestamp_ms: int = Field(default_factory=lambda: int(time.time() * 1000))
+    data: DataVersion | None = None
+    model_id: str | None = None
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's metrics."""
+        from mlflow.entities import Metric
+
+        name, digest = (dataset_name(self.data), self.data.digest) if self.data else (None, None)
+        metrics = [
+            Metric(
+                key, value, self.timestamp_ms, self.step, self.model_id, name, digest, self.run_id
+            )
+            for key, value in self.values.items()
+        ]
+        client.log_batch(self.run_id, metrics=metrics)
+
+
+class Parameters(_Entry):
+    """Parameters; those that the run has already are left as they are."""
+
+    kind: Literal["params"] = "params"
+    values: dict[str, str]
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's parameters."""
+        from mlflow.entities import Param
+
+        known = client.get_run(self.run_id).data.params
+        fresh = [Param(key, value) for key, value in self.values.items() if key not in known]
+        for start in range(0, len(fresh), _BATCH_OF_PARAMS):
+            client.log_batch(self.run_id, params=fresh[start : start + _BATCH_OF_PARAMS])
+
+
+class Tags(_Entry):
+    """Tags of the run."""
+
+    kind: Literal["tags"] = "tags"
+    values: dict[str, str]
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's tags."""
+        from mlflow.entities import RunTag
+
+        client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in self.values.items()])
+
+
+class Data(_Entry):
+    """A data version as input; MLflow shows DVC's digest as the data set's own."""
+
+    kind: Literal["data"] = "data"
+    version: DataVersion
+    context: str
+    split: str | None = None
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's inputs."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        version = self.version
+        dataset = Dataset(
+            name=dataset_name(version),
+            digest=version.digest,
+            source_type="dvc",
+            source=version.model_dump_json(include={"path", "git_commit"}),
+            profile=version.model_dump_json(include={"num_files", "size"}),
+        )
+        tags = [InputTag("mlflow.data.context", self.context)]
+        tags += [InputTag("mirnet.split", self.split)] if self.split else []
+        client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+
+
+class UsedModel(_Entry):
+    """A LoggedModel as input: the one that a run scores."""
+
+    kind: Literal["model"] = "model"
+    model_id: str
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's inputs, once: MLflow would keep every call."""
+        from mlflow.entities import LoggedModelInput
+
+        inputs = client.get_run(self.run_id).inputs
+        known = {model.model_id for model in inputs.model_inputs} if inputs else set()
+        if self.model_id not in known:
+            client.log_inputs(self.run_id, models=[LoggedModelInput(self.model_id)])
+
+
+class Text(_Entry):
+    """A text artifact."""
+
+    kind: Literal["text"] = "text"
+    text: str
+    name: str
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's artifacts."""
+        client.log_text(self.run_id, self.text, self.name)
+
+
+class Table(_Entry):
+    """A table that MLflow shows and compares over runs."""
+
+    kind: Literal["table"] = "table"
+    columns: dict[str, list[Any]]
+    name: str
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's tables, in place of one of the same name."""
+        import pandas as pd
+
+        if any(a.path == self.name for a in client.list_artifacts(self.run_id)):
+            # log_table would append to what is there
+            text = pd.DataFrame(self.columns).to_json(orient="split", index=False)
+            client.log_text(self.run_id, text, self.name)
+            return
+        client.log_table(self.run_id, self.columns, self.name)
+
+
+class File(_Entry):
+    """A file or folder as artifact, or a picture of MLflow's image grid if it has a key."""
+
+    kind: Literal["file"] = "file"
+    path: Path
+    folder: str | None = None
+    image_key: str | None = None
+    step: int = 0
+
+    def send(self, client: MlflowClient) -> None:
+        """Into the run's artifacts."""
+        if self.image_key is not None:
+            from mlflow import Image
+
+            image = Image(str(self.path))
+            client.log_image(self.run_id, image, key=self.image_key, step=self.step)
+        elif self.path.is_dir():
+            client.log_artifacts(self.run_id, str(self.path), self.folder)
+        else:
+            client.log_artifact(self.run_id, str(self.path), self.folder)
+
+
+class Finish(_Entry):
+    """The end of the run."""
+
+    kind: Literal["finish"] = "finish"
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+
+    def send(self, client: MlflowClient) -> None:
+        """As the run's status."""
+        client.set_terminated(self.run_id, self.status)
+
+
+Entry = Metrics | Parameters | Tags | Data | UsedModel | Text | Table | File | Finish
+_LINE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+@dataclass
+class Outbox:
+    """The way of a run's entries to MLflow. Pickles; connects where it is used."""
+
+    tracking_uri: str
+    path: Path
+    _warned: bool = field(default=False, repr=False)
+
+    def write(self, entry: Entry) -> None:
+        """Send what waits and then this, or keep it if MLflow is away.
+
+        Raises:
+            ServiceError: MLflow is there and refuses the entry.
+        """
+        try:
+            if self.path.exists():
+                deliver(self.tracking_uri, self.path)
+            _send(self.tracking_uri, [entry])
+        except ServiceError as error:
+            if not error.transient:
+                raise
+            self._keep(entry)
+            if not self._warned:
+                how = f"mirnet runs deliver {self.path}"
+                log.warning("%s. What the run has to say waits; later: %s", error, how)
+            self._warned = True
+        else:
+            self._warned = False
+
+    def _keep(self, entry: Entry) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(entry, File):
+            copy = self.path.with_suffix("") / uuid.uuid4().hex / entry.path.name
+            copy.parent.mkdir(parents=True)
+            if entry.path.is_dir():
+                shutil.copytree(entry.path, copy)
+            else:
+                shutil.copy(entry.path, copy)
+            entry = entry.model_copy(update={"path": copy.resolve()})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(entry.model_dump_json() + "\n")
+
+
+def deliver(tracking_uri: str, path: Path) -> int:
+    """Send what waits in the file and remove it; how many entries that were.
+
+    Raises:
+        DataError: the file is missing or a line is not ours.
+        ServiceError: MLflow is still away; the file stays.
+    """
+    entries = _read(path)
+    _send(tracking_uri, entries)
+    path.unlink(missing_ok=True)
+    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+    return len(entries)
+
+
+def deliver_all(tracking_uri: str, folder: Path) -> None:
+    """Send what other runs left waiting; what cannot be sent stays, with a warning."""
+    for path in sorted(folder.glob("*.jsonl")):
+        try:
+            count = deliver(tracking_uri, path)
+        except (DataError, ServiceError) as error:
+            log.warning("%s still waits: %s", path, error)
+        else:
+            log.info("%s: %d entries delivered", path, count)
+
+
+def dataset_name(version: DataVersion) -> str:
+    """The name of the data set in MLflow: its folder."""
+    return Path(version.path).name or version.path
+
+
+def _send(tracking_uri: str, entries: list[Entry]) -> None:
+    client = connect_uri(tracking_uri)
+    with service_errors(tracking_uri):
+        for entry in entries:
+            entry.send(client)
+
+
+def _read(path: Path) -> list[Entry]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: nothing waits for delivery") from None
+    # a process killed while it wrote leaves half a line at the end, and only there
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    entries = []
+    for number, line in enumerate(whole, 1):
+        try:
+            entries.append(_LINE.validate_json(line))
+        except ValidationError as error:
+            raise DataError(f"{path}:{number} is no entry of a run") from error
+    return entries

@@ -1,0 +1,364 @@
+"""The loop on Ray Train: workers, checkpoints, restarts, and epochs back to the caller."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import ray
+import ray.exceptions
+import ray.train
+import torch
+import torch.distributed as dist
+from pyarrow import fs
+from ray.train.torch import TorchTrainer, get_device
+from ray.util.queue import Empty, Queue
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mirnet.config import Settings
+from mirnet.errors import MirnetError, ServiceError, TrainingError
+from mirnet.params import TrainParams
+from mirnet.results import EpochMetrics, LogLine
+from mirnet.signals import stop_if_asked
+from mirnet.training.context import Extra
+from mirnet.training.data.packs import fetch_pack, node_folder, open_pack, send_pack
+from mirnet.training.data.pairs import PackedPairs, Pixels
+from mirnet.training.job import Job
+from mirnet.training.loop import fit
+from mirnet.training.ray.nodes import check_shared, on_this_node
+from mirnet.training.ray.session import ray_session
+from mirnet.training.store import open_filesystem, uri_of
+
+logger = logging.getLogger(__name__)
+
+_EMPTY = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True)
+class LaunchOutcome:
+    """A finished run."""
+
+    num_workers: int
+    checkpoint_uri: str
+    _checkpoint: ray.train.Checkpoint
+
+    def checkpoint(self) -> AbstractContextManager[Path]:
+        """A local folder with the last checkpoint."""
+        return _local_folder(self._checkpoint)
+
+
+def launch_training(
+    job: Job,
+    *,
+    settings: Settings,
+    run_name: str,
+    on_epoch: Callable[[EpochMetrics], None] | None,
+    on_progress: Callable[[EpochMetrics], None] | None = None,
+    on_event: Callable[[Extra], None] | None = None,
+) -> LaunchOutcome:
+    """Run the loop on ``settings.num_workers`` Ray workers.
+
+    ``on_epoch`` is called in the controller's process, the others in this one.
+
+    Raises:
+        ServiceError: Ray or the checkpoint store does not answer; names the address.
+        TrainingError: the workers failed, more often than restarts are allowed.
+    """
+    least, most = settings.worker_range
+    in_memory = [pairs for pairs in (job.train, job.val) if pairs.folder is None]
+    num_bytes = sum(pairs.pixels.nbytes for pairs in in_memory)
+    filesystem, path = open_filesystem(settings)
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    num_cpus = max(os.cpu_count() or 1, most)
+    with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
+        check_shared(filesystem, path)
+        num_gpus = int(ray.cluster_resources().get("GPU", 0))
+        if 0 < num_gpus < least:
+            least = most = workers_for(num_gpus, job.params.train)
+            logger.warning("%d GPUs: training on %d workers, not on CPUs", num_gpus, most)
+        shared = _SharedJob(
+            replace(job, train=_without_pixels(job.train), val=_without_pixels(job.val)),
+            *(_share(pairs, settings, filesystem, path) for pairs in (job.train, job.val)),
+        )
+        event_queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={
+                "job": shared,
+                "event_queue": event_queue,
+                "emit_events": on_event is not None,
+            },
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=most if least == most else (least, most),
+                use_gpu=num_gpus >= least,
+            ),
+            run_config=ray.train.RunConfig(
+                name=run_name,
+                storage_path=path,
+                storage_filesystem=None if local else filesystem,
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                failure_config=ray.train.FailureConfig(max_failures=settings.max_restarts),
+                callbacks=[EpochCallback(event_queue, on_epoch)],
+            ),
+        )
+        try:
+            result = _fit_in_thread(trainer, event_queue, on_progress, on_event)
+        except ray.train.TrainingFailedError as error:
+            raise TrainingError(_first_reason(error, settings.max_restarts)) from error
+        except ray.exceptions.RayError as error:
+            raise TrainingError(f"Ray lost the training run: {_last_line(error)}") from error
+    answer = result.return_value or {}
+    if "error" in answer:
+        raise TrainingError(answer["error"])
+    if result.checkpoint is None:
+        raise TrainingError(f"run {run_name} ended without a checkpoint")
+    uri = uri_of(filesystem, f"{path}/{run_name}")
+    return LaunchOutcome(answer.get("num_workers", most), uri, result.checkpoint)
+
+
+def workers_for(num_gpus: int, recipe: TrainParams) -> int:
+    """The most workers, each with a GPU of its own, over which all global batches divide."""
+    sizes = (recipe.batch_size, *(stage.batch_size for stage in recipe.progressive))
+    return max(n for n in range(1, num_gpus + 1) if all(size % n == 0 for size in sizes))
+
+
+def _fit_in_thread(
+    trainer: TorchTrainer,
+    event_queue: Queue,
+    on_progress: Callable[[EpochMetrics], None] | None,
+    on_event: Callable[[Extra], None] | None,
+) -> ray.train.Result:
+    """Run to the end, handing on what workers and controller tell.
+
+    In the main thread Ray Train would take over Ctrl-C and exit the process.
+    """
+    outcome: Future[ray.train.Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
+            outcome.set_exception(error)
+
+    Thread(target=run, name="ray-train", daemon=True).start()
+    while not outcome.done() or not event_queue.empty():
+        stop_if_asked()
+        with suppress(Empty):
+            item = event_queue.get(timeout=0.5)
+            if isinstance(item, LogLine):
+                logger.log(item.level, "%s", item.message)
+            elif not isinstance(item, EpochMetrics):
+                assert on_event is not None
+                on_event(item)
+            elif on_progress is not None:
+                on_progress(item)
+    return outcome.result()
+
+
+@dataclass(frozen=True)
+class _SharedPack:
+    """A large set: a folder of this machine, or where nodes fetch it from."""
+
+    folder: Path
+    filesystem: fs.FileSystem | None
+    place: str
+
+    def pixels(self) -> Pixels:
+        """Mapped from this node's disk."""
+        if self.filesystem is None:
+            return open_pack(self.folder).pixels
+        return fetch_pack(self.filesystem, self.place, node_folder(self.place)).pixels
+
+
+def _share(
+    pairs: PackedPairs, settings: Settings, filesystem: fs.FileSystem, path: str
+) -> _SharedPack | ray.ObjectRef:
+    """Pixels for all workers: once in each node's object store, or once on each node's disk."""
+    if pairs.folder is None:
+        return ray.put(pairs.pixels)
+    place = f"{path}/packs/{pairs.folder.name}"
+    if settings.ray_address is None:
+        return _SharedPack(pairs.folder, None, place)
+    send_pack(pairs.folder, filesystem, place)
+    return _SharedPack(pairs.folder, filesystem, place)
+
+
+@dataclass(frozen=True)
+class _SharedJob:
+    """A job without its pixels, and where they are."""
+
+    job: Job
+    train: _SharedPack | ray.ObjectRef
+    val: _SharedPack | ray.ObjectRef
+
+    def open(self) -> Job:
+        """The job with its pixels as read-only views of memory that workers share."""
+        train, val = (
+            source.pixels() if isinstance(source, _SharedPack) else ray.get(source)
+            for source in (self.train, self.val)
+        )
+        return replace(
+            self.job,
+            train=replace(self.job.train, pixels=train),
+            val=replace(self.job.val, pixels=val),
+        )
+
+
+def _without_pixels(pairs: PackedPairs) -> PackedPairs:
+    return replace(pairs, pixels=_EMPTY, folder=None)
+
+
+def _worker(config: dict[str, Any]) -> dict[str, Any]:
+    """What each worker runs. Errors that a restart cannot heal are returned, not raised."""
+    context = RayContext(config["event_queue"], emit_events=config["emit_events"])
+    context.share_cores()
+    try:
+        with context.log_to_driver():
+            fit(context, config["job"].open())
+    except ServiceError:
+        raise  # a full disk, a store: on this worker only, and the others wait for it
+    except MirnetError as error:
+        if isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise  # likewise
+        return {"error": str(error), "num_workers": context.world_size}
+    return {"num_workers": context.world_size}
+
+
+class RayContext:
+    """A Ray Train worker as the loop sees it."""
+
+    def __init__(self, event_queue: Queue, *, emit_events: bool) -> None:
+        train_context = ray.train.get_context()
+        self._event_queue, self._emits_events = event_queue, emit_events
+        self._uploading: Path | None = None
+        self.rank: int = train_context.get_world_rank()
+        self.world_size: int = train_context.get_world_size()
+        self.local_rank: int = train_context.get_local_rank()
+        self.node: str = ray.util.get_node_ip_address()
+        self._local_world_size: int = train_context.get_local_world_size()
+        self.device: torch.device = get_device()
+
+    def share_cores(self) -> None:
+        """Give each worker of this node its part of the cores."""
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // self._local_world_size))
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """DDP, also for one worker: the arithmetic is then the same for any number."""
+        # buffers are constants: none need be sent at each step
+        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """A block in which a wrapped model's gradients only add up here."""
+        assert isinstance(wrapped, DistributedDataParallel)
+        block: AbstractContextManager[None] = wrapped.no_sync()
+        return block
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Elementwise sum over the workers, in place."""
+        dist.all_reduce(values)
+        return values
+
+    @contextmanager
+    def restored(self) -> Iterator[Path | None]:
+        """The folder of the last checkpoint of this run, if there is one."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+            return
+        with _local_folder(checkpoint) as folder:
+            yield folder
+
+    def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
+        """Publish an epoch; the checkpoint is uploaded while training goes on.
+
+        One at a time: where the store is slower than the steps, they wait for it.
+        """
+        if checkpoint is not None:
+            while self._uploading is not None and self._uploading.exists():
+                time.sleep(0.05)  # Ray removes what it has uploaded, and ends us where it cannot
+            self._uploading = checkpoint
+        ray.train.report(
+            {"epoch": metrics.model_dump(mode="json") if metrics else None},
+            checkpoint=ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None,
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+        )
+
+    def emit(self, extras: Sequence[Extra]) -> None:
+        """Hand pictures and figures of this worker to the driver; no barrier."""
+        if self._emits_events and extras:
+            self._event_queue.put_nowait_batch(list(extras))
+
+    @contextmanager
+    def log_to_driver(self) -> Iterator[None]:
+        """Let people read what the first worker logs where the run was started."""
+        ours, handler = logging.getLogger("mirnet"), _ToDriver(self._event_queue)
+        if self.rank != 0:
+            yield
+            return
+        ours.setLevel(logging.INFO)
+        ours.addHandler(handler)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+
+
+class _ToDriver(logging.Handler):
+    def __init__(self, event_queue: Queue) -> None:
+        super().__init__()
+        self._event_queue = event_queue
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._event_queue.put_nowait(LogLine(level=record.levelno, message=record.getMessage()))
+
+
+class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
+    """Hands each epoch to the driver and to the caller's function, in the controller's process."""
+
+    def __init__(self, event_queue: Queue, on_epoch: Callable[[EpochMetrics], None] | None) -> None:
+        self._event_queue = event_queue
+        self._on_epoch = on_epoch
+
+    def after_report(
+        self,
+        run_context: object,  # noqa: ARG002
+        metrics: list[dict[str, Any]],
+        checkpoint: object,  # noqa: ARG002
+    ) -> None:
+        """Called by Ray after all workers have reported."""
+        values = metrics[0].get("epoch")
+        if values is None:
+            return
+        epoch = EpochMetrics.model_validate(values)
+        self._event_queue.put(epoch)
+        if self._on_epoch is not None:
+            self._on_epoch(epoch)
+
+
+@contextmanager
+def _local_folder(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _first_reason(error: ray.train.TrainingFailedError, restarts: int) -> str:
+    """The first worker's last line, which is what a person can act on."""
+    failures = getattr(error, "worker_failures", {})
+    cause = next(iter(failures.values()), error)
+    return f"training failed after {restarts} restarts: {_last_line(cause)}"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)
