@@ -2,7 +2,7 @@
 
     python benchmarks/data.py thresholds DIR ... [--image docs/images/thresholds.png]
 
-Prints tables in Markdown, as docs/data.md shows them. Some minutes for 485 pairs.
+Prints tables in Markdown, as docs/benchmarks/data.md shows them. Some minutes for 485 pairs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a large image is best cut up: the figures and the picture of docs/inference.md.
+"""How a large image is best cut up: the figures and the picture of docs/benchmarks/large-images.md.
 
     python benchmarks/tiling.py --model model [--pairs LOL/our485] [--picture docs/images/tiles.jpg]
     python benchmarks/tiling.py --model model --all

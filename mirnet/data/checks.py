@@ -2,7 +2,7 @@
 
 Each check reads one column of the table; a row where the column is empty could not be judged and is
 in no share either. A row with nothing wrong has a value. Where the thresholds come from is written
-down in docs/data.md.
+down in docs/benchmarks/data.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DataCheck:
 
 _KINDS = frozenset({"pair", "missing-low", "missing-high", "empty-split", "stray"})
 GAIN = 0.01
-"""Correlation that a shift must add before it counts; docs/data.md has the derivation."""
+"""Correlation that a shift must add before it counts; docs/benchmarks/data.md has the derivation."""
 # Published data as they are: their digest says that nobody changed them, so that what they are
 # known for is reported and does not block.
 _PUBLISHED = {"d48f655e14b913db367785d6acd73c6a.dir": frozenset({"leak-exact"})}

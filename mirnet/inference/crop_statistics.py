@@ -3,7 +3,7 @@
 The crops run through the network as one batch in which every global average is taken over all
 of them. What the same crops give at a smaller scale tells how much the scale matters: it corrects
 the statistics of a smaller copy of the image (control variates). Chosen by measurement, see
-docs/inference.md.
+docs/benchmarks/large-images.md.
 """
 
 from __future__ import annotations

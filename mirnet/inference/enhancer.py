@@ -50,7 +50,7 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of that size and above, whose time is a hundred times what giving memory back takes
 GIVE_BACK_PIXELS = 2**18
-# where as many fit into the image, and for copies that are this much smaller: docs/inference.md
+# where as many fit into the image, and for copies that are this much smaller: docs/benchmarks/large-images.md
 MIN_CROPS = 12
 MIN_CROPS_OF_SMALL_COPY = 24
 SMALL_COPY = 2.3
@@ -236,7 +236,7 @@ class Enhancer:
         return out
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Global statistics within the memory limit: docs/inference.md has the measurement.
+        """Global statistics within the memory limit: docs/benchmarks/large-images.md has the measurement.
 
         Those of a smaller copy, which sees all of the image but not at its scale, corrected by
         what the scale makes of crops spread over the image.

@@ -204,7 +204,7 @@ def make_dense(model: nn.Module) -> None:
     """Give grouped convolutions the weights of all pairs of channels, zero across groups.
 
     Same function. cuDNN turns the maps around before and after each grouped bf16 convolution, which
-    takes half of a MIRNet-v2 (docs/inference.md); tensor cores have the zeros done in less.
+    takes half of a MIRNet-v2 (docs/benchmarks/inference.md); tensor cores have the zeros done in less.
     """
     for conv in model.modules():
         if not isinstance(conv, nn.Conv2d) or conv.groups == 1:

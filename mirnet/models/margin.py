@@ -2,7 +2,7 @@
 
 The convolutions of both networks pad with zeros, and no layer has a bias: near the border of what
 a network is given its maps are too small, and with them what it adds to the image. A network that
-is given more than the picture keeps that outside of it. docs/inference.md has the measurements.
+is given more than the picture keeps that outside of it. docs/benchmarks/borders.md has the measurements.
 """
 
 from __future__ import annotations

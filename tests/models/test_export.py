@@ -56,7 +56,7 @@ def test_int8_is_smaller_and_close(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "n_feat"), NETWORKS)
 def test_int8_leaves_global_averages_alone(name: str, n_feat: int, tmp_path: Path) -> None:
-    """In 8 bits they cost a trained network almost 5 dB: docs/inference.md."""
+    """In 8 bits they cost a trained network almost 5 dB: docs/benchmarks/export.md."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     lows = [np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32) / 4]
