@@ -1,7 +1,7 @@
 """What a night of very many pictures needs, from the measured cost of each step.
 
-    python benchmarks/batch_night.py measure > steps.json      # on this machine, small
-    python benchmarks/batch_night.py compute steps.json        # the tables of docs/benchmarks/batch.md
+    python benchmarks/batch_night.py measure > steps.json    # on this machine, small
+    python benchmarks/batch_night.py compute steps.json      # tables of docs/benchmarks/batch.md
 
 Processor seconds are measured (they do not depend on what else the machine does); prices and
 limits of a public cloud are assumptions, named below and to be replaced by your own.

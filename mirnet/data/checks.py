@@ -46,7 +46,7 @@ class DataCheck:
 
 _KINDS = frozenset({"pair", "missing-low", "missing-high", "empty-split", "stray"})
 GAIN = 0.01
-"""Correlation that a shift must add before it counts; docs/benchmarks/data.md has the derivation."""
+"""Correlation that a shift must add before it counts; derived in docs/benchmarks/data.md."""
 # Published data as they are: their digest says that nobody changed them, so that what they are
 # known for is reported and does not block.
 _PUBLISHED = {"d48f655e14b913db367785d6acd73c6a.dir": frozenset({"leak-exact"})}

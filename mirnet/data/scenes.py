@@ -21,7 +21,7 @@ Vectors = npt.NDArray[np.float32]
 Box = tuple[float, float, float, float]
 
 TWIN = 0.92
-"""Correlation from which two thumbnails are of one scene; docs/benchmarks/data.md has the derivation."""
+"""Correlation from which two thumbnails are of one scene; derived in docs/benchmarks/data.md."""
 _LIKELY = 0.75
 _NEIGHBOURS = 4
 _COARSE, _FINE = 16, 32

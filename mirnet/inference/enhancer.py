@@ -50,7 +50,8 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of that size and above, whose time is a hundred times what giving memory back takes
 GIVE_BACK_PIXELS = 2**18
-# where as many fit into the image, and for copies that are this much smaller: docs/benchmarks/large-images.md
+# as far as they fit into the image; more for copies that are downscaled by SMALL_COPY or more:
+# docs/benchmarks/large-images.md
 MIN_CROPS = 12
 MIN_CROPS_OF_SMALL_COPY = 24
 SMALL_COPY = 2.3
@@ -236,10 +237,10 @@ class Enhancer:
         return out
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Global statistics within the memory limit: docs/benchmarks/large-images.md has the measurement.
+        """Global statistics within the memory limit; measured in docs/benchmarks/large-images.md.
 
-        Those of a smaller copy, which sees all of the image but not at its scale, corrected by
-        what the scale makes of crops spread over the image.
+        Those of a downscaled copy of the image, corrected by the difference between full scale
+        and the scale of the copy, which is measured on crops spread over the image.
         """
         height, width = pixels.shape[:2]
         factor = downscaling(height, width, max_pixels=self.max_pixels, margin=self.margin)

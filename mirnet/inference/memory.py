@@ -17,7 +17,7 @@ GIB = 1024**3
 MAX_DEFAULT_GIB = 3.0
 # the rest is for the allocator's gaps, which take as much as the maps at worst, and for the image
 SHARE_OF_MAPS = 0.5
-# full-resolution maps of n_feat channels alive at the peak, measured: docs/benchmarks/large-images.md
+# full-resolution maps of n_feat channels alive at the peak, measured (benchmarks/large.py)
 PEAK_MAPS = {"mirnet": 17.0, "mirnet-v2": 13.0}
 
 
@@ -60,10 +60,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Let the C library hand freed feature maps out again, for the rest of this process.
 
-    By default glibc maps each block above 32 MiB anew, and the system fills its pages with zeros:
-    a third of the time of large images (docs/benchmarks/inference.md). It concerns all that this process
-    allocates in its main thread; other threads have heaps of at most 64 MiB, and gain nothing.
-    Other C libraries are left as they are.
+    By default glibc maps each block above 32 MiB anew, and the kernel zeroes its pages: a third
+    of the time of large images (docs/benchmarks/inference.md). Affects all allocations of the main
+    thread of this process; heaps of other threads are limited to 64 MiB and gain nothing.
+    No effect with other C libraries.
     """
     libc = _glibc()
     if libc is not None:

@@ -203,8 +203,9 @@ def _allow_many_shapes() -> None:
 def make_dense(model: nn.Module) -> None:
     """Give grouped convolutions the weights of all pairs of channels, zero across groups.
 
-    Same function. cuDNN turns the maps around before and after each grouped bf16 convolution, which
-    takes half of a MIRNet-v2 (docs/benchmarks/inference.md); tensor cores have the zeros done in less.
+    The function is the same. cuDNN transposes the maps before and after each grouped bf16
+    convolution, half of the time of MIRNet-v2 (docs/benchmarks/inference.md); tensor cores
+    multiply the zeros in less.
     """
     for conv in model.modules():
         if not isinstance(conv, nn.Conv2d) or conv.groups == 1:

@@ -1,8 +1,8 @@
-"""A margin of mirrored pixels around an image, so that no zero padding shows in the picture.
+"""A margin of mirrored pixels around an image, so that zero padding does not affect the output.
 
-The convolutions of both networks pad with zeros, and no layer has a bias: near the border of what
-a network is given its maps are too small, and with them what it adds to the image. A network that
-is given more than the picture keeps that outside of it. docs/benchmarks/borders.md has the measurements.
+The convolutions of both networks pad with zeros and have no bias, so feature maps are too small
+near the border of the input, and so is the light that the network adds there. The margin moves
+this region outside of the image. Measured in docs/benchmarks/borders.md.
 """
 
 from __future__ import annotations
