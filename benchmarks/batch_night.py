@@ -1,7 +1,7 @@
 """What a night of very many pictures needs, from the measured cost of each step.
 
-    python benchmarks/batch_night.py measure > steps.json    # on this machine, small
-    python benchmarks/batch_night.py compute steps.json      # tables of docs/benchmarks/batch.md
+    python benchmarks/batch_night.py measure > steps.json      # on this machine, small
+    python benchmarks/batch_night.py compute steps.json        # the tables of docs/scaling-batch.md
 
 Processor seconds are measured (they do not depend on what else the machine does); prices and
 limits of a public cloud are assumptions, named below and to be replaced by your own.
@@ -209,7 +209,7 @@ def tables(steps: Steps, prices: Prices, *, pictures: float, stored: float) -> s
         "money: an inventory instead": f"${2 * stored / 1e6 * prices.inventory_per_million:,.2f}",
         "money: cores": f"${(model_hours + beside_hours) * prices.core_hour:,.0f}",
     }
-    lines = [f"| {pictures:,.0f} new images of {stored:,.0f} stored | |", "| --- | --- |"]
+    lines = [f"| {pictures:,.0f} new pictures of {stored:,.0f} stored | |", "| --- | --- |"]
     lines += [f"| {name} | {value} |" for name, value in facts.items()]
     return "\n".join(lines)
 
