@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from mirnet.models import ops
 from mirnet.models.layers.attention import DualAttention, SelectiveKernelFusion
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.layers.residual import ResidualNetwork
 from mirnet.models.layers.resize import resize
-from mirnet.models.ops.cpu_gradients import PReLU
 
 NUM_ROWS = 3
 
@@ -28,7 +28,7 @@ class MultiScaleBlock(nn.Module):
         # both columns of a row use the same unit, in the paper's parameter count as well
         self.attention = nn.ModuleList(DualAttention(w, activation=activation) for w in widths)
         self.fusion = nn.ModuleList(
-            SelectiveKernelFusion(w, num_streams=NUM_ROWS, activation=PReLU()) for w in widths
+            SelectiveKernelFusion(w, num_streams=NUM_ROWS, activation=ops.PReLU()) for w in widths
         )
         # first, on the way down the first column; the same modules link neighbours in the mesh
         self.exchange = nn.ModuleDict(
@@ -71,7 +71,7 @@ class MIRNet(ResidualNetwork):
 
     def __init__(self, *, n_feat: int = 64, num_rrg: int = 3, num_msrb: int = 2) -> None:
         # one for all dual attention units, as in the published network
-        activation = PReLU()
+        activation = ops.PReLU()
         super().__init__(
             lambda _: MultiScaleBlock(n_feat, activation=activation),
             n_feat=n_feat,

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mirnet.models import ops
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.layers.resize import LazyUpsample
-from mirnet.models.ops.cpu_gradients import max_and_mean
-from mirnet.models.ops.fused import conv_act, settled
 
 
 class SelectiveKernelFusion(nn.Module):
@@ -41,7 +40,7 @@ class SelectiveKernelFusion(nn.Module):
         ]
         hidden = self.activation(self.squeeze(statistics.mean(*parts)))
         scores = torch.stack([expand(hidden) for expand in self.expand])
-        weights = settled(scores.softmax(dim=0))
+        weights = ops.materialized(scores.softmax(dim=0))
         weighted = [stream * weight for stream, weight in zip(streams, weights, strict=True)]
         fused: Tensor = weighted[0]
         for stream in weighted[1:]:
@@ -58,7 +57,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W) in (0, 1)."""
-        gate: Tensor = self.conv(max_and_mean(x)).sigmoid()
+        gate: Tensor = self.conv(ops.max_and_mean(x)).sigmoid()
         return gate
 
 
@@ -93,7 +92,7 @@ class DualAttention(nn.Module):
         self.fuse = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
-        r = self.conv2(conv_act(self.conv1, self.activation, x))
+        r = self.conv2(ops.conv_act(self.conv1, self.activation, x))
         gates = self.channel(statistics.mean(r))
         # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number a pixel
         for_pixels, for_channels = self._parts(r, gates)
@@ -139,6 +138,6 @@ class ResidualContext(nn.Module):
         self.activation = nn.LeakyReLU(slope)
 
     def forward(self, x: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
-        r = self.conv2(conv_act(self.conv1, self.activation, x))
+        r = self.conv2(ops.conv_act(self.conv1, self.activation, x))
         out: Tensor = x + self.activation(self.context(r, statistics))
         return out

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mirnet.models.ops.cpu_gradients import global_mean
+from mirnet.models import ops
 
 
 class GlobalPooling:
@@ -22,9 +22,9 @@ class GlobalPooling:
 
         The mean of a sum is the sum of the means, so the sum itself is never formed.
         """
-        total = global_mean(streams[0])
+        total = ops.global_mean(streams[0])
         for stream in streams[1:]:
-            total = total + global_mean(stream)
+            total = total + ops.global_mean(stream)
         return total
 
     def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirnet.models.ops.cpu_gradients import PReLU, blur_down
-from mirnet.models.ops.fused import conv_act
+from mirnet.models import ops
 
 
 def upsample2(x: Tensor) -> Tensor:
@@ -63,7 +62,7 @@ class BlurDown(nn.Module):
         self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return blur_down(x, self.kernel)
+        return ops.blur_down(x, self.kernel)
 
 
 class Down(nn.Module):
@@ -72,16 +71,16 @@ class Down(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, channels, 1, bias=False)
-        self.activation1 = PReLU()
+        self.activation1 = ops.PReLU()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.activation2 = PReLU()
+        self.activation2 = ops.PReLU()
         self.expand = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.skip = nn.Conv2d(channels, 2 * channels, 1, bias=False)
         self.blur = BlurDown(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 2C, H/2, W/2); H and W even, at least 2."""
-        reduced = conv_act(self.reduce, self.activation1, x)
+        reduced = ops.conv_act(self.reduce, self.activation1, x)
         top = self.activation2(self.conv(reduced))  # compiled together with the blur's padding
         out: Tensor = self.expand(self.blur(top)) + self.skip(self.blur(x))
         return out
@@ -93,18 +92,18 @@ class Up(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, channels, 1, bias=False)
-        self.activation1 = PReLU()
+        self.activation1 = ops.PReLU()
         self.conv = nn.ConvTranspose2d(
             channels, channels, 3, stride=2, padding=1, output_padding=1, bias=False
         )
-        self.activation2 = PReLU()
+        self.activation2 = ops.PReLU()
         self.expand = nn.Conv2d(channels, channels // 2, 1, bias=False)
         self.skip = nn.Conv2d(channels, channels // 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> LazyUpsample:
         """(N, C, H, W) -> (N, C/2, 2H, 2W)."""
-        reduced = conv_act(self.reduce, self.activation1, x)
-        top = conv_act(self.conv, self.activation2, reduced)
+        reduced = ops.conv_act(self.reduce, self.activation1, x)
+        top = ops.conv_act(self.conv, self.activation2, reduced)
         return LazyUpsample(self.skip(x), self.expand(top))
 
 

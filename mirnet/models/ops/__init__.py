@@ -1,1 +1,6 @@
-"""Fast forms of operations, and which of them runs where."""
+"""Fast forms of operations. Each chooses its form by device, type and mode; networks name none."""
+
+from mirnet.models.ops.cpu_gradients import PReLU, blur_down, global_mean, max_and_mean
+from mirnet.models.ops.fused import conv_act, materialized
+
+__all__ = ["PReLU", "blur_down", "conv_act", "global_mean", "materialized", "max_and_mean"]

@@ -73,7 +73,7 @@ torch.library.define(
     "(Tensor x, Tensor weight, Tensor slope, int stride, int padding, int output_padding,"
     " int groups, bool transposed) -> Tensor",
 )
-torch.library.define("mirnet::settled", "(Tensor x) -> Tensor")
+torch.library.define("mirnet::materialized", "(Tensor x) -> Tensor")
 
 
 @torch.library.impl("mirnet::conv_act", "CPU")
@@ -123,7 +123,7 @@ def _(
     return out.contiguous(memory_format=torch.channels_last)
 
 
-def settled(x: Tensor) -> Tensor:
+def materialized(x: Tensor) -> Tensor:
     """The same values; compiled code computes them once, and not anew for each pixel they serve."""
     if (
         torch.is_grad_enabled()
@@ -131,15 +131,15 @@ def settled(x: Tensor) -> Tensor:
         or not torch.compiler.is_compiling()
     ):
         return x
-    out: Tensor = torch.ops.mirnet.settled(x)
+    out: Tensor = torch.ops.mirnet.materialized(x)
     return out
 
 
-@torch.library.impl("mirnet::settled", "CompositeExplicitAutograd")
-def _settled(x: Tensor) -> Tensor:
+@torch.library.impl("mirnet::materialized", "CompositeExplicitAutograd")
+def _materialized(x: Tensor) -> Tensor:
     return x.clone()
 
 
-@torch.library.register_fake("mirnet::settled")  # type: ignore[untyped-decorator]
+@torch.library.register_fake("mirnet::materialized")  # type: ignore[untyped-decorator]
 def _(x: Tensor) -> Tensor:
     return torch.empty_like(x)
