@@ -4,21 +4,92 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mirnet.errors import DataError
+from mirnet.errors import DataError, UsageError
 from mirnet.evaluation import defects, metrics
 from mirnet.evaluation.baselines import Enhance
 from mirnet.evaluation.statistics import interval, paired_gain
+from mirnet.images import read_rgb
 from mirnet.params import EvaluateParams
 from mirnet.results import MethodScore
 
 ScoredPair = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
 
 HEADLINE = ("psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How close one picture is to its reference; :func:`score` fills it.
+
+    Attributes:
+        psnr: dB over all values of the three channels, peak 255; higher is better, equal
+            pictures give 100.
+        ssim: structural similarity, -1 to 1, equal pictures give 1 (Wang et al., 2004: Gaussian
+            window of 11x11, per channel).
+        ms_ssim: five-scale structural similarity, 0 to 1 (Wang et al., 2003); NaN where a side
+            has fewer than 176 pixels.
+        ciede2000: mean colour difference, from 0 (equal) upwards; about 1 is just visible
+            (sRGB, D65).
+        gt_mean_psnr: ``psnr`` after the output was scaled to the mean brightness of the reference,
+            as many papers do without saying so. Not comparable with ``psnr``.
+        gt_mean_ssim: ``ssim`` after the same scaling.
+    """
+
+    psnr: float
+    ssim: float
+    ms_ssim: float
+    ciede2000: float
+    gt_mean_psnr: float
+    gt_mean_ssim: float
+
+
+def score(
+    output: NDArray[np.uint8] | str | Path, reference: NDArray[np.uint8] | str | Path
+) -> Scores:
+    """Compare a picture with its reference: PSNR, SSIM and colour difference.
+
+    Nothing is resized, cropped or converted, and the data range is always 0 to 255, whatever the
+    pictures hold.
+
+    Args:
+        output: (H, W, 3) RGB, uint8, or the path of an 8-bit RGB file; at least 11 pixels per
+            side.
+        reference: the same, of the same size.
+
+    Raises:
+        UsageError: the shapes differ, a side has fewer than 11 pixels, or an array is not
+            (H, W, 3) uint8.
+        ImageError: a file is missing, damaged or not 8-bit RGB; names it.
+    """
+    first, second = _picture(output), _picture(reference)
+    if first.shape != second.shape:
+        raise UsageError(f"output is {first.shape[:2]}, reference is {second.shape[:2]}")
+    if min(first.shape[:2]) < metrics.SSIM_WINDOW:
+        raise UsageError(f"SSIM needs {metrics.SSIM_WINDOW} pixels per side: {first.shape[:2]}")
+    matched = metrics.gt_mean(first, second)
+    return Scores(
+        psnr=metrics.psnr(first, second),
+        ssim=metrics.ssim(first, second),
+        ms_ssim=metrics.ms_ssim(first, second),
+        ciede2000=defects.ciede2000(first, second),
+        gt_mean_psnr=metrics.psnr(matched, second),
+        gt_mean_ssim=metrics.ssim(matched, second),
+    )
+
+
+def _picture(source: NDArray[np.uint8] | str | Path) -> NDArray[np.uint8]:
+    if isinstance(source, str | Path):
+        return read_rgb(Path(source))
+    if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
+        raise UsageError(f"expected (height, width, 3) uint8, got {source.shape} {source.dtype}")
+    return source
 
 
 def score_pairs(
@@ -67,15 +138,8 @@ def score_image(
     output: NDArray[np.uint8], reference: NDArray[np.uint8], *, low: NDArray[np.uint8]
 ) -> dict[str, float]:
     """All figures of one enhanced image; ``gt_mean_*`` look at the answer and are no headline."""
-    matched = metrics.gt_mean(output, reference)
     brightness = float(metrics.luma(output).mean())
-    return {
-        "psnr": metrics.psnr(output, reference),
-        "ssim": metrics.ssim(output, reference),
-        "ms_ssim": metrics.ms_ssim(output, reference),
-        "ciede2000": defects.ciede2000(output, reference),
-        "gt_mean_psnr": metrics.psnr(matched, reference),
-        "gt_mean_ssim": metrics.ssim(matched, reference),
+    return asdict(score(output, reference)) | {
         "low_luma": float(metrics.luma(low).mean()),
         "luma": brightness,
         "luma_ratio": brightness / max(float(metrics.luma(reference).mean()), 1e-8),

@@ -70,12 +70,19 @@ def read_description(directory: Path) -> Description:
         raise WeightsError(f"{path}: {where or 'content'}: {problem['msg']}") from error
 
 
-def load_model(directory: Path) -> MIRNet | MIRNetV2:
-    """Read what :func:`save_model` wrote; float32 on CPU, in evaluation mode.
+def load_model(directory: str | Path) -> MIRNet | MIRNetV2:
+    """The network of a model folder; float32 on CPU, in evaluation mode.
+
+    It maps (N, 3, H, W) RGB in [0, 1] to the same shape; sides are multiples of its
+    ``size_multiple``. :class:`~mirnet.inference.Enhancer` takes arrays of any size.
+
+    Args:
+        directory: what ``mirnet train``, ``mirnet weights import`` or :func:`save_model` wrote.
 
     Raises:
         WeightsError: a file is missing or damaged, or names and shapes do not fit; names the key.
     """
+    directory = Path(directory)
     description = read_description(directory)
     path = directory / WEIGHTS
     try:

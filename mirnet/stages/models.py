@@ -102,18 +102,27 @@ def log_trained(
         return None
 
 
-def open_enhancer(source: str, run: RunConfig | None = None, *, compile: bool = True) -> Enhancer:
-    """The :class:`~mirnet.inference.Enhancer` of any address that :func:`open_model` takes.
+def open_enhancer(
+    source: str | Path, run: RunConfig | None = None, *, compile: bool = True
+) -> Enhancer:
+    """A model by its address, ready to run as ``mirnet enhance`` runs it.
 
     Args:
-        run: params and settings; none: the defaults and the environment.
-        compile: as for :func:`load_enhancer`.
+        source: a model folder, a published checkpoint file, or ``models:/NAME@ALIAS`` and
+            ``models:/NAME/VERSION`` of the registry (``MIRNET_TRACKING_URI``).
+        run: params (precision) and settings (memory limit, cache); none: those of the working
+            directory and the environment, as :func:`~mirnet.stages.load_run_config` reads them.
+        compile: compile the network for image sizes that come again, unless
+            ``MIRNET_COMPILE=false``.
 
     Raises:
-        UsageError, WeightsError, ServiceError: as :func:`open_model`.
+        UsageError: no such folder, file or version.
+        WeightsError: it holds no model, the version is not READY, or its weights are not those
+            that were registered.
+        ServiceError: MLflow cannot be reached.
     """
     run = run or load_run_config()
-    return load_enhancer(open_model(source, run).folder, run, compile=compile)
+    return load_enhancer(open_model(str(source), run).folder, run, compile=compile)
 
 
 def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enhancer:
