@@ -30,8 +30,10 @@ import numpy as np
 import PIL.Image
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.manifest import ModelIdentity, Row, RunRecord
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import ModelIdentity, Row
 from mirnet.batch.run import preview, run_batch
+from mirnet.batch.run_record import RunRecord
 from mirnet.config import environment, load_settings
 from mirnet.images import Image, decode, to_png
 from mirnet.params import EnhanceParams, ModelParams
@@ -199,7 +201,7 @@ def planning(options: argparse.Namespace) -> dict[str, Any]:
         fill(server, "in", names)
         fill(server, "out", names[:done])
         upload_s = round(time.perf_counter() - begun, 1)
-        record = RunRecord(target.child("_mirnet"), "00000001-past", format="parquet")
+        record = RunRecord(Ledger.of_target(target).run("00000001-past"), format="parquet")
         versions = {info.key: info.version for info in source.list()}
         for number, name in enumerate(names[:done]):
             record.add(

@@ -22,7 +22,8 @@ from pathlib import Path
 from batch import BASE, MODEL, bucket, dark_picture, fill
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.manifest import DoneRecord, Row, dump_rows, past_done_records
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import DoneRecord, Row, dump_rows
 from mirnet.batch.plan import BatchPlan, Planner
 from mirnet.batch.provenance import to_metadata
 from mirnet.config import load_settings
@@ -129,8 +130,9 @@ def measure_steps(model: str) -> Steps:
         runs = open_store(f"{BASE}/records", load_settings())
         runs.put("runs/1/manifest.parquet", dumped)
         runs.put("runs/1/summary.json", b"{}")
-        mark_s = cost(lambda: list(past_done_records(runs)), 2) / len(rows)
-        plan_key_s, plan_key_bytes = plan_costs(list(past_done_records(runs)), params)
+        past = Ledger(runs).past_runs()
+        mark_s = cost(lambda: list(past.done_records()), 2) / len(rows)
+        plan_key_s, plan_key_bytes = plan_costs(list(past.done_records()), params)
     return Steps(
         decode_s=cost(lambda: decode(data, name="a.png"), 20),
         measure_s=cost(lambda: measure(image.pixels), 20),

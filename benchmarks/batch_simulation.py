@@ -23,15 +23,17 @@ from typing import IO
 import numpy as np
 
 from mirnet.batch import image_job, run_config
-from mirnet.batch.batch_paths import Batch
+from mirnet.batch.batch_paths import BatchPaths
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
-from mirnet.batch.manifest import RUNS, ModelIdentity, Row, RunRecord, past_rows
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import ModelIdentity, Row
 from mirnet.batch.plan import BatchPlan, Planner, WorkItem
 from mirnet.batch.provenance import from_metadata, source_digest
+from mirnet.batch.run_record import RunRecord
 from mirnet.images import Image
 from mirnet.images.stats import Measures
 from mirnet.params import EnhanceParams
@@ -168,13 +170,14 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
         source_digest=source_digest(inputs),
     )
     target = view.child("out")
-    batch = Batch(Place(inputs), target, target.child("_mirnet"), planner, params)
-    with Lease(batch.records, lease_s=LEASE_S) as lease, BatchPlan() as plan:
+    ledger = Ledger.of_target(target)
+    batch = BatchPaths(Place(inputs), target, ledger, planner, params)
+    with Lease(ledger, lease_s=LEASE_S) as lease, BatchPlan() as plan:
         yield lease.run_id
-        batch.fill(plan, limit=None)
+        past, folder = batch.fill(plan, limit=None), ledger.run(lease.run_id)
         run_config.choose_run_config(
-            batch.records,
-            lease.run_id,
+            past,
+            folder,
             source=inputs,
             plan=plan,
             model=model,
@@ -192,10 +195,10 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             enhance=open_engine(lambda image: image, 1.0),
             guard=lambda: None,
         )
-        record = RunRecord(batch.records, lease.run_id, format="parquet")
-        hand = Inflight(batch.records.child(RUNS).child(lease.run_id), block=128)
+        record = RunRecord(folder, format="parquet")
+        inflight = Inflight(folder, block=128)
         with contextlib.closing(
-            hand.rows(plan, lambda items: (fate(job, item) for item in items))
+            inflight.rows(plan, lambda items: (fate(job, item) for item in items))
         ) as rows:
             for number, row in enumerate(rows):
                 record.add(row)
@@ -296,7 +299,7 @@ class World:
             head = target.head(key)
             origin = head and from_metadata(head.metadata)
             assert origin and origin.is_of(key, source) and origin.row.input_version == version
-        final = {row.input_key: row for row in past_rows(target.child("_mirnet"))}
+        final = {row.input_key: row for row in Ledger.of_target(target).past_runs().rows()}
         assert {key: row.input_version for key, row in final.items()} == wanted
         assert {row.status for row in final.values()} == {"enhanced"}
         assert set(self.disk.writes.values()) == {1}, "no version of an input was written twice"

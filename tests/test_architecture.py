@@ -88,6 +88,19 @@ def test_imports_go_downwards(path: Path) -> None:
         assert not known or target in MAY_IMPORT[room], f"{name_of(path)} imports {module}"
 
 
+def test_one_module_knows_the_layout_of_the_ledger() -> None:
+    layout = ("lease.json", "in-hand.json", "conditions.json", "max-pixels.json", "summary.json")
+    for path in [*ROOT.glob("mirnet/batch/**/*.py"), *ROOT.glob("flows/**/*.py")]:
+        if path.name == "ledger.py":
+            continue
+        names = {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not names & {*layout, "_mirnet", "runs"}, path
+
+
 def test_the_library_knows_nothing_of_the_flows() -> None:
     for path in SOURCES:
         if name_of(path).startswith("mirnet"):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.inflight import suspects
-from mirnet.batch.manifest import RECORDS, ModelIdentity, past_done_records
+from mirnet.batch.ledger import Ledger, PastRuns
+from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.nesting import own_prefix
 from mirnet.batch.passed_over import may_come, nothing_to_enhance
 from mirnet.batch.plan import BatchPlan, Planner
@@ -24,12 +25,12 @@ from mirnet.storage.store import ObjectInfo, Store
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchPaths:
     """The places and decisions of one batch."""
 
     source: Place
     target: Store
-    records: Store
+    ledger: Ledger
     planner: Planner
     params: EnhanceParams
 
@@ -50,7 +51,7 @@ class Batch:
     def quarantine(self) -> Store:
         """Where bad inputs are copied to."""
         prefix = self.params.quarantine_prefix.strip("/")
-        return (self.records if self.single else self.target).child(prefix)
+        return (self.ledger.store if self.single else self.target).child(prefix)
 
     @property
     def format(self) -> str | None:
@@ -58,18 +59,20 @@ class Batch:
         entry = format_of_suffix(Path(self.single).suffix) if self.single else None
         return entry.name if entry else None
 
-    def fill(self, plan: BatchPlan, *, limit: int | None) -> None:
-        """Into the plan: what is done, what lies there, what is to do.
+    def fill(self, plan: BatchPlan, *, limit: int | None) -> PastRuns:
+        """Into the plan: what is done, what lies there, what is to do; the runs before this one.
 
         Raises:
             UsageError: as of :meth:`check_inputs`, which has run before.
         """
-        plan.add_done(past_done_records(self.records), self.planner)
+        past = self.ledger.past_runs()
+        plan.add_done(past.done_records(), self.planner)
         plan.add_outputs(self._outputs())
-        plan.suspect(suspects(self.records))
+        plan.suspect(suspects(past))
         plan.add_inputs(self._inputs(), self.planner, limit=limit)
         if not plan.counts.planned:
             self._refuse_nothing(plan.counts.passed_over, is_there=True)
+        return past
 
     def check_inputs(self) -> None:
         """Find out before anything is written whether there is anything to enhance.
@@ -113,7 +116,7 @@ class Batch:
 
 def open_batch(
     source: str, target: str, *, model: ModelIdentity, params: EnhanceParams, settings: Settings
-) -> Batch:
+) -> BatchPaths:
     """Open the places and find out whether they answer; nothing is written.
 
     Raises:
@@ -126,11 +129,11 @@ def open_batch(
     if single:
         # no folder of records beside the one picture that a person asked for
         own_records = single_records(target, settings)
-        records = open_store(own_records, settings)
+        ledger = Ledger(open_store(own_records, settings))
         store = open_store(_folder_of(target), settings, bookkeeping=own_records)
     else:
         store = open_store(target, settings)
-        records = store.child(RECORDS)
+        ledger = Ledger.of_target(store)
     if is_s3(target):
         store.check()
     planner = Planner(
@@ -142,7 +145,7 @@ def open_batch(
         named=place.only_key is not None,
         single_output=single,
     )
-    batch = Batch(place, store, records, planner, params)
+    batch = BatchPaths(place, store, ledger, planner, params)
     batch.check_inputs()
     return batch
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import NamedTuple
 
 from mirnet.batch.guard import harm_kind
+from mirnet.batch.ledger import RunFolder
 from mirnet.batch.manifest import Row
-from mirnet.batch.rejected import rejected_name, small_jpeg
+from mirnet.batch.rejected import small_jpeg
 from mirnet.errors import ImageError
 from mirnet.images import decode
 from mirnet.signals import advance
@@ -69,7 +70,7 @@ class ContactSheet:
         if len(heap) > self._num:
             heapq.heappop(heap)
 
-    def render(self, source: Store, target: Store, run: Store, *, title: str) -> str:
+    def render(self, source: Store, target: Store, run: RunFolder, *, title: str) -> str:
         """One self-contained HTML page; pictures that are gone by now are left out.
 
         Args:
@@ -77,9 +78,9 @@ class ContactSheet:
         """
         by_lot = _in_order(self._by_lot)
         darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
-        kept = {info.key for info in run.list()}
         # threads and machines each keep their first few
-        harmed = sorted(self._harmed, key=lambda row: rejected_name(row.input_key) not in kept)
+        kept = run.rejected([row.input_key for row in self._harmed])
+        harmed = sorted(self._harmed, key=lambda row: row.input_key not in kept)
         rejected = [_rejected(row, source, run) for row in harmed[: self._num]]
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
@@ -103,8 +104,8 @@ def _section(name: str, figures: Iterable[str | None]) -> str:
 
 
 def _figure(row: Row, source: Store, target: Store) -> str | None:
-    before = _thumbnail(source, row.input_key)
-    after = _thumbnail(target, row.output_key or "")
+    before = _thumbnail(_reader(source), row.input_key)
+    after = _thumbnail(_reader(target), row.output_key or "")
     if before is None or after is None:
         return None
     caption = escape(row.input_key)
@@ -115,19 +116,23 @@ def _figure(row: Row, source: Store, target: Store) -> str | None:
     return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
 
 
-def _rejected(row: Row, source: Store, run: Store) -> str | None:
-    before = _thumbnail(source, row.input_key)
+def _rejected(row: Row, source: Store, run: RunFolder) -> str | None:
+    before = _thumbnail(_reader(source), row.input_key)
     if before is None:
         return None
-    after = _thumbnail(run, rejected_name(row.input_key)) or ""
+    after = _thumbnail(run.read_rejected, row.input_key) or ""
     caption = f"{escape(row.input_key)}<br>{escape(row.reason or '')}"
     return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
 
 
-def _thumbnail(store: Store, key: str) -> str | None:
+def _reader(store: Store) -> Callable[[str], bytes]:
+    return lambda key: store.get(key).data
+
+
+def _thumbnail(read: Callable[[str], bytes], key: str) -> str | None:
     advance()
     try:
-        image = decode(store.get(key).data, name=key, max_pixels=_MAX_PIXELS)
+        image = decode(read(key), name=key, max_pixels=_MAX_PIXELS)
     except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
         return None
     text = base64.b64encode(small_jpeg(image)).decode()

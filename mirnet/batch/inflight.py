@@ -9,20 +9,16 @@ death names the picture.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 
-from mirnet.batch.manifest import RUNS, Row
+from mirnet.batch.ledger import InputVersion, PastRuns, RunFolder
+from mirnet.batch.manifest import Row
 from mirnet.batch.plan import Turn, WorkItem
 from mirnet.errors import DeviceBroken, MirnetError, StorageError
-from mirnet.signals import advancing
-from mirnet.storage.store import ObjectMissing, Store
 
 logger = logging.getLogger(__name__)
-
-INFLIGHT = "in-hand.json"
 
 
 class Inflight:
@@ -33,7 +29,7 @@ class Inflight:
         block: so many are announced with one request.
     """
 
-    def __init__(self, run: Store, *, block: int) -> None:
+    def __init__(self, run: RunFolder, *, block: int) -> None:
         self._run, self._block = run, block
         self._pending: dict[str, WorkItem] = {}
 
@@ -73,12 +69,13 @@ class Inflight:
             yield from block
 
     def _write(self) -> None:
-        told = [[item.info.key, item.info.version] for item in self._pending.values()]
-        self._run.put(INFLIGHT, json.dumps(told).encode(), content_type="application/json")
+        self._run.write_inflight(
+            [(item.info.key, item.info.version) for item in self._pending.values()]
+        )
 
     def _clear(self) -> None:
         try:
-            self._run.delete(INFLIGHT)
+            self._run.clear_inflight()
         except StorageError as error:
             logger.warning("pictures that were in hand go last in the next run: %s", error)
 
@@ -91,8 +88,8 @@ def _parts(items: Iterable[WorkItem], *, alone: bool) -> Iterator[Iterable[WorkI
         yield [item]
 
 
-def suspects(records: Store) -> dict[tuple[str, str], tuple[Turn, int]]:
-    """Keys and versions of what was in hand in the runs that died.
+def suspects(past: PastRuns) -> dict[InputVersion, tuple[Turn, int]]:
+    """Keys and versions of what was in flight in the runs that died.
 
     With each its turn, and the place among the runs of the last one that died with it alone:
     what was alone by chance in a run that somebody killed comes before what kills each of them.
@@ -100,17 +97,8 @@ def suspects(records: Store) -> dict[tuple[str, str], tuple[Turn, int]]:
     Raises:
         StorageError: a file of them is not readable.
     """
-    runs = records.child(RUNS)
-    found: dict[tuple[str, str], tuple[Turn, int]] = {}
-    told = sorted(info.key for info in runs.list() if info.key.endswith(f"/{INFLIGHT}"))
-    for place, name in enumerate(advancing(told)):  # in the order of their terms
-        try:
-            inputs = [(str(key), str(version)) for key, version in json.loads(runs.get(name).data)]
-        except ObjectMissing:  # that run is just ending
-            continue
-        except (ValueError, TypeError) as error:
-            address = runs.address(name)
-            raise StorageError(f"{address} is not readable; delete it", transient=False) from error
+    found: dict[InputVersion, tuple[Turn, int]] = {}
+    for place, inputs in enumerate(past.inflight()):
         turn = (Turn.CULPRIT, place) if len(inputs) == 1 else (Turn.SUSPECT, 0)
         for each in inputs:
             found[each] = max(turn, found.get(each, turn))

@@ -20,13 +20,12 @@ from typing import Self
 
 import psutil
 
+from mirnet.batch.ledger import Ledger
 from mirnet.errors import MirnetError, StorageError
 from mirnet.signals import advance, ask_to_stop, idle_s
-from mirnet.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-_NAME = "lease.json"
 _RENEWALS_A_LEASE = 4
 # tells this process from an earlier one with the same number
 _PROCESS = secrets.token_hex(8)
@@ -68,10 +67,10 @@ class LeaseEntry:
 
 
 class Lease:
-    """``with Lease(records, lease_s=60) as lease:``; a thread renews it while work gets on.
+    """``with Lease(ledger, lease_s=60) as lease:``; a thread renews it while work gets on.
 
     Args:
-        records: the store that holds it.
+        ledger: of the target; holds it.
         lease_s: seconds without a sign of life after which others may take it.
         stuck_s: seconds without a call of :func:`mirnet.signals.advance` in this process after
             which it is renewed no more, and the process is asked to stop.
@@ -81,8 +80,8 @@ class Lease:
         StorageError: the store refuses.
     """
 
-    def __init__(self, records: Store, *, lease_s: float, stuck_s: float = 3600.0) -> None:
-        self._store = records
+    def __init__(self, ledger: Ledger, *, lease_s: float, stuck_s: float = 3600.0) -> None:
+        self._ledger = ledger
         self._lease_s, self._stuck_s = lease_s, stuck_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, daemon=True)
@@ -105,7 +104,7 @@ class Lease:
         self._lost = "it was given back"
         released = LeaseEntry(**asdict(self.entry) | {"released": True})
         try:
-            self._store.put(_NAME, released.dump(), replaces=self._version)
+            self._ledger.write_lease(released.dump(), replaces=self._version)
         except StorageError as error:
             # it runs out by itself, and what ended the run matters more
             logger.warning("lease not given back: %s", error)
@@ -124,11 +123,11 @@ class Lease:
         if self._lost is None and time.monotonic() - self._renewed > self._lease_s:
             self._lost = f"not renewed for {self._lease_s:g} s"
         if self._lost is not None:
-            raise LeaseLost(f"{self._store.address(_NAME)}: lease lost: {self._lost}")
+            raise LeaseLost(f"{self._ledger.lease_address}: lease lost: {self._lost}")
 
     def _acquire(self) -> tuple[LeaseEntry, str]:
         while True:
-            head = self._store.head(_NAME)
+            head = self._ledger.lease_head()
             found = None if head is None else self._read(head.version)
             if head is not None:
                 if found is None:
@@ -141,15 +140,15 @@ class Lease:
 
     def _read(self, version: str) -> LeaseEntry | None:
         """The entry of that version; none where it has changed meanwhile."""
-        blob = self._store.get(_NAME)
+        blob = self._ledger.read_lease()
         if blob.version != version:
             return None
         try:
-            told = json.loads(blob.data)
+            payload = json.loads(blob.data)
             known = {each.name for each in fields(LeaseEntry)}  # a newer Mirnet may say more
-            return LeaseEntry(**{name: told[name] for name in told if name in known})
+            return LeaseEntry(**{name: payload[name] for name in payload if name in known})
         except (ValueError, TypeError) as error:
-            place = self._store.address(_NAME)
+            place = self._ledger.lease_address
             raise StorageError(
                 f"{place} is not a lease; delete it if no job is at work", transient=False
             ) from error
@@ -157,11 +156,11 @@ class Lease:
     def _write(self, entry: LeaseEntry, replaces: str | None) -> str | None:
         """The version written; none where another job was first."""
         data = entry.dump()
-        version = self._store.put(_NAME, data, replaces=replaces, absent=replaces is None)
+        version = self._ledger.write_lease(data, replaces=replaces)
         if version is not None:
             return version
         # a write whose answer got lost was made all the same; its repetition was refused
-        blob = self._store.get(_NAME)
+        blob = self._ledger.read_lease()
         return blob.version if blob.data == data else None
 
     def _refuse_if_alive(self, found: LeaseEntry, age_s: float) -> None:
@@ -177,9 +176,9 @@ class Lease:
             return
         age_s = max(age_s, 0)
         raise LeaseHeld(
-            f"{found.holder} is at work on {self._store.uri} (run {found.run_id}, last sign of "
-            f"life {age_s:.0f} s ago); nothing to do here. Were it dead, the lease would be free "
-            f"in {found.lease_s - age_s:.0f} s",
+            f"{found.holder} is at work on {self._ledger.store.uri} (run {found.run_id}, last sign "
+            f"of life {age_s:.0f} s ago); nothing to do here. Were it dead, the lease would be "
+            f"free in {found.lease_s - age_s:.0f} s",
             holder=found.holder,
             run_id=found.run_id,
             held_s=found.held_s,
@@ -219,7 +218,7 @@ class Lease:
 
     def _give_up(self) -> None:
         self._lost = f"nothing got on for {self._stuck_s:g} s (MIRNET_STUCK_S)"
-        logger.error("%s: %s; ending", self._store.address(_NAME), self._lost)
+        logger.error("%s: %s; ending", self._ledger.lease_address, self._lost)
         ask_to_stop()
 
 

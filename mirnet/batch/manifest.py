@@ -1,6 +1,4 @@
-"""What a run leaves behind: one row per input, in parts while it runs, then a manifest, then a
-summary as its last object.
-"""
+"""The rows of a manifest: one per input, as Parquet or JSON lines."""
 
 from __future__ import annotations
 
@@ -8,27 +6,16 @@ import io
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mirnet.errors import StorageError
-from mirnet.signals import advance, advancing
-from mirnet.storage.store import Store
-
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
 Format = Literal["parquet", "jsonl"]
-RECORDS = "_mirnet"
-RUNS = "runs"
-SUMMARY = "summary.json"
 # begins the reason of a row that failed because the store did not answer well
 OUTAGE = "storage"
-ROWS_PER_SHARD = 250_000
-_BYTES_PER_SHARD = 64 * 2**20
-_ROWS_PER_GROUP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +148,11 @@ def dump_rows(rows: list[Row], format: Format) -> bytes:
     return buffer.getvalue()
 
 
+def format_of(name: str) -> Format:
+    """By the suffix of a file of rows."""
+    return "jsonl" if name.endswith(".jsonl") else "parquet"
+
+
 def load_rows(data: bytes, format: Format) -> Iterator[Row]:
     """What :func:`dump_rows` wrote, by this or an older version of Mirnet."""
     for values in _load_dicts(data, format):
@@ -180,7 +172,12 @@ def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _load_done_records(data: bytes, format: Format) -> Iterator[DoneRecord]:
+def load_done_records(data: bytes, format: Format) -> Iterator[DoneRecord]:
+    """As :func:`load_rows`, with what planning needs only.
+
+    Raises:
+        pyarrow.ArrowException, ValueError, TypeError: not rows of a manifest.
+    """
     if format == "jsonl":
         for values in _load_dicts(data, format):
             yield _checked(DoneRecord(*(values.get(name) for name in _DONE_NAMES)))  # type: ignore[arg-type]
@@ -201,157 +198,3 @@ def _checked(mark: DoneRecord) -> DoneRecord:
         if not (isinstance(value, str) or (value is None and name in _OPTIONAL_OF_DONE)):
             raise ValueError(f"{name} is {value!r}")
     return mark
-
-
-class RunRecord:
-    """Writes what one run did. Memory: the rows since the last part."""
-
-    def __init__(self, records: Store, run_id: str, *, format: Format) -> None:
-        self.store = records.child(RUNS).child(run_id)
-        self._format = format
-        self._pending: list[Row] = []
-        self._parts: list[str] = []
-
-    @property
-    def uri(self) -> str:
-        """The folder of this run."""
-        return self.store.uri
-
-    def add(self, row: Row) -> None:
-        """Remember a row until the next flush."""
-        self._pending.append(row)
-
-    def flush(self) -> None:
-        """Write what is pending as a part."""
-        if not self._pending:
-            return
-        name = f"part-{len(self._parts):06d}.{self._format}"
-        self.store.put(name, dump_rows(self._pending, self._format))
-        self._parts.append(name)
-        self._pending = []
-
-    def attach(self, name: str, data: bytes, *, content_type: str) -> str:
-        """Write a further object beside the manifest; its address."""
-        self.store.put(name, data, content_type=content_type)
-        return self.store.address(name)
-
-    def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
-        """Join the parts to the manifest, then write the summary; the addresses of both."""
-        self.flush()
-        shards = list(self._write_shards())
-        address = self.store.address(shards[0]) if len(shards) == 1 else self.store.uri
-        summary = summary | {"manifest": shards}
-        self.store.put(
-            SUMMARY,
-            (json.dumps(summary, indent=2) + "\n").encode(),
-            content_type="application/json",
-        )
-        for part in advancing(self._parts):
-            self.store.delete(part)
-        return address, self.store.address(SUMMARY)
-
-    def _write_shards(self) -> Iterator[str]:
-        shard, number = _Shard(self._format), 0
-        for part in advancing(self._parts):
-            shard.append(self.store.get(part).data)
-            if shard.is_full:
-                number += 1
-                yield self._write_shard(f"manifest-{number:05d}", shard)
-                shard = _Shard(self._format)
-        if shard.num_rows or not number:
-            yield self._write_shard(f"manifest-{number + 1:05d}" if number else "manifest", shard)
-
-    def _write_shard(self, stem: str, shard: _Shard) -> str:
-        name = f"{stem}.{self._format}"
-        self.store.put(name, shard.close())
-        return name
-
-
-class _Shard:
-    """Parts joined to one file. Memory: the file, and the rows of a row group."""
-
-    def __init__(self, format: Format) -> None:
-        self._buffer = io.BytesIO()
-        self._writer: pq.ParquetWriter | None = None
-        if format == "parquet":
-            self._writer = pq.ParquetWriter(self._buffer, SCHEMA, compression="zstd")
-        self._tables: list[pa.Table] = []
-        self.num_rows = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.num_rows >= ROWS_PER_SHARD or self._buffer.tell() >= _BYTES_PER_SHARD
-
-    def append(self, part: bytes) -> None:
-        if self._writer is None:
-            self._buffer.write(part)
-            self.num_rows += part.count(b"\n")
-            return
-        self._tables.append(pq.read_table(io.BytesIO(part)))
-        self.num_rows += self._tables[-1].num_rows
-        if sum(table.num_rows for table in self._tables) >= _ROWS_PER_GROUP:
-            self._write_group(self._writer)
-
-    def close(self) -> bytes:
-        if self._writer is not None:
-            self._write_group(self._writer)
-            self._writer.close()
-        return self._buffer.getvalue()
-
-    def _write_group(self, writer: pq.ParquetWriter) -> None:
-        if self._tables:
-            writer.write_table(pa.concat_tables(self._tables))
-            self._tables = []
-
-
-def past_rows(records: Store) -> Iterator[Row]:
-    """Rows of all runs, in the order of their leases; of dead runs, the parts they left."""
-    for file in _past_files(records):
-        with file.explained():
-            yield from load_rows(file.data, file.format)
-
-
-def past_done_records(records: Store) -> Iterator[DoneRecord]:
-    """As :func:`past_rows`, with what planning needs only."""
-    for file in _past_files(records):
-        with file.explained():
-            yield from _load_done_records(file.data, file.format)
-
-
-@dataclass(frozen=True)
-class _PastFile:
-    store: Store
-    name: str
-    format: Format
-
-    @property
-    def data(self) -> bytes:
-        return self.store.get(self.name).data
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """What is no manifest, by its name: to go on without it would do its images again."""
-        try:
-            yield
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            reason = (str(error).splitlines() or [repr(error)])[0]
-            raise StorageError(
-                f"{self.store.address(self.name)}: not a manifest of ours ({reason}); move it "
-                "away: outputs that are there are taken up again by their own record",
-                transient=False,
-            ) from error
-
-
-def _past_files(records: Store) -> Iterator[_PastFile]:
-    runs = records.child(RUNS)
-    by_run: dict[str, list[str]] = {}
-    for info in runs.list():
-        run_id, _, name = info.key.partition("/")
-        by_run.setdefault(run_id, []).append(name)
-    for run_id in sorted(by_run):
-        names = by_run[run_id]
-        wanted = "manifest" if SUMMARY in names else "part-"
-        for name in sorted(name for name in names if name.startswith(wanted)):
-            format: Format = "jsonl" if name.endswith(".jsonl") else "parquet"
-            advance()
-            yield _PastFile(runs.child(run_id), name, format)

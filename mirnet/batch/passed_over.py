@@ -78,11 +78,11 @@ def nothing_to_enhance(
     if named:
         (reason,) = passed_over
         return UsageError(f"{place}: passed over: {_explained(reason, params)}")
-    told = "; ".join(
+    payload = "; ".join(
         f"{count} {reason} ({_explained(reason, params)})"
         for reason, count in sorted(passed_over.items(), key=lambda each: -each[1])
     )
-    return UsageError(f"{place}: nothing to enhance; passed over: {told}")
+    return UsageError(f"{place}: nothing to enhance; passed over: {payload}")
 
 
 def _explained(reason: str, params: EnhanceParams) -> str:

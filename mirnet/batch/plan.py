@@ -12,7 +12,8 @@ from enum import IntEnum
 from typing import Self
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.manifest import RECORDS, DoneRecord, ModelIdentity
+from mirnet.batch.ledger import is_ledger_key
+from mirnet.batch.manifest import DoneRecord, ModelIdentity
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.params import EnhanceParams
 from mirnet.signals import advancing
@@ -100,7 +101,7 @@ class Planner:
 
     def is_own(self, key: str) -> bool:
         """Records of runs, and a target that lies inside the source."""
-        if key.startswith(f"{RECORDS}/"):
+        if is_ledger_key(key):
             return True
         return self.own_prefix is not None and key.startswith(self.own_prefix)
 
@@ -186,7 +187,7 @@ class BatchPlan:
             (
                 (info.key, info.version)
                 for info in advancing(listing)
-                if not info.key.startswith(f"{RECORDS}/")
+                if not is_ledger_key(info.key)
             ),
         )
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from mirnet.batch.manifest import RECORDS, RUNS, SUMMARY, Row
+from mirnet.batch.ledger import FOLDER, Ledger
+from mirnet.batch.manifest import Row
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.storage.places import is_s3, local_path, open_store
@@ -115,14 +115,13 @@ def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
     folders = [single_records(uri, settings)]
     parts = name.split("/")
     first = 3 if is_s3(uri) else 1
-    folders += ["/".join([*parts[:n], RECORDS]) for n in range(len(parts) - 1, first - 1, -1)]
+    folders += ["/".join([*parts[:n], FOLDER]) for n in range(len(parts) - 1, first - 1, -1)]
     for folder in folders:
         if not is_s3(folder) and not Path(folder).is_dir():
             continue
-        runs = open_store(folder, settings).child(RUNS).child(run_id)
-        if runs.head(SUMMARY) is not None:
-            source: str = json.loads(runs.get(SUMMARY).data)["source"]
-            return source
+        summary = Ledger(open_store(folder, settings)).run(run_id).read_summary()
+        if summary is not None:
+            return str(summary["source"])
     return None
 
 
@@ -145,7 +144,7 @@ def _locate(uri: str, settings: Settings) -> tuple[Store, str]:
         return open_store(parent, settings), name
     path = _named(uri)
     for folder in path.parents:
-        if (folder / RECORDS).is_dir():
+        if (folder / FOLDER).is_dir():
             return open_store(str(folder), settings), path.relative_to(folder).as_posix()
     own = single_records(uri, settings)
     return open_store(str(path.parent), settings, bookkeeping=own), path.name

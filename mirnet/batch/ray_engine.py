@@ -20,7 +20,8 @@ import ray.data
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import ImageJob
-from mirnet.batch.manifest import RECORDS, RUNS, ModelIdentity, Row, as_dict
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import ModelIdentity, Row, as_dict
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.rejected import RejectedOutputs
@@ -52,14 +53,14 @@ class RayJob:
     params: EnhanceParams
     run_id: str
     settings: Settings
-    conditions: BatchRunConfig
+    run_config: BatchRunConfig
 
     def open(self, enhance: Any) -> ImageJob:
         """With clients of this process. The lease is watched by the driver."""
         target = open_store(self.target_uri, self.settings)
         engine = open_engine(enhance, self.params.strength)
-        run = target.child(RECORDS).child(RUNS).child(self.run_id)
-        engine.fix_shapes(agree_on_max_pixels(run, self.conditions, engine.max_pixels))
+        run = Ledger.of_target(target).run(self.run_id)
+        engine.fix_shapes(agree_on_max_pixels(run, self.run_config, engine.max_pixels))
         return ImageJob(
             source=open_store(
                 self.source_uri, self.settings, follow_links=self.params.follow_links

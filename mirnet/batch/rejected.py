@@ -4,25 +4,24 @@ the page of before and after.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 
 import numpy as np
 
+from mirnet.batch.ledger import RunFolder
 from mirnet.images import Image, encode
-from mirnet.storage.store import KeyRefused, ObjectRefused, Store, TransientStorageError
+from mirnet.storage.store import KeyRefused, ObjectRefused, TransientStorageError
 
 logger = logging.getLogger(__name__)
 
 SIDE = 240
-_FOLDER = "rejected"
 
 
 class RejectedOutputs:
     """Keeps the first few of a process; safe for threads."""
 
-    def __init__(self, run: Store, *, num_images: int) -> None:
+    def __init__(self, run: RunFolder, *, num_images: int) -> None:
         self._run, self._num = run, num_images
         self._numbers = itertools.count()
 
@@ -31,14 +30,9 @@ class RejectedOutputs:
         if next(self._numbers) >= self._num:
             return
         try:
-            self._run.put(rejected_name(input_key), small_jpeg(image), content_type="image/jpeg")
+            self._run.write_rejected(input_key, small_jpeg(image))
         except (KeyRefused, ObjectRefused, TransientStorageError) as error:
             logger.warning("%s: no picture of what was rejected: %s", input_key, error)
-
-
-def rejected_name(input_key: str) -> str:
-    """Where it lies, below the run's folder: keys may be longer than a name may."""
-    return f"{_FOLDER}/{hashlib.sha256(input_key.encode()).hexdigest()[:16]}.jpg"
 
 
 def small_jpeg(image: Image) -> bytes:

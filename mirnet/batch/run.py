@@ -9,17 +9,19 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
-from mirnet.batch.batch_paths import Batch, open_batch
+from mirnet.batch.batch_paths import BatchPaths, open_batch
 from mirnet.batch.drift import Profile
 from mirnet.batch.engine import LazyEnhance, open_engine
 from mirnet.batch.image_job import ImageJob
 from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
-from mirnet.batch.manifest import RUNS, ModelIdentity, Row, RunRecord
+from mirnet.batch.ledger import PastRuns
+from mirnet.batch.manifest import ModelIdentity, Row
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import BatchPlan
 from mirnet.batch.rejected import RejectedOutputs
-from mirnet.batch.run_config import BatchRunConfig, choose_run_config
+from mirnet.batch.run_config import choose_run_config
+from mirnet.batch.run_record import RunRecord
 from mirnet.batch.summary import BatchProgress, RunContext, RunSummary
 from mirnet.config import Settings
 from mirnet.cost import CostMeter
@@ -70,15 +72,16 @@ def run_batch(
     try:
         with (
             termination_as_exception(stop_s=settings.stop_s),
-            Lease(batch.records, lease_s=settings.lease_s, stuck_s=settings.stuck_s) as lease,
+            Lease(batch.ledger, lease_s=settings.lease_s, stuck_s=settings.stuck_s) as lease,
             bound(batch_run_id=lease.run_id),
             BatchPlan() as plan,
         ):
             if batch.single is None:
                 batch.target.sweep()
-            batch.fill(plan, limit=limit)
-            record = RunRecord(batch.records, lease.run_id, format=params.manifest_format)
-            tally = RunSummary(
+            past = batch.fill(plan, limit=limit)
+            folder = batch.ledger.run(lease.run_id)
+            record = RunRecord(folder, format=params.manifest_format)
+            summary = RunSummary(
                 record,
                 params,
                 reference=reference,
@@ -87,10 +90,10 @@ def run_batch(
             )
             if plan.num_todo:
                 # closed at once: nothing may be on its way when the lease is given back
-                with closing(_enhanced(batch, plan, enhance, lease, settings)) as rows:
-                    tally.take(rows, num_todo=plan.num_todo, progress=progress)
+                with closing(_enhanced(batch, plan, past, enhance, lease, settings)) as rows:
+                    summary.take(rows, num_todo=plan.num_todo, progress=progress)
             lease.check()
-            outline = RunContext(
+            context = RunContext(
                 run_id=lease.run_id,
                 source=source,
                 target=target,
@@ -101,7 +104,7 @@ def run_batch(
                 remote=settings.batch_engine == "ray" and batch.single is None,
                 output=batch.output_of_named(target),
             )
-            return tally.close(outline, batch.source.store, batch.target)
+            return summary.close(context, batch.source.store, batch.target)
     except LeaseHeld as held:
         if held.held_s > params.max_held_s:
             raise LeaseHeld(
@@ -143,8 +146,23 @@ def preview(
 
 
 def _enhanced(
-    batch: Batch, plan: BatchPlan, enhance: Any, lease: Lease, settings: Settings
+    batch: BatchPaths,
+    plan: BatchPlan,
+    past: PastRuns,
+    enhance: Any,
+    lease: Lease,
+    settings: Settings,
 ) -> Generator[Row]:
+    folder = batch.ledger.run(lease.run_id)
+    choose = partial(
+        choose_run_config,
+        past,
+        folder,
+        source=batch.source.store,
+        plan=plan,
+        model=batch.planner.model,
+        digests=batch.planner.digests,
+    )
     if settings.batch_engine == "ray" and batch.single is None:
         from mirnet.batch.ray_engine import RayJob, process_on_ray
 
@@ -155,7 +173,7 @@ def _enhanced(
             params=batch.params,
             run_id=lease.run_id,
             settings=settings,
-            conditions=_conditions(batch, plan, lease, max_pixels=None),
+            run_config=choose(max_pixels=None),
         )
         for row in process_on_ray(plan, remote, enhance, guard=lease.check):
             advance()
@@ -163,7 +181,7 @@ def _enhanced(
         return
     engine = open_engine(enhance, batch.params.strength)
     if batch.single is None:
-        engine.fix_shapes(_conditions(batch, plan, lease, max_pixels=engine.max_pixels))
+        engine.fix_shapes(choose(max_pixels=engine.max_pixels))
     job = ImageJob(
         source=batch.source.store,
         target=batch.target,
@@ -175,30 +193,11 @@ def _enhanced(
         enhance=engine,
         guard=lease.check,
         format=batch.format,
-        rejected=RejectedOutputs(
-            batch.records.child(RUNS).child(lease.run_id),
-            num_images=batch.params.contact_images,
-        ),
+        rejected=RejectedOutputs(folder, num_images=batch.params.contact_images),
     )
     run = partial(process, job=job, num_threads=settings.io_threads)
     if batch.single is not None:
         yield from run(plan)
         return
-    hand = Inflight(
-        batch.records.child(RUNS).child(lease.run_id), block=max(128, 8 * settings.io_threads)
-    )
-    yield from hand.rows(plan, run)
-
-
-def _conditions(
-    batch: Batch, plan: BatchPlan, lease: Lease, *, max_pixels: int | None
-) -> BatchRunConfig:
-    return choose_run_config(
-        batch.records,
-        lease.run_id,
-        source=batch.source.store,
-        plan=plan,
-        model=batch.planner.model,
-        digests=batch.planner.digests,
-        max_pixels=max_pixels,
-    )
+    inflight = Inflight(folder, block=max(128, 8 * settings.io_threads))
+    yield from inflight.rows(plan, run)

@@ -16,15 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.manifest import RUNS, SUMMARY, ModelIdentity
+from mirnet.batch.ledger import PastRuns, RunFolder
+from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.plan import BatchPlan, WorkItem
 from mirnet.errors import StorageError
 from mirnet.images import read_size
 from mirnet.signals import advancing
 from mirnet.storage.store import KeyRefused, ObjectMissing, Store, TransientStorageError
 
-CONDITIONS = "conditions.json"
-AGREED = "max-pixels.json"
 _SAMPLE = 32
 # compiling takes seconds to a minute a size: that many pictures of it have to be expected
 LEAST_EXPECTED = 32
@@ -57,8 +56,8 @@ def parse_run_config(data: bytes) -> BatchRunConfig:
 
 
 def choose_run_config(
-    records: Store,
-    run_id: str,
+    past: PastRuns,
+    run: RunFolder,
     *,
     source: Store,
     plan: BatchPlan,
@@ -66,59 +65,51 @@ def choose_run_config(
     digests: Digests,
     max_pixels: int | None,
 ) -> BatchRunConfig:
-    """The conditions of a run, written beside its record.
+    """The config of a run, written into its folder.
 
     Args:
+        past: the runs before it; what the last one chose holds if it did not end.
         plan: its first few pictures are looked at.
         max_pixels: of the enhancer as it is loaded here; none where it is loaded elsewhere.
 
     Raises:
         StorageError: the target refuses, or source and target stop the run.
     """
-    known = _of_unfinished(records, model=model, digests=digests)
-    if known is None:
+    chosen = _of_unfinished(past, model=model, digests=digests)
+    if chosen is None:
         sizes = _frequent(source, plan)
-        known = BatchRunConfig(model.label, digests.output, sizes, max_pixels)
-    records.child(RUNS).child(run_id).put(CONDITIONS, known.dump(), content_type="application/json")
-    return known
+        chosen = BatchRunConfig(model.label, digests.output, sizes, max_pixels)
+    run.write_run_config(chosen.dump())
+    return chosen
 
 
 def _of_unfinished(
-    records: Store, *, model: ModelIdentity, digests: Digests
+    past: PastRuns, *, model: ModelIdentity, digests: Digests
 ) -> BatchRunConfig | None:
-    """Those of the last run, if it did not end and was at the same work."""
-    runs = records.child(RUNS)
-    by_run: dict[str, set[str]] = {}
-    for info in runs.list():
-        run_id, _, name = info.key.partition("/")
-        by_run.setdefault(run_id, set()).add(name)
-    # a run that was killed before it chose has written no output
-    chosen = [run_id for run_id, names in by_run.items() if names & {CONDITIONS, SUMMARY}]
-    if not chosen or SUMMARY in by_run[last := max(chosen)]:
+    """That of the last run, if it did not end and was at the same work."""
+    unfinished = past.unfinished_config()
+    if unfinished is None:
         return None
-    run, agreed = runs.child(last), None
     try:
-        found = parse_run_config(run.get(CONDITIONS).data)
-        if AGREED in by_run[last]:
-            agreed = int(json.loads(run.get(AGREED).data))
+        found = parse_run_config(unfinished.data)
     except (ValueError, TypeError, KeyError) as error:
-        place = run.address(CONDITIONS)
-        raise StorageError(f"{place} is not readable; delete it", transient=False) from error
+        raise StorageError(
+            f"{unfinished.address} is not readable; delete it", transient=False
+        ) from error
     same = (found.model, found.settings_digest) == (model.label, digests.output)
-    return replace(found, max_pixels=found.max_pixels or agreed) if same else None
+    return replace(found, max_pixels=found.max_pixels or unfinished.max_pixels) if same else None
 
 
-def agree_on_max_pixels(run: Store, known: BatchRunConfig, own: int | None) -> BatchRunConfig:
+def agree_on_max_pixels(run: RunFolder, config: BatchRunConfig, own: int | None) -> BatchRunConfig:
     """The same ``max_pixels`` for all workers of a run, whatever memory is free on each: the first
     one's, which it writes into the folder of the run.
 
     Args:
         own: of the worker's enhancer; none: it takes images of any size at once.
     """
-    if known.max_pixels is not None or own is None:
-        return known
-    run.put_if_absent(AGREED, json.dumps(own).encode(), content_type="application/json")
-    return replace(known, max_pixels=int(json.loads(run.get(AGREED).data)))
+    if config.max_pixels is not None or own is None:
+        return config
+    return replace(config, max_pixels=run.agree_on_max_pixels(own))
 
 
 def _frequent(source: Store, plan: BatchPlan) -> tuple[tuple[int, int], ...]:

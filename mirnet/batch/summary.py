@@ -13,9 +13,10 @@ from mirnet.batch.contact_sheet import ContactSheet
 from mirnet.batch.digests import Digests
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.guard import harm_kind
-from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row, RunRecord
+from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row
 from mirnet.batch.one_picture import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
+from mirnet.batch.run_record import RunRecord
 from mirnet.cost import CostMeter
 from mirnet.errors import StorageError, TooManyBad
 from mirnet.params import EnhanceParams
@@ -144,30 +145,30 @@ class RunSummary:
         enough = worked_on >= self._params.harm_min_images
         return enough and exceeds(self._params.max_harm_share, spoilt, worked_on)
 
-    def close(self, outline: RunContext, source: Store, target: Store) -> EnhanceResult:
+    def close(self, context: RunContext, source: Store, target: Store) -> EnhanceResult:
         """Write manifest and page, then the summary.
 
         Raises:
             TooManyBad: after all has been written.
         """
         drift = self._drift.result()
-        page = self._write_page(outline, source, target)
-        problem = self._problem(outline.plan)
-        cost = outline.meter.cost(elsewhere_s=self._row_s if outline.remote else 0.0)
-        told = self._summary(outline, drift, problem) | {"cost": cost.model_dump()}
-        manifest, summary = self._record.finish(told)
+        page = self._write_page(context, source, target)
+        problem = self._problem(context.plan)
+        cost = context.meter.cost(elsewhere_s=self._row_s if context.remote else 0.0)
+        payload = self._summary(context, drift, problem) | {"cost": cost.model_dump()}
+        manifest, summary = self._record.finish(payload)
         result = EnhanceResult(
-            run_id=outline.run_id,
-            source=outline.source,
-            target=outline.target,
-            model=outline.model.name,
-            model_version=outline.model.version,
-            planned=outline.plan.planned,
+            run_id=context.run_id,
+            source=context.source,
+            target=context.target,
+            model=context.model.name,
+            model_version=context.model.version,
+            planned=context.plan.planned,
             enhanced=self.counts["enhanced"],
             passed_through=self.counts["passed_through"],
-            skipped=outline.plan.skipped,
-            kept=outline.plan.kept,
-            passed_over=dict(outline.plan.passed_over),
+            skipped=context.plan.skipped,
+            kept=context.plan.kept,
+            passed_over=dict(context.plan.passed_over),
             quarantined=self.counts["quarantined"],
             failed=self.counts["failed"],
             manifest_uri=manifest,
@@ -178,28 +179,28 @@ class RunSummary:
             harm=dict(self._harm),
             harmful=self._harmful(),
             worst=tuple(_fate(row) for row in self._sheet.worst()),
-            picture=self._picture(outline),
+            picture=self._picture(context),
             problem=problem,
-            seconds=time.perf_counter() - outline.begun,
+            seconds=time.perf_counter() - context.begun,
             cost=cost,
         )
         if problem and result.picture is not None:
             raise error_of(result.picture, result)
         if problem:
-            raise TooManyBad(f"{outline.source}: {problem}; see {manifest}", result)
+            raise TooManyBad(f"{context.source}: {problem}; see {manifest}", result)
         return result
 
-    def _picture(self, outline: RunContext) -> ImageFate | None:
-        if outline.output is None:
+    def _picture(self, context: RunContext) -> ImageFate | None:
+        if context.output is None:
             return None
-        return fate_of(self._last, source=outline.source, output=outline.output)
+        return fate_of(self._last, source=context.source, output=context.output)
 
-    def _write_page(self, outline: RunContext, source: Store, target: Store) -> str | None:
+    def _write_page(self, context: RunContext, source: Store, target: Store) -> str | None:
         if not self._params.contact_images or not self.counts:
             return None
-        title = f"{outline.source} by {outline.model.label}, run {outline.run_id}"
-        html = self._sheet.render(source, target, self._record.store, title=title)
-        return self._record.attach("contact.html", html.encode(), content_type="text/html")
+        title = f"{context.source} by {context.model.label}, run {context.run_id}"
+        html = self._sheet.render(source, target, self._record.folder, title=title)
+        return self._record.folder.write_page(html)
 
     def _problem(self, plan: PlanCounts) -> str | None:
         """Of what is new in this run, and of all that lies there: a rerun of a bad night is bad.
@@ -220,24 +221,24 @@ class RunSummary:
         return f"{found} are bad ({why or 'quarantined'}), more than max_bad_share {share:g}"
 
     def _summary(
-        self, outline: RunContext, drift: list[ColumnDrift], problem: str | None
+        self, context: RunContext, drift: list[ColumnDrift], problem: str | None
     ) -> dict[str, Any]:
         return {
-            "run_id": outline.run_id,
+            "run_id": context.run_id,
             "status": "failed" if problem else "completed",
             "problem": problem,
-            "source": outline.source,
-            "target": outline.target,
-            "model": asdict(outline.model),
+            "source": context.source,
+            "target": context.target,
+            "model": asdict(context.model),
             "params": self._params.model_dump(mode="json"),
             "settings_digest": Digests.of(self._params).output,
-            "counts": _counts(outline.plan) | dict(self.counts),
-            "passed_over": dict(outline.plan.passed_over),
+            "counts": _counts(context.plan) | dict(self.counts),
+            "passed_over": dict(context.plan.passed_over),
             "reasons": dict(self._reasons),
             "harm": dict(self._harm),
             "harmful": self._harmful(),
             "drift": [asdict(each) for each in drift],
-            "seconds": round(time.perf_counter() - outline.begun, 3),
+            "seconds": round(time.perf_counter() - context.begun, 3),
         }
 
 

@@ -35,7 +35,8 @@ from mirnet.storage.store import (
 
 logger = logging.getLogger(__name__)
 
-_BOOKKEEPING = "_mirnet"
+BOOKKEEPING = "_mirnet"
+"""The folder below a target that is ours; mirnet.batch.ledger says what else lies in it."""
 _NAME_ERRORS = {
     errno.EEXIST,
     errno.ENAMETOOLONG,
@@ -70,7 +71,7 @@ class LocalStore(Store):
     ) -> None:
         self._follow = follow_links
         self._apart = apart
-        books = Beneath(bookkeeping) if bookkeeping else Beneath(root).child(_BOOKKEEPING)
+        books = Beneath(bookkeeping) if bookkeeping else Beneath(root).child(BOOKKEEPING)
         self._set_place(Beneath(root), books)
 
     def _set_place(self, place: Beneath, bookkeeping: Beneath) -> None:

@@ -10,6 +10,7 @@ import pytest
 from batch_samples import fill, picture
 
 from mirnet.batch.lease import Lease
+from mirnet.batch.ledger import Ledger
 from mirnet.cli import show
 from mirnet.config import Settings
 from mirnet.images import decode
@@ -66,7 +67,7 @@ def test_who_comes_second_is_told_and_ends_well(
 ) -> None:
     source, target = places
     fill(source, {"a.png": picture(1)})
-    with Lease(open_store(f"{target}/_mirnet", Settings()), lease_s=30):
+    with Lease(Ledger(open_store(f"{target}/_mirnet", Settings())), lease_s=30):
         assert enhance(source, target) == 0
     assert "is at work on" in capsys.readouterr().out
     assert enhance(source, target) == 0

@@ -13,7 +13,7 @@ from batch_samples import MODEL, UNGUARDED, fill, picture
 
 from mirnet.batch import run_config
 from mirnet.batch.digests import Digests
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
 from mirnet.config import Settings
@@ -116,9 +116,9 @@ def test_workers_tile_as_the_first_of_them_and_so_does_their_successor(
     places: tuple[str, str], settings: Settings
 ) -> None:
     target = open_store(places[1], settings)
-    run = target.child("_mirnet/runs/00000001-dead")
+    run = Ledger.of_target(target).run("00000001-dead")
     known = BatchRunConfig(MODEL.label, Digests.of(PARAMS).output, ((40, 40),))
-    run.put("conditions.json", known.dump())
+    run.write_run_config(known.dump())
     assert agree_on_max_pixels(run, known, 500).max_pixels == 500
     assert agree_on_max_pixels(run, known, 900).max_pixels == 500
     assert agree_on_max_pixels(run, known, None) == known
@@ -158,7 +158,7 @@ def test_a_real_network_gives_the_same_bytes_after_a_stop(
     one, other = open_store(calm[1], settings), open_store(stopped[1], settings)
     for key in PICTURES:
         assert one.get(key).data == other.get(key).data, key
-    rows = list(past_rows(other.child("_mirnet")))
+    rows = list(Ledger.of_target(other).past_runs().rows())
     assert {row.input_key for row in rows} == set(PICTURES)
 
 

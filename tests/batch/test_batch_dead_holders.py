@@ -14,6 +14,7 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.lease import Lease, LeaseEntry
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.params import EnhanceParams
@@ -78,7 +79,7 @@ def test_a_holder_of_another_machine_is_waited_for(
 ) -> None:
     fill(places[0], PICTURES)
     records = open_store(places[1], settings).child("_mirnet")
-    with Lease(records, lease_s=60) as lease:
+    with Lease(Ledger(records), lease_s=60) as lease:
         mine = lease.entry
     assert mine.pid == os.getpid()
     for change in ({"machine": "another"}, {"machine": ""}):

@@ -12,7 +12,8 @@ from batch_samples import MODEL, UNGUARDED, double, fill, picture
 from hostile_files import GOOD, IGNORED, all_files
 from moto import mock_aws
 
-from mirnet.batch.manifest import Row, past_rows
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import Row
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import decode
@@ -33,7 +34,7 @@ def enhance(source: str, target: str) -> EnhanceResult:
 
 
 def rows_of(target: str) -> dict[str, Row]:
-    rows = list(past_rows(open_store(target, Settings()).child("_mirnet")))
+    rows = list(Ledger.of_target(open_store(target, Settings())).past_runs().rows())
     assert len(rows) == len({row.input_key for row in rows})
     return {row.input_key: row for row in rows}
 

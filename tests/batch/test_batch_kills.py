@@ -18,7 +18,8 @@ from batch_child import CONTEXT, start
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch.inflight import Inflight, suspects
-from mirnet.batch.manifest import Row, past_rows
+from mirnet.batch.ledger import Ledger, RunFolder
+from mirnet.batch.manifest import Row
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.provenance import from_metadata
 from mirnet.batch.run import preview, run_batch
@@ -71,7 +72,7 @@ def assert_sound(source: str, target: str) -> None:
     assert outputs == set(inputs)
     for key in inputs:
         assert store.get(key).data == reference.get(key).data
-    final = {row.input_key: row for row in past_rows(store.child("_mirnet"))}
+    final = {row.input_key: row for row in Ledger.of_target(store).past_runs().rows()}
     assert {key: row.input_version for key, row in final.items()} == inputs
     assert {row.status for row in final.values()} == {"enhanced"}
     assert {row.output_key for row in final.values()} == set(inputs)
@@ -174,7 +175,7 @@ def test_what_ends_in_good_order_leaves_no_suspects(
             progress=progress,
         )
     except KeyboardInterrupt:  # whoever still holds the exception holds nothing of the run
-        assert suspects(store) == {}
+        assert suspects(Ledger(store).past_runs()) == {}
         assert not [t.name for t in threading.enumerate() if t.name.startswith("mirnet-io")]
     else:
         pytest.fail("it went on")
@@ -201,13 +202,13 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
     items = [
         WorkItem(ObjectInfo(f"{n}", 1, "v", 0.0), f"{n}", suspect=n >= 300) for n in range(303)
     ]
-    assert len(list(Inflight(store, block=128).rows(items, process))) == 303
+    assert len(list(Inflight(RunFolder(store), block=128).rows(items, process))) == 303
     assert all(announced for *_, announced in seen)
     numbers = [number for _, number, _ in seen]
     assert numbers == [128] * 128 + [130] * 128 + [46] * 44 + [1] * 3
     assert store.head("in-hand.json") is None
     with pytest.raises(MemoryError):
-        list(Inflight(store, block=2).rows(items, broken))
+        list(Inflight(RunFolder(store), block=2).rows(items, broken))
     assert suspects_of(store) == ["0", "1"]
 
 
@@ -237,7 +238,7 @@ def test_an_interrupt_while_the_pictures_are_awaited_is_not_swallowed(tmp_path: 
             raise KeyboardInterrupt
 
     items = [WorkItem(ObjectInfo("a", 1, "v", 0.0), "a")]
-    rows = Inflight(store, block=2).rows(items, awaited)
+    rows = Inflight(RunFolder(store), block=2).rows(items, awaited)
     next(rows)
     with pytest.raises(KeyboardInterrupt):
         rows.close()

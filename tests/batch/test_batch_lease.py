@@ -7,6 +7,7 @@ import pytest
 from batch_samples import fill
 
 from mirnet.batch.lease import Lease, LeaseEntry, LeaseHeld, LeaseLost
+from mirnet.batch.ledger import Ledger
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.storage.places import open_store
@@ -14,11 +15,11 @@ from mirnet.storage.places import open_store
 
 def test_second_is_refused_and_told_by_whom(places: tuple[str, str]) -> None:
     store = open_store(places[1], Settings())
-    with Lease(store, lease_s=30) as first:
+    with Lease(Ledger(store), lease_s=30) as first:
         with pytest.raises(LeaseHeld, match=rf"pid \d+ is at work on .*{first.run_id}") as caught:
-            Lease(store, lease_s=30).__enter__()
+            Lease(Ledger(store), lease_s=30).__enter__()
         assert caught.value.run_id == first.run_id
-    with Lease(store, lease_s=30) as second:
+    with Lease(Ledger(store), lease_s=30) as second:
         assert second.entry.term == first.entry.term + 1
         assert second.run_id > first.run_id
 
@@ -30,11 +31,11 @@ def test_skewed_clocks_of_jobs_do_not_matter_on_s3(
     """The job's own wall clock is a day off; only the server's counts."""
     store = open_store(s3, Settings())
     now = time.time
-    with Lease(store, lease_s=30) as first:
+    with Lease(Ledger(store), lease_s=30) as first:
         monkeypatch.setattr(time, "time", lambda: now() + skew_s)
         with pytest.raises(LeaseHeld):
-            Lease(store, lease_s=30).__enter__()
-    with Lease(store, lease_s=30) as second:
+            Lease(Ledger(store), lease_s=30).__enter__()
+    with Lease(Ledger(store), lease_s=30) as second:
         assert second.run_id > first.run_id
     monkeypatch.undo()
     # abandoned by a job whose clock runs a day ahead: still stale after its lease, not later
@@ -42,21 +43,21 @@ def test_skewed_clocks_of_jobs_do_not_matter_on_s3(
     store.put("lease.json", dead.dump())
     time.sleep(3.1)
     monkeypatch.setattr(time, "time", lambda: now() + skew_s)
-    with Lease(store, lease_s=0.5) as third:
+    with Lease(Ledger(store), lease_s=0.5) as third:
         assert third.entry.term == 8
 
 
 def test_renewed_lease_is_not_stale(places: tuple[str, str]) -> None:
     store = open_store(places[1], Settings())
-    with Lease(store, lease_s=1) as lease:
+    with Lease(Ledger(store), lease_s=1) as lease:
         time.sleep(3.2)
         lease.check()
         with pytest.raises(LeaseHeld):
-            Lease(store, lease_s=1).__enter__()
+            Lease(Ledger(store), lease_s=1).__enter__()
 
 
 def test_what_was_given_back_allows_no_more_writes(places: tuple[str, str]) -> None:
-    with Lease(open_store(places[1], Settings()), lease_s=60) as lease:
+    with Lease(Ledger(open_store(places[1], Settings())), lease_s=60) as lease:
         lease.check()
     with pytest.raises(LeaseLost, match="it was given back"):
         lease.check()
@@ -64,7 +65,7 @@ def test_what_was_given_back_allows_no_more_writes(places: tuple[str, str]) -> N
 
 def test_holder_notices_a_takeover(places: tuple[str, str]) -> None:
     store = open_store(places[1], Settings())
-    with Lease(store, lease_s=0.4) as lease:
+    with Lease(Ledger(store), lease_s=0.4) as lease:
         thief = LeaseEntry(term=99, run_id="thief", holder="elsewhere", lease_s=30)
         store.put("lease.json", thief.dump())
         time.sleep(0.7)
@@ -78,7 +79,7 @@ def test_a_retry_in_the_same_process_need_not_wait(
 ) -> None:
     """The first attempt could not give its lease back: the store was away."""
     store = open_store(places[1], Settings())
-    first = Lease(store, lease_s=30)
+    first = Lease(Ledger(store), lease_s=30)
     first.__enter__()
     with monkeypatch.context() as patch:
 
@@ -87,13 +88,13 @@ def test_a_retry_in_the_same_process_need_not_wait(
 
         patch.setattr(type(store), "put", away)
         first.__exit__()
-    with Lease(store, lease_s=30) as second:
+    with Lease(Ledger(store), lease_s=30) as second:
         assert second.entry.term == first.entry.term + 1
         with pytest.raises(LeaseHeld):
-            Lease(store, lease_s=30).__enter__()
+            Lease(Ledger(store), lease_s=30).__enter__()
 
 
 def test_garbage_in_the_lease_is_one_line(places: tuple[str, str]) -> None:
     fill(places[1], {"lease.json": b"{"})
     with pytest.raises(StorageError, match="is not a lease; delete it"):
-        Lease(open_store(places[1], Settings()), lease_s=30).__enter__()
+        Lease(Ledger(open_store(places[1], Settings())), lease_s=30).__enter__()

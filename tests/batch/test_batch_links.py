@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.beneath import Beneath, LinkInTheWay, NotRegular
 from mirnet.config import Settings
@@ -48,7 +48,7 @@ def enhance(source: Path, target: Path, settings: Settings, **params: object) ->
 
 
 def fates(target: Path) -> dict[str, tuple[str, str | None]]:
-    found = past_rows(open_store(str(target), Settings()).child("_mirnet"))
+    found = Ledger.of_target(open_store(str(target), Settings())).past_runs().rows()
     return {row.input_key: (row.status, row.reason) for row in found}
 
 

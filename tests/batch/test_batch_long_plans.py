@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch import contact_sheet, manifest
+from mirnet.batch import contact_sheet, run_record
 from mirnet.batch.inflight import suspects
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import Image
@@ -135,7 +136,7 @@ def test_sigterm_while_the_manifest_is_written(
         stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(manifest._Shard, "append", append)
+        patch.setattr(run_record._Shard, "append", append)
         with pytest.raises(SystemExit):
             enhance(*places, by=slowly, flush_s=0.01, io_threads=1)
     assert len(seen) == 1
@@ -175,5 +176,5 @@ def test_what_is_raised_in_place_of_sigterm_leaves_nothing_in_hand(
             enhance(*places, by=model, io_threads=1)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert suspects(open_store(f"{places[1]}/_mirnet", Settings())) == {}
+    assert suspects(Ledger(open_store(f"{places[1]}/_mirnet", Settings())).past_runs()) == {}
     assert is_released(places[1])

@@ -12,7 +12,8 @@ import torch
 from batch_samples import MODEL, UNGUARDED, double, fill, picture
 
 from mirnet import stages
-from mirnet.batch.manifest import ModelIdentity, past_rows
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.provenance import trace
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
@@ -113,7 +114,10 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
 
     def rows() -> dict[str, tuple[str | None, str | None]]:
         records = open_store(places[1], run.settings).child("_mirnet")
-        return {r.input_key: (r.model_version, r.weights_digest) for r in past_rows(records)}
+        return {
+            r.input_key: (r.model_version, r.weights_digest)
+            for r in Ledger(records).past_runs().rows()
+        }
 
     stages.enhance(*places, run, progress=progress)
     first = registry.get_version("models:/mirnet/1", run.settings)

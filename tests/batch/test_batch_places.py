@@ -11,7 +11,7 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch import manifest
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.passed_over import REASONS
 from mirnet.batch.run import preview, run_batch
 from mirnet.config import Settings
@@ -37,7 +37,7 @@ def enhance(source: str, target: str, settings: Settings, **params: object) -> E
 
 
 def fates(target: str, settings: Settings) -> dict[str, tuple[str, str]]:
-    found = past_rows(open_store(target, settings).child("_mirnet"))
+    found = Ledger.of_target(open_store(target, settings)).past_runs().rows()
     return {row.input_key: (row.status, (row.reason or "").partition(":")[0]) for row in found}
 
 

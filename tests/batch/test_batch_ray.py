@@ -18,7 +18,7 @@ from batch_samples import MODEL, UNGUARDED, darken, double, fill, picture
 from ray.cluster_utils import Cluster
 
 from mirnet import stages
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError
@@ -54,7 +54,9 @@ def enhance(
 
 
 def manifest(target: str) -> dict[str, dict[str, Any]]:
-    rows = [asdict(row) for row in past_rows(open_store(target, Settings()).child("_mirnet"))]
+    rows = [
+        asdict(row) for row in Ledger.of_target(open_store(target, Settings())).past_runs().rows()
+    ]
     assert len(rows) == len({row["input_key"] for row in rows})
     return {row["input_key"]: row | {"run_id": "", "seconds": 0} for row in rows}
 

@@ -17,7 +17,7 @@ from batch_samples import MODEL, double, fill, picture
 from boto3.exceptions import RetriesExceededError
 
 from mirnet.batch import image_job, run_config
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import preview, run_batch
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError, TooManyBad, UsageError
@@ -51,7 +51,7 @@ def enhance(
 
 
 def rows(target: str) -> dict[str, tuple[str, str]]:
-    found = past_rows(open_store(target, Settings()).child("_mirnet"))
+    found = Ledger.of_target(open_store(target, Settings())).past_runs().rows()
     return {row.input_key: (row.status, (row.reason or "").partition(":")[0]) for row in found}
 
 

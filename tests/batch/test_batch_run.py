@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from batch_samples import MODEL, double, fill, picture
 
-from mirnet.batch import manifest
-from mirnet.batch.manifest import Row, RunRecord, load_rows, past_rows
+from mirnet.batch import run_record
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import Row, load_rows
 from mirnet.batch.run import preview, run_batch
+from mirnet.batch.run_record import RunRecord
 from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
 from mirnet.images import decode
@@ -286,10 +288,10 @@ def test_a_limit_is_not_used_up_on_what_failed_before(
 def test_a_long_night_has_a_manifest_in_shards(
     format: str, s3: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "ROWS_PER_SHARD", 4)
-    monkeypatch.setattr(manifest, "_ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(run_record, "ROWS_PER_SHARD", 4)
+    monkeypatch.setattr(run_record, "_ROWS_PER_GROUP", 3)
     store = open_store(s3, settings)
-    record = RunRecord(store, "00000001-x", format=format)  # type: ignore[arg-type]
+    record = RunRecord(Ledger(store).run("00000001-x"), format=format)  # type: ignore[arg-type]
     rows = [Row(f"{n}.png", "v", 1, "enhanced", "r", "d", "m", reason="ü\n") for n in range(11)]
     for number, row in enumerate(rows):
         record.add(row)
@@ -301,7 +303,7 @@ def test_a_long_night_has_a_manifest_in_shards(
     assert kept == [*shards, "summary.json"]
     told = json.loads(store.get("runs/00000001-x/summary.json").data)
     assert told["manifest"] == shards
-    assert list(past_rows(store)) == rows
+    assert list(Ledger(store).past_runs().rows()) == rows
 
 
 def test_one_file_to_one_file(tmp_path: Path, settings: Settings) -> None:

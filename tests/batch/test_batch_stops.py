@@ -19,7 +19,7 @@ from test_batch_kills import PICTURES, assert_sound, when_free
 
 from mirnet.batch.inflight import suspects
 from mirnet.batch.lease import Lease, LeaseEntry, LeaseHeld, LeaseLost
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import Image
@@ -151,8 +151,8 @@ def test_a_signal_within_a_weakref_callback_ends_the_job(places: tuple[str, str]
     assert b"Exception ignored" not in err
     assert lease_of(places[1])["released"]
     records = open_store(places[1], Settings()).child("_mirnet")
-    assert 1 <= len(list(past_rows(records))) < len(PICTURES)
-    assert not suspects(records)
+    assert 1 <= len(list(Ledger(records).past_runs().rows())) < len(PICTURES)
+    assert not suspects(Ledger(records).past_runs())
 
 
 _STUCK = """
@@ -184,9 +184,9 @@ def test_a_job_that_is_stuck_loses_its_lease_and_ends(places: tuple[str, str]) -
     assert b"nothing got on for 2 s (MIRNET_STUCK_S)" in err
     assert b"still at work 1 s after SIGTERM" in err
     # as one that killed its process, the picture goes last
-    assert {key for key, _ in suspects(open_store(places[1], Settings()).child("_mirnet"))} >= {
-        "b.png"
-    }
+    assert {
+        key for key, _ in suspects(Ledger.of_target(open_store(places[1], Settings())).past_runs())
+    } >= {"b.png"}
     again = enhance(*places)
     assert (again.enhanced + again.skipped, again.failed) == (3, 0)
     assert again.enhanced >= 1  # the one that it was stuck in
@@ -196,14 +196,14 @@ def test_a_signal_just_before_the_lease_is_taken_leaves_none(places: tuple[str, 
     store = open_store(places[1], Settings())
     with pytest.raises(SystemExit), termination_as_exception():
         signal.raise_signal(signal.SIGTERM)
-        with Lease(store, lease_s=300):
+        with Lease(Ledger(store), lease_s=300):
             pytest.fail("unreachable")
     assert store.head("lease.json") is None
 
 
 def test_a_lease_is_renewed_while_work_gets_on_only(places: tuple[str, str]) -> None:
     store = open_store(places[1], Settings())
-    with Lease(store, lease_s=0.4, stuck_s=1.0) as lease:
+    with Lease(Ledger(store), lease_s=0.4, stuck_s=1.0) as lease:
         for _ in range(20):
             time.sleep(0.1)
             advance()
@@ -212,7 +212,7 @@ def test_a_lease_is_renewed_while_work_gets_on_only(places: tuple[str, str]) -> 
         with pytest.raises(LeaseLost, match=r"nothing got on for 1 s \(MIRNET_STUCK_S\)"):
             lease.check()
         time.sleep(3.1)  # the clocks of stores count seconds
-        with Lease(store, lease_s=0.4) as successor:
+        with Lease(Ledger(store), lease_s=0.4) as successor:
             assert successor.entry.term == lease.entry.term + 1
 
 
@@ -235,10 +235,10 @@ def test_each_picture_is_progress(places: tuple[str, str]) -> None:
 
 def test_how_long_it_is_held_is_by_the_holders_own_clock(places: tuple[str, str]) -> None:
     store = open_store(places[1], Settings())
-    with Lease(store, lease_s=0.4):
+    with Lease(Ledger(store), lease_s=0.4):
         time.sleep(1.0)
         with pytest.raises(LeaseHeld) as caught:
-            Lease(store, lease_s=0.4).__enter__()
+            Lease(Ledger(store), lease_s=0.4).__enter__()
     assert 0.5 < caught.value.held_s < 1.5
 
 
@@ -289,4 +289,4 @@ def test_a_lease_of_a_newer_mirnet_is_understood(places: tuple[str, str]) -> Non
     told = json.loads(LeaseEntry(5, "run", "host pid 1", 60.0).dump()) | {"mood": "fine"}
     store.put("lease.json", json.dumps(told).encode())
     with pytest.raises(LeaseHeld, match="host pid 1"):
-        Lease(store, lease_s=1).__enter__()
+        Lease(Ledger(store), lease_s=1).__enter__()

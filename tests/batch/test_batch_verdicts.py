@@ -11,7 +11,7 @@ import pytest
 from batch_samples import MODEL, double, fill, picture
 
 from mirnet.batch import image_job
-from mirnet.batch.manifest import past_rows
+from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.errors import ImageError, TooManyBad
@@ -40,7 +40,7 @@ def enhance(
 
 
 def fates(target: str, settings: Settings) -> dict[str, tuple[str, str]]:
-    found = past_rows(open_store(target, settings).child("_mirnet"))
+    found = Ledger.of_target(open_store(target, settings)).past_runs().rows()
     return {row.input_key: (row.status, row.reason or "") for row in found}
 
 

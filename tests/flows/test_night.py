@@ -22,6 +22,7 @@ from flows import events
 from mirnet import stages
 from mirnet.batch.drift import build_profile
 from mirnet.batch.lease import Lease
+from mirnet.batch.ledger import Ledger
 from mirnet.config import Settings, load_settings
 from mirnet.errors import TooManyBad
 from mirnet.images import Image
@@ -175,7 +176,7 @@ def test_a_bad_night_is_seen_as_well(
     report = EnhanceResult.load(settings.reports_dir / "enhance.json")
     assert (report.quarantined, report.problem) == (13, counts["problem"])
     # a job that finds the target taken leaves that as it is
-    with Lease(open_store(str(target / "_mirnet"), settings), lease_s=60):
+    with Lease(Ledger(open_store(str(target / "_mirnet"), settings)), lease_s=60):
         assert nightly.enhance(str(source), str(target), params="demo").held_by
     assert EnhanceResult.load(settings.reports_dir / "enhance.json") == report
 
@@ -194,7 +195,7 @@ def test_a_second_job_says_who_is_at_work_and_ends_well(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(picture(1, 60))
     records = open_store(str(tmp_path / "out" / "_mirnet"), settings)
-    with Lease(records, lease_s=60) as first:
+    with Lease(Ledger(records), lease_s=60) as first:
         code = nightly._main([str(tmp_path / "in"), str(tmp_path / "out"), "--params", "demo"])
     assert code == 0
     assert f"is at work on {records.uri} (run {first.run_id}" in capsys.readouterr().out

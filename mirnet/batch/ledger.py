@@ -1,0 +1,294 @@
+"""The folder ``_mirnet`` of a target: the only module that knows its files, and reads and writes
+them.
+
+::
+
+    _mirnet/
+        lease.json                   the job at work (mirnet.batch.lease)
+        quarantine/KEY               copies of bad inputs (params: enhance.quarantine_prefix)
+        runs/RUN_ID/                 one folder per run; their names sort in the order of leases
+            conditions.json          what decides over the bits of outputs
+            max-pixels.json          agreed on by the workers of a Ray cluster
+            in-hand.json             inputs in flight
+            part-000000.parquet      rows, while the run is under way
+            manifest.parquet         all rows; where there are many, manifest-00001.parquet, ...
+            contact.html, rejected/  before and after
+            summary.json             written last: the run has ended
+
+Beside it a local folder keeps the metadata of its objects (mirnet.storage.local).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pyarrow as pa
+
+from mirnet.batch.manifest import (
+    DoneRecord,
+    Format,
+    Row,
+    format_of,
+    load_done_records,
+    load_rows,
+)
+from mirnet.errors import StorageError
+from mirnet.signals import advance, advancing
+from mirnet.storage.local import BOOKKEEPING
+from mirnet.storage.store import Blob, Head, ObjectMissing, Store
+
+FOLDER = BOOKKEEPING
+_LEASE = "lease.json"
+_RUNS = "runs"
+_RUN_CONFIG = "conditions.json"
+_MAX_PIXELS = "max-pixels.json"
+_INFLIGHT = "in-hand.json"
+_PART, _MANIFEST = "part-", "manifest"
+_PAGE, _REJECTED = "contact.html", "rejected"
+_SUMMARY = "summary.json"
+_JSON = "application/json"
+
+InputVersion = tuple[str, str]
+"""Key and version of an input."""
+
+
+def is_ledger_key(key: str) -> bool:
+    """Whether a key of a target belongs to its ledger."""
+    return key.startswith(f"{FOLDER}/")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The records of one target, in a store of their own."""
+
+    store: Store
+
+    @classmethod
+    def of_target(cls, target: Store) -> Self:
+        """Below the target."""
+        return cls(target.child(FOLDER))
+
+    def run(self, run_id: str) -> RunFolder:
+        """The folder of a run; it need not exist."""
+        return RunFolder(self._runs.child(run_id))
+
+    def past_runs(self) -> PastRuns:
+        """One listing of what earlier runs wrote."""
+        by_run: dict[str, set[str]] = {}
+        for info in advancing(self._runs.list()):
+            run_id, _, name = info.key.partition("/")
+            by_run.setdefault(run_id, set()).add(name)
+        return PastRuns(self, dict(sorted(by_run.items())))
+
+    @property
+    def _runs(self) -> Store:
+        return self.store.child(_RUNS)
+
+    @property
+    def lease_address(self) -> str:
+        """The full name of the lease object, for messages."""
+        return self.store.address(_LEASE)
+
+    def lease_head(self) -> Head | None:
+        """Version and age of the lease; none where there never was one."""
+        return self.store.head(_LEASE)
+
+    def read_lease(self) -> Blob:
+        """The lease object."""
+        return self.store.get(_LEASE)
+
+    def write_lease(self, data: bytes, *, replaces: str | None) -> str | None:
+        """The version written; none where another version lies there than the one to replace."""
+        return self.store.put(_LEASE, data, replaces=replaces, absent=replaces is None)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The objects of one run."""
+
+    store: Store
+
+    @property
+    def uri(self) -> str:
+        """The folder."""
+        return self.store.uri
+
+    def write_part(self, number: int, data: bytes, format: Format) -> str:
+        """Rows of a run under way; the name of the part."""
+        return self._put(f"{_PART}{number:06d}.{format}", data)
+
+    def write_manifest(self, number: int | None, data: bytes, format: Format) -> str:
+        """All rows, or a shard of them; its name."""
+        suffix = "" if number is None else f"-{number:05d}"
+        return self._put(f"{_MANIFEST}{suffix}.{format}", data)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> str:
+        """The last object of a run; its address."""
+        data = (json.dumps(summary, indent=2) + "\n").encode()
+        return self.store.address(self._put(_SUMMARY, data, content_type=_JSON))
+
+    def write_page(self, html: str) -> str:
+        """The contact sheet; its address."""
+        return self.store.address(self._put(_PAGE, html.encode(), content_type="text/html"))
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """None where the run did not end, or is not of this ledger."""
+        if self.store.head(_SUMMARY) is None:
+            return None
+        summary: dict[str, Any] = json.loads(self.store.get(_SUMMARY).data)
+        return summary
+
+    def read(self, name: str) -> bytes:
+        """A part or manifest."""
+        return self.store.get(name).data
+
+    def delete(self, name: str) -> None:
+        """A part that is in the manifest by now."""
+        self.store.delete(name)
+
+    def write_inflight(self, inputs: list[InputVersion]) -> None:
+        """Announce inputs before they are worked on."""
+        self._put(_INFLIGHT, json.dumps(inputs).encode(), content_type=_JSON)
+
+    def clear_inflight(self) -> None:
+        """No input is worked on."""
+        self.store.delete(_INFLIGHT)
+
+    def write_run_config(self, data: bytes) -> None:
+        """What decides over the bits of outputs, as JSON."""
+        self._put(_RUN_CONFIG, data, content_type=_JSON)
+
+    def agree_on_max_pixels(self, own: int) -> int:
+        """The proposal of the worker that came first, for all of them."""
+        self.store.put_if_absent(_MAX_PIXELS, json.dumps(own).encode(), content_type=_JSON)
+        return int(json.loads(self.store.get(_MAX_PIXELS).data))
+
+    def write_rejected(self, input_key: str, jpeg: bytes) -> None:
+        """What the model made of a picture that was passed through instead."""
+        self._put(_rejected_name(input_key), jpeg, content_type="image/jpeg")
+
+    def read_rejected(self, input_key: str) -> bytes:
+        """As written.
+
+        Raises:
+            ObjectMissing: it was not kept.
+        """
+        return self.read(_rejected_name(input_key))
+
+    def rejected(self, input_keys: list[str]) -> set[str]:
+        """Those of the inputs for which a rejected output was kept."""
+        there = {info.key for info in self.store.list(f"{_REJECTED}/")}
+        return {key for key in input_keys if _rejected_name(key) in there}
+
+    def _put(self, name: str, data: bytes, *, content_type: str = "") -> str:
+        self.store.put(name, data, content_type=content_type or "application/octet-stream")
+        return name
+
+
+def _rejected_name(input_key: str) -> str:
+    # keys may be longer than a name may be
+    return f"{_REJECTED}/{hashlib.sha256(input_key.encode()).hexdigest()[:16]}.jpg"
+
+
+@dataclass(frozen=True)
+class UnfinishedConfig:
+    """Of the last run, which did not end: its run config as written, and what workers agreed on."""
+
+    data: bytes
+    max_pixels: int | None
+    address: str
+
+
+@dataclass(frozen=True)
+class PastRuns:
+    """What one listing of the runs found.
+
+    Args:
+        names: of the objects of each run, by run id, in the order of their leases.
+    """
+
+    ledger: Ledger
+    names: Mapping[str, set[str]] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[Row]:
+        """Of all runs, in their order; of dead runs, the parts that they left.
+
+        Raises:
+            StorageError: a manifest is not readable.
+        """
+        for run, name in self._files():
+            with _explained(run, name):
+                yield from load_rows(run.read(name), format_of(name))
+
+    def done_records(self) -> Iterator[DoneRecord]:
+        """As :meth:`rows`, with what planning needs only."""
+        for run, name in self._files():
+            with _explained(run, name):
+                yield from load_done_records(run.read(name), format_of(name))
+
+    def _files(self) -> Iterator[tuple[RunFolder, str]]:
+        for run_id, names in self.names.items():
+            wanted = _MANIFEST if _SUMMARY in names else _PART
+            for name in sorted(name for name in names if name.startswith(wanted)):
+                advance()
+                yield self.ledger.run(run_id), name
+
+    def inflight(self) -> Iterator[list[InputVersion]]:
+        """The inputs that were in flight when a run died, run by run.
+
+        Raises:
+            StorageError: a file of them is not readable.
+        """
+        for run_id, names in advancing(self.names.items()):
+            if _INFLIGHT not in names:
+                continue
+            store = self.ledger.run(run_id).store
+            try:
+                data = store.get(_INFLIGHT).data
+                yield [(str(key), str(version)) for key, version in json.loads(data)]
+            except ObjectMissing:  # that run is just ending
+                continue
+            except (ValueError, TypeError) as error:
+                raise _unreadable(store.address(_INFLIGHT)) from error
+
+    def unfinished_config(self) -> UnfinishedConfig | None:
+        """None where the last run ended, or chose none before it was killed.
+
+        Raises:
+            StorageError: a file of it is not readable.
+        """
+        # a run that was killed before it chose has written no output
+        chosen = [run_id for run_id, names in self.names.items() if names & {_RUN_CONFIG, _SUMMARY}]
+        if not chosen or _SUMMARY in self.names[last := chosen[-1]]:
+            return None
+        store, agreed = self.ledger.run(last).store, None
+        if _MAX_PIXELS in self.names[last]:
+            try:
+                agreed = int(json.loads(store.get(_MAX_PIXELS).data))
+            except (ValueError, TypeError) as error:
+                raise _unreadable(store.address(_MAX_PIXELS)) from error
+        address = store.address(_RUN_CONFIG)
+        return UnfinishedConfig(store.get(_RUN_CONFIG).data, agreed, address)
+
+
+def _unreadable(address: str) -> StorageError:
+    return StorageError(f"{address} is not readable; delete it", transient=False)
+
+
+@contextmanager
+def _explained(run: RunFolder, name: str) -> Iterator[None]:
+    """What is no manifest, by its name: to go on without it would do its images again."""
+    try:
+        yield
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise StorageError(
+            f"{run.store.address(name)}: not a manifest of ours ({reason}); move it "
+            "away: outputs that are there are taken up again by their own record",
+            transient=False,
+        ) from error
