@@ -184,7 +184,7 @@ def test_kustomize_renders(root: Path, overlay: str) -> None:
     assert done.returncode == 0, done.stderr
     rendered = list(yaml.safe_load_all(done.stdout))
     images = {c["image"] for _, spec in pods(rendered) for c in spec["containers"]}
-    expected = {"mirnet:0.1.0-cpu"} | ({"mirnet:0.1.0-gpu"} if overlay == "gpu" else set())
+    expected = {"mirnet:0.2.0-cpu"} | ({"mirnet:0.2.0-gpu"} if overlay == "gpu" else set())
     assert images == expected
 
 
