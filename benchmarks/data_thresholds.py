@@ -25,7 +25,7 @@ from mirnet.data.alignment import PairFacts, align
 from mirnet.data.checks import GAIN
 from mirnet.data.layout import Pair, find_pairs
 from mirnet.data.manifest import build_manifest
-from mirnet.data.measures import FileFacts, Luminance, luminance, measure_file, noise_level
+from mirnet.data.measures import FileFacts, Luminance, luminance, measure_file, noise_sigma_robust
 from mirnet.data.scenes import TWIN, similarity
 from mirnet.images import MAX_PIXELS, read_rgb
 from mirnet.params import ValidateParams
@@ -79,7 +79,8 @@ def measure(pair: Pair, rivals: Sequence[Path]) -> Measured:
         id=pair.id,
         low=low,
         high=high,
-        structure=float(gaussian_filter(low_grey, 4).std()) / max(0.1, noise_level(low_grey)),
+        structure=float(gaussian_filter(low_grey, 4).std())
+        / max(0.1, noise_sigma_robust(low_grey)),
         own=align(low_grey, high_grey),
         made={n: align(low_grey[n:], high_grey[:-n]) for n in MADE_SHIFTS},
         parts={

@@ -29,10 +29,10 @@ from plain import plain_forward
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mirnet.hardware import resolve_dtype
 from mirnet.inference import network as network_module
 from mirnet.inference.memory import keep_freed_memory
 from mirnet.inference.network import FastNetwork
-from mirnet.inference.precision import resolve_dtype
 from mirnet.models import build
 from mirnet.params import ModelParams
 

@@ -166,7 +166,9 @@ def check_gpu(_: Settings) -> DoctorCheck:
 
 def check_compiler(_: Settings) -> DoctorCheck:
     """torch.compile on a CPU calls a C++ compiler at run time."""
-    found = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
+    from mirnet.hardware import find_compiler
+
+    found = find_compiler()
     if found is None:
         return DoctorCheck(
             name="compiler",

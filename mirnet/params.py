@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES
 
+Precision = Literal["auto", "float32", "bf16"]
+TrainPrecision = Literal["auto", "float32", "bf16", "fp16"]
+
 
 class Section(BaseModel):
     """Base of all params sections: frozen, unknown keys refused."""
@@ -121,7 +124,7 @@ class TrainParams(Section):
         None, gt=0, lt=1, description="moving average of the weights, scored and exported instead"
     )
     grad_clip: float | None = Field(None, gt=0, description="clip the gradient norm at this value")
-    precision: Literal["float32", "bf16", "fp16", "auto"] = Field(
+    precision: TrainPrecision = Field(
         "float32",
         description="autocast; fp16 with a loss scaler; auto: bf16 where the hardware has it",
     )
@@ -215,7 +218,7 @@ class EnhanceParams(Section):
     """How a batch of images is enhanced."""
 
     strength: float = Field(1.0, ge=0, le=1, description="0 gives the input, 1 the enhanced image")
-    precision: Literal["float32", "bf16", "auto"] = Field("auto", description="arithmetic")
+    precision: Precision = Field("auto", description="arithmetic")
     max_pixels: int = Field(200_000_000, ge=1, description="larger images are quarantined")
     max_bad_share: float = Field(
         0.5,

@@ -5,12 +5,12 @@ A file and not an endpoint, since the pipeline's processes come and go.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from mirnet.atomic import write_atomically
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -50,11 +50,5 @@ def render(gauges: Iterable[Gauge]) -> str:
 
 
 def write_textfile(path: Path, gauges: Iterable[Gauge]) -> Path:
-    """Whole or not at all, readable by the collector's own account."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(render(gauges))
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
-    return path
+    """Whole or not at all, readable by the collector's own account whatever the umask is."""
+    return write_atomically(path, render(gauges), mode=0o644)

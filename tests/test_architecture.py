@@ -10,20 +10,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"config", "errors", "extras", "params", "results"}
+BASE = {"config", "errors", "extras", "params", "results", "atomic"}
 MAY_IMPORT = {
     "config": {"errors"},
     "params": {"errors", "presets", "images"},
     "errors": set(),
     "extras": {"errors"},
-    "results": {"errors"},
+    "results": {"errors", "atomic"},
+    "atomic": set(),
+    "telemetry": {"atomic"},
+    "hardware": {"params"},
     "presets": set(),
     "images": {"errors"},
     "models": BASE,
     "data": BASE | {"images", "junk", "beneath"},
-    "inference": BASE | {"models", "images", "signals"},
+    "inference": BASE | {"models", "hardware", "images", "signals"},
     "evaluation": BASE | {"images", "data", "inference"},
-    "training": BASE | {"models", "data", "evaluation", "signals"},
+    "training": BASE | {"models", "hardware", "data", "evaluation", "signals"},
     "storage": BASE | {"signals", "junk", "beneath"},
     "batch": BASE | {"storage", "images", "inference", "cost", "logs", "signals", "junk"},
     "tracking": BASE | {"models", "logs", "signals"},
@@ -33,7 +36,7 @@ MAY_IMPORT = {
     "junk": set(),
     "beneath": set(),
     "stack": BASE | {"storage"},
-    "doctor": BASE | {"storage", "stack", "tracking"},
+    "doctor": BASE | {"hardware", "storage", "stack", "tracking"},
 }
 COMPOSERS = {"stages", "cli", "__init__"}
 VENDORS = {

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from mirnet.atomic import replacing
 from mirnet.data.alignment import align
 from mirnet.data.archives import Limits
 from mirnet.data.layout import IMAGE_SUFFIXES, SIDES
@@ -151,13 +152,11 @@ def _bring(source: Source, pair: PlannedPair, staging: Path) -> None:
         target = staging / pair.split / side / pair.name
         if target.is_file():
             continue  # whole: it got its name only then
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.part")
-        source.copy(entry, partial)
-        if entry.path.suffix.lower() != target.suffix.lower():
-            image = decode(partial.read_bytes(), name=str(entry.path))
-            partial.write_bytes(encode(image, format="PNG"))
-        partial.replace(target)
+        with replacing(target) as partial:
+            source.copy(entry, partial)
+            if entry.path.suffix.lower() != target.suffix.lower():
+                image = decode(partial.read_bytes(), name=str(entry.path))
+                partial.write_bytes(encode(image, format="PNG"))
 
 
 def _digest(plan: ImportPlan) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from mirnet.atomic import replacing, write_atomically
 from mirnet.data.alignment import PairFacts, align
 from mirnet.data.layout import PAIRS_TABLE, SIDES, Layout, scan
 from mirnet.data.measures import FACTS, FileFacts, measure_file
@@ -161,10 +161,8 @@ def _read_cache(cache_dir: Path | None) -> pd.DataFrame | None:
 def _write_cache(table: pd.DataFrame, cache_dir: Path | None) -> None:
     if cache_dir is None:
         return
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache_dir, suffix=".parquet", delete=False) as file:
-        table.to_parquet(file, index=False)
-    Path(file.name).replace(cache_dir / CACHE)
+    with replacing(cache_dir / CACHE) as fresh:
+        table.to_parquet(fresh, index=False)
 
 
 def _read_sources(root: Path) -> dict[str, str]:
@@ -204,8 +202,5 @@ def _twins(unique: pd.DataFrame, cache_dir: Path | None) -> list[tuple[int, int]
             log.warning("%s: not readable, looking for twins anew: %s", path, error)
     couples = [(twin.first, twin.second) for twin in find_twins(list(unique["high_thumb"]))]
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(couples, file)
-        Path(file.name).replace(path)
+        write_atomically(path, json.dumps(couples))
     return couples

@@ -15,18 +15,18 @@ from scipy.fft import dctn
 
 from mirnet.errors import ImageError
 from mirnet.images import decode
+from mirnet.images.stats import REC601, to_luma
 
 Pixels = npt.NDArray[np.uint8]
 Luminance = npt.NDArray[np.float32]
 
 THUMB_SIDE = 64
-_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _CLIPPED = 250
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One file. Luminance is BT.601 of 0 to 255; None: could not be measured."""
+    """One file. Luminance is Rec. 601 luma of 0 to 255; None: could not be measured."""
 
     format: str | None = None
     mode: str | None = None
@@ -78,14 +78,15 @@ def measure_file(path: Path, *, max_pixels: int) -> tuple[FileFacts, Luminance |
 
 
 def luminance(pixels: Pixels) -> Luminance:
-    """BT.601 luminance (H, W), float32 of 0 to 255, of uint8 RGB (H, W, 3)."""
-    return np.asarray(pixels @ _WEIGHTS, np.float32)
+    """Rec. 601 luma (H, W), float32 of 0 to 255, of uint8 RGB (H, W, 3)."""
+    return to_luma(pixels.astype(np.float32), REC601)
 
 
-def noise_level(grey: Luminance) -> float:
+def noise_sigma_robust(grey: Luminance) -> float:
     """Standard deviation of the noise, from the diagonal detail of the finest Haar scale.
 
-    The median ignores edges (Donoho and Johnstone, Biometrika 1994, section 4).
+    The median ignores edges and texture (Donoho and Johnstone, Biometrika 1994, section 4), which
+    the mean of :func:`mirnet.images.stats.noise_sigma` counts as noise.
     """
     height, width = grey.shape[0] // 2 * 2, grey.shape[1] // 2 * 2
     block = grey[:height, :width]
@@ -125,7 +126,7 @@ def _measure(
         p50=p50,
         p99=p99,
         clipped=float(counts[4 * _CLIPPED :].sum() / grey.size),
-        noise=noise_level(grey),
+        noise=noise_sigma_robust(grey),
         red=red,
         green=green,
         blue=blue,

@@ -5,21 +5,21 @@ All take uint8 HWC RGB.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from mirnet.evaluation.metrics import luma
-
-_LAPLACIAN_DIFFERENCE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float64)
+from mirnet.images import stats
 
 
 def noise_sigma(pixels: NDArray[np.uint8]) -> float:
-    """Noise level of the luma in grey levels of 255, without a reference (Immerkaer, 1996)."""
-    response = ndimage.convolve(luma(pixels), _LAPLACIAN_DIFFERENCE, mode="reflect")
-    return float(math.sqrt(math.pi / 2) / 6 * np.abs(response).mean())
+    """Noise level of the Rec. 601 luma in grey levels of 255, without a reference.
+
+    :func:`mirnet.images.stats.noise_sigma` over the image continued by its mirror image, so that
+    the outermost pixels count too.
+    """
+    return stats.noise_sigma(np.pad(luma(pixels), 1, mode="symmetric"))
 
 
 def clipped_share(pixels: NDArray[np.uint8]) -> float:

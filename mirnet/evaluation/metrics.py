@@ -17,12 +17,13 @@ from scipy import ndimage
 from skimage.metrics import mean_squared_error, structural_similarity
 from torch import Tensor
 
+from mirnet.images.stats import REC601, to_luma
+
 SSIM_SIGMA = 1.5
 SSIM_WINDOW = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 PSNR_CAP_DB = 100.0
-_LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def to_uint8(batch: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ def gt_mean(
 
 def luma(image: NDArray[np.generic]) -> NDArray[np.float64]:
     """Rec. 601 luma of an HWC RGB image, HW, in the image's own range."""
-    return np.asarray(image.astype(np.float64) @ _LUMA)
+    return to_luma(image.astype(np.float64), REC601)
 
 
 def _similarity_and_contrast(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +17,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from mirnet.atomic import write_atomically
 from mirnet.evaluation import charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
@@ -108,7 +108,7 @@ def render_report(
         longest_side=LONGEST_SIDE,
         quality=_WEBP_QUALITY,
     )
-    return _write(target, html)
+    return write_atomically(target, html)
 
 
 def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -> bool:
@@ -129,7 +129,7 @@ def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -
     context = template.new_context({"decision": decision, "outcome": outcome})
     verdict = "".join(template.blocks["verdict"](context))
     before, _, rest = html.partition(begin)
-    _write(page, before + begin + verdict + rest[rest.index(end) :])
+    write_atomically(page, before + begin + verdict + rest[rest.index(end) :])
     return True
 
 
@@ -252,12 +252,3 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["anchor"] = lambda name: "".join(c if c.isalnum() else "-" for c in name)
     return environment.from_string(text)
-
-
-def _write(target: Path, html: str) -> Path:
-    """Whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(target)
-    return target

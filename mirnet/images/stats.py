@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,12 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.unsignedinteger[Any]]
 Plane = npt.NDArray[np.float32]
 
-_REC709 = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+Floats = TypeVar("Floats", bound=np.floating[Any])
+
+# weights of red, green and blue in luma: Rec. 709 in the figures of a batch's manifest, Rec. 601 in
+# scores, in the figures of data sets and in grey output
+REC709 = np.array([0.2126, 0.7152, 0.0722])
+REC601 = np.array([0.299, 0.587, 0.114])
 _SIDE = 256
 _REGIONS = 16
 _DARKEST = 0.1
@@ -71,10 +76,11 @@ def to_unit(pixels: Pixels) -> Plane:
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def to_luma(unit: Plane) -> Plane:
-    """(H, W, 3) RGB or (H, W) grey in [0, 1] -> Rec. 709 luma (H, W)."""
-    luma: Plane = unit if unit.ndim == 2 else unit @ _REC709
-    return luma
+def to_luma(
+    rgb: npt.NDArray[Floats], weights: npt.NDArray[np.float64] = REC709
+) -> npt.NDArray[Floats]:
+    """(H, W, 3) RGB or (H, W) grey -> luma (H, W), in the range and type of the input."""
+    return rgb if rgb.ndim == 2 else np.asarray(rgb @ weights.astype(rgb.dtype))
 
 
 def regions(luma: Plane) -> Plane:
@@ -88,8 +94,8 @@ def regions(luma: Plane) -> Plane:
     return means
 
 
-def noise_sigma(luma: Plane) -> float:
-    """Standard deviation of the noise of (H, W) luma, without a reference.
+def noise_sigma(luma: npt.NDArray[np.floating[Any]]) -> float:
+    """Standard deviation of the noise of (H, W) luma, in the luma's unit, without a reference.
 
     Immerkaer, Fast noise variance estimation (1996): the mask [1 -2 1] x [1 -2 1]. Texture counts
     as noise.

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirnet.errors import UsageError, WeightsError
+from mirnet.hardware import resolve_dtype
 from mirnet.images import Image, Pixels
+from mirnet.images.stats import REC601, to_luma
 from mirnet.inference.crop_statistics import CROP, MosaicStatistics, crop_corners
 from mirnet.inference.memory import (
     GIB,
@@ -26,11 +28,11 @@ from mirnet.inference.memory import (
     max_pixels,
 )
 from mirnet.inference.network import FastNetwork
-from mirnet.inference.precision import Precision, resolve_dtype
 from mirnet.inference.tiles import Span, tile_shape, tiles
 from mirnet.models import load_model, read_checkpoint
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.margin import extended, mirrored, rounded_up
+from mirnet.params import Precision
 from mirnet.signals import advance
 
 logger = logging.getLogger(__name__)
@@ -362,7 +364,7 @@ def _crops_at_once(max_pixels: int, crop_pixels: int) -> int:
 def _finish(image: Image, pixels: Pixels) -> Image:
     """The image with other pixels."""
     if image.grey:
-        # ITU-R BT.601, as in Pillow's conversion to L; by parts, for the memory
+        # as in Pillow's conversion to L; by parts, for the memory
         for rows in np.array_split(pixels, max(pixels.size // 2**22, 1)):
-            rows[:] = (rows @ np.array([0.299, 0.587, 0.114])).round()[..., None]
+            rows[:] = to_luma(rows.astype(np.float64), REC601).round()[..., None]
     return replace(image, pixels=pixels)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch._dynamo
 from torch import Tensor, nn
 
 from mirnet.config import use_kernel_cache
+from mirnet.hardware import find_compiler
 from mirnet.models.architecture import architecture_of
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling, RecordedPooling
 from mirnet.models.ops.cuda_graph import CudaGraph
@@ -224,12 +224,7 @@ def make_dense(model: nn.Module) -> None:
 
 def can_compile(device: torch.device) -> bool:
     """Whether ``torch.compile`` has what it needs; if not, says so once in a warning."""
-    if device.type != "cpu":
+    if device.type != "cpu" or find_compiler() is not None:
         return True
-    import torch._inductor.config as inductor
-
-    compilers = [name for name in inductor.cpp.cxx if name]
-    if any(shutil.which(name) for name in compilers):
-        return True
-    logger.warning("no C++ compiler (%s): running uncompiled, slower", " or ".join(compilers))
+    logger.warning("no C++ compiler: running uncompiled, slower")
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import socket
@@ -13,6 +12,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mirnet.atomic import write_atomically
 from mirnet.errors import UsageError
 
 # What people know by heart; a free port stands in where one of them is taken.
@@ -184,11 +184,8 @@ def make_plan(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write whole or not at all, readable by the owner only."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-    Path(name).replace(path)
+    """Write a line whole or not at all, readable by the owner only."""
+    write_atomically(path, text + "\n", mode=0o600)
 
 
 def remove_run_dir(plan: StackPlan) -> None:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirnet.atomic import write_atomically
 from mirnet.errors import StorageError
 
 if TYPE_CHECKING:
@@ -59,18 +58,10 @@ def _make(folder: Path, host: str) -> None:
     whole = all((folder / name).is_file() for name in names)
     if not whole:
         for name, content in zip(names, _certificates(host), strict=False):
-            _write(folder / name, content)
+            write_atomically(folder / name, content, mode=0o600)
     # comes last, and again where the folder was moved
     if not whole or configuration.read_text(encoding="utf-8") != text:
-        _write(configuration, text.encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent)  # mode 0600
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+        write_atomically(configuration, text, mode=0o600)
 
 
 def _configuration(folder: Path) -> str:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mirnet.errors import StorageError, TrainingError
 from mirnet.results import EpochMetrics
 from mirnet.signals import advance
-from mirnet.training.acceleration import autocast_dtype, compile_blocks
+from mirnet.training.acceleration import autocast, compile_blocks
 from mirnet.training.checkpoints import TrainState, on_device
 from mirnet.training.context import Context
 from mirnet.training.data import samples
@@ -133,8 +133,7 @@ class StepOf:
         return torch.cat(losses), torch.cat(errors)
 
     def _forward(self, model: nn.Module, low: Tensor) -> Tensor:
-        dtype = autocast_dtype(self.job.params.train.precision, low.device)
-        with torch.autocast(low.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(self.job.params.train.precision, low.device):
             output: Tensor = model(low)
         return output.float()
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
 from mirnet.models.margin import Margined
-from mirnet.training.acceleration import Precision, autocast_dtype
+from mirnet.params import TrainPrecision
+from mirnet.training.acceleration import autocast
 from mirnet.training.context import Context
 from mirnet.training.data.pairs import PackedPairs, Pixels
 
@@ -42,7 +43,7 @@ def validate(
     model: nn.Module,
     pairs: PackedPairs,
     *,
-    precision: Precision,
+    precision: TrainPrecision,
     keep: Collection[int] = (),
 ) -> Scores:
     """L1 on the raw output, PSNR and SSIM on 8-bit images, of every pair.
@@ -51,12 +52,11 @@ def validate(
         keep: indices of the pairs whose output is kept.
     """
     outputs = {}
-    autocast = autocast_dtype(precision, context.device)
     model.eval()
     table = torch.zeros(3, len(pairs), dtype=torch.float64, device=context.device)
     for index in range(context.rank, len(pairs), context.world_size):
         low, high = (_to_batch(image, context.device) for image in pairs.pair(index))
-        output = _forward(model, low, autocast)
+        output = _forward(model, low, precision)
         eight_bit = to_uint8(output), to_uint8(high)
         table[0, index] = (output - high).abs().mean()
         table[1, index] = psnr_per_image(*eight_bit, data_range=255).squeeze()
@@ -74,11 +74,8 @@ def _to_batch(image: Pixels, device: torch.device) -> Tensor:
     return batch.to(device).float().div(255)
 
 
-def _forward(model: nn.Module, low: Tensor, autocast: torch.dtype | None) -> Tensor:
+def _forward(model: nn.Module, low: Tensor, precision: TrainPrecision) -> Tensor:
     # whole images of many sizes: a compilation for each would cost more than it gives
-    with (
-        torch.autocast(low.device.type, dtype=autocast, enabled=autocast is not None),
-        torch.compiler.set_stance("force_eager"),
-    ):
+    with autocast(precision, low.device), torch.compiler.set_stance("force_eager"):
         output: Tensor = Margined(model)(low)
     return output.float()

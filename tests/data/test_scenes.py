@@ -12,7 +12,7 @@ from PIL import Image
 
 from mirnet.data.alignment import align
 from mirnet.data.manifest import build_manifest
-from mirnet.data.measures import luminance, measure_file, noise_level
+from mirnet.data.measures import luminance, measure_file, noise_sigma_robust
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.data.scenes import TWIN, clusters, find_twins, similarity
 from mirnet.data.splits import split_pairs, val_stands_in
@@ -81,7 +81,7 @@ def test_unrelated_and_empty_pictures_do_not_align() -> None:
 def test_noise_is_measured_through_structure() -> None:
     rng = np.random.default_rng(0)
     grey = np.clip(luminance(np.asarray(photo(0))), 40, 215)
-    assert noise_level(grey + rng.normal(0, 10, grey.shape)) == pytest.approx(10, rel=0.1)
+    assert noise_sigma_robust(grey + rng.normal(0, 10, grey.shape)) == pytest.approx(10, rel=0.1)
 
 
 def test_facts_by_hand(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from evaluation_pictures import bright_picture, dark_pairs
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.color import deltaE_ciede2000
 
 from mirnet.errors import DataError, UsageError
@@ -129,6 +132,10 @@ def test_noise_is_found_without_a_reference() -> None:
         noise = np.random.default_rng(0).normal(0, sigma, size=(200, 200, 1))
         noisy = np.rint(flat + noise).astype(np.uint8)
         assert defects.noise_sigma(noisy) == pytest.approx(sigma, rel=0.06)
+        mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float64)
+        response = ndimage.convolve(noisy @ [0.299, 0.587, 0.114], mask, mode="reflect")
+        by_convolution = math.sqrt(math.pi / 2) / 6 * np.abs(response).mean()
+        assert defects.noise_sigma(noisy) == pytest.approx(by_convolution, rel=1e-12)
     assert defects.noise_sigma(flat.astype(np.uint8)) == 0
 
 

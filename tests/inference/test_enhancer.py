@@ -12,12 +12,11 @@ from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
 from mirnet.inference import Enhancer, network
 from mirnet.inference import enhancer as enhancing
-from mirnet.inference.precision import Precision
 from mirnet.models import build, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling
 from mirnet.models.margin import Margined
 from mirnet.models.mirnet import MIRNet
-from mirnet.params import ModelParams
+from mirnet.params import ModelParams, Precision
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -224,7 +223,7 @@ def test_loads_folders_and_names_what_is_missing(model: MIRNet, tmp_path: Path) 
 def test_without_a_compiler_one_warning_and_eager(
     model: MIRNet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(network.shutil, "which", lambda _: None)
+    monkeypatch.setattr(network, "find_compiler", lambda: None)
     with caplog.at_level(logging.WARNING):
         enhancer = Enhancer(model, precision="float32", device="cpu")
     outputs = [enhancer(dark(8, 8)) for _ in range(3)]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mirnet.errors import TrainingError
+from mirnet.hardware import find_compiler
 from mirnet.training import loop
-from mirnet.training.acceleration import has_compiler
 from mirnet.training.checkpoints import TrainState
 from mirnet.training.losses import combined
 
@@ -96,7 +96,7 @@ def test_out_of_memory_says_what_to_lower(train, small_params, in_process, monke
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 def test_compiled_blocks_give_the_losses_of_eager_ones(train, small_params, in_process):
     changes = ("train.patch_size=32", "train.ema_decay=0.9")
     eager = train(small_params(*changes), in_process, run_name="eager")

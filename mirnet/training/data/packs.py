@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import fs
 
+from mirnet.atomic import write_atomically
 from mirnet.training.data.pairs import PackedPairs, Pixels, pack_pairs
 from mirnet.training.store import read_text, storage_errors
 
@@ -49,7 +50,8 @@ def pack_on_disk(names: Sequence[str], load: Load, folder: Path) -> PackedPairs:
                     packed = pack_pairs(part, load(part))
                     file.write(packed.pixels.data)
                     sizes += packed.sizes.tolist()
-            _finish(folder, json.dumps({"names": list(names), "sizes": sizes}))
+            index = json.dumps({"names": list(names), "sizes": sizes})
+            write_atomically(folder / _INDEX, index)  # last: a folder with an index is whole
     return open_pack(folder)
 
 
@@ -101,20 +103,13 @@ def fetch_pack(filesystem: fs.FileSystem, path: str, folder: Path) -> PackedPair
                     for shard in shards:
                         with filesystem.open_input_stream(shard) as stream:
                             shutil.copyfileobj(stream, file, 2**24)
-            _finish(folder, index)
+            write_atomically(folder / _INDEX, index)
     return open_pack(folder)
 
 
 def node_folder(place: str) -> Path:
     """Where a node keeps a pack of a store: a restarted worker finds it again."""
     return Path(tempfile.gettempdir()) / "mirnet-packs" / place.rpartition("/")[2]
-
-
-def _finish(folder: Path, index: str) -> None:
-    """The index last, whole or not at all: a folder with an index is whole."""
-    fresh = folder / f".{_INDEX}"
-    fresh.write_text(index, encoding="utf-8")
-    fresh.replace(folder / _INDEX)
 
 
 @contextmanager
