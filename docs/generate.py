@@ -1,4 +1,4 @@
-"""Writes the pages of `docs/` that are generated from code: ``python docs/generate.py``."""
+"""Write the pages of `docs/` that are generated from code: ``python docs/generate.py``."""
 
 from __future__ import annotations
 

@@ -86,26 +86,26 @@ RUN_COLUMNS = {
     "input_size": "bytes",
     "status": "`enhanced`, `passed_through`, `quarantined` or `failed`",
     "run_id": "the run that handled the input",
-    "settings_digest": "of the params that decide over the bytes of an output",
+    "settings_digest": "digest of the params that affect the bytes of an output",
     "model_name": "registered name, or the folder's",
     "output_key": "key below the target; none without an output",
-    "model_version": "in the registry",
+    "model_version": "version in the registry",
     "model_run_id": "MLflow run that trained the model",
-    "data_digest": "DVC's digest of the data that it was trained on",
-    "git_commit": "of the code that trained it",
+    "data_digest": "DVC's digest of its training data",
+    "git_commit": "commit of the code that trained it",
     "weights_digest": "SHA-256 of the weights",
-    "source_digest": "of the place that the input lies in, to tell two sources apart",
+    "source_digest": "digest of the source, to tell sources apart",
     "reason": "why it was quarantined, failed or passed through (`bright`, `harm: KIND`)",
-    "seconds": "work on this input",
+    "seconds": "processing time of this input",
     "luminance_before": "mean luma of the input, 0 to 1 (Rec. 709, as coded)",
     "luminance_after": "mean luma of the output",
     "width": "pixels",
     "height": "pixels",
     "dark_share": "share of dark pixels of the input",
     "bright_share": "share of bright pixels of the input",
-    "noise": "of the input",
-    "saturation": "mean, of the input",
-    "dropped": "what the output does not carry of its input: docs/formats.md",
+    "noise": "noise of the input",
+    "saturation": "mean saturation of the input",
+    "dropped": "metadata of the input that the output does not have: docs/formats.md",
     "shadows": "mean luma of the darkest tenth of the input",
 }
 PAIR_COLUMNS = {
@@ -115,8 +115,8 @@ PAIR_COLUMNS = {
     "kind": "`pair`, `missing-low`, `missing-high`, `empty-split`, `stray`",
     "low, high": "paths below the data folder",
     "exposure_ratio": "(mean of high + 1) / (mean of low + 1)",
-    "source": "photograph that the pair comes from, where `pairs.csv` says it",
-    "scene": "pairs with the same number show the same",
+    "source": "photograph that the pair was made from, if `pairs.csv` has it",
+    "scene": "pairs with the same number show the same scene",
 }
 FIT_COLUMNS = {
     "alignment": "correlation of local contrast at the best shift: 1 same, about 0 unrelated",
@@ -125,9 +125,9 @@ FIT_COLUMNS = {
     "shift_y": "pixels by which low lies below high",
 }
 SIDE_COLUMNS = {
-    "format": "of the file",
-    "mode": "RGB is wanted; else Pillow's name, `+alpha` for a colour key",
-    "bits": "a channel, as stored",
+    "format": "file format",
+    "mode": "RGB is expected; otherwise Pillow's name, `+alpha` for a colour key",
+    "bits": "bits per channel, as stored",
     "width": "pixels",
     "height": "pixels",
     "pixels": "hash of the decoded pixels",
@@ -157,7 +157,7 @@ def manifest() -> str:
         _NOTE,
         "",
         "## A nightly run",
-        "`_mirnet/runs/RUN/manifest.parquet` below the target; one row per input that was handled.",
+        "`_mirnet/runs/RUN/manifest.parquet` below the target; one row per processed input.",
         "",
         "| column | type | meaning |",
         "| --- | --- | --- |",
@@ -168,12 +168,12 @@ def manifest() -> str:
     parts += [
         "",
         "## Training data",
-        "`reports/validation/manifest.parquet`, one row per pair or file that is no pair.",
+        "`reports/validation/manifest.parquet`, one row per pair, or per file without a partner.",
         "",
         "| column | meaning |",
         "| --- | --- |",
         *(f"| `{name}` | {meaning} |" for name, meaning in (PAIR_COLUMNS | FIT_COLUMNS).items()),
-        "| `low_md5`, `high_md5` | of the file |",
+        "| `low_md5`, `high_md5` | md5 of the file |",
         "| `low_bytes`, `high_bytes` | size of the file |",
         *(f"| `low_{n}`, `high_{n}` | {meaning} |" for n, meaning in SIDE_COLUMNS.items()),
     ]
@@ -186,56 +186,57 @@ def _same(code: set[str], page: set[str]) -> None:
 
 
 _FORMATS = """\
-What is read is decided by the bytes, never by the name. The rules follow the formats'
-specifications; `decode` and `encode` of `mirnet.images` hold them.
+The format of a file is detected by its bytes, never by its name. The rules follow the
+specifications of the formats; `decode` and `encode` of `mirnet.images` implement them.
 
-## What is read, what is written
+## Reading and writing
 """
 _METADATA = """
 ## Metadata
-What a file carries goes into an output of the same format, and into another format as that format
-can hold it. *kept*: as it is. *converted*: another field says the same (PNG's statements on colour
-become an ICC profile; JPEG comments and IPTC become text chunks). *dropped*: the column `dropped`
-of the manifest names it.
+Metadata are copied to an output of the same format, and to another format as far as it has a field
+for them. *kept*: unchanged. *converted*: stored in another field (PNG's colour chunks become an ICC
+profile; JPEG comments and IPTC become text chunks). *dropped*: listed in the column `dropped` of
+the manifest.
 """
 _RULES = """
-- **EXIF** stays byte for byte: orientation becomes 1, the sizes are those of the output, and the
-  resolutions across and down change places where the picture was turned by a quarter. The
-  thumbnail stays that of the input. In a TIFF the tags of EXIF and GPS, date, author and every
-  other tag that does not describe the samples are written again with their bytes as they are.
-- **Orientation** is EXIF's (TIFF's own tag in a TIFF), of type BYTE, SHORT or LONG. An orientation
-  in XMP alone turns nothing and stays: viewers that go by it show input and output alike, and so
-  do those that do not. Where EXIF turned the picture, XMP's orientation and sizes follow.
-- **Dropped in every format**, and named there: further pictures of a JPEG (MPF), gain maps,
-  content credentials (the signature would not hold), other application segments, bytes after the
-  picture, Photoshop's thumbnail; PNG chunks with a wrong checksum, and those that depend on the
+- **EXIF** is copied byte for byte, except: orientation becomes 1, the sizes are those of the
+  output, and horizontal and vertical resolution are swapped if the image was rotated by 90 degrees.
+  The thumbnail is that of the input. In a TIFF the tags of EXIF and GPS, date, author and every
+  other tag that does not describe the samples are written again with unchanged bytes.
+- **Orientation** is read from EXIF (from TIFF's own tag in a TIFF), of type BYTE, SHORT or LONG. An
+  orientation in XMP alone is not applied and stays, so that a viewer shows input and output alike
+  whether it uses it or not. If the image was rotated by EXIF, XMP's orientation and sizes are
+  updated.
+- **Dropped in every format**, and listed in `dropped`: further images of a JPEG (MPF), gain maps,
+  content credentials (the signature would be invalid), other application segments, bytes after the
+  image, Photoshop's thumbnail; PNG chunks with a wrong checksum, and those that depend on the
   samples (sBIT, bKGD, hIST) or are not marked as safe to copy; further pages and SubIFDs of a TIFF,
-  Photoshop's layers and other second copies of the picture, TransferFunction and what else means
-  the samples of the input; a profile within a BMP, XMP that is damaged. Of a JPEG that becomes a
-  TIFF the thumbnail of its EXIF.
+  Photoshop's layers and other copies of the image, TransferFunction and other tags that describe
+  the samples of the input; a profile in a BMP, damaged XMP. Of a JPEG that becomes a TIFF, the EXIF
+  thumbnail.
 
 ## Damage
-- A JPEG is whole when a strict decoder (libjpeg-turbo, by simplejpeg) gives no warning, which it
-  does for blocks that are missing, and when scans for all coefficients down to the last bit are
-  there. Missing data that an EOI or padding covers is `truncated`; an EOI alone may be missing,
-  and bytes after it do not matter. Before the EOI only equal bytes may fill up the space.
-- What no decoder can tell of a JPEG: bytes changed or cut out so that exactly as many blocks come
-  out. All below is then shifted or tinted, and the picture is taken as whole.
-- Sound JPEGs that are refused: as `unsupported` those with sampling factors other than 4:4:4,
-  4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1 (4:1:0 is one; their damage could not be told); as
-  `truncated` those whose progressive scans leave coefficients out on purpose or repeat them, and
-  those that fill up the space before the EOI with a pattern.
-- A PNG is whole when its critical chunks have the right checksums and all rows are there.
-- A TIFF is whole when all of its strips or tiles lie in the file and unpack to their size, those
-  in Deflate with the right checksum, those in JPEG by the rules above. LZW, PackBits and fax coding
-  hold no checksum. The JPEG of TIFF 6.0 (compression 6) is `unsupported`.
+- A JPEG is complete if a strict decoder (libjpeg-turbo, by simplejpeg) gives no warning (it warns
+  of missing blocks) and scans for all coefficients down to the last bit are present. Missing data
+  followed by an EOI or padding is `truncated`; the EOI itself may be missing, and bytes after it
+  are ignored. Before the EOI only equal bytes are accepted as padding.
+- Not detectable in a JPEG: bytes changed or removed such that the number of blocks stays the same.
+  Everything below is then shifted or tinted, and the image counts as complete.
+- Valid JPEGs that are refused: as `unsupported` those with sampling factors other than 4:4:4,
+  4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1 (4:1:0, for example; damage in them could not be detected);
+  as `truncated` those whose progressive scans omit coefficients on purpose or repeat them, and
+  those with a pattern as padding before the EOI.
+- A PNG is complete if its critical chunks have the right checksums and all rows are present.
+- A TIFF is complete if all of its strips or tiles are in the file and decompress to their size,
+  those in Deflate with the right checksum, those in JPEG by the rules above. LZW, PackBits and fax
+  coding have no checksum. The JPEG of TIFF 6.0 (compression 6) is `unsupported`.
 
 ## Memory
-Decoding takes at most the bytes per pixel of the first table, besides {file} times the file's own
-bytes and {fixed} MiB, whatever the file holds. `enhance.max_pixels` is the only limit on pixels.
-Both are checked by the header, before decoding: what has too many pixels is `too-large`, what
-takes more memory than the machine or its container has is `memory`. That says nothing of the
-file, so a batch tries it again.
+Decoding takes at most the bytes per pixel of the first table, plus {file} times the size of the
+file and {fixed} MiB, for any file. `enhance.max_pixels` is the only limit on pixels. Both are
+checked by the header, before decoding: an image with too many pixels is `too-large`, one that needs
+more memory than the machine or its container has is `memory`. The latter does not depend on the
+file alone, so a batch tries it again.
 """
 
 
