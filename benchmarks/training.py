@@ -193,6 +193,7 @@ class Both:
 def whole_loop(job: Job, folder: Path, workers: int) -> None:
     """The same on Ray, with MLflow and checkpoints."""
     from mirnet.tracking import EpochLogger, track
+    from mirnet.training import Listener
     from mirnet.training.ray.launcher import launch_training
 
     settings = Settings(workspace=folder, num_workers=str(workers))
@@ -202,8 +203,7 @@ def whole_loop(job: Job, folder: Path, workers: int) -> None:
             job,
             settings=settings,
             run_name="whole",
-            on_epoch=Both(logger, Ends(folder / ENDS)),
-            on_event=logger.extra,
+            listener=Listener(on_epoch=Both(logger, Ends(folder / ENDS)), on_event=logger.extra),
         )
 
 

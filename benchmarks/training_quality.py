@@ -25,11 +25,10 @@ from mirnet.evaluation.baselines import autocontrast
 from mirnet.evaluation.metrics import psnr
 from mirnet.params import Params, ValidateParams, load_params
 from mirnet.results import EpochMetrics
-from mirnet.training import IN_PROCESS
+from mirnet.training import IN_PROCESS, Listener, TrainRequest, train_model
 from mirnet.training.context import InProcess
 from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.job import Job
-from mirnet.training.launch import launch
 from mirnet.training.store import CheckpointStore, open_filesystem
 
 EPOCHS = 6
@@ -86,7 +85,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(metrics.describe(EPOCHS), flush=True)
 
     started = time.perf_counter()
-    result = launch(
+    request = TrainRequest(
         root=options.data,
         train_ids=roles["train"],
         val_ids=roles["val"],
@@ -95,13 +94,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         digest="benchmark",
         run_name="quality",
         model_dir=folder / "model",
-        on_epoch=None,
-        on_progress=show,
-        on_event=None,
-        mlflow_run_id=None,
-        init_from=None,
-        distill_from=None,
     )
+    result = train_model(request, Listener(on_progress=show))
     taken = time.perf_counter() - started
     pairs = load_pairs(options.data, roles["val"])
     baseline = np.mean([psnr(autocontrast(low), high) for low, high in pairs])

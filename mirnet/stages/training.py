@@ -38,7 +38,7 @@ def train(
         ServiceError: MLflow, Ray or the checkpoint store cannot be reached.
     """
     from mirnet.tracking import EpochLogger, check_tracking, track
-    from mirnet.training import train_model
+    from mirnet.training import Listener, TrainRequest, train_model
 
     check_tracking(run.settings)
     validation = validation or passed_validation(data, run, version)
@@ -60,7 +60,7 @@ def train(
         tracked.set_tags({"mirnet.init_from": _origin(start), "mirnet.teacher": _origin(teacher)})
         pending = (run.settings.workspace / "pending").resolve()
         uri, run_id = run.settings.mlflow_uri, tracked.run_id
-        result = train_model(
+        request = TrainRequest(
             root=data,
             train_ids=splits["train"],
             val_ids=splits["val"],
@@ -69,14 +69,17 @@ def train(
             digest=version.digest,
             run_name=name,
             model_dir=model_dir,
-            on_epoch=EpochLogger(uri, run_id, pending / f"{run_id}.jsonl"),
-            on_progress=progress,
-            # another process than that of the epochs, so another file to wait in
-            on_event=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
             mlflow_run_id=run_id,
             init_from=start.folder if start else None,
             distill_from=teacher.folder if teacher else None,
         )
+        listener = Listener(
+            on_epoch=EpochLogger(uri, run_id, pending / f"{run_id}.jsonl"),
+            on_progress=progress,
+            # another process than that of the epochs, so another file to wait in
+            on_event=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
+        )
+        result = train_model(request, listener)
         write_profile(data, splits["train"], model_dir)
         cost = of_training(run.settings, result.history)
         result = result.model_copy(update={"cost": cost})

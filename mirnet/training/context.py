@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -11,10 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics
+from mirnet.training.request import Listener, TrainingEvent
 from mirnet.training.store import CheckpointStore
-
-Extra = NodeUsage | SamplePicture
 
 
 class Context(Protocol):
@@ -44,7 +43,7 @@ class Context(Protocol):
         Rank 0 gives the checkpoint folder, which then belongs to the context.
         """
 
-    def emit(self, extras: Sequence[Extra]) -> None:
+    def emit(self, events: Sequence[TrainingEvent]) -> None:
         """Hand pictures and figures of this worker to the run's listener; no barrier."""
 
 
@@ -58,14 +57,12 @@ class InProcess:
     def __init__(
         self,
         store: CheckpointStore,
-        *listeners: Callable[[EpochMetrics], None] | None,
-        on_event: Callable[[Extra], None] | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.node = socket.gethostname()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._store = store
-        self._listeners = [listener for listener in listeners if listener is not None]
-        self._on_extra = on_event
+        self._listener = listener or Listener()
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -86,10 +83,11 @@ class InProcess:
             self._store.put(checkpoint)
         if metrics is None:
             return
-        for listener in self._listeners:
-            listener(metrics)
+        for hear in (self._listener.on_epoch, self._listener.on_progress):
+            if hear is not None:
+                hear(metrics)
 
-    def emit(self, extras: Sequence[Extra]) -> None:
-        if self._on_extra is not None:
-            for extra in extras:
-                self._on_extra(extra)
+    def emit(self, events: Sequence[TrainingEvent]) -> None:
+        if self._listener.on_event is not None:
+            for event in events:
+                self._listener.on_event(event)

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -19,9 +19,9 @@ from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.models import build, load_model, num_parameters, read_checkpoint
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
-from mirnet.training import IN_PROCESS
+from mirnet.training import IN_PROCESS, Listener, TrainRequest
 from mirnet.training.checkpoints import BEST, TrainingProgress, copy_weights, read_progress
-from mirnet.training.context import Extra, InProcess
+from mirnet.training.context import InProcess
 from mirnet.training.data.packs import pack_key, pack_on_disk
 from mirnet.training.data.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.job import Job
@@ -31,57 +31,36 @@ from mirnet.training.store import CheckpointStore, open_filesystem
 logger = logging.getLogger(__name__)
 
 
-def launch(
-    *,
-    root: Path,
-    train_ids: Sequence[str],
-    val_ids: Sequence[str],
-    params: Params,
-    settings: Settings,
-    digest: str,
-    run_name: str,
-    model_dir: Path,
-    on_epoch: Callable[[EpochMetrics], None] | None,
-    on_progress: Callable[[EpochMetrics], None] | None,
-    on_event: Callable[[Extra], None] | None,
-    mlflow_run_id: str | None,
-    init_from: Path | None,
-    distill_from: Path | None,
-) -> TrainResult:
+def launch(request: TrainRequest, listener: Listener) -> TrainResult:
     """See :func:`mirnet.training.train_model`."""
     started = time.monotonic()
-    check_request(train_ids, val_ids, params, settings, run_name)
-    train, val = (_load(root, ids, digest, settings) for ids in (train_ids, val_ids))
+    check_request(request)
+    params, settings = request.params, request.settings
+    train, val = (_load(request, ids) for ids in (request.train_ids, request.val_ids))
     sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
     check_patch_fits(train, max(sizes))
+    teacher = request.distill_from
     job = Job(
         params=params,
         train=train,
         val=val,
-        digest=digest,
-        initial=initial_weights(init_from, params) if init_from else None,
-        teacher=_read_network(distill_from).eval() if distill_from else None,
+        digest=request.digest,
+        initial=initial_weights(request.init_from, params) if request.init_from else None,
+        teacher=_read_network(teacher).eval() if teacher else None,
     )
-
     if params.train.compile:
         use_kernel_cache((settings.cache_dir or settings.workspace / "cache").resolve() / "kernels")
-
-    def emit(metrics: EpochMetrics) -> None:
-        logger.info("%s", metrics.describe(params.train.num_epochs))
-        if on_progress is not None:
-            on_progress(metrics)
-
-    listeners = Listeners(on_epoch, emit, on_event)
-    num_workers, uri, checkpoint = _run(job, settings, run_name, listeners)
+    logged = replace(listener, on_progress=_with_log(listener.on_progress, params))
+    num_workers, uri, checkpoint = _run(job, settings, request.run_name, logged)
     with checkpoint as folder:
-        progress = export_best(folder, model_dir)
+        progress = export_best(folder, request.model_dir)
     return TrainResult(
-        run_id=mlflow_run_id,
-        model_dir=str(model_dir),
+        run_id=request.mlflow_run_id,
+        model_dir=str(request.model_dir),
         checkpoint_uri=uri,
         model_name=params.model.name,
         num_parameters=num_parameters(build(params.model)),
-        digest=digest,
+        digest=request.digest,
         best_epoch=progress.best_epoch,
         best_val_psnr=progress.best_val_psnr,
         history=tuple(progress.history),
@@ -90,62 +69,45 @@ def launch(
     )
 
 
-@dataclass(frozen=True)
-class Listeners:
-    """Who hears of a run: ``epoch`` where training is controlled, the others in this process."""
+def _with_log(
+    on_progress: Callable[[EpochMetrics], None] | None, params: Params
+) -> Callable[[EpochMetrics], None]:
+    def log(metrics: EpochMetrics) -> None:
+        logger.info("%s", metrics.describe(params.train.num_epochs))
+        if on_progress is not None:
+            on_progress(metrics)
 
-    epoch: Callable[[EpochMetrics], None] | None
-    progress: Callable[[EpochMetrics], None]
-    extra: Callable[[Extra], None] | None
+    return log
 
 
 def _run(
-    job: Job, settings: Settings, run_name: str, listeners: Listeners
+    job: Job, settings: Settings, run_name: str, listener: Listener
 ) -> tuple[int, str, AbstractContextManager[Path | None]]:
     """Train where the settings say: number of workers, where checkpoints are, the last one."""
     if settings.ray_address == IN_PROCESS:
         filesystem, path = open_filesystem(settings)
         store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
-        context = InProcess(store, listeners.epoch, listeners.progress, on_event=listeners.extra)
-        fit(context, job)
+        fit(InProcess(store, listener), job)
         return 1, store.uri, store.latest()
     if settings.ray_address and settings.ray_address.startswith(("http://", "https://")):
         from mirnet.training.ray.jobs import run_job
 
-        outcome = run_job(
-            job,
-            settings=settings,
-            run_name=run_name,
-            on_epoch=listeners.epoch,
-            on_progress=listeners.progress,
-            on_event=listeners.extra,
-        )
+        outcome = run_job(job, settings=settings, run_name=run_name, listener=listener)
         return outcome.num_workers, outcome.checkpoint_uri, outcome.checkpoint()
     from mirnet.training.ray.launcher import launch_training
 
-    result = launch_training(
-        job,
-        settings=settings,
-        run_name=run_name,
-        on_epoch=listeners.epoch,
-        on_progress=listeners.progress,
-        on_event=listeners.extra,
-    )
+    result = launch_training(job, settings=settings, run_name=run_name, listener=listener)
     return result.num_workers, result.checkpoint_uri, result.checkpoint()
 
 
-def check_request(
-    train_ids: Sequence[str],
-    val_ids: Sequence[str],
-    params: Params,
-    settings: Settings,
-    run_name: str,
-) -> None:
+def check_request(request: TrainRequest) -> None:
     """Refuse what cannot work before anything is loaded or started.
 
     Raises:
         UsageError: names the setting, the parameter or the pair.
     """
+    run_name, settings, recipe = request.run_name, request.settings, request.params.train
+    train_ids, val_ids = request.train_ids, request.val_ids
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_name):
         raise UsageError(f"run name {run_name!r}: letters, digits, '_', '.' and '-' only")
     if not train_ids or not val_ids:
@@ -157,7 +119,7 @@ def check_request(
     if settings.ray_address == IN_PROCESS:
         return
     least, most = settings.worker_range
-    for batch_size in (params.train.batch_size, *(s.batch_size for s in params.train.progressive)):
+    for batch_size in (recipe.batch_size, *(stage.batch_size for stage in recipe.progressive)):
         if least < 1 or most > batch_size or (least == most and batch_size % least):
             raise UsageError(
                 f"train.batch_size {batch_size} does not divide over MIRNET_NUM_WORKERS "
@@ -204,12 +166,13 @@ def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:
     return read_progress(folder)
 
 
-def _load(root: Path, ids: Sequence[str], digest: str, settings: Settings) -> PackedPairs:
+def _load(request: TrainRequest, ids: Sequence[str]) -> PackedPairs:
     """Pairs in memory, or mapped from a pack where they are too many; the first tells the size."""
+    root, settings = request.root, request.settings
     low, high = load_pairs(root, ids[:1])[0]
     if (low.nbytes + high.nbytes) * len(ids) <= settings.pack_above_gib * 2**30:
         return pack_pairs(ids, load_pairs(root, ids))
     folder = (settings.cache_dir or settings.workspace / "cache").resolve() / "packs"
-    folder /= pack_key(digest, ids)
+    folder /= pack_key(request.digest, ids)
     logger.info("%d pairs are decoded into %s, once", len(ids), folder)
     return pack_on_disk(ids, lambda part: load_pairs(root, part), folder)

@@ -14,7 +14,7 @@ from PIL import Image
 from mirnet.config import Settings
 from mirnet.params import Params, load_params
 from mirnet.results import TrainResult
-from mirnet.training import train_model
+from mirnet.training import Listener, TrainRequest, train_model
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,9 @@ def train(
             "run_name": "run",
             "model_dir": tmp_path / "model",
         }
-        return train_model(params=params, settings=settings, **(arguments | changes))
+        hears = {name: changes.pop(name) for name in list(changes) if name.startswith("on_")}
+        request = TrainRequest(params=params, settings=settings, **(arguments | changes))
+        return train_model(request, Listener(**hears))
 
     return run
 

@@ -20,6 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from mirnet.config import Settings, child_environment
 from mirnet.errors import ServiceError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.training import Listener
 from mirnet.training.ray.driver import EPOCH_MARK, PICTURE_MARK, USAGE_MARK, leave_picture
 from mirnet.training.ray.jobs import _Follower, _marked
 
@@ -152,7 +153,7 @@ def test_a_follower_hands_on_each_line_of_a_growing_log_once(tmp_path):
         PICTURE_MARK + path,
     ]
     epochs, extras = [], []
-    follower = _Follower([epochs.append, None], extras.append, store)
+    follower = _Follower(Listener(on_epoch=epochs.append, on_event=extras.append), store)
     for end in range(len(lines) + 1):
         follower.hear("Ray's own words\n" + "".join(line + "\n" for line in lines[:end]))
     assert (epochs, extras) == ([epoch], [usage, picture])

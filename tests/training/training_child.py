@@ -10,12 +10,12 @@ import torch
 
 from mirnet.config import Settings
 from mirnet.params import load_params
-from mirnet.training import train_model
+from mirnet.training import TrainRequest, train_model
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     given = json.loads(Path(sys.argv[1]).read_text())
-    train_model(
+    request = TrainRequest(
         root=Path(given["root"]),
         train_ids=given["train_ids"],
         val_ids=given["val_ids"],
@@ -25,3 +25,4 @@ if __name__ == "__main__":
         run_name=given["run_name"],
         model_dir=Path(given["model_dir"]),
     )
+    train_model(request)

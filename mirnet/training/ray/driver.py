@@ -14,8 +14,8 @@ from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
 from mirnet.signals import termination_as_exception
-from mirnet.training.context import Extra
 from mirnet.training.ray.job_transfer import receive_job
+from mirnet.training.request import Listener, TrainingEvent
 from mirnet.training.store import open_filesystem, storage_errors
 
 EPOCH_MARK, ERROR_MARK, WORKERS_MARK = "mirnet-epoch ", "mirnet-error ", "mirnet-workers "
@@ -33,19 +33,17 @@ def drive(run_name: str, settings: Settings) -> int:
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
 
-    def say_extra(extra: Extra) -> None:
-        if isinstance(extra, NodeUsage):
-            _say(USAGE_MARK + extra.model_dump_json())
+    def say_event(event: TrainingEvent) -> None:
+        if isinstance(event, NodeUsage):
+            _say(USAGE_MARK + event.model_dump_json())
         else:
-            _say(PICTURE_MARK + leave_picture(extra, filesystem, f"{path}/{PICTURES}"))
+            _say(PICTURE_MARK + leave_picture(event, filesystem, f"{path}/{PICTURES}"))
 
     outcome = launch_training(
         receive_job(filesystem, f"{path}/job"),
         settings=settings,
         run_name=run_name,
-        on_epoch=None,
-        on_progress=_say_epoch,
-        on_event=say_extra,
+        listener=Listener(on_progress=_say_epoch, on_event=say_event),
     )
     with outcome.checkpoint() as folder, storage_errors(path):
         filesystem.create_dir(f"{path}/{RESULT}", recursive=True)

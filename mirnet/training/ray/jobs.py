@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,6 @@ from mirnet.config import Settings
 from mirnet.errors import ServiceError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
 from mirnet.signals import stop_if_asked
-from mirnet.training.context import Extra
 from mirnet.training.job import Job
 from mirnet.training.ray.driver import (
     EPOCH_MARK,
@@ -38,6 +37,7 @@ from mirnet.training.ray.driver import (
     WORKERS_MARK,
 )
 from mirnet.training.ray.job_transfer import send_job
+from mirnet.training.request import Listener
 from mirnet.training.store import open_filesystem, read_text, storage_errors, uri_of
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,7 @@ def run_job(
     *,
     settings: Settings,
     run_name: str,
-    on_epoch: Callable[[EpochMetrics], None] | None,
-    on_progress: Callable[[EpochMetrics], None] | None,
-    on_event: Callable[[Extra], None] | None,
+    listener: Listener,
 ) -> JobOutcome:
     """Submit the training or follow the one under way; ends the job when interrupted or cancelled.
 
@@ -93,7 +91,7 @@ def run_job(
     client = _connect(address)
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
-    follower = _Follower([on_epoch, on_progress], on_event, filesystem)
+    follower = _Follower(listener, filesystem)
     with _answers(address):
         submission_id = _under_way(client, run_name)
     if submission_id is None:
@@ -179,29 +177,29 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> s
 class _Follower:
     """Hands on what a job's log says, each line once."""
 
-    epoch_listeners: list[Callable[[EpochMetrics], None] | None]
-    on_event: Callable[[Extra], None] | None
+    listener: Listener
     filesystem: fs.FileSystem
     _seen: dict[str, int] = field(default_factory=dict)
 
     def hear(self, log: str) -> None:
         """The log so far."""
         for line in self._fresh(log, EPOCH_MARK):
-            for listener in self.epoch_listeners:
-                if listener is not None:
-                    listener(EpochMetrics.model_validate_json(line))
+            epoch = EpochMetrics.model_validate_json(line)
+            for hear in (self.listener.on_epoch, self.listener.on_progress):
+                if hear is not None:
+                    hear(epoch)
         for line in self._fresh(log, LOG_MARK):
             said = LogLine.model_validate_json(line)
             logger.log(said.level, "%s", said.message)
-        if self.on_event is None:
+        if self.listener.on_event is None:
             return
         for line in self._fresh(log, USAGE_MARK):
-            self.on_event(NodeUsage.model_validate_json(line))
+            self.listener.on_event(NodeUsage.model_validate_json(line))
         for path in self._fresh(log, PICTURE_MARK):
             with storage_errors(path):
                 text = read_text(self.filesystem, path)
             if text is not None:
-                self.on_event(SamplePicture.model_validate_json(text))
+                self.listener.on_event(SamplePicture.model_validate_json(text))
 
     def _fresh(self, log: str, mark: str) -> list[str]:
         lines = _marked(log, mark)

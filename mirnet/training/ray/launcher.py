@@ -30,13 +30,13 @@ from mirnet.errors import MirnetError, ServiceError, TrainingError
 from mirnet.params import TrainParams
 from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
-from mirnet.training.context import Extra
 from mirnet.training.data.packs import fetch_pack, node_folder, open_pack, send_pack
 from mirnet.training.data.pairs import PackedPairs, Pixels
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
 from mirnet.training.ray.session import ray_session
+from mirnet.training.request import Listener, TrainingEvent
 from mirnet.training.store import open_filesystem, uri_of
 
 logger = logging.getLogger(__name__)
@@ -62,18 +62,17 @@ def launch_training(
     *,
     settings: Settings,
     run_name: str,
-    on_epoch: Callable[[EpochMetrics], None] | None,
-    on_progress: Callable[[EpochMetrics], None] | None = None,
-    on_event: Callable[[Extra], None] | None = None,
+    listener: Listener | None = None,
 ) -> LaunchOutcome:
     """Run the loop on ``settings.num_workers`` Ray workers.
 
-    ``on_epoch`` is called in the controller's process, the others in this one.
+    ``listener.on_epoch`` is called in the controller's process, the others in this one.
 
     Raises:
         ServiceError: Ray or the checkpoint store does not answer; names the address.
         TrainingError: the workers failed, more often than restarts are allowed.
     """
+    listener = listener or Listener()
     least, most = settings.worker_range
     in_memory = [pairs for pairs in (job.train, job.val) if pairs.folder is None]
     num_bytes = sum(pairs.pixels.nbytes for pairs in in_memory)
@@ -96,7 +95,7 @@ def launch_training(
             train_loop_config={
                 "job": shared,
                 "event_queue": event_queue,
-                "emit_events": on_event is not None,
+                "emit_events": listener.on_event is not None,
             },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=most if least == most else (least, most),
@@ -108,11 +107,11 @@ def launch_training(
                 storage_filesystem=None if local else filesystem,
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 failure_config=ray.train.FailureConfig(max_failures=settings.max_restarts),
-                callbacks=[EpochCallback(event_queue, on_epoch)],
+                callbacks=[EpochCallback(event_queue, listener.on_epoch)],
             ),
         )
         try:
-            result = _fit_in_thread(trainer, event_queue, on_progress, on_event)
+            result = _fit_in_thread(trainer, event_queue, listener)
         except ray.train.TrainingFailedError as error:
             raise TrainingError(_first_reason(error, settings.max_restarts)) from error
         except ray.exceptions.RayError as error:
@@ -133,10 +132,7 @@ def workers_for(num_gpus: int, recipe: TrainParams) -> int:
 
 
 def _fit_in_thread(
-    trainer: TorchTrainer,
-    event_queue: Queue,
-    on_progress: Callable[[EpochMetrics], None] | None,
-    on_event: Callable[[Extra], None] | None,
+    trainer: TorchTrainer, event_queue: Queue, listener: Listener
 ) -> ray.train.Result:
     """Run to the end, handing on what workers and controller tell.
 
@@ -158,10 +154,10 @@ def _fit_in_thread(
             if isinstance(item, LogLine):
                 logger.log(item.level, "%s", item.message)
             elif not isinstance(item, EpochMetrics):
-                assert on_event is not None
-                on_event(item)
-            elif on_progress is not None:
-                on_progress(item)
+                assert listener.on_event is not None
+                listener.on_event(item)
+            elif listener.on_progress is not None:
+                listener.on_progress(item)
     return outcome.result()
 
 
@@ -294,10 +290,10 @@ class RayContext:
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
         )
 
-    def emit(self, extras: Sequence[Extra]) -> None:
+    def emit(self, events: Sequence[TrainingEvent]) -> None:
         """Hand pictures and figures of this worker to the driver; no barrier."""
-        if self._emits_events and extras:
-            self._event_queue.put_nowait_batch(list(extras))
+        if self._emits_events and events:
+            self._event_queue.put_nowait_batch(list(events))
 
     @contextmanager
     def log_to_driver(self) -> Iterator[None]:

@@ -1,0 +1,60 @@
+"""What a caller asks of training, and who hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirnet.config import Settings
+from mirnet.params import Params
+from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+
+TrainingEvent = NodeUsage | SamplePicture
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """A training run.
+
+    The same ``run_name`` on the same checkpoint store goes on where an earlier call ended.
+    ``settings.ray_address`` chooses where: this process, a Ray of our own, or a cluster.
+
+    Attributes:
+        root: data set in the LoL layout.
+        train_ids, val_ids: pair ids such as ``our485/1.png``; they must not overlap.
+        digest: version of the data, kept in the result and in the checkpoints.
+        model_dir: where the best model by validation PSNR goes.
+        mlflow_run_id: copied to the result.
+        init_from: weights to start from, of the same architecture: a model folder or a published
+            checkpoint. Ignored when the run already has a checkpoint.
+        distill_from: a teacher, usually larger, whose output is learned besides the reference.
+    """
+
+    root: Path
+    train_ids: Sequence[str]
+    val_ids: Sequence[str]
+    params: Params
+    settings: Settings
+    digest: str
+    run_name: str
+    model_dir: Path
+    mlflow_run_id: str | None = None
+    init_from: Path | None = None
+    distill_from: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Three functions rather than one object: only the first travels to another process.
+
+    Attributes:
+        on_epoch: called once per epoch, in the process that controls training (on a Ray cluster
+            that is not the caller's); must pickle.
+        on_progress: the same in the caller's process.
+        on_event: sample pictures and the usage of nodes, in the caller's process.
+    """
+
+    on_epoch: Callable[[EpochMetrics], None] | None = None
+    on_progress: Callable[[EpochMetrics], None] | None = None
+    on_event: Callable[[TrainingEvent], None] | None = None
