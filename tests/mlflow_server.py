@@ -14,14 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirnet.config import child_environment
+from mirnet.storage.s3server import free_ports
 
 PATIENCE_S = 240
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @dataclass
@@ -30,7 +25,7 @@ class Server:
 
     store_uri: str
     folder: Path
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[bytes] | None = None
 
     @property

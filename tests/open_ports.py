@@ -7,11 +7,13 @@ import os
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from mirnet.storage.s3server import shell_argv
 
 # a client's first bytes of HTTP/2, and an empty SETTINGS frame: any gRPC server answers with its
 # own SETTINGS (type 4)
@@ -107,17 +109,11 @@ def _stranger() -> ssl.SSLContext:
     return context
 
 
-def weed_shell(program: str, master: str, filer: str, *commands: str, keys: Path | None) -> str:
+def weed_shell(program: str, ports: Mapping[str, int], *commands: str, keys: Path | None) -> str:
     """What SeaweedFS's shell prints; without keys as the account nobody, if we may become it."""
     stranger = keys is None and os.geteuid() == 0
     process = subprocess.Popen(
-        [
-            program,
-            *([f"-config_dir={keys}"] if keys else []),
-            "shell",
-            f"-master={master}",
-            f"-filer={filer}",
-        ],
+        shell_argv(program, ports, keys=keys),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

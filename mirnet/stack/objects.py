@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirnet.errors import ServiceError, StorageError
+from mirnet.errors import ServiceError
 from mirnet.stack.plan import StackPlan
-from mirnet.storage.s3server import keys_folder
+from mirnet.storage.s3server import keys_folder, shell_argv
 
 _ACTIONS = "Read,Write,List,Tagging"
 
@@ -44,16 +44,9 @@ def set_up(
         f"-buckets={','.join(who.buckets)} -actions={_ACTIONS} -apply"
         for who in identities
     ]
-    ports = plan.ports
     try:
         done = subprocess.run(
-            [
-                program,
-                f"-config_dir={keys_folder(folder)}",
-                "shell",
-                f"-master=127.0.0.1:{ports['master']}.{ports['master-grpc']}",
-                f"-filer=127.0.0.1:{ports['filer']}.{ports['filer-grpc']}",
-            ],
+            shell_argv(program, plan.ports, keys=keys_folder(folder)),
             input="\n".join([*commands, "s3.bucket.list", ""]),
             capture_output=True,
             text=True,
@@ -72,14 +65,3 @@ def set_up(
     missing = sorted(set(buckets) - listed)
     if missing:
         raise ServiceError(f"the S3 server has no bucket {', '.join(missing)} yet")
-
-
-def problem(endpoint_url: str, admin: Identity) -> str | None:
-    """None when a signed request is answered, else what is wrong."""
-    from mirnet.storage.s3 import list_buckets
-
-    try:
-        list_buckets(endpoint_url, admin.access_key, admin.secret_key)
-    except StorageError as error:
-        return str(error)
-    return None

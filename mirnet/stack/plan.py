@@ -14,20 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.atomic import write_atomically
 from mirnet.errors import UsageError
+from mirnet.storage import s3server
 
 # What people know by heart; a free port stands in where one of them is taken.
 WELL_KNOWN = {"prefect": 4200, "mlflow": 5000, "s3": 8333, "ray-dashboard": 8265}
 _INTERNAL = (
     "postgres",
-    "s3-grpc",
-    "master",
-    "master-grpc",
-    "volume",
-    "volume-grpc",
-    "filer",
-    "filer-grpc",
-    "admin",
-    "admin-grpc",
+    *s3server.PORTS[1:],  # the first is well known
     "ray-gcs",
     "ray-client",
     "ray-agent-head",

@@ -118,19 +118,6 @@ def _postgres(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
 
 
 def _s3(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
-    names = {
-        "s3.port": "s3",
-        "s3.port.grpc": "s3-grpc",
-        "master.port": "master",
-        "master.port.grpc": "master-grpc",
-        "volume.port": "volume",
-        "volume.port.grpc": "volume-grpc",
-        "filer.port": "filer",
-        "filer.port.grpc": "filer-grpc",
-        "admin.port": "admin",
-        "admin.port.grpc": "admin-grpc",
-    }
-    ports = {flag: plan.ports[name] for flag, name in names.items()}
     folder = home.folder("s3")
     program = extras.program("stack", "weed")
     admin = objects.Identity("admin", secrets.s3_admin_key, secrets.s3_admin_secret)
@@ -154,9 +141,9 @@ def _s3(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     )
     return Service(
         name="s3",
-        argv=s3server.server_argv(program, folder, ports),
+        argv=s3server.server_argv(program, folder, plan.ports),
         env=environment,
-        probe=lambda: objects.problem(plan.url("s3"), admin),
+        probe=lambda: s3server.problem(plan.url("s3"), admin.access_key, admin.secret_key),
         prepare=lambda: s3server.prepare_folder(folder),
         setup=lambda: objects.set_up(program, plan, folder, environment, BUCKETS, identities),
         address=plan.url("s3"),

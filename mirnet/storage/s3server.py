@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,17 +21,10 @@ from mirnet.storage.s3tls import write_configuration
 # The shell ends the server when its standard input closes, so the server never outlives us,
 # not even after kill -9.
 _GUARDED = 'umask 077; "$@" </dev/null & server=$!; read -r _; kill "$server"; wait "$server"'
-_PORTS = (
-    "s3.port",
-    "s3.port.grpc",
-    "master.port",
-    "master.port.grpc",
-    "volume.port",
-    "volume.port.grpc",
-    "filer.port",
-    "filer.port.grpc",
-    "admin.port",
-    "admin.port.grpc",
+PORTS = tuple(
+    f"{part}{kind}"
+    for part in ("s3", "master", "volume", "filer", "admin")
+    for kind in ("", "-grpc")
 )
 _STARTS = 3
 _GRACE_S = 5.0
@@ -122,11 +115,11 @@ class S3Server:
     def _start(self) -> None:
         extras.need("demo", "cryptography")
         prepare_folder(self.folder)
-        self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-        self.endpoint_url = f"http://127.0.0.1:{self.ports['s3.port']}"
-        command = [*server_argv(extras.program("demo", "weed"), self.folder, self.ports)]
-        if self.buckets:
-            command.append(f"-bucket={','.join(self.buckets)}")
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.endpoint_url = f"http://127.0.0.1:{self.ports['s3']}"
+        command = server_argv(
+            extras.program("demo", "weed"), self.folder, self.ports, buckets=self.buckets
+        )
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARDED, "sh", *command],
@@ -148,24 +141,17 @@ class S3Server:
 
     def _wait_until_ready(self) -> None:
         """The port answers before the store does, and buckets come last."""
-        from mirnet.storage.s3 import list_buckets
-
         deadline = time.monotonic() + self.timeout_s
-        problem = "no answer"
+        reason: str | None = "no answer"
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
-                problem = "it ended"
+                reason = "it ended"
                 break
-            try:
-                found = list_buckets(self.endpoint_url, self.access_key, self.secret_key)
-            except StorageError as error:
-                problem = str(error)
-            else:
-                if set(self.buckets) <= set(found):
-                    return
-                problem = f"it has the buckets {found}"
+            reason = problem(self.endpoint_url, self.access_key, self.secret_key, self.buckets)
+            if reason is None:
+                return
             time.sleep(0.1)
-        raise ServiceError(f"S3 server at {self.endpoint_url}: {problem}; see {self.log_path}")
+        raise ServiceError(f"S3 server at {self.endpoint_url}: {reason}; see {self.log_path}")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -187,8 +173,15 @@ def keys_folder(folder: Path) -> Path:
     return folder / "tls"
 
 
-def server_argv(program: str, folder: Path, ports: Mapping[str, int]) -> tuple[str, ...]:
-    """Command of a server on loopback in a folder that :func:`prepare_folder` made."""
+def server_argv(
+    program: str, folder: Path, ports: Mapping[str, int], *, buckets: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Command of a server on loopback in a folder that :func:`prepare_folder` made.
+
+    Args:
+        ports: by the names in ``PORTS``; others are passed over.
+        buckets: made at the start.
+    """
     return (
         program,
         f"-config_dir={keys_folder(folder)}",
@@ -196,7 +189,7 @@ def server_argv(program: str, folder: Path, ports: Mapping[str, int]) -> tuple[s
         f"-dir={folder}",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
-        *(f"-{name}={port}" for name, port in ports.items()),
+        *(f"-{_flag(name)}={ports[name]}" for name in PORTS),
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         "-s3.autoCreateBucket=false",
@@ -205,7 +198,41 @@ def server_argv(program: str, folder: Path, ports: Mapping[str, int]) -> tuple[s
         "-webdav=false",
         "-admin.ui=false",
         "-master.telemetry=false",
+        *([f"-bucket={','.join(buckets)}"] if buckets else []),
     )
+
+
+def shell_argv(program: str, ports: Mapping[str, int], *, keys: Path | None) -> tuple[str, ...]:
+    """Command of SeaweedFS's shell, which takes its commands from standard input.
+
+    Args:
+        keys: where ``security.toml`` is: :func:`keys_folder` of the server's folder.
+    """
+    return (
+        program,
+        *([f"-config_dir={keys}"] if keys else []),
+        "shell",
+        f"-master=127.0.0.1:{ports['master']}.{ports['master-grpc']}",
+        f"-filer=127.0.0.1:{ports['filer']}.{ports['filer-grpc']}",
+    )
+
+
+def problem(
+    endpoint_url: str, access_key: str, secret_key: str, buckets: Collection[str] = ()
+) -> str | None:
+    """None when a signed request is answered and the buckets are there, else what is wrong."""
+    from mirnet.storage.s3 import list_buckets
+
+    try:
+        found = list_buckets(endpoint_url, access_key, secret_key)
+    except StorageError as error:
+        return str(error)
+    return None if set(buckets) <= set(found) else f"it has the buckets {found}"
+
+
+def _flag(port: str) -> str:
+    part, dash, kind = port.partition("-")
+    return f"{part}.port.{kind}" if dash else f"{part}.port"
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -213,7 +240,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on now, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -45,7 +45,7 @@ def test_no_port_answers_without_credentials(s3_server: S3Server, s3: str) -> No
     ports = listening(family(s3_server._process.pid))
     assert {port.number for port in ports} <= set(s3_server.ports.values())
     assert len(ports) >= len(s3_server.ports) - 1  # the administrator comes last
-    public = s3_server.ports["s3.port"]
+    public = s3_server.ports["s3"]
     for port in ports:
         for path in (*PATHS, f"/{s3.removeprefix('s3://')}/secret.txt"):
             for method in ("GET", "POST"):
@@ -64,14 +64,11 @@ def test_no_port_answers_without_credentials(s3_server: S3Server, s3: str) -> No
 def test_the_shell_works_with_the_keys_of_this_server_only(
     s3_server: S3Server, tmp_path: Path
 ) -> None:
-    ports = s3_server.ports
-    master = f"127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}"
-    filer = f"127.0.0.1:{ports['filer.port']}.{ports['filer.port.grpc']}"
     commands = ("s3.bucket.list", "s3.configure")
     others = write_configuration(tmp_path / "other")
 
     def seen(keys: Path | None) -> str:
-        return weed_shell(program("demo", "weed"), master, filer, *commands, keys=keys)
+        return weed_shell(program("demo", "weed"), s3_server.ports, *commands, keys=keys)
 
     ours = seen(keys_folder(s3_server.folder))
     assert "test" in ours and "identities" in ours
@@ -120,13 +117,15 @@ def test_data_of_a_server_without_certificates_come_up_again(tmp_path: Path) -> 
     folder = tmp_path / "old"
     folder.mkdir(mode=0o755)
     server = S3Server(folder, buckets=("dark",))
-    *free, metrics = s3server._free_ports(11)
-    server.ports = dict(zip(s3server._PORTS, free, strict=True))
-    server.endpoint_url = f"http://127.0.0.1:{server.ports['s3.port']}"
-    command = s3server.server_argv(program("demo", "weed"), folder, server.ports)
+    *free, metrics = s3server.free_ports(11)
+    server.ports = dict(zip(s3server.PORTS, free, strict=True))
+    server.endpoint_url = f"http://127.0.0.1:{server.ports['s3']}"
+    command = s3server.server_argv(
+        program("demo", "weed"), folder, server.ports, buckets=server.buckets
+    )
     old = subprocess.Popen(
         # the server remembers the metrics port of stacks of before
-        [command[0], *command[2:], "-bucket=dark", f"-metricsPort={metrics}"],
+        [command[0], *command[2:], f"-metricsPort={metrics}"],
         env={
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 
 from mirnet.config import child_environment
 from mirnet.stack.probes import basic, request
+from mirnet.storage.s3server import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -128,16 +128,10 @@ def wait_for(condition: Callable[[], bool], *, timeout_s: float) -> None:
         time.sleep(1)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     folder = tmp_path_factory.mktemp("prefect")
-    port = _free_port()
+    (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/api"
     home = {"PREFECT_HOME": str(folder), "NO_PROXY": "127.0.0.1"}
     client = child_environment(**home, PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=LOGIN)

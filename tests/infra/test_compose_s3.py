@@ -20,7 +20,7 @@ from open_ports import ask, family, listening, private, speaks_grpc
 from mirnet.config import Settings, environment
 from mirnet.errors import StorageError
 from mirnet.storage.places import open_store
-from mirnet.storage.s3server import _free_ports
+from mirnet.storage.s3server import free_ports
 
 _NAMES = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 
@@ -86,7 +86,7 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]
         # as an older version left them
         (folder / name).mkdir(mode=0o755)
     text = (root / "infra/compose.yaml").read_text(encoding="utf-8")
-    found = _free_ports(2 * len(_NAMES))
+    found = free_ports(2 * len(_NAMES))
     names = [*_NAMES, *(f"{name}.grpc" for name in _NAMES)]
     values = {name: secrets.token_hex(16) for name in re.findall(r"\$\{(\w+):\?\}", text)}
     yield Site(folder, yaml.safe_load(text), values, dict(zip(names, found, strict=True)))

@@ -23,7 +23,7 @@ from mirnet.extras import program
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
 from mirnet.storage.places import open_store
-from mirnet.storage.s3server import S3Server, keys_folder
+from mirnet.storage.s3server import S3Server, keys_folder, shell_argv
 
 BUCKETS = ("photos", "enhanced", "training", "mlflow")
 _KINDS = {
@@ -56,15 +56,8 @@ def night(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Se
             f"-buckets={bucket} -actions={','.join(sorted(kinds))} -apply"
             for bucket, kinds in granted(root).items()
         ]
-        ports = server.ports
         done = subprocess.run(
-            [
-                program("stack", "weed"),
-                f"-config_dir={keys_folder(server.folder)}",
-                "shell",
-                f"-master=127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}",
-                f"-filer=127.0.0.1:{ports['filer.port']}.{ports['filer.port.grpc']}",
-            ],
+            shell_argv(program("stack", "weed"), server.ports, keys=keys_folder(server.folder)),
             input="\n".join([*commands, ""]),
             capture_output=True,
             text=True,

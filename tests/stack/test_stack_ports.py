@@ -92,14 +92,11 @@ def test_grpc_calls_without_a_token_are_refused(ports: list[Port]) -> None:
 
 
 def test_the_shell_of_a_stranger_gets_nothing(stack: Stack) -> None:
-    ports = stack.plan.ports
-    master = f"127.0.0.1:{ports['master']}.{ports['master-grpc']}"
-    filer = f"127.0.0.1:{ports['filer']}.{ports['filer-grpc']}"
     keys = keys_folder(stack.home.folder("s3"))
 
     def seen(given: Path | None) -> str:
         return weed_shell(
-            program("stack", "weed"), master, filer, "s3.bucket.list", "s3.configure", keys=given
+            program("stack", "weed"), stack.plan.ports, "s3.bucket.list", "s3.configure", keys=given
         )
 
     assert "photos" in seen(keys)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,15 +19,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from mirnet.config import Settings, child_environment
 from mirnet.errors import ServiceError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.storage.s3server import free_ports
 from mirnet.training import Listener
 from mirnet.training.ray.driver import EPOCH_MARK, PICTURE_MARK, USAGE_MARK, leave_picture
 from mirnet.training.ray.jobs import _Follower, _marked
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +33,10 @@ def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """A Ray head of its own process group; its Jobs API address."""
-    port = _free_port()
+    port, gcs = free_ports(2)
     folder = tempfile.mkdtemp(prefix="rj", dir="/tmp")
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
-    command += ["--num-cpus=2", "--node-ip-address=127.0.0.1", f"--port={_free_port()}"]
+    command += ["--num-cpus=2", "--node-ip-address=127.0.0.1", f"--port={gcs}"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}"]
     command += [f"--temp-dir={folder}", "--object-store-memory=200000000"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
