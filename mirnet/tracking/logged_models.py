@@ -117,7 +117,7 @@ def _create(
     run_id = run.info.run_id
     logged = client.create_logged_model(
         run.info.experiment_id,
-        name=_architecture_name(model_dir),
+        name=_network(model_dir),
         source_run_id=run_id,
         tags=dict(tags),
         params=dict(run.data.params),
@@ -160,6 +160,7 @@ def _fail_unfinished(client: MlflowClient, run: Run) -> None:
             client.finalize_logged_model(model.model_id, "FAILED")
 
 
-def _architecture_name(model_dir: Path) -> str:
+def _network(model_dir: Path) -> str:
+    """The family of the network, as the model folder has it: ``mirnet``, ``mirnet-v2``."""
     described = json.loads((model_dir / "architecture.json").read_text(encoding="utf-8"))
-    return str(described.get("architecture", {}).get("name", "mirnet"))
+    return str(described["architecture"]["network"])

@@ -146,7 +146,7 @@ class StepOf:
 
 
 class Undo:
-    """A copy of the state in memory, for a rollback without a restart."""
+    """A copy of the state in a temporary folder, for a rollback without a restart."""
 
     def __init__(self, state: TrainState) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mirnet-undo-")

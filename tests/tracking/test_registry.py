@@ -55,6 +55,7 @@ def test_a_version_has_tags_links_and_files(
     client = connect(store)
     logged = client.get_logged_model(str(first.model_id))
     assert str(logged.status) == "READY" and logged.source_run_id == run.run_id
+    assert logged.name == "mirnet"
     outputs = client.get_run(run.run_id).outputs.model_outputs
     assert [o.model_id for o in outputs] == [first.model_id]
 
@@ -169,6 +170,41 @@ def test_a_missing_proof_is_found(versions: Settings, tmp_path: Path) -> None:
     (package / "check" / "input.npy").unlink()
     with pytest.raises(WeightsError, match=r"input\.npy is missing"):
         packaging.verify_package(package)
+
+
+def test_a_model_is_logged_under_the_name_of_its_network(
+    store: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model(tmp_path / "v2", seed=0, name="mirnet-v2", n_feat=16)
+    with track(store, purpose="train", name="run") as run:
+        pass
+
+    def refused(*_: object, **__: object) -> Path:
+        raise WeightsError("not packaged")
+
+    monkeypatch.setattr(packaging, "write_package", refused)  # takes seconds
+    with pytest.raises(WeightsError, match="not packaged"):
+        registry.log_model(folder, run_id=run.run_id, settings=store)
+    (model,) = connect(store).search_logged_models([run.experiment_id])
+    assert model.name == "mirnet-v2"
+
+
+def test_what_was_logged_under_another_name_is_found(store: Settings, tmp_path: Path) -> None:
+    """Up to 0.1 every model was logged as "mirnet"."""
+    folder = make_model(tmp_path / "v2", seed=0, name="mirnet-v2", n_feat=16)
+    digest = registry.weights_digest(folder)
+    with track(store, purpose="train", name="run") as run:
+        pass
+    client = connect(store)
+    old = client.create_logged_model(
+        run.experiment_id,
+        name="mirnet",
+        source_run_id=run.run_id,
+        tags={registry.DIGEST_TAG: digest},
+    )
+    client.finalize_logged_model(old.model_id, "READY")
+    assert registry.find_model(run.run_id, digest, store) == old.model_id
+    assert registry.log_model(folder, run_id=run.run_id, settings=store) == old.model_id
 
 
 def test_a_folder_that_is_no_model_leaves_no_version(store: Settings, tmp_path: Path) -> None:
