@@ -1,7 +1,7 @@
-"""Files below a folder that a person named, reached without following links below it.
+"""Access to files below a folder without following links below it.
 
 Each name on the way is opened relative to the open folder before it (``openat`` with
-``O_NOFOLLOW``), so that a link that somebody puts there meanwhile is not followed either.
+``O_NOFOLLOW``), so that a link created in the meantime is not followed either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class LinkInTheWay(OSError):
-    """A link where none is followed; ``filename`` is the link."""
+    """A link where links are not followed; ``filename`` is the link."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(errno.ELOOP, "is a link, and links are not followed", str(path))
@@ -35,9 +35,9 @@ class NotRegular(OSError):
 
 @dataclass(frozen=True)
 class Beneath:
-    """A folder below ``base`` that need not be there yet.
+    """A folder below ``base`` that need not exist yet.
 
-    ``base`` is what a person named: links that lead to it are followed.
+    Links in the path of ``base`` itself are followed.
     """
 
     base: Path
@@ -45,11 +45,11 @@ class Beneath:
 
     @property
     def path(self) -> Path:
-        """For messages, and for what does not mind links."""
+        """For messages, and for uses where links are harmless."""
         return self.base.joinpath(*self.inner)
 
     def child(self, name: str) -> Beneath:
-        """A folder below this one, of one name or several."""
+        """A folder below this one; the name may have several parts."""
         return Beneath(self.base, (*self.inner, *PurePosixPath(name).parts))
 
     @contextmanager
@@ -57,7 +57,7 @@ class Beneath:
         """A descriptor of the folder.
 
         Args:
-            make: make what is missing of it.
+            make: create missing folders.
 
         Raises:
             LinkInTheWay: a name below ``base`` is a link.
@@ -118,13 +118,13 @@ def _step(folder: int, name: str, path: Path, *, make: bool) -> int:
             raise
     except OSError as error:
         raise _explained(error, folder, name, path) from error
-    with suppress(FileExistsError):  # somebody made it meanwhile; if it is a link, see below
+    with suppress(FileExistsError):  # created in the meantime; if it is a link, see below
         os.mkdir(name, dir_fd=folder)
     return _step(folder, name, path, make=False)
 
 
 def _explained(error: OSError, folder: int, name: str, path: Path) -> OSError:
-    """Which of its reasons ``open`` gives for a link differs between systems."""
+    """The error of ``open`` for a link differs between systems."""
     try:
         is_link = stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except OSError:

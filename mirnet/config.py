@@ -1,7 +1,7 @@
-"""Settings: the places of a run, from ``MIRNET_*`` variables, and the environment of engines.
+"""Settings: addresses and resources of a run, from ``MIRNET_*`` variables; environments of engines.
 
-*Params change the numbers, settings change the place.* Both are loaded once at the edge and passed
-down. The only module that touches ``os.environ``.
+**Params change the numbers, settings change the place.* Both are loaded once, at the entry point,
+and passed down. The only module that touches ``os.environ``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from mirnet.errors import UsageError
 
 
 class Settings(BaseSettings):
-    """Places, from ``MIRNET_*`` variables. Defaults need nothing but this machine.
+    """Settings from ``MIRNET_*`` variables. The defaults need only this machine.
 
-    Credentials of S3 come from the standard AWS variables or profile and are not held here.
+    Credentials of S3 come from the standard AWS variables or profile and are not stored here.
     """
 
     model_config = SettingsConfigDict(env_prefix="MIRNET_", frozen=True, extra="ignore")
 
     workspace: Path = Field(
-        Path(".mirnet"), description="local databases, checkpoints, caches of this machine"
+        Path(".mirnet"), description="folder of local databases, checkpoints, caches"
     )
-    reports_dir: Path = Field(Path("reports"), description="JSON results, tables, pages")
+    reports_dir: Path = Field(
+        Path("reports"), description="folder of JSON results, tables, reports"
+    )
     tracking_uri: str | None = Field(
         None, description="MLflow tracking and registry; none: SQLite in the workspace"
     )
@@ -38,56 +40,68 @@ class Settings(BaseSettings):
     )
     ray_address: str | None = Field(
         None,
-        description="http://head:8265 of a Ray cluster; none: a Ray of our own; "
-        "'in-process': no Ray at all",
+        description="http://head:8265 of a Ray cluster; none: a local Ray instance; "
+        "'in-process': no Ray",
     )
     num_workers: str = Field("2", pattern=r"^\d+(-\d+)?$", description="training workers: 2 or 1-8")
     max_restarts: int = Field(
-        3, ge=0, description="times that failed workers of a training run are replaced"
+        3, ge=0, description="maximum number of restarts of failed workers per training run"
     )
     storage_uri: str | None = Field(
-        None, description="checkpoints: a path or s3://bucket/prefix that all nodes share"
+        None, description="store of checkpoints: a path or s3://bucket/prefix that all nodes share"
     )
     pack_above_gib: float = Field(
         2.0,
         ge=0,
-        description="decoded training pairs above this size are mapped from disk and reach nodes "
-        "in shards; below, they lie in memory and travel through Ray's object store",
+        description="decoded training pairs above this size are mapped from disk and sent to nodes "
+        "in shards; below, they are kept in memory and sent through Ray's object store",
     )
-    s3_endpoint_url: str | None = Field(None, description="S3 other than AWS")
+    s3_endpoint_url: str | None = Field(None, description="address of an S3 server other than AWS")
     s3_timeout_s: float = Field(20.0, gt=0, description="seconds without a byte before a retry")
     batch_engine: Literal["local", "ray"] = Field(
-        "local", description="enhance in this process, or over Ray Data with one actor per GPU"
+        "local", description="enhance in this process, or on Ray Data with one actor per GPU"
     )
-    io_threads: int = Field(4, ge=1, le=256, description="transfers and codecs beside the model")
+    io_threads: int = Field(4, ge=1, le=256, description="threads for transfers and codecs")
     lease_s: float = Field(
-        60.0, ge=0.1, description="seconds without a sign of life after which a job counts as dead"
+        60.0, ge=0.1, description="seconds without renewal after which the lease of a job expires"
     )
     stuck_s: float = Field(
         3600.0,
         gt=0,
-        description="seconds without progress (a listed key, a picture, a tile of a large one; "
-        "on Ray 16 pictures) after which a job gives up its lease and ends",
+        description="seconds without progress (a listed key, an image, a tile of a large one; "
+        "on Ray 16 images) after which a job gives up its lease and ends",
     )
     stop_s: float = Field(
         25.0,
         gt=0,
-        description="seconds from SIGTERM until a process that cannot be left in order is ended",
+        description="seconds from SIGTERM until a process that reaches no safe point is ended",
     )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
     log_format: Literal["text", "json"] = Field(
-        "text", description="log lines for people, or one JSON object a line with the run's ids"
+        "text", description="log lines as text, or one JSON object per line with the run's ids"
     )
-    cpu_hour_price: float = Field(0.0, ge=0, description="what a CPU core costs an hour")
-    gpu_hour_price: float = Field(0.0, ge=0, description="what a GPU costs an hour")
-    currency: str = Field("EUR", pattern=r"^[A-Z]{3}$", description="of the prices, ISO 4217")
-    cpu_watts: float = Field(10.0, ge=0, description="power of a busy CPU core, for the estimate")
-    gpu_watts: float = Field(350.0, ge=0, description="power of a busy GPU, for the estimate")
-    cache_dir: Path | None = Field(None, description="compiled kernels, manifests; none: workspace")
+    cpu_hour_price: float = Field(0.0, ge=0, description="price of a CPU core per hour")
+    gpu_hour_price: float = Field(0.0, ge=0, description="price of a GPU per hour")
+    currency: str = Field(
+        "EUR", pattern=r"^[A-Z]{3}$", description="currency of the prices, ISO 4217"
+    )
+    cpu_watts: float = Field(
+        10.0, ge=0, description="power of a busy CPU core, for the energy estimate"
+    )
+    gpu_watts: float = Field(
+        350.0, ge=0, description="power of a busy GPU, for the energy estimate"
+    )
+    cache_dir: Path | None = Field(
+        None, description="folder of compiled kernels, manifests; none: the workspace"
+    )
     memory_limit_gib: float | None = Field(
-        None, ge=0.25, description="memory of one enhancement; none: half of what is free, up to 3"
+        None,
+        ge=0.25,
+        description="memory limit of one enhancement; none: half of the free memory, up to 3",
     )
-    compile: bool = Field(True, description="compile the network for image sizes that come again")
+    compile: bool = Field(
+        True, description="compile the network for image sizes that occur repeatedly"
+    )
 
     @field_validator("num_workers")
     @classmethod
@@ -99,7 +113,7 @@ class Settings(BaseSettings):
 
     @property
     def worker_range(self) -> tuple[int, int]:
-        """Least and most training workers."""
+        """Minimum and maximum number of training workers."""
         low, _, high = self.num_workers.partition("-")
         return int(low), int(high or low)
 
@@ -117,7 +131,7 @@ class Settings(BaseSettings):
 
 
 def use_kernel_cache(directory: Path) -> None:
-    """Let ``torch.compile`` keep its code there for other processes; a set variable wins."""
+    """Share the code of ``torch.compile`` with other processes; a variable that is set wins."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory.resolve()))
 
 
@@ -135,7 +149,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise UsageError(f"{name}: {problem['msg']} (got {problem['input']!r})") from error
 
 
-# No engine phones home, and none of them asks questions on a terminal.
+# No engine sends usage reports, and none prompts on a terminal.
 _ENGINE_DEFAULTS = {
     "DO_NOT_TRACK": "true",  # Prefect takes 1 as well, MLflow does not
     "DVC_NO_ANALYTICS": "1",
@@ -155,19 +169,19 @@ _ENGINE_DEFAULTS = {
 
 
 def engine_defaults() -> dict[str, str]:
-    """Variables under which the engines behave, for a shell that calls their own commands."""
+    """Variables of the engines, for a shell that calls their commands directly."""
     return dict(_ENGINE_DEFAULTS)
 
 
 def apply_engine_defaults(**more: str) -> None:
-    """Set variables that the engines read, unless they are set already. For edges only."""
+    """Set variables that the engines read, unless set already. For entry points only."""
     for name, value in (_ENGINE_DEFAULTS | more).items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
 def environment(**variables: str | None) -> Iterator[None]:
-    """Variables for the time of a block (none: unset), then as before. For edges only."""
+    """Variables within a block (none: unset), restored afterwards. For entry points only."""
     before = {name: os.environ.get(name) for name in variables}
     _set_variables(variables)
     try:
@@ -188,9 +202,9 @@ _ENGINE_PREFIXES = ("AWS_", "MIRNET_", "MLFLOW_", "PREFECT_", "RAY_", "WEED_")
 
 
 def child_environment(**variables: str) -> dict[str, str]:
-    """The environment of a server that we start: ours without what is meant for other engines.
+    """The environment of a server that we start: ours without the variables of other engines.
 
-    So a server sees the credentials that it was given and no others.
+    So a server sees only its own credentials.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_ENGINE_PREFIXES)}
     return kept | _ENGINE_DEFAULTS | variables

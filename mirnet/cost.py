@@ -1,6 +1,6 @@
-"""What a run cost, by the configured prices, and about how much energy it took.
+"""Cost of a run by the configured prices, and an estimate of its energy.
 
-Busy time times price and power. Idle machines, storage and traffic are not in it.
+Busy time times price and power. Idle machines, storage and traffic are not included.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from mirnet.results import Cost, EpochMetrics
 
 
 def estimate(settings: Settings, *, cpu_s: float, gpu_s: float = 0.0) -> Cost:
-    """The cost of busy cores and cards.
+    """The cost of busy cores and GPUs.
 
     Args:
         settings: Prices and watts.
         cpu_s: Core seconds, over all processes.
-        gpu_s: Card seconds, over all cards.
+        gpu_s: GPU seconds, over all GPUs.
     """
     assert min(cpu_s, gpu_s) >= 0
     cpu_hours, gpu_hours = cpu_s / 3600, gpu_s / 3600
@@ -33,7 +33,7 @@ def estimate(settings: Settings, *, cpu_s: float, gpu_s: float = 0.0) -> Cost:
 
 
 def of_training(settings: Settings, history: Iterable[EpochMetrics]) -> Cost:
-    """The cost of all epochs, those before a resume included; loading and export are not."""
+    """The cost of all epochs, those before a resume included; without loading and export."""
     epochs = tuple(history)
     return estimate(
         settings, cpu_s=sum(e.cpu_s for e in epochs), gpu_s=sum(e.gpu_s for e in epochs)
@@ -41,17 +41,17 @@ def of_training(settings: Settings, history: Iterable[EpochMetrics]) -> Cost:
 
 
 class CostMeter:
-    """Counts what this process uses from its creation on."""
+    """Measures the resource use of this process from the creation of the meter."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
 
     def cost(self, *, elsewhere_s: float = 0.0) -> Cost:
-        """The cost so far; ``elsewhere_s``: core seconds of other processes that worked for us.
+        """The cost so far; ``elsewhere_s``: core seconds of other processes of the run.
 
-        A card counts as busy while this process has it open; cards of other processes are not
-        seen.
+        A GPU counts as busy while this process has it open; GPUs of other processes are not
+        included.
         """
         torch = sys.modules.get("torch")
         busy_card = torch is not None and torch.cuda.is_initialized()

@@ -1,6 +1,6 @@
-"""Is this machine fit for the pipeline, and if not, what to do.
+"""Checks of this machine and its servers, with advice.
 
-Each check looks at one thing, changes nothing and never raises for what it finds.
+Each check covers one subject, changes nothing and never raises for what it finds.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _MIN_FREE_GIB = 2
 _GOOD_FREE_GIB = 10
 _MIN_MEMORY_GIB = 6
 _MAX_SKEW_S = 60.0
-"""S3 refuses requests that are 15 minutes off; logs of several hosts are useless long before."""
+"""S3 refuses requests that are 15 minutes off; logs of several hosts become useless earlier."""
 _TIMEOUT_S = 10.0
 
 
 class DoctorCheck(Result):
-    """What one check found."""
+    """Result of one check."""
 
     name: str
     outcome: CheckOutcome
@@ -67,7 +67,7 @@ def examine(settings: Settings) -> list[DoctorCheck]:
 
 
 def check_python(_: Settings) -> DoctorCheck:
-    """An interpreter that the tests have passed on."""
+    """Whether the tests pass on this version of Python."""
     version = platform.python_version()
     if sys.version_info[:2] not in _TESTED:
         return DoctorCheck(
@@ -80,7 +80,7 @@ def check_python(_: Settings) -> DoctorCheck:
 
 
 def check_packages(_: Settings) -> DoctorCheck:
-    """Installed versions against the ranges that the code was written for."""
+    """Installed versions against the declared ranges."""
     from packaging.requirements import Requirement
 
     problems, met = [], 0
@@ -112,7 +112,7 @@ def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
 
 
 def check_disk(settings: Settings) -> DoctorCheck:
-    """Free space where the workspace is or will be."""
+    """Free space on the disk of the workspace."""
     folder = settings.workspace.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -131,7 +131,7 @@ def check_disk(settings: Settings) -> DoctorCheck:
 
 
 def check_memory(_: Settings) -> DoctorCheck:
-    """Physical memory; a limit of a container is not seen here."""
+    """Physical memory; limits of a container are not considered."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     found = f"{total:.1f} GiB, {os.cpu_count()} CPUs"
     if total < _MIN_MEMORY_GIB:
@@ -145,7 +145,7 @@ def check_memory(_: Settings) -> DoctorCheck:
 
 
 def check_gpu(_: Settings) -> DoctorCheck:
-    """A card that torch cannot use is worth a word; none at all is not."""
+    """Warns of a GPU that torch cannot use, not of the absence of one."""
     import torch
 
     if torch.cuda.is_available():
@@ -180,7 +180,7 @@ def check_compiler(_: Settings) -> DoctorCheck:
 
 
 def check_clock(settings: Settings) -> DoctorCheck:
-    """Our time against the time of the servers that we talk to."""
+    """Our clock against those of the servers."""
     worst, seen = 0.0, []
     for url in (settings.tracking_uri, settings.s3_endpoint_url):
         if url and url.startswith(("http://", "https://")):
@@ -246,7 +246,7 @@ def check_storage(settings: Settings) -> DoctorCheck:
 
 
 def check_ray(settings: Settings) -> DoctorCheck:
-    """Whether somebody listens at the cluster's address."""
+    """Whether the cluster's address accepts connections."""
     address = settings.ray_address
     if address is None or address == "in-process":
         return DoctorCheck(name="ray", outcome="skipped", found="a Ray of our own")
@@ -300,7 +300,7 @@ def check_prefect(_: Settings) -> DoctorCheck:
 
 
 def _skew_s(url: str) -> float | None:
-    """Seconds by which our clock is ahead of a server's; none when it does not say."""
+    """Seconds by which our clock is ahead of a server's; none if it sends no date."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
             stamp = answer.headers.get("Date")

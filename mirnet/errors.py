@@ -1,4 +1,4 @@
-"""What can go wrong, as types. The command line turns each into one line and an exit code.
+"""Error types. The command line turns each into one line and an exit code.
 
 Messages name the file, key, field or address, and say what to do.
 """
@@ -21,7 +21,7 @@ class UsageError(MirnetError, ValueError):
 
 
 class ExtraMissing(UsageError):
-    """A command needs a package that a plain install leaves out; names the extra that has it."""
+    """A command needs a package of an extra that is not installed; names the extra."""
 
     def __init__(self, what: str, *, extra: str) -> None:
         super().__init__(f"{what}: not installed; pip install 'mirnet-pipeline[{extra}]'")
@@ -33,7 +33,7 @@ class DataError(MirnetError, ValueError):
 
 
 class TooManyBad(DataError):
-    """A batch ended, but too many of its images were bad; ``result`` says what became of all."""
+    """A batch completed, but too many of its images were bad; ``result`` has the counts."""
 
     def __init__(self, message: str, result: Any = None) -> None:
         super().__init__(message)
@@ -41,20 +41,20 @@ class TooManyBad(DataError):
 
 
 class NotAPicture(TooManyBad):
-    """The one file that a person named is no picture. Exit code 2."""
+    """The single file that was named is not an image. Exit code 2."""
 
     exit_code = UsageError.exit_code
 
 
 NO_MEMORY = "memory"
-"""The reason of an :class:`ImageError` that says nothing of the file, but of this machine."""
+"""The reason of an :class:`ImageError` that concerns this machine, not the file."""
 
 
 class ImageError(DataError):
-    """Bytes that are not an image that we accept; ``reason`` is a short stable code.
+    """Bytes that are not a supported image; ``reason`` is a short stable code.
 
     Codes: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``unsupported``, ``animated``;
-    ``memory`` where it is whole, for all that is known, and too large for this machine.
+    ``memory`` if no damage was found, but the image is too large for this machine.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -63,11 +63,11 @@ class ImageError(DataError):
 
 
 class WeightsError(MirnetError, ValueError):
-    """A checkpoint is not one of ours, not published MIRNet, or incomplete."""
+    """A checkpoint has an unknown format or is incomplete."""
 
 
 class TrainingError(MirnetError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class ServiceError(MirnetError, ConnectionError):
@@ -82,7 +82,7 @@ class ServiceError(MirnetError, ConnectionError):
 
 
 class DeviceBroken(ServiceError):
-    """A GPU that computes nothing more for this process; what was in hand may be why."""
+    """A GPU is unusable for this process; an image in flight may be the cause."""
 
 
 class StorageError(ServiceError):

@@ -1,4 +1,4 @@
-"""What a plain install leaves out: looked for before it is needed, told with its extra's name."""
+"""Optional dependencies: checked before use; the error names the extra."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mirnet.errors import ExtraMissing
 
 
 def need(extra: str, *modules: str) -> None:
-    """Look for the modules of an extra without the cost of importing them.
+    """Check that the modules of an extra are installed, without importing them.
 
     Raises:
-        ExtraMissing: names the modules that are not there, and the command that installs them.
+        ExtraMissing: names the missing modules and the command that installs them.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
@@ -22,7 +22,7 @@ def need(extra: str, *modules: str) -> None:
 
 
 def program(extra: str, name: str) -> str:
-    """The path of a program that a package of an extra brings, else of one on the search path.
+    """The path of a program from a package of an extra, else from the search path.
 
     Raises:
         ExtraMissing: there is none; names the command that installs it.

@@ -1,6 +1,6 @@
-"""Names that operating systems, file servers and their tools leave between people's files.
+"""Names of files that operating systems, file servers and their tools create.
 
-The one list of them: import and batch pass over what it names, in folders, archives and buckets.
+Import and batch skip these files in folders, archives and buckets.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import fnmatch
 import re
 from collections.abc import Iterable
 
-# of files and of folders, in any case; globs as of fnmatch, in which [ and ] are special
+# of files and folders, case-insensitive; fnmatch globs, in which [ and ] are special
 JUNK_NAMES = (
     # macOS: resource forks and metadata of any volume, trash, index, archives made by Finder
     "._*",
@@ -85,5 +85,5 @@ _JUNK = re.compile("|".join(fnmatch.translate(name) for name in JUNK_NAMES), re.
 
 
 def is_junk(parts: Iterable[str]) -> bool:
-    """Whether one of the names of a path, below the place that a person named, is junk."""
+    """Whether one of the names of a path, below the given folder or prefix, is junk."""
     return any(_JUNK.match(part) for part in parts)

@@ -1,7 +1,6 @@
-"""Log lines that say which run they belong to: as text, or as one JSON object a line.
+"""Log lines with the ids of their run: as text, or as one JSON object per line.
 
-A process works on one run at a time, so the ids hold for the whole process: threads that read,
-write or compress see them too.
+A process works on one run at a time, so the ids apply to all of its threads.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, Literal
 Style = Literal["text", "json"]
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-# what Prefect's loggers attach to the records of a flow or task run
+# attached by Prefect's loggers to the records of a flow or task run
 _ATTACHED = ("flow_name", "flow_run_id", "flow_run_name", "task_run_id", "task_run_name")
 _ids: dict[str, str] = {}
 
@@ -26,7 +25,7 @@ class JsonLines(logging.Formatter):
     """Time (UTC), level, logger, message, the ids in force, and the error with its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON; a line break in a message cannot forge a second entry."""
+        """One line of JSON; line breaks in a message are escaped."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -64,7 +63,7 @@ def bind(**ids: str | None) -> None:
 
 @contextmanager
 def bound(**ids: str | None) -> Iterator[None]:
-    """Ids for the lines of a block, such as ``mlflow_run_id``; those without a value stay away."""
+    """Ids for the lines of a block, such as ``mlflow_run_id``; empty ones are left out."""
     before = dict(_ids)
     bind(**{name: value for name, value in ids.items() if value is not None})
     try:

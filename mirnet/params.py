@@ -1,4 +1,4 @@
-"""Params: the numbers of a run, from a YAML file or a preset, one section a stage."""
+"""Params: the numbers of a run, from a YAML file or a preset, one section per stage."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ class ValidateParams(Section):
     )
     min_side: int = Field(128, ge=8, description="pixels; a smaller image blocks")
     min_low_p99: float = Field(
-        8.0, ge=0, le=255, description="99th percentile of the low, grey level; less: nearly black"
+        8.0, ge=0, le=255, description="99th percentile of the low, grey level; below: nearly black"
     )
     max_high_clipped: float = Field(
         0.25, ge=0, le=1, description="share of the high's pixels at 250 and above; more: saturated"
     )
     min_alignment: float = Field(
-        0.28, ge=0, le=1, description="correlation of local contrast; less: misaligned"
+        0.28, ge=0, le=1, description="correlation of local contrast; below: misaligned"
     )
-    max_shift: float = Field(1.5, gt=0, description="pixels, either axis; more: misaligned")
+    max_shift: float = Field(1.5, gt=0, description="shift in pixels, per axis; above: misaligned")
     max_flagged_share: float = Field(
         0.1, ge=0, le=1, description="share of pairs with one kind of warning above which it blocks"
     )
     accept: tuple[str, ...] = Field(
-        (), description="checks that only warn where they would block, e.g. leak-exact"
+        (), description="checks that warn instead of blocking, e.g. leak-exact"
     )
 
 
 class ModelParams(Section):
-    """Which network; ``None`` keeps what the named architecture has."""
+    """Network; ``None`` keeps the value of the named architecture."""
 
     name: Literal["mirnet", "mirnet-s", "mirnet-xs", "mirnet-v2"] = Field(
         "mirnet-xs", description="architecture by name"
@@ -81,14 +81,14 @@ class TrainParams(Section):
     batch_size: int = Field(8, ge=1, le=4096, description="global batch, over all workers")
     patch_size: int = Field(128, ge=16, le=1024, multiple_of=4, description="pixels, square crops")
     progressive: tuple[PatchStage, ...] = Field(
-        (), description="later stages with other patches and batches, in order of their start"
+        (), description="later stages with other patch and batch sizes, in order of their start"
     )
-    symmetries: bool = Field(True, description="random flips and quarter turns of the patches")
+    symmetries: bool = Field(True, description="random flips and rotations of the patches")
     mixup_alpha: float | None = Field(
         None, gt=0, description="MixUp of patches with weights from Beta(alpha, alpha)"
     )
     mixup_start: float = Field(0.0, ge=0, lt=1, description="share of the run before MixUp")
-    accumulate: int = Field(1, ge=1, le=256, description="parts that a batch is computed in")
+    accumulate: int = Field(1, ge=1, le=256, description="parts of a batch (gradient accumulation)")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")
     lr: float = Field(2e-4, gt=0, le=1, description="initial learning rate")
     weight_decay: float = Field(0.0, ge=0, le=1, description="weight decay")
@@ -99,8 +99,8 @@ class TrainParams(Section):
     )
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="ReduceLROnPlateau: factor")
     plateau_patience: int = Field(5, ge=0, description="ReduceLROnPlateau: epochs")
-    min_lr: float = Field(1e-6, ge=0, description="floor of the schedule")
-    warmup_steps: int = Field(0, ge=0, description="linear warm-up")
+    min_lr: float = Field(1e-6, ge=0, description="minimum learning rate of the schedule")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     loss: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
         {"charbonnier": 1.0}, min_length=1, description="loss terms and their weights"
     )
@@ -108,44 +108,45 @@ class TrainParams(Section):
     init_from: str | None = Field(
         None,
         min_length=1,
-        description="weights to start from, of the same architecture: a model folder, a published "
+        description="initial weights, of the same architecture: a model folder, a published "
         "checkpoint or models:/NAME@ALIAS",
     )
     distill_from: str | None = Field(
         None,
         min_length=1,
-        description="a teacher whose output is learned besides the reference, usually larger; "
-        "written as init_from",
+        description="teacher model for distillation, usually larger; same forms as init_from",
     )
     distill_weight: float = Field(
-        1.0, gt=0, description="weight of the distance to the teacher's output, where one is given"
+        1.0, gt=0, description="weight of the distillation loss, with a teacher"
     )
     ema_decay: float | None = Field(
-        None, gt=0, lt=1, description="moving average of the weights, scored and exported instead"
+        None,
+        gt=0,
+        lt=1,
+        description="decay of the exponential moving average of the weights, scored and exported",
     )
     grad_clip: float | None = Field(None, gt=0, description="clip the gradient norm at this value")
     precision: TrainPrecision = Field(
         "float32",
         description="autocast; fp16 with a loss scaler; auto: bf16 where the hardware has it",
     )
-    compile: bool = Field(False, description="torch.compile the repeated blocks")
+    compile: bool = Field(False, description="torch.compile for the repeated blocks")
     validate_every: int = Field(1, ge=1, description="epochs; the last is always validated")
     samples_every: int | None = Field(
         2,
         ge=1,
-        description="validations between sample pictures in MLflow, and at the end; none: no "
-        "pictures",
+        description="validations between sample images in MLflow, and at the end; none: no images",
     )
-    num_samples: int = Field(3, ge=1, le=32, description="validation pairs that are pictured")
+    num_samples: int = Field(3, ge=1, le=32, description="validation pairs shown as sample images")
     early_stop: int | None = Field(
-        None, ge=1, description="validated epochs without a new best after which training ends"
+        None, ge=1, description="early stopping: validations without a new best"
     )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="steps between checkpoints; none: an epoch; one more at the end"
+        None, ge=1, description="steps between checkpoints; none: one epoch; another one at the end"
     )
     on_nonfinite: Literal["stop", "rollback"] = Field(
         "stop",
-        description="a loss that is not finite ends the run, or goes back to the last "
+        description="after a non-finite loss: end the run, or restart from the last "
         "checkpoint with half the learning rate",
     )
 
@@ -161,11 +162,11 @@ class EvaluateParams(Section):
     """What is scored."""
 
     split: Literal["eval15", "val"] = Field(
-        "eval15", description="the evaluation pairs; val stands in where eval15 is missing"
+        "eval15", description="evaluation pairs; val is used if eval15 is missing"
     )
     baselines: tuple[str, ...] = Field(
         ("input", "autocontrast", "autocontrast-tone", "gamma", "equalize", "clahe"),
-        description="methods scored beside the model, each in an MLflow run of its own",
+        description="methods scored beside the model, each in its own MLflow run",
     )
     bootstrap_samples: int = Field(2000, ge=100, le=100_000, description="resamples of intervals")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
@@ -179,38 +180,36 @@ class PromoteParams(Section):
         0.5, description="lower bound of the paired PSNR gain over autocontrast, dB"
     )
     max_loss_db: float = Field(
-        0.0, ge=0, description="PSNR that a candidate may lose to the champion, dB"
+        0.0, ge=0, description="allowed PSNR loss of a candidate against the champion, dB"
     )
     baseline: str = Field("autocontrast", description="the method that a candidate must beat")
-    min_images: int = Field(
-        5, ge=2, description="evaluation images below which nothing is promoted"
-    )
+    min_images: int = Field(5, ge=2, description="evaluation images needed")
     max_added_clipping: float | None = Field(
-        0.1, ge=0, le=1, description="share of pixels clipped beyond the reference's; none: any"
+        0.1, ge=0, le=1, description="share of pixels clipped beyond the reference's; none: off"
     )
     max_colour_cast: float | None = Field(
-        12.0, ge=0, description="mean distance of mean colours in CIE a*b*; none: any"
+        12.0, ge=0, description="mean distance of mean colours in CIE a*b*; none: off"
     )
     min_luma_ratio: float | None = Field(
-        0.6, ge=0, le=1, description="mean brightness over the reference's; none: any"
+        0.6, ge=0, le=1, description="mean brightness over the reference's; none: off"
     )
     min_well_lit_psnr_db: float | None = Field(
-        8.0, ge=0, description="PSNR that a well lit picture keeps in a batch; none: any"
+        8.0, ge=0, description="PSNR of well-lit images after a batch; none: off"
     )
     max_harm_share: float | None = Field(
-        None, ge=0, le=1, description="share of dark pictures kept back by enhance; none: any"
+        None, ge=0, le=1, description="share of dark images rejected by enhance; none: off"
     )
     max_seconds_per_megapixel: float | None = Field(
-        None, gt=0, description="time to enhance, on the machine that evaluates; none: any"
+        None, gt=0, description="time to enhance, on the machine that evaluates; none: off"
     )
     max_mib_per_megapixel: float | None = Field(
-        None, gt=0, description="peak memory to enhance; none: any"
+        None, gt=0, description="peak memory to enhance; none: off"
     )
     approval_within_s: int | None = Field(
         None,
         ge=1,
-        description="time that a person has to approve what the gate let pass; none: nobody is "
-        "asked",
+        description="time limit for manual approval after the gate has passed; none: no approval "
+        "needed",
     )
 
 
@@ -224,87 +223,87 @@ class EnhanceParams(Section):
         0.5,
         ge=0,
         le=1,
-        description="share of quarantined and failed images above which a run fails",
+        description="maximum share of quarantined and failed images; above, the run fails",
     )
     pass_luminance: float | None = Field(
         0.18,
         gt=0,
         le=1,
-        description="mean luma of the darkest tenth of a picture from which it is passed through "
-        "unchanged; none: all go to the model",
+        description="mean luma of the darkest tenth of an image from which it is passed through "
+        "unchanged; none: all are enhanced",
     )
     max_darkening: float | None = Field(
-        0.0, le=1, description="share of its brightness that a picture may lose; none: any"
+        0.0, le=1, description="share of its brightness that an image may lose; none: off"
     )
     max_dimmed_share: float | None = Field(
-        0.05, ge=0, le=1, description="share of regions that may lose 0.1 of luma; none: any"
+        0.05, ge=0, le=1, description="share of regions that may lose 0.1 of luma; none: off"
     )
     max_order_loss: float | None = Field(
-        0.05, ge=0, le=1, description="luma by which brighter parts may come out darker; none: any"
+        0.05, ge=0, le=1, description="luma by which brighter parts may come out darker; none: off"
     )
     max_tint: float | None = Field(
-        0.1, ge=0, le=1, description="chroma that bright neutral parts may gain; none: any"
+        0.1, ge=0, le=1, description="chroma that bright neutral parts may gain; none: off"
     )
     max_added_clipping: float | None = Field(
-        0.2, ge=0, le=2, description="share of values that may newly clip; none: any"
+        0.2, ge=0, le=2, description="share of values that may be newly clipped; none: off"
     )
     max_added_noise: float | None = Field(
-        0.01, ge=0, le=1, description="noise of luma beyond the gain in brightness; none: any"
+        0.01, ge=0, le=1, description="noise of luma beyond the gain in brightness; none: off"
     )
     max_harm_share: float = Field(
         0.2,
         ge=0,
         le=1,
-        description="share of pictures kept as they were for one of these limits, of those that "
-        "the model worked on, above which a night is announced as harmful",
+        description="share of processed images that failed one of these limits, above which a run "
+        "is reported as harmful",
     )
-    harm_min_images: int = Field(10, ge=1, description="fewer images say nothing about that")
+    harm_min_images: int = Field(10, ge=1, description="minimum number of images for that report")
     layout: Literal["stable", "versioned"] = Field(
-        "stable", description="output keys: as the input's, or below MODEL-VERSION/"
+        "stable", description="output keys: as those of the inputs, or below MODEL-VERSION/"
     )
     on_new_model: Literal["keep", "redo"] = Field(
-        "keep", description="whether what another model version has done is done"
+        "keep", description="outputs of another model version: keep them, or redo them"
     )
     suffixes: tuple[str, ...] = Field(
         SUFFIXES,
-        description="names to take, in any case; empty: all",
+        description="file name suffixes to take, case-insensitive; empty: all",
     )
     follow_links: bool = Field(
-        False, description="read through links in a source folder; else they are passed over"
+        False, description="follow links in a source folder; else they are skipped"
     )
-    include: tuple[str, ...] = Field((), description="globs over the key; none: all")
-    exclude: tuple[str, ...] = Field((), description="globs over the key")
-    min_age_s: float = Field(0.0, ge=0, description="leave younger objects for the next run")
-    min_bytes: int = Field(0, ge=0, description="leave smaller objects alone")
+    include: tuple[str, ...] = Field((), description="globs of keys to take; none: all")
+    exclude: tuple[str, ...] = Field((), description="globs of keys to skip")
+    min_age_s: float = Field(0.0, ge=0, description="skip younger objects until a later run")
+    min_bytes: int = Field(0, ge=0, description="skip smaller objects")
     max_bytes: int = Field(
-        1_000_000_000, ge=1, description="larger objects are quarantined without a download"
+        1_000_000_000, ge=1, description="larger objects are quarantined without download"
     )
     quarantine_prefix: str = Field(
         "_mirnet/quarantine",
         pattern=r"^_mirnet/quarantine[a-z0-9/_-]*$",
-        description="below the target, in the folder of its records",
+        description="prefix below the target, in its folder of records",
     )
     manifest_format: Literal["parquet", "jsonl"] = Field(
-        "parquet", description="how the run's manifest is written"
+        "parquet", description="format of the run's manifest"
     )
     contact_images: int = Field(
-        6, ge=0, le=100, description="pictures by lot, and as many of the darkest, on the page"
+        6, ge=0, le=100, description="random and darkest images on the contact sheet, each"
     )
     max_held_s: float = Field(
         72_000.0,
         gt=0,
-        description="a run that finds another at work for longer than this fails",
+        description="a run that finds another one at work for longer than this fails",
     )
     drift_distance: float = Field(
         0.3, ge=0, le=1, description="Jensen-Shannon distance from the model's reference profile"
     )
-    drift_min_images: int = Field(50, ge=1, description="fewer images say nothing about drift")
+    drift_min_images: int = Field(50, ge=1, description="minimum number of images to judge drift")
 
 
 class Params(Section):
     """All numbers of a run."""
 
-    preset: str = Field("cpu", description="where these numbers started from")
+    preset: str = Field("cpu", description="preset or file of these params")
     validation: ValidateParams = Field(default_factory=ValidateParams, alias="validate")
     model: ModelParams = Field(default_factory=ModelParams)
     train: TrainParams = Field(default_factory=TrainParams)
@@ -383,7 +382,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _number_or_text(text: str) -> float | str:
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
+    """YAML 1.1 reads 1e-3 as text; the number is meant."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What stages return: small frozen models, written as JSON to the reports folder."""
+"""Results of the stages: small frozen models, written as JSON to the reports folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Result(BaseModel):
 
 
 class Cost(Result):
-    """Core and card hours of a stage, what they cost by the configured prices, and the energy."""
+    """Core and GPU hours of a stage, their cost by the configured prices, and the energy."""
 
     cpu_hours: float
     gpu_hours: float
@@ -57,14 +57,16 @@ class Cost(Result):
 
 
 class DataVersion(Result):
-    """Which bytes a data set holds, as DVC sees them."""
+    """The version of a data set by DVC's digest."""
 
     path: str
     digest: str = Field(description="DVC's md5 of the folder, with .dir: 36 characters")
     num_files: int
     size: int = Field(description="bytes")
     status: Literal["clean", "modified", "untracked"]
-    changed: tuple[str, ...] = Field(default=(), description="files that differ from the pin")
+    changed: tuple[str, ...] = Field(
+        default=(), description="files that differ from the pinned version"
+    )
     git_commit: str | None = None
 
 
@@ -73,13 +75,13 @@ class Finding(Result):
 
     check: str
     severity: Literal["critical", "warning"]
-    pair: str = Field(description="split/name, or the path of a file that is no pair")
+    pair: str = Field(description="split/name, or the path of a file without a pair")
     value: float | str | None = None
     message: str
 
 
 class ValidationResult(Result):
-    """What `mirnet validate` says of a data set."""
+    """Findings of `mirnet validate`."""
 
     version: DataVersion
     num_pairs: dict[str, int] = Field(description="pairs by split folder")
@@ -95,7 +97,7 @@ class ValidationResult(Result):
 
 
 class EpochMetrics(Result):
-    """One epoch of training, as the workers agreed on it."""
+    """Metrics of one epoch of training, reduced over all workers."""
 
     epoch: int
     step: int
@@ -110,10 +112,10 @@ class EpochMetrics(Result):
     wait_share: float | None = Field(default=None, description="share of time waiting for data")
     seconds: float = 0.0
     cpu_s: float = Field(default=0.0, description="core seconds of the epoch, over all workers")
-    gpu_s: float = Field(default=0.0, description="card seconds of the epoch, over all workers")
+    gpu_s: float = Field(default=0.0, description="GPU seconds of the epoch, over all workers")
 
     def describe(self, num_epochs: int) -> str:
-        """The epoch in one line, with what is left of the run."""
+        """The epoch in one line, with the remaining time of the run."""
         psnr = self.val_psnr
         score = "not validated" if psnr is None else f"validation {psnr:.2f} dB"
         left = self.seconds * (num_epochs - self.epoch - 1)
@@ -124,7 +126,7 @@ class EpochMetrics(Result):
 
 
 class SamplePicture(Result):
-    """A validation pair as the network of some epoch sees it."""
+    """A validation pair and its output at some epoch."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
@@ -134,22 +136,22 @@ class SamplePicture(Result):
 
 
 class LogLine(Result):
-    """What a training worker has to say to people, beside figures."""
+    """A log line of a training worker."""
 
-    level: int = Field(description="of Python's logging")
+    level: int = Field(description="level of Python's logging")
     message: str
 
 
 class NodeUsage(Result):
-    """How busy a node of a training run is, at the end of an epoch."""
+    """Usage of a node of a training run, at the end of an epoch."""
 
     epoch: int
-    node: str = Field(description="its address")
-    values: dict[str, float] = Field(description="by MLflow's names of system metrics")
+    node: str = Field(description="address of the node")
+    values: dict[str, float] = Field(description="by MLflow's system metric names")
 
 
 class TrainResult(Result):
-    """What `mirnet train` leaves behind."""
+    """Result of `mirnet train`."""
 
     run_id: str | None = Field(default=None, description="MLflow run")
     model_dir: str = Field(description="best weights in the project's format")
@@ -177,13 +179,13 @@ class MethodScore(Result):
     extra: dict[str, float] = Field(default_factory=dict)
     gain: tuple[float, float, float] | None = Field(
         default=None,
-        description="how much better the scored model is, PSNR in dB: paired mean and interval",
+        description="PSNR gain of the scored model in dB: paired mean and interval",
     )
     run_id: str | None = None
 
 
 class EvaluationResult(Result):
-    """What `mirnet evaluate` measured."""
+    """Result of `mirnet evaluate`."""
 
     run_id: str | None = None
     model: str
@@ -191,19 +193,19 @@ class EvaluationResult(Result):
     split: str
     methods: dict[str, MethodScore]
     champion_version: str | None = Field(
-        default=None, description="the champion at that time; none: there was none"
+        default=None, description="version of the champion at that time; none: no champion"
     )
     scores_path: str = Field(description="Parquet, one row per image and method")
     report_path: str | None = None
     report_url: str | None = Field(
-        default=None, description="the page in MLflow, if it has a server"
+        default=None, description="address of the report in MLflow, if there is a server"
     )
     seconds: float
     cost: Cost | None = None
 
 
 class Approval(Result):
-    """What a person said about a model that the gate let pass."""
+    """A person's decision on a model that passed the gate."""
 
     approved: bool
     who: str
@@ -211,19 +213,19 @@ class Approval(Result):
 
 
 class PromotionResult(Result):
-    """The gate's decision and what it did to the registry."""
+    """The gate's decision and the resulting alias."""
 
     promoted: bool
     reasons: tuple[str, ...]
     name: str
     version: str
-    alias: str | None = Field(description="champion; challenger: waits for a person; none: refused")
+    alias: str | None = Field(description="champion; challenger: waits for approval; none: refused")
     previous_version: str | None = None
     run_id: str | None = None
 
 
 class ImageFate(Result):
-    """One picture that a person may want to look at."""
+    """One image to be looked at by a person."""
 
     input: str
     fate: str
@@ -234,7 +236,7 @@ class ImageFate(Result):
 
 
 class EnhanceResult(Result):
-    """What happened to every image of a batch. planned = the sum of the rest."""
+    """Counts of a batch by result; planned = the sum of the others."""
 
     run_id: str
     source: str
@@ -246,12 +248,13 @@ class EnhanceResult(Result):
     passed_through: int = 0
     skipped: int = 0
     kept: int = Field(
-        default=0, description="among the skipped: made by another model, enhance.on_new_model=keep"
+        default=0,
+        description="of the skipped: processed by another model, enhance.on_new_model=keep",
     )
     quarantined: int = 0
     failed: int = 0
     passed_over: dict[str, int] = Field(
-        default_factory=dict, description="files that were left alone, by reason; not planned"
+        default_factory=dict, description="files that were passed over, by reason; not planned"
     )
     manifest_uri: str | None = Field(default=None, description="a file, or a folder of shards")
     summary_uri: str | None = None
@@ -262,26 +265,26 @@ class EnhanceResult(Result):
     drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
     harm: dict[str, int] = Field(
         default_factory=dict,
-        description="of those passed through: what the model would have spoilt, by kind of harm",
+        description="of those passed through: failed safety checks, by kind of harm",
     )
-    harmful: bool = Field(default=False, description="the model would have spoilt too many")
+    harmful: bool = Field(default=False, description="too many outputs failed the safety checks")
     worst: tuple[ImageFate, ...] = Field(
         default=(),
-        description="what was not enhanced or would have been spoilt, then the darkest; few",
+        description="a few images: not enhanced or rejected by a safety check, then the darkest",
     )
     picture: ImageFate | None = Field(
-        default=None, description="of the one picture that was named, if one was"
+        default=None, description="the single image that was named, if any"
     )
     problem: str | None = Field(default=None, description="why the run counts as failed")
     held_by: str | None = Field(
-        default=None, description="the job that is at work on this target; this one did nothing"
+        default=None, description="the other job that holds the target; this one did nothing"
     )
     seconds: float
     cost: Cost | None = None
 
 
 class RetrainResult(Result):
-    """All that one retrain flow decided."""
+    """Results of one retrain flow."""
 
     validation: ValidationResult
     train: TrainResult

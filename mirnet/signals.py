@@ -1,12 +1,12 @@
-"""SIGTERM is noted when it comes and heeded at safe points; what never reaches one is ended.
+"""SIGTERM sets a flag that is checked at safe points; a process that reaches none is ended.
 
-A handler that raises strikes anywhere: in a weakref callback Python swallows it, in the import
-system it leaves a lock held for ever. So ours sets a flag. Long work calls :func:`advance` where
-it may be left, and waits call :func:`stop_if_asked`; both raise there. A thread that needs nothing
-from the interrupted code ends the process where no such place comes up in time.
+A signal handler that raises may do so anywhere: in a weakref callback Python swallows the
+exception, in the import system it leaves a lock held for ever. So ours only sets a flag. Long work
+calls :func:`advance` at safe points, and waits call :func:`stop_if_asked`; both raise there. A
+watchdog thread ends the process if no safe point is reached in time.
 
-A block that holds nothing which others wait for may be left elsewhere after a while, where no frame
-of the stack is of a kind that must not be broken off.
+Optionally the exception is raised elsewhere after a while, if no frame of the stack is in code
+that must not be interrupted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 STOP_S = 25.0
-"""To the first safe point, and from there to the end; below the 30 s that Kubernetes gives."""
+"""To the first safe point, and from there to the end; below the 30 s of Kubernetes."""
 _AGAIN_S = 0.1
 _FINALISERS = {"__del__", "__enter__", "__exit__"}
-# code that holds locks, or that Python calls where it swallows exceptions
+# code that holds locks, or that is called where Python swallows exceptions
 _MODULES = (threading, weakref, _weakrefset, logging, tempfile)
 _FRAGILE = ("<frozen importlib", *(module.__file__ for module in _MODULES if module.__file__))
 
@@ -58,18 +58,18 @@ _advanced = time.monotonic()
 def termination_as_exception(
     *, stop_s: float = STOP_S, raise_after_s: float = math.inf
 ) -> Iterator[None]:
-    """SIGTERM ends the block at a safe point, so that what it holds is put in order.
+    """SIGTERM ends the block at a safe point, so that it can clean up.
 
-    There the handler of before is called, Prefect's for one, which raises an exception of its own;
-    where there was none, SystemExit is raised with code 143. Does nothing in another thread than
-    the main one, within another such block, and where SIGTERM is ignored.
+    There the previous handler is called, such as Prefect's, which raises its own exception; without
+    one, SystemExit is raised with code 143. No effect outside of the main thread, within another
+    such block, and if SIGTERM is ignored.
 
     Args:
-        stop_s: after so many seconds without a safe point the process ends, with code 143 and
-            the stacks of its threads on stderr; and so many after a safe point, if the block is
-            not left.
-        raise_after_s: after so many seconds without a safe point the exception is raised wherever
-            the main thread is, unless that is in an import, a finaliser or with a lock in hand.
+        stop_s: after this many seconds without a safe point the process ends, with code 143 and
+            the stacks of its threads on stderr; likewise this long after a safe point, if the
+            block has not ended.
+        raise_after_s: after this many seconds without a safe point the exception is raised
+            wherever the main thread is, except in an import, a finaliser or with a lock held.
     """
     global _block
     before = signal.getsignal(signal.SIGTERM)
@@ -92,20 +92,20 @@ def termination_as_exception(
         watchdog.join()
         for end in block.pipe:
             os.close(end)
-        if block.asked:  # after the last safe point; whoever was there before hears of it
+        if block.asked:  # received after the last safe point: passed to the previous handler
             signal.raise_signal(signal.SIGTERM)
 
 
 def stop_if_asked() -> None:
-    """Raise if SIGTERM came in: for waits that look up from time to time.
+    """Raise if SIGTERM was received: for waits that poll.
 
     Raises:
-        SystemExit: code 143; or what the handler of before raises.
+        SystemExit: code 143; or the exception of the previous handler.
     """
     block = _block
     if block is None or not block.asked or threading.get_ident() != block.thread:
         return
-    block.asked = block.raising = False  # what is left to do on the way out is done
+    block.asked = block.raising = False  # cleanup after the first exception is not interrupted
     os.write(block.pipe[1], b"h")
     if block.before is None:
         raise SystemExit(128 + signal.SIGTERM)
@@ -113,7 +113,7 @@ def stop_if_asked() -> None:
 
 
 def advance() -> None:
-    """Work got on: a sign of life for :func:`idle_s`, and a safe point.
+    """Report progress (for :func:`idle_s`); a safe point.
 
     Raises:
         SystemExit: as :func:`stop_if_asked`.
@@ -124,7 +124,7 @@ def advance() -> None:
 
 
 def advancing(items: Iterable[T]) -> Iterator[T]:
-    """The items, with :func:`advance` at each: of what may be long, a listing for one.
+    """The items, with :func:`advance` at each: for long iterations such as a listing.
 
     Raises:
         SystemExit: as :func:`stop_if_asked`.
@@ -135,19 +135,19 @@ def advancing(items: Iterable[T]) -> Iterator[T]:
 
 
 def idle_s() -> float:
-    """Seconds since work got on anywhere in this process."""
+    """Seconds since the last progress anywhere in this process."""
     return time.monotonic() - _advanced
 
 
 def ask_to_stop() -> None:
-    """As SIGTERM, from any thread: of somebody who sees that the block no longer gets on."""
+    """As SIGTERM, from any thread: for a watchdog that sees no progress."""
     block = _block
     if block is not None:
         _ask(block)
 
 
 def hear_again() -> bool:
-    """Put our handler back where a library has replaced it; whether there is a block for it."""
+    """Restore our handler if a library has replaced it; whether there is a block for it."""
     if _block is None or threading.get_ident() != _block.thread:
         return False
     signal.signal(signal.SIGTERM, _note)
@@ -157,7 +157,7 @@ def hear_again() -> bool:
 def _note(number: int, frame: FrameType | None) -> None:
     block = _block
     if block is None or block.pid != os.getpid():
-        # a child that was forked with our handler
+        # a child process forked with our handler
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return

@@ -1,6 +1,6 @@
-"""Figures for Prometheus, as a file that node_exporter's textfile collector reads.
+"""Metrics for Prometheus, as a file for node_exporter's textfile collector.
 
-A file and not an endpoint, since the pipeline's processes come and go.
+A file rather than an endpoint, since the processes of the pipeline are short-lived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 @dataclass(frozen=True)
 class Gauge:
-    """One figure now, with its labels."""
+    """One value with its labels."""
 
     name: str
     help: str
@@ -36,7 +36,7 @@ class Gauge:
 
 
 def render(gauges: Iterable[Gauge]) -> str:
-    """The exposition format, each name with its help once."""
+    """The exposition format, with the help of each name once."""
     by_name: dict[str, list[Gauge]] = {}
     for gauge in gauges:
         by_name.setdefault(gauge.name, []).append(gauge)
@@ -50,5 +50,5 @@ def render(gauges: Iterable[Gauge]) -> str:
 
 
 def write_textfile(path: Path, gauges: Iterable[Gauge]) -> Path:
-    """Whole or not at all, readable by the collector's own account whatever the umask is."""
+    """Write atomically, readable for the collector's account whatever the umask is."""
     return write_atomically(path, render(gauges), mode=0o644)

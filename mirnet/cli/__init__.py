@@ -1,4 +1,4 @@
-"""The ``mirnet`` command: the stages by name, and the rooms' own commands as groups.
+"""The ``mirnet`` command: the stages by name, and further commands in groups.
 
 Nothing heavy is imported before a command runs.
 """
@@ -48,7 +48,7 @@ SetOption = Annotated[
 
 @app.callback()
 def _root(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write log lines")] = False,
 ) -> None:
     from mirnet.config import load_settings
     from mirnet.logs import configure
@@ -83,7 +83,8 @@ def train(
         typer.Option("--run-name", help="Name of the run; the name of a stopped run resumes it"),
     ] = None,
     allow_modified: Annotated[
-        bool, typer.Option("--allow-modified", help="Train on data that differ from their pin")
+        bool,
+        typer.Option("--allow-modified", help="Train on data that differ from the pinned version"),
     ] = False,
 ) -> None:
     """Train MIRNet on the training pairs; the best weights by validation PSNR are kept."""
@@ -147,12 +148,12 @@ def enhance(
         str | None, typer.Option("--model", help="Folder or models:/NAME@ALIAS [the champion]")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Enhance at most so many")
+        int | None, typer.Option("--limit", min=1, help="Maximum number of images")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done; write nothing")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one document")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
 ) -> None:
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
@@ -179,7 +180,7 @@ def enhance(
 
 
 def main() -> None:
-    """Run the command; one line and an exit code for every error that a user can meet."""
+    """Run the command; one line and an exit code for every expected error."""
     from mirnet.config import apply_engine_defaults
 
     apply_engine_defaults()

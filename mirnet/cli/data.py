@@ -1,4 +1,4 @@
-"""``mirnet data``: bring pairs in, say which version they are, move them, make them."""
+"""``mirnet data``: import pairs, show their version, transfer and synthesise them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def import_(
     ] = None,
     low: Annotated[
         str | None,
-        typer.Option("--low", help="Dark side: a folder, or a glob whose * is the pair's name"),
+        typer.Option(
+            "--low", help="Dark side: a folder, or a glob in which * is the name of the pair"
+        ),
     ] = None,
     high: Annotated[
         str | None, typer.Option("--high", help="Bright side, e.g. trainB or '*_ref.png'")
@@ -45,19 +47,19 @@ def import_(
         bool, typer.Option("--skip-unpaired", help="Leave out images without a partner")
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of what the folder holds")
+        bool, typer.Option("--replace", help="Replace the contents of the folder")
     ] = False,
     follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Take what links in a folder lead to")
+        bool, typer.Option("--follow-links", help="Follow links in a folder")
     ] = False,
     max_files: Annotated[
-        int, typer.Option("--max-files", min=1, help="Files that archives may hold")
+        int, typer.Option("--max-files", min=1, help="Maximum number of files in archives")
     ] = 100_000,
     max_gib: Annotated[
-        float, typer.Option("--max-gib", min=0, help="GiB that archives may unpack to")
+        float, typer.Option("--max-gib", min=0, help="Maximum unpacked size of archives, GiB")
     ] = 20.0,
 ) -> None:
-    """Bring a zip file or folder into the LoL layout, whole or not at all."""
+    """Import a zip file or folder into the LoL layout, atomically."""
     from rich.progress import Progress
 
     from mirnet.data.archives import Limits
@@ -93,7 +95,7 @@ def import_(
 
 
 def _tell(plan: ImportPlan) -> None:
-    """Which folder became what, and what was left out."""
+    """Print the split of each folder, and the files that were left out."""
     from mirnet.data.layout import IMAGE_SUFFIXES
 
     for folder, split in plan.splits:
@@ -102,7 +104,7 @@ def _tell(plan: ImportPlan) -> None:
     left = {
         "images without a partner": plan.unpaired,
         "images of neither side": images,
-        "images whose path lacks what --only says": plan.not_chosen,
+        "images whose path does not contain --only": plan.not_chosen,
         "links, which --follow-links takes": plan.links,
     }
     for what, paths in left.items():
@@ -146,7 +148,7 @@ def pull(
     remote: RemoteOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace local changes")] = False,
 ) -> None:
-    """Bring the pinned version from a remote."""
+    """Download the pinned version from a remote."""
     from mirnet.config import load_settings
     from mirnet.data.versioning import data_version, pull
 
@@ -157,7 +159,7 @@ def pull(
 
 @app.command()
 def push(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
-    """Send the pinned version to a remote."""
+    """Upload the pinned version to a remote."""
     from mirnet.config import load_settings
     from mirnet.data.versioning import push
 
@@ -167,7 +169,7 @@ def push(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
 
 @app.command()
 def files(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
-    """Path, md5, size and remote URL of every file, a JSON object a line."""
+    """Path, md5, size and remote URL of every file, one JSON object per line."""
     from dataclasses import asdict
 
     from mirnet.config import load_settings
@@ -183,7 +185,7 @@ def synthesize(
     source: Annotated[Path, typer.Argument(help="Folder of well-lit photographs")],
     destination: Annotated[Path, typer.Argument(help="Folder of the new data set")],
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same pairs")] = 0,
-    per_photo: Annotated[int, typer.Option("--per-photo", min=1, help="Pairs a photograph")] = 1,
+    per_photo: Annotated[int, typer.Option("--per-photo", min=1, help="Pairs per photograph")] = 1,
     size: Annotated[
         int | None, typer.Option("--size", min=16, help="Square crops, pixels [whole photographs]")
     ] = None,
@@ -196,7 +198,7 @@ def synthesize(
     ] = None,
     num_processes: Annotated[int, typer.Option("--processes", min=1, help="Processes")] = 1,
 ) -> None:
-    """Make dark pairs from photographs by a model of a camera; parameters are in pairs.csv."""
+    """Synthesise dark pairs from photographs with a camera model; parameters are in pairs.csv."""
     from mirnet.data.samples import make_from_photographs
 
     pairs = make_from_photographs(

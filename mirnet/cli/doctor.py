@@ -1,4 +1,4 @@
-"""``mirnet doctor``: is this machine fit for the pipeline, and if not, what to do."""
+"""``mirnet doctor``: checks of this machine with advice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red
 
 @app.callback()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Versions, disk, memory, GPU, clock, MLflow, S3, Ray, Prefect. Exit code 1 on a failure."""
     import json

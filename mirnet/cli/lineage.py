@@ -1,4 +1,4 @@
-"""``mirnet lineage``: where an enhanced picture came from."""
+"""``mirnet lineage``: provenance of an enhanced image."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     invoke_without_command=True,
     context_settings={"allow_interspersed_args": True},
-    help="Where an enhanced picture came from.",
+    help="Provenance of an enhanced image: input, model, data, code, gate decision.",
 )
 
 
 @app.callback()
 def lineage(
     picture: Annotated[str, typer.Argument(help="Output or quarantined copy: path or s3://...")],
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Input and its version, model version, MLflow run, data digest, git commit, gate decision."""
     import json
@@ -57,7 +57,7 @@ def lineage(
 
 
 def _gate(row: Row, settings: Settings) -> str | None:
-    """What the gate decided over the model version, as the registry keeps it."""
+    """The gate's decision on the model version, from the registry."""
     if row.model_version is None:
         return None
     from mirnet.errors import ServiceError, UsageError

@@ -1,4 +1,4 @@
-"""``mirnet registry``: versions of the model, their aliases and how they came to them."""
+"""``mirnet registry``: model versions, their aliases and the history of the aliases."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import typer
 app = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
 
 NameOption = Annotated[str, typer.Option("--name", help="Registered model")]
-WhyOption = Annotated[str, typer.Option("--why", help="Kept in the history")]
+WhyOption = Annotated[str, typer.Option("--why", help="Reason, recorded in the history")]
 ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS")]
 
 
 @app.command("list")
 def list_(name: NameOption = "mirnet") -> None:
-    """All versions, the newest first, with aliases and the gate's verdict."""
+    """All versions, newest first, with aliases and the gate's decision."""
     import time
 
     from rich.table import Table
@@ -42,7 +42,7 @@ def list_(name: NameOption = "mirnet") -> None:
 
 @app.command()
 def show(reference: ReferenceArgument) -> None:
-    """All that is known of one version, and where its files are."""
+    """Tags, aliases and files of one version."""
     from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.registry import get_version, resolve
@@ -59,7 +59,7 @@ def show(reference: ReferenceArgument) -> None:
 
 @app.command()
 def promote(reference: ReferenceArgument, why: WhyOption) -> None:
-    """Make a version champion without the gate, after the proof that it loads and computes."""
+    """Make a version champion without the gate, after a test that it loads and runs."""
     from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import promote as move

@@ -9,7 +9,7 @@ import typer
 
 app = typer.Typer(help="MLflow runs: list, compare, spread over seeds.", no_args_is_help=True)
 
-# the first that a run has: evaluations have eval/, trainings have val/
+# the first one that exists: evaluations have eval/, trainings have val/
 _HEADLINE = {
     "PSNR": ("eval/psnr", "val/best_psnr", "val/psnr"),
     "SSIM": ("eval/ssim", "val/ssim"),
@@ -26,7 +26,7 @@ def list_(
     ] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 20,
 ) -> None:
-    """The newest runs with status and headline figures: eval/ of evaluations, val/ of trainings."""
+    """The newest runs with status and main metrics: eval/ of evaluations, val/ of trainings."""
     import time
 
     from rich.table import Table
@@ -36,7 +36,7 @@ def list_(
     from mirnet.tracking.queries import list_runs
 
     runs = list_runs(load_settings(), purpose=purpose, filter_string=filter_, limit=limit)
-    # no frame: it is to be read in 80 columns
+    # no border, to fit in 80 columns
     table = Table("run", "name", "status", "started", "data", *_HEADLINE, box=None)
     for run in runs:
         known = [[run.metrics[k] for k in keys if k in run.metrics] for keys in _HEADLINE.values()]
@@ -53,9 +53,9 @@ def list_(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Ids or names, or beginnings of them")],
+    runs: Annotated[list[str], typer.Argument(help="Ids or names, or prefixes of them")],
 ) -> None:
-    """What differs between runs: tags, parameters, and all metrics."""
+    """Differences between runs: tags, parameters, and all metrics."""
     from rich.table import Table
 
     from mirnet.cli.show import console
@@ -73,13 +73,16 @@ def compare(
 @app.command()
 def seeds(
     metric: Annotated[
-        str, typer.Option("--metric", help="Of the training, or of its evaluation: eval/psnr, ...")
+        str,
+        typer.Option(
+            "--metric", help="Metric of the training, or of its evaluation: eval/psnr, ..."
+        ),
     ] = "eval/psnr",
     split: Annotated[
-        Literal["eval15", "val"], typer.Option("--split", help="What eval/ metrics are of")
+        Literal["eval15", "val"], typer.Option("--split", help="Split of eval/ metrics")
     ] = "eval15",
 ) -> None:
-    """Mean and spread of one figure over runs that differ in their seed only."""
+    """Mean and spread of one metric over runs that differ only in their seed."""
     from rich.table import Table
 
     from mirnet.cli.show import console
@@ -94,7 +97,7 @@ def seeds(
     groups = same_recipe(with_scores(trained, scored))
     table = Table("recipe", "seeds", f"mean {metric}", "std", "least", "most")
     for name, members in groups.items():
-        # a seed that ran twice counts once, by its newest run
+        # a seed with several runs counts once, by its newest run
         values = {run.params[SEED_PARAM]: run.metrics.get(metric) for run in reversed(members)}
         known = [value for value in values.values() if value is not None]
         if len(known) >= 2:
@@ -107,9 +110,9 @@ def seeds(
 
 @app.command()
 def deliver(
-    path: Annotated[Path, typer.Argument(help="The file that a training run named")],
+    path: Annotated[Path, typer.Argument(help="File named by the warning of a run")],
 ) -> None:
-    """Send what a run could not send while MLflow was away."""
+    """Send the queued records of a run to MLflow."""
     from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.outbox import deliver as send

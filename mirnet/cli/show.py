@@ -41,7 +41,7 @@ _KEPT = "by another model; enhance.on_new_model=redo does it again"
 
 
 def show_validation(result: ValidationResult) -> None:
-    """Findings by pair, then the verdict."""
+    """Findings by pair, then the result."""
     if result.findings:
         table = Table("severity", "check", "pair", "value", "finding")
         for finding in result.findings:
@@ -82,7 +82,7 @@ def _show_cost(cost: Cost | None) -> None:
 
 def evaluation_table(result: EvaluationResult) -> Table:
     """One row per method, in 80 columns; intervals of SSIM are in the JSON and on the page."""
-    title = f"{result.split} pairs; gain: the model's PSNR minus the method's, pair by pair"
+    title = f"{result.split} pairs; gain: the model's PSNR minus the method's, per pair"
     table = Table("method", "PSNR", "95 %", "SSIM", "gain", "95 %", title=title)
     for score in result.methods.values():
         mean, low, high = score.gain or (None, None, None)
@@ -98,7 +98,7 @@ def evaluation_table(result: EvaluationResult) -> Table:
 
 
 def show_evaluation(result: EvaluationResult) -> None:
-    """Scores with intervals and where the pictures are."""
+    """Scores with intervals and the path of the report."""
     console.print(evaluation_table(result))
     if result.report_path:
         _say(f"pictures: {result.report_path}")
@@ -128,7 +128,7 @@ def enhancement_table(result: EnhanceResult) -> Table:
 
 
 def enhancement_sentence(picture: ImageFate, result: EnhanceResult) -> str:
-    """One picture in, one sentence out: ``photo.jpg -> bright.jpg, 1.4 s, mirnet 3``."""
+    """Result of a single image: ``photo.jpg -> bright.jpg, 1.4 s, mirnet 3``."""
     from mirnet.batch.one_picture import SKIPPED, why
 
     if picture.output is None:
@@ -143,7 +143,7 @@ def enhancement_sentence(picture: ImageFate, result: EnhanceResult) -> str:
 
 
 def show_enhancement(result: EnhanceResult) -> None:
-    """Counts and where the record is; of one picture a sentence."""
+    """Counts and the path of the manifest; for one image a sentence."""
     if result.picture is not None:
         _say(enhancement_sentence(result.picture, result))
         return
@@ -174,7 +174,7 @@ def show_enhancement(result: EnhanceResult) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Images a second."""
+    """Images per second."""
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f} images/s" if task.speed else "")
@@ -182,10 +182,10 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def enhancement_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar for many images with images per second and time left; none where there is no terminal.
+    """A progress bar with images per second and time left; nothing without a terminal.
 
     Args:
-        quiet: no bar, whatever there is.
+        quiet: never show a bar.
     """
     columns = (
         TextColumn("enhancing"),
@@ -227,7 +227,7 @@ def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None
 
 
 def show_plan(plan: BatchPlan) -> None:
-    """What would be done, image by image, then the counts."""
+    """The plan per image, then the counts."""
     for item in plan:
         _say(f"{item.info.key} -> {item.output_key}")
     counts = plan.counts
@@ -240,7 +240,7 @@ def show_plan(plan: BatchPlan) -> None:
 
 
 def plan_json(plan: BatchPlan) -> str:
-    """As :func:`show_plan`, for programs."""
+    """The plan of :func:`show_plan` as JSON."""
     counts = plan.counts
     told = {
         "todo": plan.num_todo,
@@ -253,7 +253,7 @@ def plan_json(plan: BatchPlan) -> str:
 
 
 def _say(text: str) -> None:
-    """A line as it is: names of files are neither markup nor to be broken."""
+    """Print a line without markup and wrapping, since it has file names."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -38,10 +38,11 @@ def up(
     ] = Path(),
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait")] = 420,
     sqlite: Annotated[
-        bool, typer.Option("--sqlite", help="A new stack uses SQLite even with PostgreSQL here")
+        bool,
+        typer.Option("--sqlite", help="Use SQLite for a new stack even if PostgreSQL is installed"),
     ] = False,
 ) -> None:
-    """Start the stack and wait until every service does its work. May be repeated."""
+    """Start the stack and wait until every service is healthy. Idempotent."""
     from mirnet.stack import control
 
     place = _home(home)
@@ -74,7 +75,7 @@ def down(
         bool, typer.Option("--purge", help="Remove databases, buckets, secrets and logs too")
     ] = False,
 ) -> None:
-    """End every process of the stack. Data stay unless purged."""
+    """End every process of the stack. Data are kept without --purge."""
     from mirnet.stack import control
 
     control.down(_home(home), purge=purge)
@@ -83,7 +84,7 @@ def down(
 @app.command()
 def status(
     home: HomeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Each service: healthy or not, restarts, address. Exit code 1 unless all are healthy."""
     from mirnet.stack import control
@@ -124,7 +125,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until Ctrl-C")] = False,
 ) -> None:
-    """The end of a service's log."""
+    """The last lines of a service's log."""
     from mirnet.stack import control
 
     path = control.log_path(_home(home), service)
@@ -145,9 +146,9 @@ def logs(
 @app.command()
 def env(
     home: HomeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Variables under which a shell reaches the stack. Prints secrets: use it in eval."""
+    """Variables that a shell needs to reach the stack. Prints secrets: use it in eval."""
     from mirnet.stack import control
     from mirnet.stack.plan import load_plan
     from mirnet.stack.services import client_environment

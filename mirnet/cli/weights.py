@@ -1,4 +1,4 @@
-"""``mirnet weights``: published checkpoints in, other runtimes out."""
+"""``mirnet weights``: import of published checkpoints, export to other runtimes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 
 class Format(StrEnum):
-    """What ``export`` writes."""
+    """Formats of ``export``."""
 
     PT2 = "pt2"
     ONNX = "onnx"
@@ -33,7 +33,7 @@ def import_(
     checkpoint: Annotated[Path, typer.Argument(help="Published MIRNet or MIRNet-v2 checkpoint")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write")] = Path("model"),
 ) -> None:
-    """Read a published checkpoint, whatever its size, into a model folder. Runs no code of it."""
+    """Convert a published checkpoint of any size to a model folder. Executes no code from it."""
     from mirnet.models import num_parameters, read_checkpoint, save_model
     from mirnet.models.architecture import architecture_of
 
@@ -54,12 +54,12 @@ def export(
     model: Annotated[
         Path, typer.Option("--model", help="Model folder or published checkpoint")
     ] = Path("model"),
-    format: Annotated[Format, typer.Option("--format", help="What to write")] = Format.PT2,
+    format: Annotated[Format, typer.Option("--format", help="Format to write")] = Format.PT2,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="int8: folder of dark images")
     ] = None,
 ) -> None:
-    """Write a model for another runtime, with free batch, height and width, and check it."""
+    """Write a model for another runtime, with free batch, height and width, and verify it."""
     from mirnet.models import export as exporting
 
     network = _load(model)

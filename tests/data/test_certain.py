@@ -130,7 +130,7 @@ def test_what_only_leaves_out_is_not_of_neither_side(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, command)
     assert told.exit_code == 0, told.output
     assert "neither side" not in told.output
-    assert "left out: 2 images whose path lacks what --only says, such as b2/high/1.png" in (
+    assert "left out: 2 images whose path does not contain --only, such as b2/high/1.png" in (
         told.output
     )
 
