@@ -14,7 +14,7 @@ import typer
 
 from mirnet.cli import data as data_commands
 from mirnet.cli import doctor, lineage, registry, runs, stack, weights
-from mirnet.errors import GateRefused, MirnetError, TooManyBad
+from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = typer.Typer(
     name="mirnet",
@@ -192,6 +192,11 @@ def main() -> None:
         message = " ".join(str(error).split())
         print(f"mirnet: {printable(message)}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:  # installed with --no-deps: docs/installing.md
+        if not error.name or error.name.split(".")[0] in ("mirnet", "flows"):
+            raise
+        print(f"mirnet: {error.name}: not installed; pip install mirnet-pipeline", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
     except KeyboardInterrupt:
         print("mirnet: interrupted", file=sys.stderr)
         sys.exit(130)

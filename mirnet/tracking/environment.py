@@ -8,8 +8,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from packaging.markers import Marker
-
 LOCK_TAG, STRAY_TAG, PACKAGES_TAG = "mirnet.lock", "mirnet.lock_strays", "mirnet.packages"
 _LOCKS = "locks"
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)(?: ; ([^\\]+))?")
@@ -53,6 +51,8 @@ def _build() -> str:
 
 def _pins(text: str) -> list[tuple[str, str]]:
     """Names and versions that are meant for this Python and system."""
+    from packaging.markers import Marker  # an edge machine does without: docs/installing.md
+
     found = (match for line in text.splitlines() if (match := _PIN.match(line)))
     return [(m[1], m[2]) for m in found if m[3] is None or Marker(m[3]).evaluate()]
 
