@@ -77,6 +77,7 @@ def _default(field: FieldInfo) -> str:
 
 def pages() -> dict[str, Callable[[], str]]:
     """Path below docs/ -> what makes the page."""
+    import generate_python
     import generate_reference as reference
 
     return {
@@ -85,6 +86,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "reference/commands.md": reference.commands,
         "reference/flows.md": reference.flows,
         "reference/manifest.md": reference.manifest,
+        "reference/python.md": generate_python.python,
     }
 
 

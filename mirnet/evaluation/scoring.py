@@ -26,12 +26,12 @@ HEADLINE = ("psnr", "ssim")
 
 @dataclass(frozen=True)
 class Scores:
-    """How close one picture is to its reference; :func:`score` fills it.
+    """How close one image is to its reference; :func:`score` fills it.
 
     Attributes:
         psnr: dB over all values of the three channels, peak 255; higher is better, equal
-            pictures give 100.
-        ssim: structural similarity, -1 to 1, equal pictures give 1 (Wang et al., 2004: Gaussian
+            images give 100.
+        ssim: structural similarity, -1 to 1, equal images give 1 (Wang et al., 2004: Gaussian
             window of 11x11, per channel).
         ms_ssim: five-scale structural similarity, 0 to 1 (Wang et al., 2003); NaN where a side
             has fewer than 176 pixels.
@@ -53,10 +53,10 @@ class Scores:
 def score(
     output: NDArray[np.uint8] | str | Path, reference: NDArray[np.uint8] | str | Path
 ) -> Scores:
-    """Compare a picture with its reference: PSNR, SSIM and colour difference.
+    """Compare an image with its reference: PSNR, SSIM and colour difference.
 
     Nothing is resized, cropped or converted, and the data range is always 0 to 255, whatever the
-    pictures hold.
+    images hold.
 
     Args:
         output: (H, W, 3) RGB, uint8, or the path of an 8-bit RGB file; at least 11 pixels per
@@ -68,7 +68,7 @@ def score(
             (H, W, 3) uint8.
         ImageError: a file is missing, damaged or not 8-bit RGB; names it.
     """
-    first, second = _picture(output), _picture(reference)
+    first, second = _rgb(output), _rgb(reference)
     if first.shape != second.shape:
         raise UsageError(f"output is {first.shape[:2]}, reference is {second.shape[:2]}")
     if min(first.shape[:2]) < metrics.SSIM_WINDOW:
@@ -84,7 +84,7 @@ def score(
     )
 
 
-def _picture(source: NDArray[np.uint8] | str | Path) -> NDArray[np.uint8]:
+def _rgb(source: NDArray[np.uint8] | str | Path) -> NDArray[np.uint8]:
     if isinstance(source, str | Path):
         return read_rgb(Path(source))
     if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:

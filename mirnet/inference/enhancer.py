@@ -164,10 +164,14 @@ class Enhancer:
         compile: bool = True,
         cache_dir: Path | None = None,
     ) -> Enhancer:
-        """From a model folder or a published checkpoint file.
+        """From a model folder or a published checkpoint file; no registry is asked.
+
+        Args:
+            source: its path; the other arguments are those of :class:`Enhancer`.
 
         Raises:
             WeightsError: nothing there, or not a model; names it.
+            UsageError: the memory limit is too small for the network.
         """
         path = Path(source)
         if not path.exists():
@@ -182,10 +186,14 @@ class Enhancer:
         )
 
     def __call__(self, pixels: npt.NDArray[P], strength: float = 1.0) -> npt.NDArray[P]:
-        """Enhance (H, W, 3) RGB, uint8 or uint16, of any size from 1x1; same shape and type.
+        """Enhance an array.
 
         Args:
+            pixels: (H, W, 3) RGB, uint8 or uint16, of any size from 1x1; sRGB, as decoded.
             strength: 0 gives the input, 1 the network's output, between them a mixture.
+
+        Returns:
+            A new array of the same shape and type.
 
         Raises:
             UsageError: another shape or type, or a strength outside 0 to 1.
@@ -204,7 +212,14 @@ class Enhancer:
         return self._tiled(pixels, strength)
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
-        """Enhance a decoded image; transparency, profile and metadata stay. Grey stays grey."""
+        """Enhance a picture as :func:`mirnet.images.decode` gives it.
+
+        Transparency, profile and metadata stay, and a grey picture stays grey.
+
+        Raises:
+            UsageError: a strength outside 0 to 1.
+            WeightsError: the network's output is not finite.
+        """
         return _finish(image, self(image.pixels, strength))
 
     def enhance_images(self, images: Sequence[Image], strength: float = 1.0) -> list[Image]:
