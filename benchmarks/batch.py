@@ -36,7 +36,7 @@ from mirnet.batch.run import preview, run_batch
 from mirnet.batch.run_record import RunRecord
 from mirnet.config import environment, load_settings
 from mirnet.images import Image, decode, to_png
-from mirnet.params import EnhanceParams, ModelParams
+from mirnet.params import EnhanceParams
 from mirnet.storage.places import open_store
 from mirnet.storage.s3server import S3Server
 from mirnet.storage.store import Store
@@ -121,7 +121,7 @@ def overlap(options: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    network = build(ModelParams(name=options.model))
+    network = build(options.model)
     enhancer = Enhancer(network, precision="auto")
     pictures = {f"{n:05d}.png": dark_picture(n) for n in range(options.images)}
     decoded = [decode(data, name=key) for key, data in pictures.items()]
@@ -254,7 +254,7 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     from mirnet.models import build
 
     torch.manual_seed(0)
-    enhancer = Enhancer(build(ModelParams(name="mirnet-xs", n_feat=8)))
+    enhancer = Enhancer(build("mirnet-xs", n_feat=8))
     pictures = [dark_picture(n, 64 + 4 * (n % 20), 96 + 4 * (n % 30)) for n in range(60)]
     sizes: dict[int, float] = {}
 

@@ -29,7 +29,7 @@ from mirnet.batch.provenance import to_metadata
 from mirnet.config import load_settings
 from mirnet.images import decode, encode
 from mirnet.images.stats import measure
-from mirnet.params import EnhanceParams, ModelParams
+from mirnet.params import EnhanceParams
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectInfo
 
@@ -87,7 +87,7 @@ def measure_steps(model: str) -> Steps:
     data = dark_picture(0)
     image = decode(data, name="a.png")
     torch.set_num_threads(1)
-    enhancer = Enhancer(build(ModelParams(name=model)))
+    enhancer = Enhancer(build(model))
     for _ in range(4):  # compiled when a size comes again
         enhancer.enhance_image(image)
     enhanced = encode(image)

@@ -34,7 +34,6 @@ from mirnet.inference import network as network_module
 from mirnet.inference.memory import keep_freed_memory
 from mirnet.inference.network import FastNetwork
 from mirnet.models import build
-from mirnet.params import ModelParams
 
 # to the plain form, in dB
 LEAST_PSNR = {"bf16": 45, "float32": 100}
@@ -137,7 +136,7 @@ def measure(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = resolve_dtype(precision, device)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    model = build(ModelParams(name=name)).eval()  # type: ignore[arg-type]
+    model = build(name).eval()
     image = photographs(batch, height, width)
     on_device = image.to(device)
     with torch.inference_mode():
@@ -203,14 +202,13 @@ def first_image(model: str, size: str, *, cache: str | None = None) -> float:
     height, width = map(int, size.split("x"))
     code = (
         "import numpy as np, torch\n"
-        "from mirnet.params import ModelParams\n"
         "from mirnet.inference import Enhancer\n"
         "from mirnet.models import build\n"
         "from pathlib import Path\n"
         f"cache = {cache!r}\n"
-        f"network = build(ModelParams(name={model!r}))\n"
+        f"network = build({model!r})\n"
         "enhancer = Enhancer(network, cache_dir=cache and Path(cache))\n"
-        f"if cache: enhancer.settle([({height}, {width})])\n"
+        f"if cache: enhancer.fix_shapes([({height}, {width})])\n"
         f"enhancer(np.zeros(({height}, {width}, 3), np.uint8))\n"
     )
     started = time.perf_counter()

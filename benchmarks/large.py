@@ -25,7 +25,6 @@ from tiling import dark_photograph
 
 from mirnet.inference import Enhancer
 from mirnet.models import build
-from mirnet.params import ModelParams
 
 GIB = 2**30
 
@@ -55,8 +54,7 @@ def measure(network: str, megapixels: float, model: Path | None) -> dict[str, fl
     height = int((megapixels * 1e6 * 2 / 3) ** 0.5)
     pixels = dark_photograph(size=(height * 3 // 2, height))
     torch.manual_seed(0)
-    named = ModelParams(name=network)  # type: ignore[arg-type]
-    enhancer = Enhancer.load(model) if model else Enhancer(build(named))
+    enhancer = Enhancer.load(model) if model else Enhancer(build(network))
     enhancer(np.zeros((256, 256, 3), np.uint8))
     started, cpu = time.perf_counter(), time.process_time()
     with PeakMemory() as memory:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirnet.models.mirnet import MIRNet, MultiScaleBlock
-from mirnet.models.mirnet_v2 import MIRNetV2, MultiScaleBlockV2
+from mirnet.models.mirnet.network import MIRNet, MultiScaleBlock
+from mirnet.models.mirnet_v2.network import MIRNetV2, MultiScaleBlockV2
 
 
 def plain_forward(model: nn.Module, image: Tensor) -> Tensor:

@@ -21,17 +21,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
-from mirnet.inference.enhancer import HALO, downscaling
+from mirnet.inference.enhancer import downscaling
 from mirnet.inference.tiles import tiles
-from mirnet.models import load_model
+from mirnet.models import Network, load_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling, RecordedPooling
-from mirnet.models.layers.residual import ResidualNetwork
 from mirnet.models.margin import extended
+from mirnet.models.registry import by_family
 
 TILE = 640  # memory for a tile of that side
 SIZE = (1740, 1160)
@@ -79,8 +79,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def border_columns(width: int, height: int, tile: int = TILE) -> list[int]:
     """First columns of the tiles but the first."""
-    margin = ResidualNetwork.margin
-    found = tiles(height, width, max_pixels=tile**2, halo=HALO["mirnet"], margin=margin)
+    known = by_family("mirnet")
+    found = tiles(height, width, max_pixels=tile**2, halo=known.halo, margin=known.margin)
     return sorted({columns.keep_start for _, columns in found} - {0})
 
 
@@ -102,7 +102,7 @@ def as_pixels(batch: Tensor) -> np.ndarray:
 
 
 def compare_tiles(
-    model: nn.Module, pixels: np.ndarray, *, factors: list[int]
+    model: Network, pixels: np.ndarray, *, factors: list[int]
 ) -> tuple[dict, dict[str, np.ndarray]]:
     whole_enhancer = Enhancer(model, precision="float32", compile=False)
     whole_enhancer.max_pixels = pixels.size
@@ -118,7 +118,7 @@ def compare_tiles(
         recorded = RecordedPooling(FULL_IMAGE)
         small = F.interpolate(as_batch(pixels), scale_factor=1 / factor, mode="area")
         with torch.inference_mode():
-            model(extended(small, margin=ResidualNetwork.margin, multiple=4), recorded)
+            model(extended(small, margin=model.margin, multiple=4), recorded)
         tiled._statistics = lambda _, values=recorded.values: values  # type: ignore[method-assign]
         images[f"downscaled by {factor}"] = tiled(pixels)
     tiled._statistics = lambda _: None  # type: ignore[method-assign]
@@ -132,7 +132,7 @@ def compare_tiles(
     return results, images
 
 
-def compare_photographs(model: nn.Module, *, tile: int) -> dict[str, dict[str, float]]:
+def compare_photographs(model: Network, *, tile: int) -> dict[str, dict[str, float]]:
     """Every photograph of the sample data: the tiled against the whole image, also with the
     statistics of the smaller copy alone.
     """
@@ -159,7 +159,7 @@ def compare_photographs(model: nn.Module, *, tile: int) -> dict[str, dict[str, f
     return rows
 
 
-def local_statistics(model: nn.Module, pairs: Path, *, count: int) -> dict[str, float]:
+def local_statistics(model: Network, pairs: Path, *, count: int) -> dict[str, float]:
     """Mean PSNR over the last pairs of the folder, with global and local statistics."""
     names = sorted(p.name for p in (pairs / "low").iterdir())[-count:]
     scores: dict[str, list[float]] = {}

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mirnet.config import Settings
-from mirnet.params import Params, preset_names
+from mirnet.models import architectures
+from mirnet.params import ModelParams, Params, preset_names
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER)]
@@ -38,6 +39,7 @@ def configuration() -> str:
             title = field.alias or name
             parts += ["", f"### {title}", (section.__doc__ or "").strip().splitlines()[0], ""]
             parts += _table(section.model_fields, "parameter", str)
+            parts += _networks() if section is ModelParams else []
     parts += [
         "",
         "## Settings",
@@ -46,6 +48,26 @@ def configuration() -> str:
     ]
     parts += _table(Settings.model_fields, "variable", lambda name: f"MIRNET_{name.upper()}")
     return "\n".join(parts) + "\n"
+
+
+def _networks() -> list[str]:
+    """What ``model.name`` takes, and the sizes that may be given beside it."""
+    named = ["", "| `name` | sizes | paper |", "| --- | --- | --- |"]
+    sized = ["", "Sizes that may be set beside the name, such as `model.n_feat=32`:", ""]
+    sized += [
+        "| size | of | from | to | multiple of | meaning |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for known in architectures():
+        for name, sizes in known.variants.items():
+            values = ", ".join(f"`{key}` {value}" for key, value in sizes.model_dump().items())
+            named.append(f"| `{name}` | {values} | {known.paper} |")
+        for key, field in known.size_class.model_json_schema()["properties"].items():
+            bounds = (str(field.get(bound, "")) for bound in ("minimum", "maximum", "multipleOf"))
+            sized.append(
+                f"| `{key}` | {known.title} | {' | '.join(bounds)} | {field['description']} |"
+            )
+    return named + sized
 
 
 def _table(fields: dict[str, FieldInfo], title: str, spell: Any) -> list[str]:
@@ -65,7 +87,12 @@ def _kind(annotation: Any) -> str:
         )
     if typing.get_origin(annotation) is None and isinstance(annotation, type):
         return annotation.__name__.lower()
-    return str(annotation).replace("typing.", "").replace("|", "\\|")
+    return (
+        str(annotation)
+        .replace("typing.", "")
+        .replace("mirnet.params.sections.", "")
+        .replace("|", "\\|")
+    )
 
 
 def _default(field: FieldInfo) -> str:

@@ -13,7 +13,6 @@ from mirnet import extras
 from mirnet.cli import main
 from mirnet.errors import ExtraMissing
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 
 Command = Callable[..., str]
 
@@ -40,7 +39,7 @@ def command(
 @pytest.mark.parametrize("format", ["onnx", "int8"])
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime", "onnxscript"])
 def test_export(format: str, module: str, command: Command) -> None:
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), Path("model"))
+    save_model(build("mirnet-xs", n_feat=8), Path("model"))
     assert command("export", f"net.{format}", "--format", format, without=module) == (
         f"mirnet: {module}: not installed; pip install 'mirnet-pipeline[export]'\n"
     )
@@ -52,7 +51,7 @@ def test_what_needs_no_extra_goes_on_without_it(
 ) -> None:
     torch.manual_seed(0)
     model, target = tmp_path / "model", tmp_path / "net.pt2"
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), model)
+    save_model(build("mirnet-xs", n_feat=8), model)
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setattr(sys, "argv", ["mirnet", "export", str(target), "--model", str(model)])
     with pytest.raises(SystemExit) as left:

@@ -88,7 +88,7 @@ def test_import_is_light() -> None:
 
 def test_from_a_model_folder_to_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    network = build(ModelParams(name="mirnet-xs", n_feat=8))
+    network = build("mirnet-xs", n_feat=8)
     save_model(network, Path("model"))
     low = picture()
     by_text = mirnet.open_enhancer("model", compile=False)(low)

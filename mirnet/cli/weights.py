@@ -13,7 +13,6 @@ from mirnet.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
 
 app = typer.Typer(
     help="Import published checkpoints, export to other runtimes.", no_args_is_help=True
@@ -30,22 +29,17 @@ class Format(StrEnum):
 
 @app.command("import")
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Published MIRNet or MIRNet-v2 checkpoint")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of MIRNet or MIRNet-v2")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write")] = Path("model"),
 ) -> None:
     """Convert a published checkpoint of any size to a model folder. Executes no code from it."""
     from mirnet.models import num_parameters, read_checkpoint, save_model
-    from mirnet.models.architecture import architecture_of
 
     if out.is_file():
         raise UsageError(f"{out} is a file: --out takes a folder")
     model = read_checkpoint(checkpoint)
     save_model(model, out, extra={"imported_from": checkpoint.name})
-    found = architecture_of(model)
-    typer.echo(
-        f"{found.network} (n_feat {found.n_feat}, {found.num_rrg} groups of {found.num_msrb}; "
-        f"{num_parameters(model):,} parameters) -> {out}"
-    )
+    typer.echo(f"{model.config}, {num_parameters(model):,} parameters -> {out}")
 
 
 @app.command()
@@ -61,11 +55,14 @@ def export(
 ) -> None:
     """Write a model for another runtime, with free batch, height and width, and verify it."""
     from mirnet.models import export as exporting
+    from mirnet.models import load_model
 
-    network = _load(model)
+    network = load_model(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     if format is Format.INT8:
-        loss = exporting.export_int8(network, target, lows=_lows(calibrate))
+        loss = exporting.export_int8(
+            network, target, lows=_lows(calibrate, multiple=network.size_multiple)
+        )
         typer.echo(f"{target}: {_size(target)}, {loss:.1f} dB PSNR to float32 on the lows")
         return
     write = exporting.export_pt2 if format is Format.PT2 else exporting.export_onnx
@@ -73,14 +70,8 @@ def export(
     typer.echo(f"{target}: {_size(target)}, deviates by at most {deviation:.1e} from the network")
 
 
-def _load(source: Path) -> nn.Module:
-    from mirnet.models import load_model, read_checkpoint
-
-    return read_checkpoint(source) if source.is_file() else load_model(source)
-
-
-def _lows(folder: Path | None, *, most: int = 16) -> list[npt.NDArray[np.float32]]:
-    """Up to ``most`` images of a folder as (1, 3, H, W), cropped to multiples of 4."""
+def _lows(folder: Path | None, *, multiple: int, most: int = 16) -> list[npt.NDArray[np.float32]]:
+    """Up to ``most`` images of a folder as (1, 3, H, W), cropped to multiples."""
     import numpy as np
 
     from mirnet.images import read_rgb
@@ -94,7 +85,9 @@ def _lows(folder: Path | None, *, most: int = 16) -> list[npt.NDArray[np.float32
             raise UsageError(f"{path}: too small to calibrate on, 8 pixels per side are needed")
     return [
         np.ascontiguousarray(
-            image[: image.shape[0] // 4 * 4, : image.shape[1] // 4 * 4].transpose(2, 0, 1)[None],
+            image[
+                : image.shape[0] // multiple * multiple, : image.shape[1] // multiple * multiple
+            ].transpose(2, 0, 1)[None],
             dtype=np.float32,
         )
         / np.float32(255)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.hardware import resolve_dtype
@@ -29,7 +29,7 @@ from mirnet.inference.memory import (
 )
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.tiles import Span, tile_shape, tiles
-from mirnet.models import load_model, read_checkpoint
+from mirnet.models import Network, load_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.margin import extended, mirrored, rounded_up
 from mirnet.params import Precision
@@ -41,8 +41,7 @@ P = TypeVar("P", bound=np.uint8 | np.uint16)
 # rows and columns
 Part = tuple[Span, Span]
 
-# what a tile reads beyond what it writes, in pixels, and the least and largest tiles that pay
-HALO = {"mirnet": 64, "mirnet-v2": 64}
+# the least and largest tiles that pay
 MIN_TILE_PIXELS = 320**2
 MAX_TILE_PIXELS = 2048**2
 # images that go through the network at once; on CPU, more than a fifth faster up to this size
@@ -80,12 +79,13 @@ class Enhancer:
         cache_dir: where compiled code is kept for other processes.
 
     Raises:
-        UsageError: the memory limit is too small for the network.
+        UsageError: the memory limit is too small for the network, or it is of a kind that is not
+            supported.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         *,
         precision: Precision = "auto",
         device: str | None = None,
@@ -93,16 +93,17 @@ class Enhancer:
         compile: bool = True,
         cache_dir: Path | None = None,
     ) -> None:
+        self.architecture = model.architecture
+        self.architecture.check_plain()
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = resolve_dtype(precision, where)
         self.network = FastNetwork(
             model, device=where, dtype=dtype, compile=compile, cache_dir=cache_dir
         )
-        architecture = self.network.architecture
         limit = memory_limit_gib * GIB if memory_limit_gib else default_limit(where)
-        self.max_pixels = max_pixels(architecture, dtype=dtype, limit=limit)
-        self.halo = HALO[architecture.network]
-        self.margin = int(model.margin)  # type: ignore[arg-type]
+        self.max_pixels = max_pixels(model.config, dtype=dtype, limit=limit)
+        self.halo = self.architecture.halo
+        self.margin = self.architecture.margin
         self._fixed: frozenset[tuple[int, int]] = frozenset()
         if self.max_pixels < MIN_TILE_PIXELS:
             need = limit / GIB * MIN_TILE_PIXELS / self.max_pixels
@@ -114,17 +115,20 @@ class Enhancer:
         """(height, width) of the tiles of an image; None: it goes through whole."""
         if self._pixels(height, width) <= self.max_pixels:
             return None
-        return tile_shape(
-            height, width, max_pixels=self._tile_pixels, halo=self.halo, margin=self.margin
-        )
+        return tile_shape(height, width, **self._tiling)
 
     def _pixels(self, height: int, width: int) -> int:
         """What the network is given for an image that goes through whole."""
         return (height + 2 * self.margin) * (width + 2 * self.margin)
 
     @property
-    def _tile_pixels(self) -> int:
-        return min(self.max_pixels, MAX_TILE_PIXELS)
+    def _tiling(self) -> dict[str, int]:
+        return {
+            "max_pixels": min(self.max_pixels, MAX_TILE_PIXELS),
+            "halo": self.halo,
+            "margin": self.margin,
+            "grid": self.architecture.size_multiple,
+        }
 
     def fix_shapes(
         self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None
@@ -177,7 +181,7 @@ class Enhancer:
         if not path.exists():
             raise WeightsError(f"{path}: no such model folder or checkpoint file")
         return cls(
-            load_model(path) if path.is_dir() else read_checkpoint(path),
+            load_model(path),
             precision=precision,
             device=device,
             memory_limit_gib=memory_limit_gib,
@@ -244,11 +248,9 @@ class Enhancer:
 
     def _tiled(self, pixels: npt.NDArray[P], strength: float) -> npt.NDArray[P]:
         height, width = pixels.shape[:2]
-        values = self._statistics(pixels)
+        values = self._statistics(pixels) if self.architecture.pools_globally else None
         out = np.empty_like(pixels)
-        for tile in tiles(
-            height, width, max_pixels=self._tile_pixels, halo=self.halo, margin=self.margin
-        ):
+        for tile in tiles(height, width, **self._tiling):
             rows, columns = tile
             out[rows.keep, columns.keep] = self._enhance(pixels, tile, strength, values)
         return out
@@ -288,10 +290,8 @@ class Enhancer:
         if factor > 1:
             size = (max(int(side / factor), 1) for side in pixels.shape[:2])
             image = F.interpolate(image, tuple(size), mode="area")
-        network = self.network
-        return extended(
-            image, margin=margin, multiple=network.size_multiple, least=network.min_size
-        )
+        known = self.architecture
+        return extended(image, margin=margin, multiple=known.size_multiple, least=known.min_size)
 
     def _statistics_of(self, batch: Tensor, source: GlobalPooling) -> list[Tensor]:
         advance()
@@ -331,22 +331,27 @@ class Enhancer:
     def _read(self, pixels: npt.NDArray[P], part: Part) -> Tensor:
         """What a part of (H, W, 3) reads: (1, 3, H', W') float32 in [0, 1]."""
         for axis, span in enumerate(part):
-            length = rounded_up(span.stop - span.start, multiple=self.network.size_multiple)
+            length = self._length(span.stop - span.start)
             places = mirrored(pixels.shape[axis], start=span.start, stop=span.start + length)
             pixels = pixels.take(places.numpy(), axis=axis)
         return _as_image(pixels)
+
+    def _length(self, side: int) -> int:
+        """The least side that the network takes for this one."""
+        known = self.architecture
+        return max(rounded_up(side, multiple=known.size_multiple), known.min_size)
 
     def _tensor_shape(self, height: int, width: int) -> tuple[int, ...]:
         """(N, 3, H', W', statistics given) as which images of a size reach the network."""
         tile = self.tile_shape(height, width)
         batch = 1 if tile else self.batch_size(height, width)
-        multiple, margins = self.network.size_multiple, 2 * self.margin
+        margins = 2 * self.margin
         sides = tile or (height + margins, width + margins)
         return (
             batch,
             3,
-            *(rounded_up(side, multiple=multiple) for side in sides),
-            int(tile is not None),
+            *(self._length(side) for side in sides),
+            int(tile is not None and self.architecture.pools_globally),
         )
 
 

@@ -11,14 +11,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from mirnet.models.architecture import Architecture
+from mirnet.models.registry import NetworkConfig
 
 GIB = 1024**3
 MAX_DEFAULT_GIB = 3.0
 # the rest is for the allocator's gaps, which take as much as the maps at worst, and for the image
 SHARE_OF_MAPS = 0.5
-# full-resolution maps of n_feat channels alive at the peak, measured (benchmarks/large.py)
-PEAK_MAPS = {"mirnet": 17.0, "mirnet-v2": 13.0}
 
 
 def default_limit(device: torch.device) -> float:
@@ -47,10 +45,9 @@ def free_in_container(folder: Path) -> float:
     return max(float(limit) - float(used) + cached, 0.0)
 
 
-def max_pixels(architecture: Architecture, *, dtype: torch.dtype, limit: float) -> int:
+def max_pixels(config: NetworkConfig, *, dtype: torch.dtype, limit: float) -> int:
     """Pixels that the network can take at once within ``limit`` bytes."""
-    bytes_a_pixel = PEAK_MAPS[architecture.network] * architecture.n_feat * dtype.itemsize
-    return int(limit * SHARE_OF_MAPS / bytes_a_pixel)
+    return int(limit * SHARE_OF_MAPS / (config.peak_values * dtype.itemsize))
 
 
 # malloc.h of glibc

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from mirnet.config import use_kernel_cache
 from mirnet.hardware import find_compiler
-from mirnet.models.architecture import architecture_of
-from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling, RecordedPooling
+from mirnet.models.layers.pooling import GivenPooling, GlobalPooling, RecordedPooling
+from mirnet.models.network import Network
 from mirnet.models.ops.cuda_graph import CudaGraph
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ COMPILE_AT = 2
 
 
 def run_block(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-    """One multi-scale block, with its own statistics or with given ones."""
-    out: Tensor = block(x, GivenPooling(values) if values else FULL_IMAGE)
+    """One repeated block, with its own statistics or with given ones."""
+    out: Tensor = block(x, GivenPooling(values)) if values else block(x)
     return out
 
 
@@ -55,14 +55,13 @@ class SwitchedBlock(nn.Module):
         self.num_statistics = int(block.num_statistics)  # type: ignore[arg-type]
         self._network = (network,)  # in a tuple, so that it is no submodule
 
-    def forward(self, x: Tensor, statistics: GlobalPooling) -> Tensor:
+    def forward(self, x: Tensor, *statistics: GlobalPooling) -> Tensor:
         run = self._network[0].compiled_block
         if run is None:
-            out: Tensor = self.block(x, statistics)
+            out: Tensor = self.block(x, *statistics)
             return out
-        if isinstance(statistics, GivenPooling):
-            return run(self.block, x, statistics.take(self.num_statistics))
-        return run(self.block, x, ())
+        given = [s.take(self.num_statistics) for s in statistics if isinstance(s, GivenPooling)]
+        return run(self.block, x, given[0] if given else ())
 
 
 class FastNetwork:
@@ -78,7 +77,7 @@ class FastNetwork:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         *,
         device: torch.device,
         dtype: torch.dtype,
@@ -87,9 +86,8 @@ class FastNetwork:
     ) -> None:
         self.device = device
         self.dtype = dtype
-        self.architecture = architecture_of(model)
-        self.size_multiple = int(model.size_multiple)  # type: ignore[arg-type]
-        self.min_size = int(model.min_size)  # type: ignore[arg-type]
+        self.config = model.config
+        self.architecture = model.architecture
         self.compiled_block: Callable[..., Tensor] | None = None
         self._can_compile = compile and can_compile(device)
         self._seen: Counter[tuple[int, ...]] = Counter()
@@ -98,19 +96,18 @@ class FastNetwork:
         self._graphs: dict[tuple[int, ...], CudaGraph] = {}
         self._records = device.type == "cuda"
         self._pool: Any = None  # the memory of the graphs
-        self._model = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
+        placed = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
         if device.type == "cuda":
-            make_dense(self._model)
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for group in self._model.groups:  # type: ignore[union-attr]
-            group.blocks = nn.ModuleList(SwitchedBlock(block, self) for block in group.blocks)
+            make_dense(placed)
+        placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = self._with_switches(placed)
         if self._can_compile and cache_dir is not None:
             use_kernel_cache(cache_dir)
 
     def __call__(self, image: Tensor, values: Sequence[Tensor] | None = None) -> Tensor:
         """(N, 3, H, W) float32 in [0, 1] -> the same, unclamped, on the network's device.
 
-        H and W are multiples of ``size_multiple``, at least ``min_size``.
+        H and W are multiples of the network's ``size_multiple``, at least its ``min_size``.
 
         Args:
             values: global statistics, as :meth:`statistics` gives them; none: the image's own.
@@ -131,6 +128,15 @@ class FastNetwork:
             finally:
                 self.compiled_block = None
         return self._run(image, values)
+
+    def _with_switches(self, model: Network) -> nn.Module:
+        names = {module: name for name, module in model.named_modules()}
+        for block in model.repeated_blocks():
+            switched = SwitchedBlock(block, self)
+            if block is model:
+                return switched
+            model.set_submodule(names[block], switched)
+        return model
 
     def fix_shapes(self, shapes: Collection[tuple[int, ...]]) -> None:
         """From now on compile these, at their first image, and no others.
@@ -153,8 +159,8 @@ class FastNetwork:
 
     @torch.inference_mode()
     def _run(self, image: Tensor, values: Sequence[Tensor] | None) -> Tensor:
-        statistics = FULL_IMAGE if values is None else GivenPooling(values)
-        out: Tensor = self._model(self._placed(image), statistics)
+        given = () if values is None else (GivenPooling(values),)
+        out: Tensor = self._model(self._placed(image), *given)
         return out
 
     @torch.inference_mode()

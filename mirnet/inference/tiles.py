@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-GRID = 4  # the networks' coarsest pixel: tiles start on multiples of it
+GRID = 4  # the coarsest pixel of MIRNet: tiles start on multiples of it
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Span:
         return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 
-def spans(size: int, *, tile: int, halo: int, margin: int) -> list[Span]:
+def spans(size: int, *, tile: int, halo: int, margin: int, grid: int = GRID) -> list[Span]:
     """Cover ``size`` pixels with reads of ``tile`` pixels that overlap by twice the halo.
 
     All reads have the same length (one shape, compiled once): the last one is moved inwards.
@@ -42,13 +42,13 @@ def spans(size: int, *, tile: int, halo: int, margin: int) -> list[Span]:
     end = size + margin
     if end + margin <= tile:
         return [Span(-margin, end, 0, size)]
-    assert tile % GRID == halo % GRID == margin % GRID == 0 and tile > 2 * halo >= 2 * margin
+    assert tile % grid == halo % grid == margin % grid == 0 and tile > 2 * halo >= 2 * margin
     found = []
     kept = 0
     while kept < size:
         start = max(kept - halo, -margin)
         if start + tile >= end:
-            start = -(-(end - tile) // GRID) * GRID
+            start = -(-(end - tile) // grid) * grid
             found.append(Span(start, end, kept, size))
             break
         stop = start + tile
@@ -58,46 +58,46 @@ def spans(size: int, *, tile: int, halo: int, margin: int) -> list[Span]:
 
 
 def tile_shape(
-    height: int, width: int, *, max_pixels: int, halo: int, margin: int
+    height: int, width: int, *, max_pixels: int, halo: int, margin: int, grid: int = GRID
 ) -> tuple[int, int]:
     """(height, width) of the tiles that cover an image with the fewest pixels read in all.
 
     Args:
-        max_pixels: of a tile; enough for one of 4x4 pixels and its halo.
+        max_pixels: of a tile; enough for one of ``grid`` x ``grid`` pixels and its halo.
     """
     sides = height + 2 * margin, width + 2 * margin
-    _, tile_height, tile_width = min(_coverings(*sides, max_pixels, halo))
+    _, tile_height, tile_width = min(_coverings(*sides, max_pixels, halo, grid))
     return tile_height, tile_width
 
 
 def _coverings(
-    height: int, width: int, max_pixels: int, halo: int
+    height: int, width: int, max_pixels: int, halo: int, grid: int
 ) -> Iterator[tuple[int, int, int]]:
     """Pixels read in all, and the tile, for each number of rows with the fewest columns."""
     for rows in itertools.count(1):
-        tile_height = _side(height, rows, halo)
-        widest = max_pixels // tile_height // GRID * GRID
-        fewest = max(-(-(width - 2 * halo) // max(widest - 2 * halo, GRID)), 1)
+        tile_height = _side(height, rows, halo, grid)
+        widest = max_pixels // tile_height // grid * grid
+        fewest = max(-(-(width - 2 * halo) // max(widest - 2 * halo, grid)), 1)
         # more columns read more, but for the rounding of their width
         for columns in range(fewest, fewest + 3):
-            tile_width = _side(width, columns, halo)
+            tile_width = _side(width, columns, halo, grid)
             if tile_width <= widest:
                 yield rows * columns * tile_height * tile_width, tile_height, tile_width
-        if tile_height <= 2 * halo + GRID:  # from here on more rows are not lower
+        if tile_height <= 2 * halo + grid:  # from here on more rows are not lower
             return
 
 
-def _side(size: int, count: int, halo: int) -> int:
+def _side(size: int, count: int, halo: int, grid: int) -> int:
     """The least side of so many tiles along an axis."""
     side = -(-(size + 2 * halo * (count - 1)) // count)
-    return -(-side // GRID) * GRID
+    return -(-side // grid) * grid
 
 
 def tiles(
-    height: int, width: int, *, max_pixels: int, halo: int, margin: int
+    height: int, width: int, *, max_pixels: int, halo: int, margin: int, grid: int = GRID
 ) -> Iterator[tuple[Span, Span]]:
     """Rows and columns of every tile, row by row; all are of :func:`tile_shape`."""
-    shape = tile_shape(height, width, max_pixels=max_pixels, halo=halo, margin=margin)
-    for rows in spans(height, tile=shape[0], halo=halo, margin=margin):
-        for columns in spans(width, tile=shape[1], halo=halo, margin=margin):
+    shape = tile_shape(height, width, max_pixels=max_pixels, halo=halo, margin=margin, grid=grid)
+    for rows in spans(height, tile=shape[0], halo=halo, margin=margin, grid=grid):
+        for columns in spans(width, tile=shape[1], halo=halo, margin=margin, grid=grid):
             yield rows, columns

@@ -1,12 +1,14 @@
 """Networks for other runtimes: torch.export (pt2), ONNX, and ONNX in int8.
 
-All take a free batch, height and width; height and width are multiples of 4, at least 8. Input
-and output are (N, 3, H, W) float32 in [0, 1], the output unclamped. The margin that keeps zero
+All take a free batch, height and width; height and width are multiples of the network's
+``size_multiple`` (MIRNet: 4), at least 8. Input and output are (N, 3, H, W) float32 in [0, 1], the
+output unclamped. The margin that keeps zero
 padding out of the picture is part of the graph.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,31 +17,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from mirnet.errors import UsageError
 from mirnet.extras import need
-from mirnet.models.margin import Margined
+from mirnet.models.margin import EXPORTED_LEAST, Margined, rounded_up
+from mirnet.models.network import Network
 
 Batch = npt.NDArray[np.float32]
 
 INPUT, OUTPUT = "image", "enhanced"
 _ONNX = ("onnx", "onnxruntime", "onnxscript")
-_SIZES = ((1, 8, 8), (2, 36, 52), (1, 64, 24))
+# batch, and height and width in steps of the network's multiple, 4 at least
+_SIZES = ((1, 2, 2), (2, 9, 13), (1, 16, 6))
 _MAX_SIDE = 16384
 
 
-def export_program(model: nn.Module) -> ExportedProgram:
+def export_program(model: Network) -> ExportedProgram:
     """The network with its margin as a graph with free batch, height and width."""
-    sides = [4 * Dim(name, min=2, max=_MAX_SIDE // 4) for name in ("height4", "width4")]
-    shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: sides[0], 3: sides[1]}}
+    known = model.architecture
+    known.check_export("pt2")
+    unit = known.size_multiple
+    least = rounded_up(max(EXPORTED_LEAST, known.min_size), multiple=unit)
+    height, width = (
+        unit * Dim(f"{name}{unit}", min=least // unit, max=_MAX_SIDE // unit)
+        for name in ("height", "width")
+    )
+    shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: height, 3: width}}
     # neither 1 in the batch nor equal sides, or the graph would be tied to them
-    example = torch.rand(2, 3, 32, 40)
+    example = torch.rand(2, known.channels, 4 * least, 5 * least)
     return torch.export.export(Margined(model).eval(), (example,), dynamic_shapes=shapes)
 
 
-def export_pt2(model: nn.Module, path: Path) -> float:
+def export_pt2(model: Network, path: Path) -> float:
     """Write a ``.pt2`` that ``torch.export.load(path).module()`` runs without this package.
 
     Returns:
@@ -50,7 +60,7 @@ def export_pt2(model: nn.Module, path: Path) -> float:
     return _deviation(model, lambda image: loaded(torch.from_numpy(image)).detach().numpy())
 
 
-def export_onnx(model: nn.Module, path: Path) -> float:
+def export_onnx(model: Network, path: Path) -> float:
     """Write an ONNX file and run it in onnxruntime.
 
     Returns:
@@ -59,6 +69,7 @@ def export_onnx(model: nn.Module, path: Path) -> float:
     Raises:
         ExtraMissing: the packages of the ``export`` extra are missing.
     """
+    model.architecture.check_export("onnx")
     need("export", *_ONNX)
     program = torch.onnx.export(
         export_program(model),
@@ -72,22 +83,24 @@ def export_onnx(model: nn.Module, path: Path) -> float:
     return _deviation(model, onnx_runner(path))
 
 
-def export_int8(model: nn.Module, path: Path, *, lows: Sequence[Batch]) -> float:
+def export_int8(model: Network, path: Path, *, lows: Sequence[Batch]) -> float:
     """Write an ONNX file whose convolutions compute in int8 on CPU.
 
     Weights are quantised per channel; activations with ranges seen on ``lows``. Convolutions of
     global averages stay float32: they are a few numbers per image and carry its brightness.
 
     Args:
-        lows: calibration images, each (1, 3, H, W) float32 in [0, 1], sides multiples of 4.
+        lows: calibration images, each (1, 3, H, W) float32 in [0, 1], sides multiples of the
+            network's ``size_multiple``.
 
     Returns:
         PSNR in dB between the int8 and the float32 network on ``lows``, clamped to [0, 1].
 
     Raises:
-        UsageError: no calibration image.
+        UsageError: no calibration image, or not a form of this network.
         ExtraMissing: the packages of the ``export`` extra are missing.
     """
+    model.architecture.check_export("int8")
     need("export", *_ONNX)
     if not lows:
         raise UsageError("int8 needs dark images to calibrate on: --calibrate FOLDER")
@@ -153,13 +166,15 @@ def _calibration(lows: Sequence[Batch]) -> Any:
     return Lows()
 
 
-def _deviation(model: nn.Module, run: Any) -> float:
-    generator = np.random.default_rng(0)
-    images = [generator.random((n, 3, h, w), dtype=np.float32) for n, h, w in _SIZES]
+def _deviation(model: Network, run: Any) -> float:
+    generator, known = np.random.default_rng(0), model.architecture
+    unit = max(math.lcm(4, known.size_multiple), known.min_size // 2)
+    shapes = ((n, known.channels, h * unit, w * unit) for n, h, w in _SIZES)
+    images = [generator.random(shape, dtype=np.float32) for shape in shapes]
     return max(float(np.abs(run(image) - _reference(model, image)).max()) for image in images)
 
 
 @torch.no_grad()
-def _reference(model: nn.Module, image: Batch) -> Batch:
+def _reference(model: Network, image: Batch) -> Batch:
     out: Batch = Margined(model).eval()(torch.from_numpy(image)).numpy()
     return out

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-from mirnet.errors import WeightsError
-from mirnet.models.architecture import Architecture, architecture_of
-from mirnet.models.mirnet import MIRNet
-from mirnet.models.mirnet_v2 import MIRNetV2
+from mirnet.errors import UsageError, WeightsError
+from mirnet.models.network import Network, fill, stored
+from mirnet.models.published import read_checkpoint
+from mirnet.models.registry import NetworkConfig, by_family
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
@@ -28,25 +25,33 @@ class Description(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = Field(FORMAT, ge=1, le=FORMAT, description="version of this format")
-    architecture: Architecture
+    architecture: dict[str, Any] = Field(description="the family as ``network``, and its sizes")
     extra: dict[str, Any] = Field(default_factory=dict, description="where the weights come from")
 
+    def config(self) -> NetworkConfig:
+        """The network described.
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, each shared one once, contiguous on CPU."""
-    return {
-        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
-    }
+        Raises:
+            UsageError: a family or sizes that are not known; names the key.
+        """
+        sizes = dict(self.architecture)
+        family = str(sizes.pop("network", ""))
+        return by_family(family).configure(sizes, where="architecture")
 
 
-def save_model(model: nn.Module, directory: Path, *, extra: dict[str, Any] | None = None) -> Path:
+def save_model(model: Network, directory: Path, *, extra: dict[str, Any] | None = None) -> Path:
     """Write the model as a folder; ``extra`` is kept in the JSON (run id, data digest, ...).
 
     The JSON comes last, so that a folder with a JSON is whole.
     """
-    description = Description(format=FORMAT, architecture=architecture_of(model), extra=extra or {})
+    config = model.config
+    architecture = {"network": config.family} | config.sizes.model_dump(mode="json")
+    description = Description(format=FORMAT, architecture=architecture, extra=extra or {})
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(weights_of(model), directory / WEIGHTS)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in stored(model).items()},
+        directory / WEIGHTS,
+    )
     (directory / ARCHITECTURE).write_text(
         description.model_dump_json(indent=2) + "\n", encoding="utf-8"
     )
@@ -70,61 +75,42 @@ def read_description(directory: Path) -> Description:
         raise WeightsError(f"{path}: {where or 'content'}: {problem['msg']}") from error
 
 
-def load_model(directory: str | Path) -> MIRNet | MIRNetV2:
-    """The network of a model folder; float32 on CPU, in evaluation mode.
+def read_config(directory: Path) -> NetworkConfig:
+    """Which network a model folder holds.
+
+    Raises:
+        WeightsError: the JSON is missing, is not ours, or names a network that is not known.
+    """
+    description = read_description(directory)
+    try:
+        return description.config()
+    except UsageError as error:
+        raise WeightsError(f"{directory / ARCHITECTURE}: {error}") from error
+
+
+def load_model(source: str | Path) -> Network:
+    """The network of a model folder or a published checkpoint; float32 on CPU, in evaluation mode.
 
     It maps (N, 3, H, W) RGB in [0, 1] to the same shape; sides are multiples of its
     ``size_multiple``. :class:`~mirnet.inference.Enhancer` takes arrays of any size.
 
     Args:
-        directory: what ``mirnet train``, ``mirnet weights import`` or :func:`save_model` wrote.
+        source: what ``mirnet train``, ``mirnet weights import`` or :func:`save_model` wrote, or a
+            checkpoint file of a network's authors.
 
     Raises:
         WeightsError: a file is missing or damaged, or names and shapes do not fit; names the key.
     """
-    directory = Path(directory)
-    description = read_description(directory)
-    path = directory / WEIGHTS
+    source = Path(source)
+    if source.is_file():
+        return read_checkpoint(source)
+    config, path = read_config(source), source / WEIGHTS
     try:
         weights = load_file(path)
     except FileNotFoundError:
-        raise WeightsError(f"{directory} is no model folder: {WEIGHTS} is missing") from None
+        raise WeightsError(f"{source} is no model folder: {WEIGHTS} is missing") from None
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from error
-    model = description.architecture.build()
+    model = config.build()
     fill(model, weights, origin=str(path))
     return model.eval()
-
-
-def fill(model: nn.Module, weights: dict[str, Tensor], *, origin: str) -> None:
-    """Copy weights into the model's parameters after checking every name, shape and value.
-
-    Raises:
-        WeightsError: a key is missing, left over, of a wrong shape or not finite; names the keys.
-    """
-    parameters = dict(model.named_parameters())
-    problems = [
-        _listed("missing", parameters.keys() - weights.keys()),
-        _listed("unexpected", weights.keys() - parameters.keys()),
-        *(
-            f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(parameter.shape)}"
-            for name, parameter in parameters.items()
-            if name in weights and weights[name].shape != parameter.shape
-        ),
-        *(f"{name} is not finite" for name, value in weights.items() if not value.isfinite().all()),
-    ]
-    found = [problem for problem in problems if problem]
-    if found:
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise WeightsError(f"{origin}: {'; '.join(found[:3])}{more}")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-
-
-def _listed(what: str, keys: Iterable[str]) -> str:
-    ordered = sorted(keys)
-    if not ordered:
-        return ""
-    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
-    return f"{what} {len(ordered)}: {', '.join(ordered[:5])}{more}"

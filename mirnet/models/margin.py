@@ -10,7 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# the least height and width that an exported graph takes
+from mirnet.models.network import Network
+
+# the least height and width that an exported graph takes, where the network needs no more
 EXPORTED_LEAST = 8
 
 
@@ -44,13 +46,13 @@ def extended(image: Tensor, *, margin: int, multiple: int, least: int = 1) -> Te
     """(N, C, H, W) with a margin on all sides, and more at the bottom and right up to multiples.
 
     Args:
-        multiple: of the height and width that come out.
+        multiple: of the height and width that come out; an exported graph is given such ones.
         least: height and width that come out, at least; a multiple itself.
     """
     for dim in (2, 3):
         size = image.shape[dim]
         length = size + 2 * margin
-        if multiple > 1:
+        if not torch.compiler.is_exporting():
             length = max(rounded_up(length, multiple=multiple), least)
         places = mirrored(size, start=-margin, stop=length - margin)
         image = image.index_select(dim, places.to(image.device))
@@ -61,18 +63,19 @@ class Margined(nn.Module):
     """A network that extends what it is given by its margin and cuts it off again.
 
     (N, 3, H, W) -> (N, 3, H, W), any height and width from 1; in an exported graph multiples of
-    the network's ``size_multiple``, at least 8.
+    the network's ``size_multiple``, at least :func:`exported_least`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
-        self.margin = int(model.margin)  # type: ignore[arg-type]
-        self.size_multiple = int(model.size_multiple)  # type: ignore[arg-type]
+        self.margin = model.margin
+        self.size_multiple = model.size_multiple
+        self.min_size = model.min_size
 
     def forward(self, image: Tensor) -> Tensor:
         margin = self.margin
         height, width = image.shape[2:]
-        multiple = 1 if torch.compiler.is_exporting() else self.size_multiple
-        out: Tensor = self.model(extended(image, margin=margin, multiple=multiple))
+        given = extended(image, margin=margin, multiple=self.size_multiple, least=self.min_size)
+        out: Tensor = self.model(given)
         return out[:, :, margin : margin + height, margin : margin + width]

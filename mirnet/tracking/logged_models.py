@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
 from mirnet.errors import WeightsError
+from mirnet.models.files import read_config
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.runs import experiment_name
 
@@ -117,7 +117,7 @@ def _create(
     run_id = run.info.run_id
     logged = client.create_logged_model(
         run.info.experiment_id,
-        name=_network(model_dir),
+        name=read_config(model_dir).family,
         source_run_id=run_id,
         tags=dict(tags),
         params=dict(run.data.params),
@@ -158,9 +158,3 @@ def _fail_unfinished(client: MlflowClient, run: Run) -> None:
     for model in _models_of(client, run.info.experiment_id, run.info.run_id):
         if str(model.status) == "PENDING":
             client.finalize_logged_model(model.model_id, "FAILED")
-
-
-def _network(model_dir: Path) -> str:
-    """The family of the network, as the model folder has it: ``mirnet``, ``mirnet-v2``."""
-    described = json.loads((model_dir / "architecture.json").read_text(encoding="utf-8"))
-    return str(described["architecture"]["network"])

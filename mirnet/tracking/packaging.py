@@ -18,7 +18,7 @@ import torch
 
 from mirnet.config import environment
 from mirnet.errors import WeightsError
-from mirnet.models import load_model
+from mirnet.models import Network, load_model
 from mirnet.models.margin import Margined
 
 if TYPE_CHECKING:
@@ -38,12 +38,15 @@ def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None 
 
     Raises:
         WeightsError: the folder is no model.
+        UsageError: the network has no pt2 form.
     """
     import mlflow.pytorch
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    model = Margined(load_model(model_dir)).eval()
+    network = load_model(model_dir)
+    network.architecture.check_export("pt2")
+    model = Margined(network).eval()
     example = example_input(model)
     with torch.inference_mode():
         output = model(torch.from_numpy(example)).numpy()
@@ -72,10 +75,11 @@ def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None 
     return package
 
 
-def example_input(model: nn.Module) -> np.ndarray[Any, np.dtype[np.float32]]:
+def example_input(model: Margined | Network) -> np.ndarray[Any, np.dtype[np.float32]]:
     """A batch of two, not square, sized to what the network takes; the same every time."""
-    unit = int(getattr(model, "size_multiple", 1))
-    height, width = (max(side, unit) // unit * unit for side in (32, 48))
+    # half of the height is a size as well
+    unit = max(model.size_multiple, model.min_size)
+    height, width = (max(side // unit, 2) * unit for side in (32, 48))
     rng = np.random.default_rng(0)
     return rng.uniform(0, 0.3, size=(2, 3, height, width)).astype(np.float32)
 

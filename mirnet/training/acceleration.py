@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 import torch
-from torch import nn
 
 from mirnet.hardware import find_compiler, resolve_dtype
+from mirnet.models import Network
 from mirnet.params import TrainPrecision
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,8 @@ def autocast(precision: TrainPrecision, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
-def compile_blocks(model: nn.Module) -> None:
-    """Compile each multi-scale block by itself, for fixed shapes.
+def compile_blocks(model: Network) -> None:
+    """Compile each repeated block by itself, for fixed shapes.
 
     Blocks are alike, so one compilation serves all; automatic dynamic shapes fail in inductor.
     Without a C++ compiler the model stays eager, with one warning.
@@ -28,6 +28,5 @@ def compile_blocks(model: nn.Module) -> None:
     if find_compiler() is None:
         logger.warning("train.compile: no C++ compiler here, training goes on without")
         return
-    for group in model.groups:  # type: ignore[union-attr]
-        for block in group.blocks:
-            block.compile(dynamic=False)
+    for block in model.repeated_blocks():
+        block.compile(dynamic=False)

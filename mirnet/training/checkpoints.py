@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mirnet.errors import TrainingError
-from mirnet.models import build, load_model, save_model
+from mirnet.models import Network, build, load_model, save_model
 from mirnet.results import EpochMetrics
 from mirnet.training.job import Job
 from mirnet.training.schedules import Schedule
@@ -80,7 +80,7 @@ class TrainState:
     """All that training changes."""
 
     job: Job
-    model: nn.Module
+    model: Network
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     ema: AveragedModel | None
@@ -93,7 +93,7 @@ class TrainState:
         """A run at step 0, equal on all workers."""
         recipe = job.params.train
         torch.manual_seed(recipe.seed)
-        model: nn.Module = build(job.params.model)
+        model = build(job.params.model.name, **job.params.model.sizes)
         if job.initial is not None:
             model.load_state_dict(job.initial)
         model = on_device(model, device)
@@ -107,9 +107,9 @@ class TrainState:
         return cls(job, model, optimizer, schedule, ema, scaler, progress)
 
     @property
-    def scored(self) -> nn.Module:
+    def scored(self) -> Network:
         """The network that is validated and exported."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.ema is None else cast(Network, self.ema.module)
 
     @property
     def finished(self) -> bool:
@@ -173,7 +173,7 @@ class TrainState:
         torch.save(self.optimizer.state_dict(), folder / _OPTIMIZER)
         (folder / _PROGRESS).write_text(self.progress.model_dump_json(), encoding="utf-8")
         if self.best:
-            best = build(self.job.params.model)
+            best = self.model.config.build()
             best.load_state_dict(self.best)
             save_model(best, folder / BEST)
 
@@ -204,9 +204,9 @@ class TrainState:
             self.best = copy_weights(load_model(folder / BEST))
 
 
-def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+def on_device(model: Network, device: torch.device) -> Network:
     """The network, moved, in the layout that convolutions are fastest in."""
-    moved: nn.Module = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    moved: Network = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from mirnet.models import Network
 from mirnet.params import Params
 from mirnet.training.data.pairs import PackedPairs
 
@@ -25,7 +26,7 @@ class Job:
     val: PackedPairs
     digest: str
     initial: dict[str, Tensor] | None = None
-    teacher: nn.Module | None = None
+    teacher: Network | None = None
 
     @property
     def steps_per_epoch(self) -> int:

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirnet.config import Settings, use_kernel_cache
 from mirnet.data.loading import load_pairs
 from mirnet.errors import TrainingError, UsageError, WeightsError
-from mirnet.models import build, load_model, num_parameters, read_checkpoint
+from mirnet.models import build, load_model, num_parameters
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.training import IN_PROCESS, Listener, TrainRequest
@@ -46,7 +46,7 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
         val=val,
         digest=request.digest,
         initial=initial_weights(request.init_from, params) if request.init_from else None,
-        teacher=_read_network(teacher).eval() if teacher else None,
+        teacher=load_model(teacher) if teacher else None,
     )
     if params.train.compile:
         use_kernel_cache((settings.cache_dir or settings.workspace / "cache").resolve() / "kernels")
@@ -59,7 +59,7 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
         model_dir=str(request.model_dir),
         checkpoint_uri=uri,
         model_name=params.model.name,
-        num_parameters=num_parameters(build(params.model)),
+        num_parameters=num_parameters(build(params.model.name, **params.model.sizes)),
         digest=request.digest,
         best_epoch=progress.best_epoch,
         best_val_psnr=progress.best_val_psnr,
@@ -133,20 +133,15 @@ def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
     Raises:
         WeightsError: unreadable, or of another architecture; names the file.
     """
-    weights = copy_weights(_read_network(source))
+    weights = copy_weights(load_model(source))
     try:
-        build(params.model).load_state_dict(weights)
+        build(params.model.name, **params.model.sizes).load_state_dict(weights)
     except RuntimeError as error:
         raise WeightsError(
             f"{source} does not fit model.name {params.model.name} and its sizes: warm start needs "
             f"the same architecture ({str(error).splitlines()[-1].strip()})"
         ) from error
     return weights
-
-
-def _read_network(source: Path) -> nn.Module:
-    """A model folder, or a published checkpoint."""
-    return load_model(source) if source.is_dir() else read_checkpoint(source)
 
 
 def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:

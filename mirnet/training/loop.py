@@ -241,5 +241,5 @@ def memory_advice() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU has too little memory: raise train.accumulate, or lower train.batch_size, "
-            f"train.patch_size or model.n_feat ({str(error).splitlines()[0]})"
+            f"train.patch_size, or take a smaller model.name ({str(error).splitlines()[0]})"
         ) from error

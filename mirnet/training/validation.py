@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
+from mirnet.models import Network
 from mirnet.models.margin import Margined
 from mirnet.params import TrainPrecision
 from mirnet.training.acceleration import autocast
@@ -40,7 +41,7 @@ class Scores:
 @torch.inference_mode()
 def validate(
     context: Context,
-    model: nn.Module,
+    model: Network,
     pairs: PackedPairs,
     *,
     precision: TrainPrecision,
@@ -74,7 +75,7 @@ def _to_batch(image: Pixels, device: torch.device) -> Tensor:
     return batch.to(device).float().div(255)
 
 
-def _forward(model: nn.Module, low: Tensor, precision: TrainPrecision) -> Tensor:
+def _forward(model: Network, low: Tensor, precision: TrainPrecision) -> Tensor:
     # whole images of many sizes: a compilation for each would cost more than it gives
     with autocast(precision, low.device), torch.compiler.set_stance("force_eager"):
         output: Tensor = Margined(model)(low)

@@ -12,7 +12,6 @@ import torch
 from mirnet.cli import main
 from mirnet.config import Settings
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 
 Command = Callable[..., int]
 
@@ -35,7 +34,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
     return tmp_path / "model"
 
 

@@ -21,7 +21,7 @@ from mirnet.errors import StorageError
 from mirnet.images import Image, decode
 from mirnet.inference import Enhancer
 from mirnet.models import build
-from mirnet.params import EnhanceParams, ModelParams
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 
@@ -137,7 +137,7 @@ def test_nothing_is_chosen_for_few_or_for_one(places: tuple[str, str], settings:
 
 def network(precision: str, *, compile: bool) -> Enhancer:
     torch.manual_seed(0)
-    small = build(ModelParams(name="mirnet-xs", n_feat=8))
+    small = build("mirnet-xs", n_feat=8)
     return Enhancer(small, precision=precision, compile=compile)  # type: ignore[arg-type]
 
 

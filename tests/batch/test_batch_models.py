@@ -20,7 +20,7 @@ from mirnet.config import Settings
 from mirnet.errors import WeightsError
 from mirnet.images import decode
 from mirnet.models import build, save_model
-from mirnet.params import EnhanceParams, ModelParams, load_params
+from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.stages.enhancing import load_anywhere
 from mirnet.stages.models import open_model
@@ -93,7 +93,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.RunConfig:
     params = load_params("demo", overrides=("enhance.contact_images=0", *UNGUARDED_SET))
     for seed in (1, 2):
         torch.manual_seed(seed)
-        folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / f"{seed}")
+        folder = save_model(build("mirnet-xs", n_feat=8), tmp_path / f"{seed}")
         with track(settings, purpose="train", name=f"{seed}", key=f"{seed}") as tracked:
             pass
         registry.register(folder, name="mirnet", run_id=tracked.run_id, settings=settings)

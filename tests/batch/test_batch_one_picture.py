@@ -14,7 +14,6 @@ from batch_samples import fill, picture
 
 from mirnet.images import decode
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 
 Command = Callable[..., int]
 
@@ -125,7 +124,7 @@ def test_what_another_model_made_is_said_to_be_kept(
 ) -> None:
     assert enhance("photo.jpg", "bright.jpg") == 0
     assert enhance(".", "../all") == 0
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=16)), folder)
+    save_model(build("mirnet-xs", n_feat=16), folder)
     capsys.readouterr()
     assert enhance("photo.jpg", "bright.jpg") == 0
     said = "by another model; enhance.on_new_model=redo does it again"

@@ -24,7 +24,7 @@ from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError
 from mirnet.images import Image
 from mirnet.models import build, save_model
-from mirnet.params import EnhanceParams, ModelParams, load_params
+from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 
@@ -167,7 +167,7 @@ def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
 def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> None:
     """Also of a picture of another size, and beside pictures that are none."""
     torch.manual_seed(0)
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
     fill(f"{s3}/in", PICTURES | BAD | {"large.png": picture(77, side=300)})
 
     overrides = ("enhance.contact_images=0", *(f"enhance.{name}=null" for name in UNGUARDED))

@@ -24,7 +24,7 @@ from mirnet.errors import ServiceError, StorageError, TooManyBad, UsageError
 from mirnet.images import Image
 from mirnet.inference import Enhancer
 from mirnet.models import build
-from mirnet.params import EnhanceParams, ModelParams
+from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.storage import s3
 from mirnet.storage.local import LocalStore
@@ -272,7 +272,7 @@ def test_a_broken_device_ends_the_run_and_is_no_fault_of_the_pictures(
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
 
     monkeypatch.setattr(Enhancer, "enhance_images", breaks)
-    enhancer = Enhancer(build(ModelParams(name="mirnet-xs", n_feat=8)), device="cpu")
+    enhancer = Enhancer(build("mirnet-xs", n_feat=8), device="cpu")
     with pytest.raises(ServiceError, match=r"does not go on: .*illegal memory access.*; start the"):
         enhance(*places, enhance=enhancer)
     assert len(calls) == 1

@@ -21,7 +21,7 @@ from PIL import Image
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams, load_params
+from mirnet.params import load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.stages import evaluating
 from mirnet.tracking import connect, packaging, registry, track
@@ -50,7 +50,7 @@ class Site:
         """A model of these random weights whose folder has this name."""
         self.quirks[name] = quirk
         torch.manual_seed(seed)
-        folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), self.root / name)
+        folder = save_model(build("mirnet-xs", n_feat=8), self.root / name)
         with track(self.settings, purpose="train", name=name) as tracked:
             tracked.log_params(self.run.params)
         model_id = registry.log_model(folder, run_id=tracked.run_id, settings=self.settings)

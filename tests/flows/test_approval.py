@@ -24,7 +24,7 @@ from mirnet import stages
 from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams, load_params
+from mirnet.params import load_params
 from mirnet.results import EvaluationResult, MethodScore, PromotionResult, TrainResult
 from mirnet.tracking import aliases, registry, track
 
@@ -53,7 +53,7 @@ class Judged:
 def plant(root: Path) -> Judged:
     settings = Settings(workspace=root / "workspace", reports_dir=root / "reports")
     torch.manual_seed(0)
-    model_dir = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), root / "model")
+    model_dir = save_model(build("mirnet-xs", n_feat=8), root / "model")
     with track(settings, purpose="train", name="trained") as run:
         pass
     registry.register(model_dir, name="mirnet", run_id=run.run_id, settings=settings)

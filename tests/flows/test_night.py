@@ -29,7 +29,6 @@ from mirnet.images import Image
 from mirnet.images.stats import measure
 from mirnet.inference import Enhancer
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import PROFILE
 from mirnet.storage.places import open_store
@@ -80,7 +79,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         settings = load_settings()
     settings.workspace.mkdir()
     torch.manual_seed(0)
-    folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), root / "model")
+    folder = save_model(build("mirnet-xs", n_feat=8), root / "model")
     random = np.random.default_rng(0)
     lows = [random.integers(0, 20 + n, (32, 32, 3), dtype=np.uint8) for n in range(30)]
     profile = build_profile((measure(low), 32, 32) for low in lows)
@@ -185,7 +184,7 @@ def test_a_run_keeps_its_model_over_retries(settings: Settings, tmp_path: Path) 
     run = stages.load_run_config("demo")
     assert stages.pin(None, run) == "models:/mirnet/1"
     assert stages.pin("models:/mirnet@champion", run) == "models:/mirnet/1"
-    folder = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "model")
+    folder = save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
     assert stages.pin(str(folder), run) == str(folder)
 
 

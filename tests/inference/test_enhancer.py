@@ -15,8 +15,8 @@ from mirnet.inference import enhancer as enhancing
 from mirnet.models import build, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling
 from mirnet.models.margin import Margined
-from mirnet.models.mirnet import MIRNet
-from mirnet.params import ModelParams, Precision
+from mirnet.models.mirnet.network import MIRNet
+from mirnet.params import Precision
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +27,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="module")
 def model() -> MIRNet:
     torch.manual_seed(0)
-    return build(ModelParams(name="mirnet-xs", n_feat=8)).eval()  # type: ignore[return-value]
+    return build("mirnet-xs", n_feat=8).eval()
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +118,13 @@ def test_bf16_stays_close_to_float32(model: MIRNet, enhancer: Enhancer) -> None:
 def attentive() -> MIRNet:
     """A network whose output depends on its global averages, as trained ones do."""
     torch.manual_seed(0)
-    net = build(ModelParams(name="mirnet-xs", n_feat=8)).eval()
+    net = build("mirnet-xs", n_feat=8).eval()
     with torch.no_grad():
         for name, weight in net.named_parameters():
             if ("channel" in name or "fusion" in name) and weight.dim() == 4:
                 weight.mul_(20)
         net.conv_out.weight.mul_(4)
-    return net  # type: ignore[return-value]
+    return net
 
 
 def psnr(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
@@ -297,9 +297,7 @@ def test_compiled_is_the_same_function(model: MIRNet, tmp_path: Path, given: boo
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_in_a_full_batch_neither_place_nor_mates_matter(precision: Precision) -> None:
     torch.manual_seed(3)
-    enhancer = Enhancer(
-        build(ModelParams(name="mirnet-xs", n_feat=8)), precision=precision, compile=False
-    )
+    enhancer = Enhancer(build("mirnet-xs", n_feat=8), precision=precision, compile=False)
     random = np.random.default_rng(0)
     images = [
         Image(random.integers(0, 90, (30, 45, 3), dtype=np.uint8), grey=n == 2) for n in range(9)

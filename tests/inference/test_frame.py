@@ -12,7 +12,6 @@ from torch import nn
 from mirnet.images import Image
 from mirnet.inference import Enhancer
 from mirnet.models import build, export
-from mirnet.params import ModelParams
 
 Pixels = npt.NDArray[np.uint16]
 NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
@@ -28,7 +27,7 @@ def _one_thread() -> None:
 def brightening(name: str, n_feat: int) -> nn.Module:
     """A network whose output is several times as bright as its input, whatever it is given."""
     torch.manual_seed(0)
-    model = build(ModelParams(name=name, n_feat=n_feat, num_rrg=1, num_msrb=1)).eval()
+    model = build(name, n_feat=n_feat, num_rrg=1, num_msrb=1).eval()
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.kernel_size[0] > 1:
@@ -86,7 +85,7 @@ def smooth(count: int, height: int, width: int, seed: int) -> torch.Tensor:
 def trained(steps: int) -> nn.Module:
     """Made by a few steps of brightening tenfold, as any recipe begins."""
     torch.manual_seed(0)
-    model = build(ModelParams(name="mirnet-xs", n_feat=8, num_rrg=1, num_msrb=1))
+    model = build("mirnet-xs", n_feat=8, num_rrg=1, num_msrb=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for step in range(steps):
         bright = smooth(4, 64, 64, seed=step)

@@ -15,8 +15,7 @@ from mirnet.inference.network import FastNetwork
 from mirnet.inference.tiles import tiles
 from mirnet.models import build
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling
-from mirnet.models.mirnet import MIRNet
-from mirnet.params import ModelParams
+from mirnet.models.mirnet.network import MIRNet
 
 pytestmark = [
     pytest.mark.gpu,
@@ -28,7 +27,7 @@ CUDA = torch.device("cuda")
 @pytest.fixture(scope="module")
 def model() -> MIRNet:
     torch.manual_seed(0)
-    return build(ModelParams(name="mirnet-xs")).eval()  # type: ignore[return-value]
+    return build("mirnet-xs").eval()
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +134,7 @@ def test_tiles_on_the_gpu_are_those_of_the_cpu(model):
 
 def test_grouped_convolutions_become_dense_ones_with_the_same_output():
     torch.manual_seed(0)
-    grouped = build(ModelParams(name="mirnet-v2", n_feat=16)).eval()
+    grouped = build("mirnet-v2", n_feat=16).eval()
     network = FastNetwork(grouped, device=CUDA, dtype=torch.float32)
     image = pictures(1, 3, 32, 48)
     with torch.inference_mode():

@@ -15,14 +15,13 @@ import resource, sys
 import numpy as np, psutil, torch
 from mirnet.inference import Enhancer
 from mirnet.models import build
-from mirnet.params import ModelParams
 
 def pages():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 torch.set_num_threads(1)
 enhancer = Enhancer(
-    build(ModelParams(name="mirnet-xs", n_feat=8)), precision="float32", compile=False
+    build("mirnet-xs", n_feat=8), precision="float32", compile=False
 )
 # maps of 8 channels, 38 MB: above what glibc keeps by itself
 low = np.zeros((1100, 1100, 3), np.uint8)

@@ -11,8 +11,7 @@ from mirnet.inference import network as networks
 from mirnet.inference.network import FastNetwork
 from mirnet.models import build
 from mirnet.models.layers.pooling import FULL_IMAGE
-from mirnet.models.mirnet import MIRNet
-from mirnet.params import ModelParams
+from mirnet.models.mirnet.network import MIRNet
 
 
 class Recorded:
@@ -39,7 +38,7 @@ class Refused(Recorded):
 @pytest.fixture
 def model() -> MIRNet:
     torch.manual_seed(0)
-    return build(ModelParams(name="mirnet-xs", n_feat=8)).eval()  # type: ignore[return-value]
+    return build("mirnet-xs", n_feat=8).eval()
 
 
 @pytest.fixture

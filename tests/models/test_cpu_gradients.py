@@ -10,7 +10,6 @@ from torch import Tensor
 from mirnet.models import build
 from mirnet.models.ops import cpu_gradients
 from mirnet.models.ops.cpu_gradients import PReLU, blur_down, global_mean, max_and_mean
-from mirnet.params import ModelParams
 
 
 def kernel(channels: int) -> Tensor:
@@ -106,7 +105,7 @@ def test_traced_code_keeps_the_passes_of_torch() -> None:
 def test_a_network_in_bf16_has_the_gradients_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is trained on a CPU: to within the rounding that torch's own gradients have."""
     torch.manual_seed(0)
-    network = build(ModelParams(name="mirnet", n_feat=16, num_rrg=1, num_msrb=1))
+    network = build("mirnet", n_feat=16, num_rrg=1, num_msrb=1)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image, wanted = torch.rand(2, 3, 32, 48), torch.rand(2, 3, 32, 48)
 
@@ -136,9 +135,9 @@ def test_second_derivatives_are_refused_rather_than_wrong() -> None:
 
 @pytest.mark.parametrize("name", ["mirnet", "mirnet-v2"])
 def test_a_network_has_the_gradients_of_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    params = ModelParams(name=name, n_feat=16, num_rrg=1, num_msrb=1)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    network = build(params).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build(name, n_feat=16, num_rrg=1, num_msrb=1)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image, wanted = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 16, 24)
 
     def gradients(*, wanted_passes: bool) -> dict[str, Tensor]:

@@ -11,15 +11,14 @@ from mirnet.errors import ExtraMissing, UsageError
 from mirnet.images import to_png
 from mirnet.models import build, export, load_model, save_model
 from mirnet.models.margin import Margined
-from mirnet.models.mirnet import MIRNet
-from mirnet.params import ModelParams
+from mirnet.models.mirnet.network import MIRNet
 
 NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
 
 
 def small(name: str, n_feat: int) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build(ModelParams(name=name, n_feat=n_feat, num_rrg=1, num_msrb=1)).eval()
+    return build(name, n_feat=n_feat, num_rrg=1, num_msrb=1).eval()
 
 
 @pytest.mark.slow
@@ -88,7 +87,7 @@ def test_onnx_without_its_packages_says_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_import_command(tmp_path: Path) -> None:
-    model = build(ModelParams(name="mirnet-v2", n_feat=16, num_rrg=1, num_msrb=1))
+    model = build("mirnet-v2", n_feat=16, num_rrg=1, num_msrb=1)
     theirs = {"conv_in.weight": model.conv_in.weight.detach()}
     torch.save({"params": theirs}, tmp_path / "net.pth")
     result = CliRunner().invoke(app, ["import", str(tmp_path / "net.pth")])

@@ -7,12 +7,11 @@ import torch
 from mirnet.errors import WeightsError
 from mirnet.models import build, load_model, save_model
 from mirnet.models.files import ARCHITECTURE, WEIGHTS, read_description
-from mirnet.params import ModelParams
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    model = build(ModelParams(name="mirnet-xs", n_feat=8))
+    model = build("mirnet-xs", n_feat=8)
     return save_model(model, tmp_path / "model", extra={"digest": "abc.dir"})
 
 
@@ -63,7 +62,7 @@ def test_a_wrong_description_names_the_key(
 
 
 def test_weights_of_another_size_name_the_keys(folder: Path, tmp_path: Path) -> None:
-    other = save_model(build(ModelParams(name="mirnet-xs", n_feat=16)), tmp_path / "other")
+    other = save_model(build("mirnet-xs", n_feat=16), tmp_path / "other")
     (folder / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())
     with pytest.raises(WeightsError, match=r"conv_in\.weight has shape"):
         load_model(folder)

@@ -122,8 +122,8 @@ def test_gradients_of_the_small_modules_of_v2(module, shape):
 
 def test_a_block_compiles_without_a_break(monkeypatch):
     """A break would cost more than compilation gives; ``backend="eager"`` only traces."""
-    from mirnet.models.mirnet import MultiScaleBlock
-    from mirnet.models.mirnet_v2 import MultiScaleBlockV2
+    from mirnet.models.mirnet.network import MultiScaleBlock
+    from mirnet.models.mirnet_v2.network import MultiScaleBlockV2
 
     blocks = [MultiScaleBlock(8, activation=nn.PReLU()), MultiScaleBlockV2(8, groups=2)]
     x = torch.randn(1, 8, 16, 16).contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,6 @@ import torch
 
 from mirnet.errors import UsageError
 from mirnet.models import build, names, num_parameters
-from mirnet.params import ModelParams
 
 
 @pytest.mark.parametrize(
@@ -18,25 +17,27 @@ from mirnet.params import ModelParams
 )
 def test_parameter_counts(name: str, count: int) -> None:
     with torch.device("meta"):
-        assert num_parameters(build(ModelParams(name=name))) == count
+        assert num_parameters(build(name)) == count
     assert set(names()) == {"mirnet", "mirnet-v2", "mirnet-s", "mirnet-xs"}
 
 
 def test_params_override_the_named_sizes() -> None:
-    model = build(ModelParams(name="mirnet-xs", n_feat=8, num_rrg=2))
+    model = build("mirnet-xs", n_feat=8, num_rrg=2)
     assert model.conv_in.out_channels == 8
     assert len(model.groups) == 2
 
 
 def test_v2_refuses_channels_that_its_groups_do_not_divide() -> None:
-    with pytest.raises(UsageError, match=r"model.n_feat: mirnet-v2 needs a multiple of 16"):
-        build(ModelParams(name="mirnet-v2", n_feat=24))
+    with pytest.raises(
+        UsageError, match=r"model\.n_feat: Input should be a multiple of 16 \(got 24\)"
+    ):
+        build("mirnet-v2", n_feat=24)
 
 
 @pytest.mark.parametrize("name", ["mirnet-xs", "mirnet-v2"])
 def test_trains_under_bf16_autocast(name: str) -> None:
     torch.manual_seed(0)
-    model = build(ModelParams(name=name, n_feat=16, num_rrg=1, num_msrb=1))
+    model = build(name, n_feat=16, num_rrg=1, num_msrb=1)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     low = torch.rand(2, 3, 32, 40)

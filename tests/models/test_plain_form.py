@@ -12,7 +12,6 @@ from mirnet.models import build
 from mirnet.models.layers.attention import ContextBlock, DualAttention, SelectiveKernelFusion
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, RecordedPooling
 from mirnet.models.layers.resize import BlurDown, Down, Up, upsample2
-from mirnet.params import ModelParams
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -23,7 +22,7 @@ NETWORKS = [("mirnet", 8), ("mirnet-v2", 16)]
 
 def small(name: str, n_feat: int) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build(ModelParams(name=name, n_feat=n_feat, num_rrg=1, num_msrb=1)).double().eval()
+    return build(name, n_feat=n_feat, num_rrg=1, num_msrb=1).double().eval()
 
 
 @pytest.mark.parametrize(("name", "n_feat"), NETWORKS)

@@ -14,17 +14,18 @@ from mirnet.cli.weights import app
 from mirnet.errors import WeightsError
 from mirnet.inference import Enhancer
 from mirnet.models import build, load_model, read_checkpoint, save_model
+from mirnet.models.layers.residual_checkpoint import SHARED_ACTIVATION
 from mirnet.models.margin import Margined
-from mirnet.models.published import _V2_BLOCK, SHARED_ACTIVATION, _v1_block
-from mirnet.params import ModelParams
+from mirnet.models.mirnet.published import block_names
+from mirnet.models.mirnet_v2.published import BLOCK_NAMES
 
 
 def published(name: str, *, prefix: str = "") -> dict[str, Tensor]:
     """Our small random network under the names of the published checkpoints."""
     torch.manual_seed(0)
-    model = build(ModelParams(name=name, n_feat=16, num_rrg=1, num_msrb=1))
+    model = build(name, n_feat=16, num_rrg=1, num_msrb=1)
     ours = dict(model.named_parameters())
-    table = _V2_BLOCK if name == "mirnet-v2" else _v1_block(16)
+    table = BLOCK_NAMES if name == "mirnet-v2" else block_names(16)
     state = {}
     for theirs, mine in table.items():
         key = f"groups.0.blocks.0.{mine}.weight"
@@ -48,7 +49,7 @@ def test_reads_both_networks(name: str, prefix: str, wrapper: str | None, tmp_pa
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, path)
     model = read_checkpoint(path)
     torch.manual_seed(0)
-    same = build(ModelParams(name=name, n_feat=16, num_rrg=1, num_msrb=1))
+    same = build(name, n_feat=16, num_rrg=1, num_msrb=1)
     for (key, got), want in zip(model.named_parameters(), same.parameters(), strict=True):
         assert torch.equal(got, want), key
     folder = save_model(model, tmp_path / "model", extra={"run_id": "r"})
@@ -181,7 +182,7 @@ def test_the_command_makes_a_model_folder_and_an_enhancer_takes_the_file_as_well
     by_folder, by_file = (
         Enhancer.load(source, precision="float32", compile=False) for source in (target, path)
     )
-    assert by_folder.network.architecture == by_file.network.architecture
+    assert by_folder.network.config == by_file.network.config
     assert np.array_equal(by_folder(pixels), by_file(pixels))
     model = read_checkpoint(path)
     low = torch.from_numpy(pixels)[None, :36, :40].permute(0, 3, 1, 2) / 255

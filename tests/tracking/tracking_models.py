@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 
 
 def make_model(folder: Path, *, seed: int, name: str = "mirnet-xs", n_feat: int = 8) -> Path:
     """A network of random weights, the same for a seed."""
     torch.manual_seed(seed)
-    return save_model(build(ModelParams(name=name, n_feat=n_feat)), folder)
+    return save_model(build(name, n_feat=n_feat), folder)

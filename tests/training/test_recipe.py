@@ -12,7 +12,6 @@ import torch
 
 from mirnet.errors import TrainingError, WeightsError
 from mirnet.models import build, load_model, save_model
-from mirnet.params import ModelParams
 from mirnet.training import loop
 from mirnet.training.checkpoints import TrainState
 from mirnet.training.losses import combined
@@ -107,14 +106,14 @@ def test_warm_start_begins_where_the_other_ended(train, small_params, in_process
 
 
 def test_warm_start_from_another_architecture_is_refused(train, small_params, in_process, tmp_path):
-    other = save_model(build(ModelParams(name="mirnet-xs", n_feat=16)), tmp_path / "other")
+    other = save_model(build("mirnet-xs", n_feat=16), tmp_path / "other")
     with pytest.raises(WeightsError, match=r"other does not fit model\.name mirnet-xs"):
         train(small_params(), in_process, init_from=other)
 
 
 def test_distillation_pulls_towards_the_teacher(train, small_params, in_process, tmp_path):
     torch.manual_seed(0)
-    teacher = save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), tmp_path / "teacher")
+    teacher = save_model(build("mirnet-xs", n_feat=8), tmp_path / "teacher")
     picture = torch.rand(1, 3, 40, 48) / 4
     wanted = load_model(teacher)(picture).detach()
 

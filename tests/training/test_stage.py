@@ -17,7 +17,7 @@ from mirnet import stages
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams, Params
+from mirnet.params import Params
 from mirnet.results import (
     DataVersion,
     NodeUsage,
@@ -90,7 +90,7 @@ def test_warm_start_by_params_alone(stage, small_params, in_process, tmp_path):
 
 def test_a_teacher_by_params_alone(stage, small_params, in_process, tmp_path):
     torch.manual_seed(0)
-    save_model(build(ModelParams(name="mirnet-xs", n_feat=16)), tmp_path / "teacher")
+    save_model(build("mirnet-xs", n_feat=16), tmp_path / "teacher")
     plain = stage(small_params(), "plain")
     taught = stage(small_params(f"train.distill_from={tmp_path / 'teacher'}"), "taught")
     assert taught.history[-1].train_loss > plain.history[-1].train_loss

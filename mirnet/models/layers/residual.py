@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from torch import Tensor, nn
 
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
+from mirnet.models.network import Network
 
 
 class ResidualGroup(nn.Module):
@@ -28,11 +30,10 @@ class ResidualGroup(nn.Module):
         return out
 
 
-class ResidualNetwork(nn.Module):
+class ResidualNetwork(Network):
     """(N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped: the image plus what the groups add.
 
-    H and W are multiples of ``size_multiple``, at least ``min_size``. No bias and no
-    normalisation anywhere.
+    H and W are multiples of 4. No bias and no normalisation anywhere.
 
     Args:
         make_block: a multi-scale block of the group with the given number.
@@ -40,11 +41,6 @@ class ResidualNetwork(nn.Module):
         num_rrg: residual groups.
         num_msrb: blocks per group.
     """
-
-    size_multiple = 4
-    # pixels at the border of what it is given that zero padding spoils; a multiple of size_multiple
-    margin = 16
-    min_size: int
 
     def __init__(
         self, make_block: Callable[[int], nn.Module], *, n_feat: int, num_rrg: int, num_msrb: int
@@ -64,3 +60,6 @@ class ResidualNetwork(nn.Module):
             features = group(features, statistics)
         out: Tensor = image + self.conv_out(features)
         return out
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        return [block for group in self.groups for block in cast(ResidualGroup, group).blocks]

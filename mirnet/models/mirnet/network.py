@@ -67,8 +67,6 @@ class MultiScaleBlock(nn.Module):
 class MIRNet(ResidualNetwork):
     """The network of 2020. 31,787,419 parameters in the paper's configuration."""
 
-    min_size = 8
-
     def __init__(self, *, n_feat: int = 64, num_rrg: int = 3, num_msrb: int = 2) -> None:
         # one for all dual attention units, as in the published network
         activation = ops.PReLU()

@@ -51,8 +51,6 @@ class MultiScaleBlockV2(nn.Module):
 class MIRNetV2(ResidualNetwork):
     """The network of 2022. 5,858,560 parameters in the paper's configuration."""
 
-    min_size = 4
-
     def __init__(self, *, n_feat: int = 80, num_rrg: int = 4, num_msrb: int = 2) -> None:
         super().__init__(
             lambda rrg: MultiScaleBlockV2(n_feat, groups=GROUPS[min(rrg, len(GROUPS) - 1)]),

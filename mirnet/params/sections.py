@@ -1,16 +1,14 @@
-"""Params: the numbers of a run, from a YAML file or a preset, one section per stage."""
+"""The sections of params: bounds and a description on every field."""
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES
+from mirnet.models.registry import by_name, configure
 
 Precision = Literal["auto", "float32", "bf16"]
 TrainPrecision = Literal["auto", "float32", "bf16", "fp16"]
@@ -49,14 +47,32 @@ class ValidateParams(Section):
 
 
 class ModelParams(Section):
-    """Network; ``None`` keeps the value of the named architecture."""
+    """Which network, and its sizes; those that are not given are of the named network.
 
-    name: Literal["mirnet", "mirnet-s", "mirnet-xs", "mirnet-v2"] = Field(
-        "mirnet-xs", description="architecture by name"
-    )
-    n_feat: int | None = Field(None, ge=8, le=256, multiple_of=8, description="channels")
-    num_rrg: int | None = Field(None, ge=1, le=8, description="recursive residual groups")
-    num_msrb: int | None = Field(None, ge=1, le=8, description="multi-scale blocks per group")
+    Raises:
+        UsageError: an unknown name or size, or a size out of bounds; names the parameter.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field("mirnet-xs", description="network by name")
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The sizes that are not those of the named network."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_none(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _known(self) -> ModelParams:
+        configure(self.name, **self.sizes)
+        return self
 
 
 LossName = Literal["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]
@@ -102,7 +118,9 @@ class TrainParams(Section):
     min_lr: float = Field(1e-6, ge=0, description="minimum learning rate of the schedule")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     loss: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
-        {"charbonnier": 1.0}, min_length=1, description="loss terms and their weights"
+        {"charbonnier": 1.0},
+        min_length=1,
+        description="loss terms and their weights; not given: those of the network",
     )
     charbonnier_eps: float = Field(1e-3, gt=0, description="epsilon of the Charbonnier loss")
     init_from: str | None = Field(
@@ -311,6 +329,26 @@ class Params(Section):
     promote: PromoteParams = Field(default_factory=PromoteParams)
     enhance: EnhanceParams = Field(default_factory=EnhanceParams)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_of_the_network(cls, values: Any) -> Any:
+        train, model = ((values or {}).get(key) or {} for key in ("train", "model"))
+        if not isinstance(train, dict) or "loss" in train:
+            return values
+        name = model.get("name") if isinstance(model, dict) else model.name
+        objective = by_name(name or ModelParams().name).objective
+        return values | {"train": train | {"loss": dict(objective)}}
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Params:
+        multiple = by_name(self.model.name).size_multiple
+        later = (stage.patch_size for stage in self.train.progressive)
+        for size in (self.train.patch_size, *later):
+            if size % multiple:
+                name = self.model.name
+                raise UsageError(f"train.patch_size: {name} takes multiples of {multiple} ({size})")
+        return self
+
     def flat(self) -> dict[str, Any]:
         """``section.key`` -> value, as logged to MLflow."""
         flat: dict[str, Any] = {"preset": self.preset}
@@ -318,80 +356,3 @@ class Params(Section):
             if isinstance(values, dict):
                 flat |= {f"{section}.{key}": value for key, value in values.items()}
         return flat
-
-
-def preset_names() -> list[str]:
-    """Names that ``--params`` takes besides a file."""
-    folder = resources.files("mirnet.presets")
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".yaml"))
-
-
-def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] = ()) -> Params:
-    """Read params from a preset name or a YAML file, then apply ``section.key=value``.
-
-    Without a source: ``params.yaml`` in the working directory, else the ``cpu`` preset.
-
-    Raises:
-        UsageError: no such preset or file, unknown key, or a value out of bounds; names the key.
-    """
-    values, origin = _read_params(source)
-    for override in overrides:
-        _apply_override(values, override)
-    try:
-        return Params.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(f"{origin}: {_first_problem(error)}") from error
-
-
-def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
-    if source is None:
-        source = Path("params.yaml") if Path("params.yaml").is_file() else "cpu"
-    if str(source) in preset_names():
-        text = (resources.files("mirnet.presets") / f"{source}.yaml").read_text(encoding="utf-8")
-        origin = f"preset {source}"
-    elif Path(source).is_file():
-        text, origin = Path(source).read_text(encoding="utf-8"), str(source)
-    else:
-        raise UsageError(
-            f"--params {source}: no such file, and no such preset ({', '.join(preset_names())})"
-        )
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{origin}: not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{origin}: expected sections with keys, such as train: {{lr: 0.001}}")
-    return values, origin
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    section, dot, key = path.partition(".")
-    if not (equals and dot and section and key):
-        raise UsageError(f"--set {override}: write it as section.key=value, e.g. train.lr=0.001")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {override}: the value is not YAML") from error
-    if isinstance(value, str):
-        value = _number_or_text(value)
-    branch = values.setdefault(section, {})
-    if not isinstance(branch, dict):
-        raise UsageError(f"--set {override}: {section} is not a section")
-    branch[key] = value
-
-
-def _number_or_text(text: str) -> float | str:
-    """YAML 1.1 reads 1e-3 as text; the number is meant."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown parameter {where}"
-    return f"{where}: {problem['msg']} (got {problem['input']!r})"

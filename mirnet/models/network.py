@@ -1,0 +1,99 @@
+"""What all networks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mirnet.errors import WeightsError
+from mirnet.models.registry import Architecture, NetworkConfig
+
+
+class Network(nn.Module):
+    """Base of all networks.
+
+    ``forward`` takes (N, C, H, W) float in [0, 1] and gives (N, 3, H', W'), unclamped. Where the
+    entry says that the network pools globally, it takes a
+    :class:`~mirnet.models.layers.pooling.GlobalPooling` as second, optional parameter and asks it
+    for every average over the whole image.
+    """
+
+    config: NetworkConfig  # set by what builds it
+
+    # how many averages over the whole image one pass asks for; repeated blocks say their own
+    num_statistics = 0
+
+    @property
+    def architecture(self) -> Architecture:
+        """The entry of the network's family."""
+        return self.config.architecture
+
+    @property
+    def margin(self) -> int:
+        """Pixels at the border of what it is given that zero padding spoils."""
+        return self.architecture.margin
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width that it takes are multiples of this."""
+        return self.architecture.size_multiple
+
+    @property
+    def min_size(self) -> int:
+        """The least height and width that it takes."""
+        return self.architecture.min_size
+
+    def repeated_blocks(self) -> Sequence[nn.Module]:
+        """Parts that are alike and compiled one by one, so that one compilation serves all.
+
+        Each takes a map, and statistics where the network does, and says ``num_statistics``.
+        """
+        return (self,)
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Parameters, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def stored(model: nn.Module) -> dict[str, Tensor]:
+    """What a file keeps of a network, by name: parameters, each shared one once, and buffers."""
+    buffers = dict(model.named_buffers())
+    kept = {name: buffers[name] for name in model.state_dict() if name in buffers}
+    return dict(model.named_parameters()) | kept
+
+
+def fill(model: nn.Module, weights: dict[str, Tensor], *, origin: str) -> None:
+    """Copy weights into the model after checking every name, shape and value.
+
+    Raises:
+        WeightsError: a key is missing, left over, of a wrong shape or not finite; names the keys.
+    """
+    wanted = stored(model)
+    problems = [
+        _listed("missing", wanted.keys() - weights.keys()),
+        _listed("unexpected", weights.keys() - wanted.keys()),
+        *(
+            f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in weights and weights[name].shape != tensor.shape
+        ),
+        *(f"{name} is not finite" for name, value in weights.items() if not value.isfinite().all()),
+    ]
+    found = [problem for problem in problems if problem]
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise WeightsError(f"{origin}: {'; '.join(found[:3])}{more}")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(weights[name])
+
+
+def _listed(what: str, keys: Iterable[str]) -> str:
+    ordered = sorted(keys)
+    if not ordered:
+        return ""
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return f"{what} {len(ordered)}: {', '.join(ordered[:5])}{more}"

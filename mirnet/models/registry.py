@@ -1,0 +1,252 @@
+"""Networks by name. All that the rest of the package asks about a network is in its entry.
+
+An entry is light: it is known without torch, and its functions import the network when they are
+called. The built-in ones are found by folder: ``mirnet/models/NETWORK/entry.py`` calls
+:func:`register`. docs/howto/new-network.md shows how to add one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mirnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from mirnet.models.network import Network
+    from mirnet.models.published import PublishedFormat
+
+Domain = Literal["srgb", "linear-rgb", "packed-raw"]
+Form = Literal["pt2", "onnx", "int8"]
+FORMS: tuple[Form, ...] = ("pt2", "onnx", "int8")
+
+
+class Sizes(BaseModel):
+    """Base of the sizes that a network is built from; bounds and descriptions are its fields'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Architecture:
+    """The entry of a family of networks.
+
+    Attributes:
+        family: its name in model folders; lower case, with hyphens.
+        title: its name in sentences.
+        paper: authors, title, venue.
+        licence: of the weights that the authors published; none: there are none.
+        variants: names that ``model.name`` takes, and the sizes behind each, all of one class.
+        build: the network from its sizes as keywords, freshly initialised, float32 on CPU.
+        peak_values: numbers per pixel that one pass holds at its peak, from the sizes; measured.
+        halo: pixels that a tile reads beyond what it writes.
+        margin: pixels at the border of what the network is given that zero padding spoils.
+        size_multiple: height and width that it takes are multiples of this,
+        min_size: and at least this.
+        pools_globally: whether a pixel of the output depends on averages over the whole image. Its
+            ``forward`` then takes a :class:`~mirnet.models.layers.pooling.GlobalPooling`, so that
+            tiles can share them.
+        objective: loss terms and weights that ``train.loss`` is without another word.
+        domain: what the numbers of the input are.
+        channels: of the input.
+        output_scale: height of the output over that of the input.
+        batch_statistics: whether it normalises with statistics of the training batch.
+        sampled: whether the same input gives another output each time.
+        exports: forms that it is exported to.
+        published: how checkpoints of its authors are read; none: they are not.
+    """
+
+    family: str
+    title: str
+    paper: str
+    licence: str | None
+    variants: Mapping[str, Sizes]
+    build: Callable[..., Network]
+    peak_values: Callable[[Any], float]
+    halo: int
+    margin: int
+    size_multiple: int = 1
+    min_size: int = 1
+    pools_globally: bool = False
+    objective: Mapping[str, float] = field(default_factory=lambda: {"charbonnier": 1.0})
+    domain: Domain = "srgb"
+    channels: int = 3
+    output_scale: int = 1
+    batch_statistics: bool = False
+    sampled: bool = False
+    exports: frozenset[Form] = frozenset(FORMS)
+    published: Callable[[], PublishedFormat] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.variants or len({type(sizes) for sizes in self.variants.values()}) != 1:
+            raise ValueError(f"{self.family}: variants with sizes of one class are needed")
+        if 2 * self.margin % self.size_multiple or self.min_size % self.size_multiple:
+            raise ValueError(f"{self.family}: margin and min_size do not fit size_multiple")
+
+    @property
+    def size_class(self) -> type[Sizes]:
+        """What checks the sizes."""
+        return type(next(iter(self.variants.values())))
+
+    def configure(self, sizes: Mapping[str, Any], *, where: str = "model") -> NetworkConfig:
+        """The network of this family with all of these sizes.
+
+        Raises:
+            UsageError: an unknown size, one that is missing or out of bounds; ``where.size: ...``.
+        """
+        try:
+            return NetworkConfig(self.family, self.size_class.model_validate(dict(sizes)))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = ".".join(str(part) for part in (where, *problem["loc"]))
+            if problem["type"] == "extra_forbidden":
+                known = ", ".join(self.size_class.model_fields) or "none"
+                raise UsageError(
+                    f"unknown parameter {key}; sizes of {self.family}: {known}"
+                ) from error
+            raise UsageError(f"{key}: {problem['msg']} (got {problem['input']!r})") from error
+
+    def check_export(self, form: Form) -> None:
+        """Refuse a form that the network is not exported to.
+
+        Raises:
+            UsageError: names the forms that it is exported to.
+        """
+        if form not in self.exports:
+            known = ", ".join(known for known in FORMS if known in self.exports) or "no form"
+            raise UsageError(f"{self.title} is not exported to {form}; it is to {known}")
+
+    def check_plain(self) -> None:
+        """Refuse what inference and training have no form for yet.
+
+        Raises:
+            UsageError: the network does not map sRGB to sRGB of the same size, or is sampled.
+        """
+        if self.domain != "srgb" or self.channels != 3:
+            given = f"{self.domain} with {self.channels} channels"
+            raise UsageError(f"{self.title} takes {given}: only sRGB with 3 is supported")
+        if self.output_scale != 1:
+            raise UsageError(f"{self.title} enlarges by {self.output_scale}: not supported")
+        if self.sampled:
+            raise UsageError(f"{self.title} samples its output: not supported")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A family and its sizes: all that it takes to build a network without its weights."""
+
+    family: str
+    sizes: Sizes
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.model_dump().items())
+        return f"{self.family} ({sizes})" if sizes else self.family
+
+    @property
+    def architecture(self) -> Architecture:
+        """The entry of the family."""
+        return by_family(self.family)
+
+    @property
+    def peak_values(self) -> float:
+        """Numbers per pixel that one pass holds at its peak."""
+        return self.architecture.peak_values(self.sizes)
+
+    def build(self) -> Network:
+        """The network, freshly initialised, float32 on CPU."""
+        network = self.architecture.build(**self.sizes.model_dump())
+        network.config = self
+        return network
+
+
+_families: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> None:
+    """Make a network known, under its family and the names of its variants.
+
+    Raises:
+        ValueError: one of the names is taken.
+    """
+    taken = {name for known in _families.values() for name in (known.family, *known.variants)}
+    if both := taken & {architecture.family, *architecture.variants}:
+        raise ValueError(f"there is a network named {sorted(both)[0]} already")
+    _families[architecture.family] = architecture
+
+
+def unregister(family: str) -> None:
+    """Forget a network that :func:`register` made known."""
+    del _families[family]
+
+
+def architectures() -> tuple[Architecture, ...]:
+    """All entries, in order of their family."""
+    _find_built_in()
+    return tuple(_families[family] for family in sorted(_families))
+
+
+def names() -> tuple[str, ...]:
+    """Names that ``model.name`` takes."""
+    return tuple(name for architecture in architectures() for name in architecture.variants)
+
+
+def by_name(name: str) -> Architecture:
+    """The entry that has a variant of this name.
+
+    Raises:
+        UsageError: there is none; names the nearest and all that there are.
+    """
+    for architecture in architectures():
+        if name in architecture.variants:
+            return architecture
+    raise UsageError(f"model.name: {_unknown(name, names())}")
+
+
+def by_family(family: str) -> Architecture:
+    """The entry of a family, as model folders name it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    _find_built_in()
+    if family not in _families:
+        raise UsageError(f"architecture.network: {_unknown(family, tuple(_families))}")
+    return _families[family]
+
+
+def configure(name: str, **sizes: Any) -> NetworkConfig:
+    """The named network, with other sizes where they are given.
+
+    Raises:
+        UsageError: an unknown name or size, or a size out of bounds; names the parameter.
+    """
+    architecture = by_name(name)
+    return architecture.configure(architecture.variants[name].model_dump() | sizes)
+
+
+def build(name: str, **sizes: Any) -> Network:
+    """The network that :func:`configure` describes, freshly initialised, float32 on CPU.
+
+    Raises:
+        UsageError: an unknown name or size, or a size out of bounds; names the parameter.
+    """
+    return configure(name, **sizes).build()
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f", did you mean {near[0]}?" if near else ";"
+    return f"no network {name!r}{hint} Known: {', '.join(known)}"
+
+
+@functools.cache
+def _find_built_in() -> None:
+    for entry in sorted(Path(__file__).parent.glob("*/entry.py")):
+        importlib.import_module(f"mirnet.models.{entry.parent.name}.entry")
