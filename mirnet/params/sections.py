@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES
-from mirnet.models.registry import by_name, configure
+from mirnet.models.registry import NetworkConfig, by_name, configure
 
 Precision = Literal["auto", "float32", "bf16"]
 TrainPrecision = Literal["auto", "float32", "bf16", "fp16"]
@@ -58,9 +58,9 @@ class ModelParams(Section):
     name: str = Field("mirnet-xs", description="network by name")
 
     @property
-    def sizes(self) -> dict[str, Any]:
-        """The sizes that are not those of the named network."""
-        return dict(self.model_extra or {})
+    def config(self) -> NetworkConfig:
+        """The named network with these sizes."""
+        return configure(self.name, **(self.model_extra or {}))
 
     @model_validator(mode="before")
     @classmethod
@@ -71,7 +71,7 @@ class ModelParams(Section):
 
     @model_validator(mode="after")
     def _known(self) -> ModelParams:
-        configure(self.name, **self.sizes)
+        assert self.config  # raises for what is not known
         return self
 
 
@@ -341,7 +341,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Params:
-        multiple = by_name(self.model.name).size_multiple
+        multiple = self.model.config.architecture.size_multiple
         later = (stage.patch_size for stage in self.train.progressive)
         for size in (self.train.patch_size, *later):
             if size % multiple:

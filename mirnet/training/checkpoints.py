@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mirnet.errors import TrainingError
-from mirnet.models import Network, build, load_model, save_model
+from mirnet.models import Network, load_model, save_model
 from mirnet.results import EpochMetrics
 from mirnet.training.job import Job
 from mirnet.training.schedules import Schedule
@@ -93,7 +93,7 @@ class TrainState:
         """A run at step 0, equal on all workers."""
         recipe = job.params.train
         torch.manual_seed(recipe.seed)
-        model = build(job.params.model.name, **job.params.model.sizes)
+        model = job.params.model.config.build()
         if job.initial is not None:
             model.load_state_dict(job.initial)
         model = on_device(model, device)

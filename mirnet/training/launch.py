@@ -16,7 +16,7 @@ from torch import Tensor
 from mirnet.config import Settings, use_kernel_cache
 from mirnet.data.loading import load_pairs
 from mirnet.errors import TrainingError, UsageError, WeightsError
-from mirnet.models import build, load_model, num_parameters
+from mirnet.models import load_model, num_parameters
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.training import IN_PROCESS, Listener, TrainRequest
@@ -59,7 +59,7 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
         model_dir=str(request.model_dir),
         checkpoint_uri=uri,
         model_name=params.model.name,
-        num_parameters=num_parameters(build(params.model.name, **params.model.sizes)),
+        num_parameters=num_parameters(params.model.config.build()),
         digest=request.digest,
         best_epoch=progress.best_epoch,
         best_val_psnr=progress.best_val_psnr,
@@ -116,6 +116,13 @@ def check_request(request: TrainRequest) -> None:
     both = sorted(set(train_ids) & set(val_ids))
     if both:
         raise UsageError(f"{both[0]} is a training pair and a validation pair")
+    architecture = request.params.model.config.architecture
+    architecture.check_plain()
+    if architecture.batch_statistics and recipe.accumulate > 1:
+        raise UsageError(
+            f"train.accumulate {recipe.accumulate}: {architecture.title} normalises with "
+            "statistics of the batch, which must not be computed in parts"
+        )
     if settings.ray_address == IN_PROCESS:
         return
     least, most = settings.worker_range
@@ -125,6 +132,11 @@ def check_request(request: TrainRequest) -> None:
                 f"train.batch_size {batch_size} does not divide over MIRNET_NUM_WORKERS "
                 f"{settings.num_workers}: the batch is global, change one of the two"
             )
+    if architecture.batch_statistics and most > 1:
+        raise UsageError(
+            f"MIRNET_NUM_WORKERS {settings.num_workers}: {architecture.title} normalises with "
+            "statistics of the batch, which must not be shared out"
+        )
 
 
 def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
@@ -135,7 +147,7 @@ def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
     """
     weights = copy_weights(load_model(source))
     try:
-        build(params.model.name, **params.model.sizes).load_state_dict(weights)
+        params.model.config.build().load_state_dict(weights)
     except RuntimeError as error:
         raise WeightsError(
             f"{source} does not fit model.name {params.model.name} and its sizes: warm start needs "
