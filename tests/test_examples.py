@@ -18,7 +18,6 @@ from mirnet import Enhancer
 from mirnet.evaluation import metrics
 from mirnet.images import read_rgb
 from mirnet.models import build, save_model
-from mirnet.params import ModelParams
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
@@ -31,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MIRNET_COMPILE", "false")
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
-        save_model(build(ModelParams(name="mirnet-xs", n_feat=8)), Path(name))
+        save_model(build("mirnet-xs", n_feat=8), Path(name))
     rng = np.random.default_rng(0)
     for side in ("low", "high"):
         Path("pairs", side).mkdir(parents=True)
