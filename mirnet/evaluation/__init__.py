@@ -1,1 +1,1 @@
-"""Metrics, baselines, scoring, the report and the promotion gate. Knows nothing of MLflow."""
+"""Metrics, baselines, scoring, the report and the promotion gate; independent of MLflow."""

@@ -17,17 +17,17 @@ GAMMA = 0.4
 
 
 def untouched(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The input as it is."""
+    """The unchanged input."""
     return pixels
 
 
 def autocontrast(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """PIL autocontrast: each channel stretched to the full range by itself, no cutoff."""
+    """PIL autocontrast: each channel stretched to the full range separately, no cutoff."""
     return np.asarray(ImageOps.autocontrast(Image.fromarray(pixels)))
 
 
 def autocontrast_tone(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """PIL autocontrast that keeps hues: one stretch for all channels, taken from the grey image."""
+    """PIL autocontrast that preserves hues: one stretch for all channels, from the grey image."""
     return np.asarray(ImageOps.autocontrast(Image.fromarray(pixels), preserve_tone=True))
 
 
@@ -38,14 +38,14 @@ def gamma(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def equalize(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """PIL histogram equalisation, each channel by itself."""
+    """PIL histogram equalisation, per channel."""
     return np.asarray(ImageOps.equalize(Image.fromarray(pixels)))
 
 
 def clahe(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Contrast-limited adaptive histogram equalisation of the HSV value (scikit-image, clip 0.01).
 
-    Tiles are an eighth of the picture.
+    Tiles are an eighth of the image.
     """
     from skimage.exposure import equalize_adapthist
 
@@ -70,7 +70,7 @@ def baseline(name: str) -> Enhance:
     """The baseline of this name.
 
     Raises:
-        UsageError: no such baseline; names those there are.
+        UsageError: no such baseline; lists the existing ones.
     """
     if name not in BASELINES:
         raise UsageError(f"baseline {name}: no such baseline ({', '.join(BASELINES)})")

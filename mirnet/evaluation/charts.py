@@ -44,7 +44,7 @@ def training_curves(history: Sequence[EpochMetrics]) -> dict[str, str]:
 
 
 def brightness_histogram(pictures: Mapping[str, Sequence[NDArray[np.uint8]]]) -> str:
-    """Share of pixels by luma over all pictures, one line per kind (low, enhanced, reference)."""
+    """Share of pixels by luma over all images, one line per kind (low, enhanced, reference)."""
     bins = np.arange(0, 257, 4)
     figure, axes = _figure()
     for colour, (name, images) in zip(_COLOURS, pictures.items(), strict=False):
@@ -101,7 +101,7 @@ def _figure(*, height: float = 2.8) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, description: str) -> str:
     """The figure as an <svg> element with text as text, and a description for screen readers."""
     buffer = io.StringIO()
-    # ids in one page must not collide: those referred to are salted, groups lose theirs
+    # ids must not collide within one page: referenced ones are salted, those of groups removed
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 9}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

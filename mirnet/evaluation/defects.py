@@ -1,4 +1,4 @@
-"""What goes wrong in enhanced pictures, measured: clipping, darkening, colour cast, halo, noise.
+"""Measures of defects of enhanced images: clipping, darkening, colour cast, halo, noise.
 
 All take uint8 HWC RGB.
 """
@@ -16,14 +16,14 @@ from mirnet.images import stats
 def noise_sigma(pixels: NDArray[np.uint8]) -> float:
     """Noise level of the Rec. 601 luma in grey levels of 255, without a reference.
 
-    :func:`mirnet.images.stats.noise_sigma` over the image continued by its mirror image, so that
-    the outermost pixels count too.
+    :func:`mirnet.images.stats.noise_sigma` over the image with mirrored borders, so that the
+    outermost pixels count too.
     """
     return stats.noise_sigma(np.pad(luma(pixels), 1, mode="symmetric"))
 
 
 def clipped_share(pixels: NDArray[np.uint8]) -> float:
-    """Share of pixels with a channel at 255, where detail is gone."""
+    """Share of pixels with a channel at 255, where detail is lost."""
     return float((pixels == 255).any(axis=2).mean())
 
 
@@ -33,7 +33,7 @@ def crushed_share(pixels: NDArray[np.uint8]) -> float:
 
 
 def colour_cast(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Distance of the mean colours in the a*b* plane of CIE Lab: a tint over the whole picture."""
+    """Distance of the mean colours in the a*b* plane of CIE Lab: a tint of the whole image."""
     from skimage.color import rgb2lab
 
     difference = (rgb2lab(output) - rgb2lab(reference))[..., 1:].mean(axis=(0, 1))
@@ -49,10 +49,10 @@ def ciede2000(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
 
 
 def halo(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Overshoot beside strong edges in grey levels: how far luma leaves the reference's range.
+    """Overshoot beside strong edges in grey levels: luma outside of the reference's range.
 
     Along the 5 % strongest edges of the reference, the output's luma (matched in mean and
-    spread) is compared with the least and most that the reference has within 7x7 pixels.
+    spread) is compared with the minimum and maximum of the reference within 7x7 pixels.
     """
     expected, got = luma(reference), luma(output)
     got = (got - got.mean()) * (expected.std() / max(got.std(), 1e-8)) + expected.mean()

@@ -1,9 +1,9 @@
-"""The promotion gate: evidence in, a typed decision with written reasons out. Pure.
+"""The promotion gate: a pure function from evidence to a typed decision with reasons.
 
 The rule for a changed data version: candidate and champion are always scored on the evaluation
 pairs of the candidate's data version, in the same run. Scores that the champion got on another
-version are never compared. Pairs that the champion has trained on in an older version favour the
-champion, so the rule errs on the side of keeping it.
+version are never compared. Pairs that the champion was trained on in an older version favour the
+champion.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirnet.params import EvaluateParams, PromoteParams
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the gate looks at. ``None``: not measured, or there is no champion."""
+    """The input of the gate. ``None``: not measured, or there is no champion."""
 
     gain_over_baseline: Gain
     gain_over_champion: Gain | None = None
@@ -35,7 +35,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One rule, whether the candidate passed it, and the figures in words."""
+    """One rule, whether the candidate passed it, and a sentence with the figures."""
 
     rule: str
     passed: bool
@@ -44,7 +44,7 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class Decision:
-    """``keep``: the candidate is the champion already, there is nothing to promote or refuse."""
+    """``keep``: the candidate is already the champion; nothing to promote or refuse."""
 
     outcome: Literal["promote", "keep", "refuse"]
     checks: tuple[GateCheck, ...]
@@ -56,7 +56,7 @@ class Decision:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What failed; when nothing did, what was passed."""
+        """The failed rules; if none failed, the passed ones."""
         failed = tuple(check.reason for check in self.checks if not check.passed)
         return failed or tuple(check.reason for check in self.checks)
 
@@ -80,7 +80,7 @@ def gather_evidence(
             is one, ``champion``.
 
     Raises:
-        ValueError: a method is missing, or was scored on other images.
+        ValueError: a method is missing, or was scored on different images.
     """
 
     def gain(against: str) -> Gain:
@@ -109,7 +109,7 @@ def gather_evidence(
 
 
 def decide(evidence: Evidence, params: PromoteParams) -> Decision:
-    """Promote only if every rule passes; otherwise say which did not, with the figures."""
+    """Promote only if every rule passes; otherwise list the failed ones with their figures."""
     if evidence.same_weights:
         check = GateCheck("same-weights", False, "these weights are the champion already")
         return Decision("keep", (check,))
@@ -158,7 +158,7 @@ def _beats_baseline(evidence: Evidence, params: PromoteParams) -> GateCheck:
 
 
 def _beats_champion(evidence: Evidence, params: PromoteParams) -> GateCheck:
-    """Strict, so that a candidate that is exactly as good never takes over."""
+    """Strict, so that an equal candidate is never promoted."""
     gain = evidence.gain_over_champion
     if gain is None:
         return GateCheck("champion", True, "there is no champion yet")

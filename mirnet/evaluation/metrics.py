@@ -1,8 +1,8 @@
-"""Image metrics with pinned conventions; the data range is always given, never inferred.
+"""Image metrics with fixed conventions; the data range is always given, never inferred.
 
-Headline numbers are RGB PSNR and SSIM on 8-bit-rounded images of equal size, per image, then
-the mean over images: no resize, no crop of the picture, no padding in the score. Arrays are HWC
-RGB at the edges, tensors NCHW inside.
+The main metrics are RGB PSNR and SSIM on images of equal size rounded to 8 bits, per image, then
+averaged over images: no resize, no crop, no padding in the score. Arrays are HWC RGB at the
+interface, tensors NCHW inside.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PSNR_CAP_DB = 100.0
 
 
 def to_uint8(batch: Tensor) -> Tensor:
-    """Float [0, 1] of any shape to uint8, clamped and rounded: what a PNG file would hold."""
+    """Float [0, 1] of any shape to uint8, clamped and rounded, as stored in a PNG file."""
     return (batch.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -107,8 +107,8 @@ def gt_mean(
 ) -> NDArray[np.float64]:
     """The output scaled to the mean grey of the reference, clipped, HWC float64.
 
-    A correction that looks at the answer: it adds 2 to 4.6 dB on LoL, so scores after it are
-    reported only under ``gt_mean_*`` names.
+    The correction uses the reference and adds 2 to 4.6 dB on LoL, so scores after it are reported
+    only under ``gt_mean_*`` names.
     """
     scale = luma(reference).mean() / max(luma(output).mean(), 1e-8)
     scaled: NDArray[np.float64] = np.clip(output.astype(np.float64) * scale, 0, data_range)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page for a scored model: opens offline, reads without JavaScript."""
+"""One self-contained HTML report of a scored model; works offline and without JavaScript."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _COLUMNS = {
     "noise": "noise",
     "seconds_per_megapixel": "s per megapixel",
 }
-# defect, what it is called, unit
+# defect, title, unit
 _DEFECTS = {
     "added_clipping": ("Clipping", "share of pixels clipped beyond the reference's"),
     "colour_cast": ("Colour cast", "distance of mean colours in CIE a*b*"),
@@ -48,7 +48,7 @@ _DEFECTS = {
 
 @dataclass(frozen=True)
 class Page:
-    """What the page says besides scores and pictures."""
+    """Contents of the report besides scores and images."""
 
     title: str
     candidate: str
@@ -60,7 +60,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Picture:
-    """One pair of the gallery; images as data URIs by what they show."""
+    """One pair of the gallery; images as data URIs by kind."""
 
     pair_id: str
     rank: str
@@ -80,13 +80,13 @@ def render_report(
     outputs: Mapping[tuple[str, str], NDArray[np.uint8]],
     baseline: str = "autocontrast",
 ) -> Path:
-    """Write the page.
+    """Write the report.
 
     Args:
         target: The HTML file.
-        scores: one row per image and method; holds ``page.candidate``, and ``baseline`` if its
-            pictures and gains are to be shown.
-        outputs: what the methods gave, by (pair id, method).
+        scores: one row per image and method; with ``page.candidate``, and ``baseline`` if its
+            images and gains are to be shown.
+        outputs: outputs of the methods, by (pair id, method).
     """
     known = baseline if baseline in summary and baseline != page.candidate else None
     pictures = _gallery(page.candidate, known, scores=scores, pairs=pairs, outputs=outputs)
@@ -112,14 +112,14 @@ def render_report(
 
 
 def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -> bool:
-    """Put the gate's decision on a page that was written before it, in place of an earlier one.
+    """Add the gate's decision to an existing report, replacing an earlier one.
 
     Args:
-        run_id: The MLflow run that the page is of.
-        outcome: What came of it, in a few words.
+        run_id: The MLflow run of the report.
+        outcome: The decision in a few words.
 
     Returns:
-        False: the page is missing or is of another run by now, and stays as it is.
+        False: the report is missing or of another run, and is unchanged.
     """
     begin, end = f"<!--verdict of {run_id}-->", "<!--end of verdict-->"
     html = page.read_text(encoding="utf-8") if page.is_file() else ""
@@ -134,7 +134,7 @@ def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -
 
 
 def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures of one size in a row with white between: one image for MLflow's image grid."""
+    """Images of one size in a row, separated by white: one image for MLflow's image grid."""
     gap = np.full((pictures[0].shape[0], 4, 3), 255, np.uint8)
     parts = [part for picture in pictures for part in (picture, gap)][:-1]
     return np.concatenate(parts, axis=1)
@@ -226,7 +226,7 @@ def _distributions(
 def _failures(
     candidate: str, scores: pd.DataFrame, *, shown: set[str]
 ) -> list[tuple[str, str, list[tuple[str, float, bool]]]]:
-    """Three images per defect in which it is strongest, and whether the gallery has them."""
+    """The three images with the strongest defect of each kind, and whether the gallery has them."""
     rows = scores[scores["method"] == candidate]
     found = []
     for column, (name, unit) in _DEFECTS.items():

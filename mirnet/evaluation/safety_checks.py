@@ -1,4 +1,4 @@
-"""How a method behaves besides its scores: what it spoils, well lit pictures, memory."""
+"""Safety checks of a method besides its scores: harmed outputs, well-lit images, memory."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _MIB = 2**20
 
 
 def well_lit_psnr(enhance: Enhance, pictures: Sequence[NDArray[np.uint8]]) -> float:
-    """Mean PSNR in dB between well lit pictures and what the method makes of them."""
+    """Mean PSNR in dB between well-lit images and the method's outputs for them."""
     return sum(psnr(enhance(picture), picture) for picture in pictures) / len(pictures)
 
 
 def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | None) -> Enhance:
-    """The method as the batch uses it: what is bright enough, and what it would spoil, stays.
+    """The method as used by a batch: bright inputs and inputs with harmful outputs stay.
 
     Args:
-        limits: from which on an output counts as spoilt.
-        pass_luminance: of the shadows of a picture, from which on it stays; none: never.
+        limits: above which an output counts as harmful.
+        pass_luminance: value of ``shadows`` from which an image stays; none: no image does.
     """
 
     def kept_or_enhanced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,16 +42,16 @@ def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | Non
 def harm_share(
     pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], limits: HarmLimits
 ) -> float:
-    """Share of (input, output) in which the output is spoilt."""
+    """Share of (input, output) pairs with a harmful output."""
     harms = [judge(before, after, limits) is not None for before, after in pictures]
     return sum(harms) / len(harms)
 
 
 def peak_mib_per_megapixel(enhance: Enhance, pixels: NDArray[np.uint8]) -> float | None:
-    """Most memory that enhancing one picture takes beyond what the process had, by its size.
+    """Peak memory of enhancing one image above that of the idle process, per megapixel.
 
     Resident memory of the whole process, from Linux; ``None`` elsewhere. Memory that the
-    allocator kept from earlier pictures hides a part, so measure before the others.
+    allocator kept from earlier images hides a part, so measure this first.
     """
     status = Path("/proc/self/status")
     try:
@@ -68,7 +68,7 @@ def peak_mib_per_megapixel(enhance: Enhance, pixels: NDArray[np.uint8]) -> float
 
 
 def _high_water_mib(status: Path) -> float:
-    """VmHWM, which writing 5 to clear_refs has set back to the present size."""
+    """VmHWM, after a reset to the present size by writing 5 to clear_refs."""
     for line in status.read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / _MIB

@@ -104,7 +104,7 @@ def score_pairs(
     Args:
         pairs: (pair id, low, high), uint8 HWC RGB, equal sizes.
         methods: by name; each maps uint8 HWC to uint8 HWC of the same size.
-        outputs: filled with what each method gave, by (pair id, method), for the report.
+        outputs: filled with the output of each method, by (pair id, method), for the report.
 
     Returns:
         One row per image and method (columns of :func:`score_image`), and one score per method.
@@ -137,7 +137,7 @@ def score_pairs(
 def score_image(
     output: NDArray[np.uint8], reference: NDArray[np.uint8], *, low: NDArray[np.uint8]
 ) -> dict[str, float]:
-    """All figures of one enhanced image; ``gt_mean_*`` look at the answer and are no headline."""
+    """All metrics of one enhanced image; ``gt_mean_*`` use the reference: never a main metric."""
     brightness = float(metrics.luma(output).mean())
     return asdict(score(output, reference)) | {
         "low_luma": float(metrics.luma(low).mean()),
@@ -173,7 +173,7 @@ def add_gains(
 def summarise(scores: pd.DataFrame, method: str, params: EvaluateParams) -> MethodScore:
     """Means of one method with 95 % bootstrap intervals for PSNR and SSIM."""
     rows = scores[scores["method"] == method]
-    # a figure that some images do not have would be a mean over others than the rest
+    # a metric that is missing for some images would be averaged over a different set
     means = rows.drop(columns=["pair_id", "method"]).mean(skipna=False)
     intervals = {
         name: interval(

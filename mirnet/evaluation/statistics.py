@@ -28,7 +28,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over runs that differ in their seed, with sample standard deviation and extremes."""
+    """Mean over runs that differ in their seed, with sample standard deviation, min and max."""
 
     mean: float
     std: float
@@ -40,8 +40,8 @@ class Spread:
 def interval(values: NDArray[np.float64], *, num_samples: int, seed: int) -> tuple[float, float]:
     """95 % bootstrap interval (BCa; Efron, 1987) of the mean of one value per image.
 
-    Equal values, and one value alone, give an interval of no width: the count of images has to
-    be judged beside it.
+    Equal values, or a single value, give an interval of zero width, so the number of images
+    has to be checked too.
     """
     if values.size == 0:
         raise ValueError("an interval needs at least one value")
@@ -67,13 +67,13 @@ def paired_gain(
     seed: int,
     metric: str = "psnr",
 ) -> Gain:
-    """How much better ``method`` is than ``against`` on the same images.
+    """The paired PSNR gain of ``method`` over ``against`` on the same images.
 
     Args:
         scores: one row per image and method, as scoring writes it.
 
     Raises:
-        ValueError: the two were not scored on the same images.
+        ValueError: they were not scored on the same images.
     """
     table = scores.pivot(index="pair_id", columns="method", values=metric)
     missing = {method, against} - set(table.columns)
@@ -88,7 +88,7 @@ def paired_gain(
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and spread of one figure over seeds.
+    """Mean and spread of one metric over seeds.
 
     Raises:
         ValueError: fewer than two values; one run has no spread.

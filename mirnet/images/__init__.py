@@ -1,4 +1,4 @@
-"""Bytes <-> arrays: decoding, encoding and figures of pictures.
+"""Bytes <-> arrays: decoding, encoding and statistics of images.
 
 Loaded on first use: the table of formats is read by params and the command line, which need no
 decoder.

@@ -1,4 +1,4 @@
-"""BMP -> array, and 32 bits with transparency on the way out (BITMAPV4HEADER)."""
+"""BMP -> array, and writing of 32 bits with transparency (BITMAPV4HEADER)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mirnet.images.image import Image, Metadata, Resolution
 
 _FILE_HEADER, _HEADER = 14, 108
 _BITFIELDS = 3
-# a header of this size may come with a profile, or the name of one
+# a header of this size may have a profile, or the name of one
 _V5, _COLOUR_SPACE = 124, 14 + 56
 # which bits are red, green, blue and alpha
 _MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000)
@@ -38,7 +38,7 @@ def open_file(data: bytes, *, name: str) -> BmpImageFile:
 
 
 def read(picture: BmpImageFile, data: bytes) -> Image:
-    """The picture; an alpha that is 0 everywhere is one that its writer left empty."""
+    """The image; an alpha channel that is 0 everywhere is ignored, as unused by its writer."""
     across, down = picture.info.get("dpi", (0, 0))
     resolution = Resolution(across, down).per("metre") if across > 0 and down > 0 else None
     image = strips.to_image(picture, "BMP")
@@ -50,10 +50,10 @@ def read(picture: BmpImageFile, data: bytes) -> Image:
 
 
 def write_with_alpha(rgba: npt.NDArray[np.uint8], resolution: Resolution | None) -> bytes:
-    """(H, W, 4) -> a file; Pillow's own 32 bits have no mask, and are read as opaque.
+    """(H, W, 4) -> a file; Pillow writes 32 bits without a mask, which are read as opaque.
 
     Raises:
-        struct.error: more bytes than the format counts.
+        struct.error: more bytes than the format allows.
     """
     height, width = rgba.shape[:2]
     per_metre = resolution.per("metre") if resolution else Resolution(0, 0)

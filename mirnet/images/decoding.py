@@ -1,6 +1,6 @@
 """Bytes -> array: EXIF orientation, transparency, 16 bits, size limits.
 
-Accepted are the formats of the table with one frame. Arrays are RGB, height x width x 3.
+Formats of the table with one frame are accepted. Arrays are (H, W, 3) RGB.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from mirnet.images import (
 from mirnet.images.formats import FORMATS, TABLE, Format
 from mirnet.images.image import MAX_PIXELS, Image, Pixels
 
-# given height and width, refuses what is too large
+# takes height and width, raises if they are too large
 Check = Callable[[int, int], None]
-# what decoders raise on damaged files
+# errors of decoders on damaged files
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError),
     *(struct.error, zlib.error),
 )
-# pictures of other kinds, by their first bytes
+# other image formats, by their first bytes
 _OTHERS = {
     b"GIF8": "GIF",
     b"\xff\x0a": "JPEG XL",
@@ -101,14 +101,14 @@ def read_rgb(path: Path, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint
 def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode the bytes of an image file.
 
-    EXIF orientation is applied. Palettes become RGB. CMYK is converted to sRGB, by its profile
-    where it has one. Samples of 9 to 16 bits become 16 bits of full range. Of a multi-picture
-    JPEG (MPO) the first picture counts.
+    EXIF orientation is applied. Palettes become RGB. CMYK is converted to sRGB, with its
+    profile if it has one. Samples of 9 to 16 bits become 16 bits of full range. Of a JPEG with
+    several images (MPO) the first is read.
 
     Args:
-        name: what to call the file in errors.
-        max_pixels: larger images are refused before they are decoded, and so is what takes
-            more memory than there is.
+        name: name of the file in errors.
+        max_pixels: larger images are refused before they are decoded, and so are images that
+            need more memory than the machine has.
 
     Raises:
         ImageError: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``animated`` or
@@ -134,10 +134,10 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
 
 
 def read_size(data: bytes, *, name: str) -> tuple[int, int]:
-    """Height and width that :func:`decode` would give, from the header alone.
+    """Height and width as :func:`decode` would return them, from the header alone.
 
     Raises:
-        ImageError: there is no header that can be read.
+        ImageError: no readable header.
     """
     try:
         height, width, orientation = _SIZES[_format(data, name=name).name](data, name)
@@ -149,10 +149,10 @@ def read_size(data: bytes, *, name: str) -> tuple[int, int]:
 
 
 def _format(data: bytes, *, name: str) -> Format:
-    """By the first bytes, whatever the name says.
+    """The format by the first bytes, whatever the name is.
 
     Raises:
-        ImageError: ``empty``, ``unsupported`` for other formats of pictures, ``not-an-image``.
+        ImageError: ``empty``, ``unsupported`` for other image formats, ``not-an-image``.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty", reason="empty")

@@ -1,4 +1,4 @@
-"""Array -> bytes: what is written of a picture in each format."""
+"""Array -> bytes: encoding of an image with its metadata."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ logger = logging.getLogger(__name__)
 
 
 def encode(image: Image, *, format: str | None = None, quality: int = 95) -> bytes:
-    """Encode as ``format``, by default the image's own, with what the format can hold of its
-    metadata (:mod:`mirnet.images.formats`).
+    """Encode as ``format``, by default that of the image, with the metadata that the format
+    supports (:mod:`mirnet.images.formats`).
 
-    PNG and TIFF hold 16 bits; JPEG, WebP and BMP get the nearest 8-bit value.
+    PNG and TIFF store 16 bits; for JPEG, WebP and BMP values are rounded to 8 bits.
 
     Args:
         quality: of JPEG and WebP, 1 to 100; JPEG without chroma subsampling.
 
     Raises:
         UsageError: an unknown format, transparency in a JPEG, or more pixels per side than
-            the format can count.
+            the format allows.
     """
     format = (format or image.format).upper()
     if format not in FORMATS:
@@ -96,7 +96,7 @@ def _png(image: Image) -> bytes:
 
 
 def _chunks(image: Image) -> list[tuple[bytes, bytes]]:
-    """What the picture carries, in an order that PNG allows before the samples."""
+    """The metadata as chunks, in an order that PNG allows before the samples."""
     carried = image.metadata
     chunks = list(carried.colour)
     if image.icc and not any(kind == b"iCCP" for kind, _ in chunks):
@@ -122,7 +122,7 @@ def _tiff(image: Image) -> bytes:
     import tifffile
 
     if image.alpha is not None and image.pixels.dtype == np.uint16:
-        image = _coloured(image)  # few readers know 16-bit grey with transparency
+        image = _coloured(image)  # few readers support 16-bit grey with transparency
     samples = _channels(image)
     buffer = io.BytesIO()
     tifffile.imwrite(
@@ -167,7 +167,7 @@ def _with_segments(data: bytes, image: Image) -> bytes:
 
 
 def _channels(image: Image) -> Pixels:
-    """(H, W) or (H, W, 2 | 3 | 4): what a file stores."""
+    """(H, W) or (H, W, 2 | 3 | 4): the samples to be stored."""
     colour = image.pixels[..., :1] if image.grey else image.pixels
     if image.alpha is not None:
         colour = np.concatenate((colour, image.alpha[..., None]), axis=2)

@@ -1,4 +1,4 @@
-"""The formats of pictures: the one table that code, documentation and tests read.
+"""The table of image formats, used by code, documentation and tests.
 
 Imports nothing heavy: params and the command line read it too.
 """
@@ -10,17 +10,17 @@ from enum import Enum
 
 
 class Fate(Enum):
-    """What becomes of a field of metadata in a file of a format."""
+    """How a field of metadata is treated when a file of a format is written."""
 
     KEPT = "kept"
     CONVERTED = "converted"
     DROPPED = "dropped"
 
 
-# field -> what it is, for the documentation
+# field -> description, for the documentation
 FIELDS = {
     "icc": "ICC profile",
-    "exif": "EXIF: byte for byte but orientation and sizes",
+    "exif": "EXIF: byte for byte except orientation and sizes",
     "XMP": "XMP packet",
     "IPTC": "IPTC and other Photoshop resources",
     "resolution": "pixels per inch, centimetre or metre",
@@ -36,20 +36,20 @@ DECODE_FILE, DECODE_FIXED = 4, 128 << 20
 
 @dataclass(frozen=True)
 class Format:
-    """What a file format is called, how it is recognised and what it holds.
+    """Name, detection and capabilities of a file format.
 
     Attributes:
         name: as in ``Image.format``.
         content_type: the registered media type.
         suffixes: of file names, in lower case; the first is the usual one.
-        magic: what its files may begin with.
+        magic: bytes that its files may begin with.
         depths: bits per sample that are written.
         alpha: whether it holds transparency.
-        kept: fields of ``FIELDS`` that its files keep as they are.
-        converted: fields that become others which say the same.
-        reads: what is read of it, for the documentation.
-        decode_bytes: that decoding takes per pixel at most, besides ``DECODE_FILE`` times the
-            file's own bytes and ``DECODE_FIXED`` bytes.
+        kept: fields of ``FIELDS`` that are written unchanged.
+        converted: fields that are stored in another field.
+        reads: variants that can be read, for the documentation.
+        decode_bytes: maximum memory of decoding per pixel, besides ``DECODE_FILE`` times the
+            size of the file and ``DECODE_FIXED`` bytes.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Format:
 
     @property
     def fields(self) -> dict[str, Fate]:
-        """The fate of each field."""
+        """How each field is treated."""
         return {
             name: Fate.KEPT
             if name in self.kept
@@ -94,7 +94,7 @@ TABLE = (
         (".jpg", ".jpeg", ".jfif", ".jpe"),
         (b"\xff\xd8\xff",),
         reads="baseline and progressive coding of 8 bits; grey, colour, CMYK; of "
-        "several pictures (MPO) the first",
+        "several images (MPO) the first",
         decode_bytes=12,
         alpha=False,
         kept=("icc", "exif", "XMP", "IPTC", "resolution", "comments"),
@@ -116,7 +116,7 @@ TABLE = (
         (".tif", ".tiff"),
         (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         reads="1 to 16 bits of grey, 8 and 16 of RGB, palettes, CMYK of 8 bits; in strips, tiles "
-        "or planes; one page, and reduced copies or masks of it beside it",
+        "or planes; one page, with reduced copies or masks of it",
         decode_bytes=32,
         depths=(8, 16),
         kept=("icc", "exif", "XMP", "IPTC", "resolution"),
@@ -127,7 +127,7 @@ TABLE = (
         "image/bmp",
         (".bmp", ".dib"),
         (b"BM",),
-        reads="1 to 32 bits, run lengths",
+        reads="1 to 32 bits, run-length coding",
         decode_bytes=14,
         kept=("resolution",),
     ),
@@ -144,5 +144,5 @@ def format_named(name: str) -> Format:
 
 
 def format_of_suffix(suffix: str) -> Format | None:
-    """The format that a file name's suffix stands for, in any case; none where it is unknown."""
+    """The format of a file name suffix, case-insensitive; none if unknown."""
     return _BY_SUFFIX.get(suffix.lower())

@@ -1,22 +1,22 @@
-"""Whether an enhanced picture is worse than its input. No reference is needed.
+"""Whether an enhanced image is worse than its input. No reference is needed.
 
-:func:`compare` measures what changed, :func:`find_harm` holds the figures against limits. Every
-figure is 0 where the output equals the input:
+:func:`compare` measures the changes, :func:`find_harm` compares the measures with limits. Every
+measure is 0 if the output equals the input:
 
 ===========  ==================================================================================
-``darker``   share of the brightness that was lost, as mean luma or as mean of all values,
-             whichever lost more; negative where the picture became brighter
+``darker``   relative loss of brightness: of mean luma or of the mean of all values, whichever
+             is larger; negative if the image became brighter
 ``dimmed``   share of regions that lost more than 0.1 of luma, or half of it: a sky, a white
              background, a bar across a dark picture
-``order``    how far the order of brightness turned round: the most by which the mean luma of
-             the output falls from darker to clearly brighter parts of the input, taken over
-             single pixels and over regions (0 to 1)
-``tinted``   chroma that bright, neutral parts gained (0 to 1)
-``clipped``  share of values (a pixel has three) that came to an end of the range
-``noisier``  noise that the gain in brightness does not explain, standard deviation of the luma
+``order``    inversion of the order of brightness: the maximum by which the mean luma of the
+             output falls from darker to clearly brighter parts of the input, over single
+             pixels and over regions (0 to 1)
+``tinted``   chroma gained by bright, neutral parts (0 to 1)
+``clipped``  share of values (three per pixel) that are newly at an end of the range
+``noisier``  noise beyond the gain in brightness, standard deviation of the luma
 ===========  ==================================================================================
 
-Luma is Rec. 709 of the values as coded (no linearisation), 0 to 1. Large pictures are measured on
+Luma is Rec. 709 of the values as coded (no linearisation), 0 to 1. Large images are measured on
 a grid of pixels, noise on patches at full resolution.
 """
 
@@ -35,26 +35,26 @@ Plane = npt.NDArray[np.float32]
 Kind = Literal["darker", "dimmed", "order", "tinted", "clipped", "noisier"]
 
 _SIDE = 384
-# by how much a part has to be brighter than another one before their order counts: luma, or in
-# dark pictures a share of the range that the picture has, and never less than noise and rounding
+# minimum difference of two parts for their order to count: luma, or in dark images a share of
+# the range of the image, but never less than noise and rounding
 _CLEARLY, _CLEARLY_OF_RANGE, _LEAST_CLEARLY = 0.1, 0.4, 0.02
-# luma that a region may lose, and the share of its own: a dark one has no 0.1 to lose
+# luma that a region may lose, and the share of its own luma, for regions darker than 0.1
 _DIMMED, _DIMMED_SHARE = 0.1, 0.5
-# below this luma half is less than noise and rounding
+# below this luma, half of it is less than noise and rounding
 _LEAST_LUMA = 0.02
 # of the pixels; the last one for lamps
 _QUANTILES = (*np.arange(0.04, 1, 0.04), 0.99)
-# fewer pixels decide nothing
+# parts with fewer pixels are ignored
 _LEAST_SHARE = 0.004
 _BRIGHT, _NEUTRAL = 0.5, 0.05
 _PATCH = 128
-# of the luma, for pictures that have no noise of their own: rounding to 8 bits, twice
+# of the luma, for images without noise: rounding to 8 bits, twice
 _ROUNDING = 2 / 255 / np.sqrt(12)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What enhancement did to a picture, by kind of harm; see the module."""
+    """The measured change by kind of harm; see the module."""
 
     darker: float
     dimmed: float
@@ -66,7 +66,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class HarmLimits:
-    """From which figure on a change is harm; none: never."""
+    """Limit of each measure; none: no limit."""
 
     darker: float | None = None
     dimmed: float | None = None
@@ -78,7 +78,7 @@ class HarmLimits:
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """The first limit that an output goes beyond."""
+    """The first limit that an output exceeds."""
 
     kind: Kind
     value: float
@@ -86,12 +86,12 @@ class Harm:
 
     @property
     def reason(self) -> str:
-        """In a word, for the row of a manifest: ``harm: darker``."""
+        """For the row of a manifest: ``harm: darker``."""
         return f"harm: {self.kind}"
 
 
 def judge(before: Pixels, after: Pixels, limits: HarmLimits) -> Harm | None:
-    """What is wrong with an output, if anything.
+    """The harm done by an enhancement, if any.
 
     Args:
         before: (H, W, 3) RGB or (H, W) grey, unsigned integers with the full range of their type.
@@ -108,7 +108,7 @@ def judge(before: Pixels, after: Pixels, limits: HarmLimits) -> Harm | None:
 
 
 def find_harm(change: Change, limits: HarmLimits) -> Harm | None:
-    """The first kind, in the order of the module's table, that is beyond its limit."""
+    """The first kind, in the order of the module's table, that exceeds its limit."""
     for each in fields(limits):
         value, limit = getattr(change, each.name), getattr(limits, each.name)
         if limit is not None and value > limit:
@@ -117,7 +117,7 @@ def find_harm(change: Change, limits: HarmLimits) -> Harm | None:
 
 
 def compare(before: Pixels, after: Pixels) -> Change:
-    """Measure what changed between pictures of equal size."""
+    """Measure the changes between images of equal size."""
     step = max(1, -(-max(before.shape[:2]) // _SIDE))
     first, second = before[::step, ::step], after[::step, ::step]
     first_unit, second_unit = to_unit(first), to_unit(second)
@@ -138,7 +138,7 @@ def _lost(old: Plane, new: Plane) -> float:
 
 
 def _dimmed(old: Plane, new: Plane) -> npt.NDArray[np.bool_]:
-    """Which regions lost much of their luma, or much of what little they had."""
+    """Which regions lost much luma, absolutely or relatively."""
     halved = (old > _LEAST_LUMA) & (new < _DIMMED_SHARE * old)
     return halved | (new < old - _DIMMED)
 
@@ -149,7 +149,7 @@ def _ratio(new: float, old: float) -> float:
 
 
 def _fall(old: Plane, new: Plane) -> float:
-    """The most by which the tone curve falls. A part is all that has about the same old luma."""
+    """The maximum fall of the tone curve. A part is all pixels of about the same input luma."""
     edges = np.unique(np.quantile(old, _QUANTILES))
     part = np.searchsorted(edges, old, side="right")
     number = np.bincount(part)
@@ -182,7 +182,7 @@ def _chroma(unit: Plane) -> Plane:
 
 
 def _added_clipping(before: Pixels, after: Pixels) -> float:
-    """Each end by itself: blacks that were lifted make no room for whites that burn out."""
+    """Each end separately: lifted blacks do not compensate for clipped whites."""
     top = np.iinfo(after.dtype).max, np.iinfo(before.dtype).max
     whites = float((after == top[0]).mean() - (before == top[1]).mean())
     blacks = float((after == 0).mean() - (before == 0).mean())

@@ -1,4 +1,4 @@
-"""A colour profile from what PNG says of its samples.
+"""A colour profile from PNG's colour chunks.
 
 ICC.1:2001-04 (version 2): a matrix and curves. PNG, third edition, sections 11.3.2.1 to 11.3.2.6:
 cICP before sRGB before cHRM and gAMA. Code points of cICP: ITU-T H.273.
@@ -30,7 +30,7 @@ _BRADFORD = np.array(
 
 
 def is_srgb(chunks: Chunks) -> bool:
-    """Whether the samples are sRGB, which is what they are taken for without a profile."""
+    """Whether the samples are sRGB, the assumption without a profile."""
     found = dict(chunks)
     if b"cICP" in found:
         return found[b"cICP"][:2] == bytes([1, _SRGB_CURVE])
@@ -40,7 +40,7 @@ def is_srgb(chunks: Chunks) -> bool:
 
 
 def from_png(chunks: Chunks, *, grey: bool) -> bytes | None:
-    """A profile; none for sRGB, and for what none can say (PQ, HLG)."""
+    """A profile; none for sRGB, and for transfer functions without one (PQ, HLG)."""
     found = dict(chunks)
     if is_srgb(chunks):
         return None

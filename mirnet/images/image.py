@@ -1,4 +1,4 @@
-"""A decoded picture and what it carries."""
+"""A decoded image with its metadata."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _METRES = {"inch": 0.0254, "cm": 0.01, "metre": 1.0}
 
 @dataclass(frozen=True)
 class Resolution:
-    """Pixels per unit across and down; with unit ``none`` only their ratio means something."""
+    """Pixels per unit across and down; with unit ``none`` only the ratio is defined."""
 
     across: float
     down: float
     unit: Literal["inch", "cm", "metre", "none"] = "inch"
 
     def turned(self) -> Resolution:
-        """Of the picture turned by a quarter."""
+        """The resolution of the image rotated by 90 degrees."""
         return replace(self, across=self.down, down=self.across)
 
     def per(self, unit: Literal["inch", "cm", "metre"]) -> Resolution:
-        """The same in another unit; ratios stay as they are."""
+        """Converted to another unit; ratios are unchanged."""
         if self.unit in ("none", unit):
             return self
         factor = _METRES[unit] / _METRES[self.unit]
@@ -36,19 +36,19 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says of its picture besides profile and EXIF.
+    """Metadata of an image file besides profile and EXIF.
 
     Attributes:
         xmp: the packet.
         xmp_extensions: JPEG's segments with the rest of a packet over 64 kB.
         photoshop: image resource blocks (8BIM), with IPTC among them.
-        iptc: IPTC records where they stand by themselves, as in TIFF.
-        resolution: of the picture as it lies in the file or, decoded, upright.
+        iptc: IPTC records outside of ``photoshop``, as in TIFF.
+        resolution: of the image as stored or, after decoding, upright.
         comments: of JPEG.
         text: PNG's chunks tEXt, zTXt and iTXt, as (kind, body).
-        colour: PNG's chunks that say what its samples mean, but the profile.
+        colour: PNG's colour chunks except the profile.
         others: further PNG chunks that are safe to copy.
-        dropped: what was left behind, one word or two for each.
+        dropped: metadata that were dropped, named in a word or two each.
     """
 
     xmp: bytes | None = None
@@ -69,13 +69,13 @@ class Image:
 
     Attributes:
         pixels: (H, W, 3) RGB, uint8 or uint16 with the full range of its type.
-        format: where it came from, one of ``FORMATS``.
+        format: of the file it was read from, one of ``FORMATS``.
         alpha: (H, W) of the same type; none when opaque. Colours are not multiplied by it.
         grey: the three channels are equal, and one is stored.
-        icc: colour profile, kept as it is.
-        exif: the EXIF block (a TIFF structure), orientation and sizes as they are now.
-        lossless: of a WebP: without loss, and written so.
-        metadata: everything else that is carried over.
+        icc: colour profile, unchanged.
+        exif: the EXIF block (a TIFF structure), with present orientation and sizes.
+        lossless: WebP only: stored and written losslessly.
+        metadata: all other metadata.
     """
 
     pixels: Pixels
@@ -89,6 +89,6 @@ class Image:
 
 
 def after(data: bytes, end: int) -> tuple[str, ...]:
-    """What to say of bytes behind the end of a picture; space that is filled up is nothing."""
+    """Description of bytes after the end of an image; none for padding."""
     rest = data[end:].strip(b"\0\xff\r\n ")
     return (f"{len(rest)} bytes after the picture",) if rest else ()

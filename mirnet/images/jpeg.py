@@ -1,7 +1,7 @@
-"""JPEG: which kind it is, whether all of the picture is there, and the segments around it.
+"""JPEG: kind of coding, completeness and segments.
 
-ITU-T T.81, annex B (markers) and G (progression). libjpeg only warns of missing data and paints
-grey in its place; simplejpeg is told to take warnings for errors.
+ITU-T T.81, annex B (markers) and G (progression). libjpeg only warns of missing data and fills
+it with grey; simplejpeg is configured to treat warnings as errors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _DHP, _EOI, _COM = 0xDA, 0xDE, 0xD9, 0xFE
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2}
-# of arithmetic coding no decoder says whether all of it is there
+# no decoder can tell whether arithmetic coding is complete
 _DECODABLE = {0xC0, 0xC1, 0xC2}
-# in coded data FF is followed by 00; restart markers belong to it as well
+# in coded data FF is followed by 00; restart markers are part of it
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _ANY_MARKER = re.compile(rb"\xff[^\x00\xff]")
 # a decoder reads up to 8 bytes ahead of the last code
 _READ_AHEAD = 8
-# ten are usual; each makes a decoder go over the whole picture once more
+# ten are usual; each costs a decoder one pass over the whole image
 _MAX_SCANS = 200
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _MAX_BODY = 65_533
@@ -53,8 +53,8 @@ class Stream:
     Attributes:
         process: number of the frame marker (SOF), which names the kind of coding.
         segments: marker and body of APPn and COM, in their order.
-        lean: the stream without them (but JFIF's and Adobe's), closed by an EOI; that of a
-            sequential picture with the scan parameters that it must have.
+        lean: the stream without them (except JFIF's and Adobe's), closed by an EOI; with
+            corrected scan parameters if the coding is sequential.
         end: offset after the EOI; none where there is no EOI.
     """
 
@@ -70,21 +70,21 @@ class Stream:
 
     @property
     def adobe(self) -> bool:
-        """Whether Adobe's segment says that CMYK is stored inverted."""
+        """Whether CMYK is stored inverted, by Adobe's segment."""
         return any(m == 0xEE and body.startswith(b"Adobe") for m, body in self.segments)
 
 
 def parse(
     data: bytes, *, name: str, header_only: bool = False, transform: int | None = None
 ) -> Stream:
-    """Walk over the markers.
+    """Parse the markers.
 
     Args:
-        transform: Adobe's number of the colour transform, where it is not the stream that says it:
+        transform: Adobe's number of the colour transform, if the stream does not have it:
             0 for none, 1 for YCbCr.
 
     Raises:
-        ImageError: ``truncated`` where they break off, ``unsupported`` for kinds of coding that
+        ImageError: ``truncated`` if they end early, ``unsupported`` for kinds of coding that
             are not decoded (lossless, hierarchical, arithmetic, 12 bits, no height in the header).
     """
     try:
@@ -103,7 +103,7 @@ def _says_colour(marker: int, body: bytes) -> bool:
 
 
 def _known_transform(part: bytes, num_components: int) -> bytes:
-    """Adobe's segment with a transform that exists; libjpeg takes others for these, and warns."""
+    """Adobe's segment with a valid transform; libjpeg takes others for one of these, and warns."""
     if part[:2] != b"\xff\xee":
         return part
     most = 2 if num_components == 4 else 1
@@ -208,7 +208,7 @@ def _scan_bytes(stream: Stream, scan: bytes) -> bytes:
 
 
 def check_scans(stream: Stream) -> None:
-    """Whether scans for all coefficients of all components are there, down to the last bit.
+    """Check that scans for all coefficients of all components exist, down to the last bit.
 
     Raises:
         ValueError: some are missing.
@@ -224,13 +224,13 @@ def check_scans(stream: Stream) -> None:
 
 
 def decode(stream: Stream, mode: str, *, name: str) -> npt.NDArray[np.uint8]:
-    """All of the picture as (H, W, channels).
+    """The whole image as (H, W, channels).
 
     Args:
         mode: ``RGB``, ``GRAY`` or ``CMYK`` (as stored).
 
     Raises:
-        ImageError: ``unsupported`` for sampling factors that the strict decoder does not know.
+        ImageError: ``unsupported`` for sampling factors that the strict decoder does not support.
         ValueError: something of it is missing or damaged.
     """
     import simplejpeg
@@ -242,21 +242,23 @@ def decode(stream: Stream, mode: str, *, name: str) -> npt.NDArray[np.uint8]:
             return simplejpeg.decode_jpeg(data, mode, strict=True)  # type: ignore[no-any-return]
         except ValueError as error:
             message = str(error)
-        if "subsampling" in message:  # other decoders do not say whether all of it is there
+        if "subsampling" in message:  # other decoders do not report missing data
             raise ImageError(
                 f"{name}: JPEG with these sampling factors is not supported", reason="unsupported"
             )
         padding = _padding(data, message)
         if not padding:
             raise ValueError(message)
-        data = data[: -len(EOI) - padding] + EOI  # what was read ahead is found the next time
+        data = (
+            data[: -len(EOI) - padding] + EOI
+        )  # the bytes that were read ahead are reported the next time
 
 
 def _padding(data: bytes, message: str) -> int:
-    """How many bytes after the last code only fill the space before the EOI; 0 if they do not.
+    """Number of padding bytes between the last code and the EOI; 0 if they are not padding.
 
-    Equal bytes that lie there in place of coded data are damage: some of them were decoded, so
-    that there are more than the decoder had left over.
+    Equal bytes in place of coded data are damage: the decoder consumed some of them, so there are
+    more than it reported as extraneous.
     """
     found = _EXTRANEOUS.search(message)
     if found is None:

@@ -1,4 +1,4 @@
-"""What the segments of a JPEG say, and the segments that say it again.
+"""Metadata from the segments of a JPEG, and segments from metadata.
 
 JFIF 1.02; EXIF 2.32, section 4.7; XMP part 3, section 1.1.3; ICC.1, annex B.4; Photoshop image
 resources.
@@ -16,7 +16,7 @@ _JFIF, _EXIF, _PHOTOSHOP = b"JFIF\0", b"Exif\0\0", b"Photoshop 3.0\0"
 _XMP, _XMP_EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _MAX_BODY = 65_533
-# what other segments are known to hold
+# contents of other known segments
 _HELD = {
     (0xE0, b"JFXX"): "JFIF thumbnail",
     (0xE2, b"MPF\0"): "further pictures (MPF)",
@@ -95,7 +95,7 @@ def _what(marker: int, body: bytes) -> str:
 
 
 def segments(image: Image) -> tuple[list[tuple[int, bytes]], list[str]]:
-    """Marker and body of what is written again, and what does not fit."""
+    """Marker and body of the segments to be written, and names of metadata that do not fit."""
     metadata = image.metadata
     found: list[tuple[int, bytes, str]] = []
     if image.exif:
@@ -125,7 +125,7 @@ def _pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def with_density(data: bytes, resolution: Resolution | None) -> bytes:
-    """The file with this density in its JFIF header, which is where Pillow writes it."""
+    """The file with this density in its JFIF header, where Pillow writes it."""
     if resolution is None or data[6:11] != _JFIF:
         return data
     if resolution.unit == "metre":

@@ -1,4 +1,4 @@
-"""What is too large to be decoded, by the header alone."""
+"""Size limits of decoding, checked by the header alone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LIMITS = (
 
 
 def check(height: int, width: int, max_pixels: int, *, entry: Format, name: str) -> None:
-    """Refuse more pixels than the limit, and more than can ever fit here.
+    """Refuse more pixels than the limit, and more than the memory of this machine can hold.
 
     Raises:
-        ImageError: ``too-large``; ``memory`` where only this machine is too small.
+        ImageError: ``too-large``; ``memory`` if only this machine is too small.
     """
     num_pixels = height * width
     if num_pixels > max_pixels:
@@ -40,7 +40,7 @@ def check(height: int, width: int, max_pixels: int, *, entry: Format, name: str)
 
 @functools.cache
 def total_memory() -> int:
-    """Bytes that this process can have at all: of the machine, or of its container."""
+    """Total memory for this process in bytes: of the machine, or of its container."""
     limits = [psutil.virtual_memory().total]
     for path in _LIMITS:
         text = path.read_text().strip() if path.is_file() else ""

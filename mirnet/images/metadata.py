@@ -1,4 +1,4 @@
-"""What is carried over from one picture to another, and what is left behind."""
+"""Transfer of metadata from one image to another."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SIZES = (
 
 
 def upright(image: Image, orientation: int) -> Image:
-    """Metadata of a picture whose pixels were just turned: orientation 1, sizes as they are.
+    """Metadata of an image whose pixels were just rotated: orientation 1, present sizes.
 
-    Resolutions across and down change places where the picture was turned by a quarter.
+    Horizontal and vertical resolution are swapped if it was rotated by 90 degrees.
     """
     height, width = image.pixels.shape[:2]
     turned = orientation > 4
@@ -44,9 +44,9 @@ def _upright_xmp(xmp: bytes, height: int, width: int) -> bytes:
 
 
 def fitted(image: Image, format: str) -> tuple[Image, tuple[str, ...]]:
-    """The picture with what this format can hold, and what it cannot, in words.
+    """The image with the metadata that this format supports, and names of those it does not.
 
-    PNG's statements on colour become a profile where the format holds profiles only.
+    PNG's colour chunks become a profile if the format supports only profiles.
     """
     fates = format_named(format).fields
     metadata, lost = image.metadata, []
@@ -85,7 +85,7 @@ _NAMES = {
 
 
 def left_behind(image: Image, format: str | None = None) -> tuple[str, ...]:
-    """What of the file that was decoded is not in one that is encoded as ``format``."""
+    """Metadata of the decoded file that a file encoded as ``format`` does not have."""
     format = format or image.format
     kept, lost = fitted(image, format)
     large = jpeg_metadata.segments(kept)[1] if format == "JPEG" else []

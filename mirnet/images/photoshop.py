@@ -1,4 +1,4 @@
-"""Image resource blocks (8BIM), in which JPEG and TIFF carry IPTC."""
+"""Image resource blocks (8BIM), in which JPEG and TIFF store IPTC."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def without_thumbnails(data: bytes) -> tuple[bytes, bool]:
-    """The blocks but those with a small copy of the picture, and whether there was one."""
+    """The blocks without thumbnails, and whether there was one."""
     blocks = list(_blocks(data))
     if not any(number in _THUMBNAILS for number, _ in blocks):
         return data, False
@@ -36,7 +36,7 @@ def without_thumbnails(data: bytes) -> tuple[bytes, bool]:
 
 
 def with_iptc(data: bytes | None, iptc: bytes | None) -> bytes | None:
-    """With these IPTC records, where the blocks hold none."""
+    """The blocks with these IPTC records, unless they have some."""
     if not iptc or any(number == _IPTC for number, _ in _blocks(data or b"")):
         return data
     block = b"8BIM" + struct.pack(">HHI", _IPTC, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)

@@ -1,4 +1,4 @@
-"""PNG's chunks, whether all rows are there, and 16-bit colour on the way out.
+"""PNG: chunks, completeness of rows, and writing of 16-bit colour.
 
 Portable Network Graphics specification, third edition.
 """
@@ -30,11 +30,11 @@ _STRIPS, _STRIP_ROWS = 3, 16
 
 
 def strategy_for(samples: npt.NDArray[Any]) -> int:
-    """How zlib is to look for repetitions in these (H, W[, C]) samples.
+    """The zlib strategy for these (H, W[, C]) samples.
 
-    A photograph holds hardly any but runs, and zlib looks for others in vain: with ``Z_RLE`` an
-    enhanced LoL picture takes a tenth of the time and 97 % of the size. Of text and graphics it
-    would make a file several times as large, so three strips of the picture are tried both ways.
+    Photographs have few repetitions other than runs: with ``Z_RLE`` an enhanced LoL image takes a
+    tenth of the time and 97 % of the size. Files of text and graphics would be several times as
+    large, so both strategies are tried on three strips of the image.
     """
     height = len(samples)
     starts = {height * n // (_STRIPS + 1) for n in range(1, _STRIPS + 1)}
@@ -49,7 +49,7 @@ def strategy_for(samples: npt.NDArray[Any]) -> int:
 
 
 def _sub_filtered(samples: npt.NDArray[Any]) -> bytes:
-    """Rows as the differences to the pixel on the left, with the filter's number before each."""
+    """Rows with the filter Sub: a filter byte, then differences to the pixel on the left."""
     bytes_a_pixel = samples[0, 0].nbytes
     rows = samples.reshape(len(samples), -1)
     rows = rows.astype(">u2").view(np.uint8) if rows.dtype == np.uint16 else rows
@@ -61,7 +61,7 @@ def _sub_filtered(samples: npt.NDArray[Any]) -> bytes:
 
 
 def write_16_bit(samples: npt.NDArray[np.uint16]) -> bytes:
-    """(H, W) grey or (H, W, 2 | 3 | 4) -> a file; Pillow writes grey ones only."""
+    """(H, W) grey or (H, W, 2 | 3 | 4) -> a file; Pillow writes only grey ones."""
     height, width = samples.shape[:2]
     num_channels = samples.size // (height * width)
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[num_channels]
@@ -72,7 +72,7 @@ def write_16_bit(samples: npt.NDArray[np.uint16]) -> bytes:
 
 
 def pack(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Chunks as they stand in a file, with lengths and checksums."""
+    """Chunks as bytes of a file, with lengths and checksums."""
     return b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in chunks
@@ -108,7 +108,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk with the checksum that stands after it."""
+    """One chunk with its stored checksum."""
 
     kind: bytes
     body: bytes
@@ -121,7 +121,7 @@ class Chunk:
 
     @property
     def ancillary(self) -> bool:
-        """The picture is whole without it (bit 5 of the first letter)."""
+        """Not needed to decode the image (bit 5 of the first letter)."""
         return bool(self.kind[0] & 32)
 
     @property
@@ -134,7 +134,7 @@ def read_header(data: bytes) -> Header:
     """The header, which is the first chunk.
 
     Raises:
-        ValueError: it is not there or says what no PNG can be.
+        ValueError: it is missing or invalid.
     """
     first = next(read_chunks(data), None)
     if first is None or first.kind != b"IHDR" or len(first.body) != 13 or not first.intact:
@@ -148,7 +148,7 @@ def read_header(data: bytes) -> Header:
 
 
 def read_chunks(data: bytes) -> Iterator[Chunk]:
-    """As far as they are there, IEND the last."""
+    """The chunks as far as they exist, up to IEND."""
     at = len(SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -163,7 +163,7 @@ def read_chunks(data: bytes) -> Iterator[Chunk]:
 
 
 class RowCounter:
-    """Whether all rows are there as they were written; Pillow shows black ones in their place."""
+    """Checks that all rows are present; Pillow fills missing ones with black."""
 
     def __init__(self, header: Header) -> None:
         self._wanted = header.num_bytes
@@ -171,10 +171,10 @@ class RowCounter:
         self._inflate = zlib.decompressobj()
 
     def feed(self, body: bytes) -> None:
-        """The body of an IDAT; what comes after the last row does not count.
+        """Take the body of an IDAT; bytes after the last row are ignored.
 
         Raises:
-            zlib.error: it is no such stream, or its checksum is wrong.
+            zlib.error: not a zlib stream, or a wrong checksum.
         """
         while body and not self._inflate.eof and self._found <= self._wanted:
             self._found += len(self._inflate.decompress(body, _PIECE))

@@ -1,7 +1,7 @@
 """PNG -> array and metadata.
 
-Pillow sees the chunks that the picture needs and no others: it refuses whole files for the size
-of a text, and does not say which depth a transparent colour was written in.
+Pillow gets only the chunks needed to decode the image: it refuses whole files for the size of a
+text, and does not report the depth of a transparent colour.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _File:
 
 
 def read(data: bytes, *, name: str) -> Image:
-    """The picture as stored, with what the file carries; orientation still to be applied.
+    """The image as stored, with its metadata; orientation is not applied yet.
 
     Raises:
         ImageError: ``unsupported``, ``animated``.
@@ -121,7 +121,7 @@ def _samples(file: _File) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
 
 
 def _keyed(samples: npt.NDArray[Any], file: _File) -> npt.NDArray[Any] | None:
-    """Transparent where the samples, in the depth that is stored, equal the key."""
+    """Transparent where the samples, in the stored depth, equal the key."""
     num_channels, depth = samples.size // (samples.shape[0] * samples.shape[1]), file.header.depth
     if file.key is None or len(file.key) < 2 * num_channels:
         return None
@@ -143,8 +143,8 @@ def _keyed(samples: npt.NDArray[Any], file: _File) -> npt.NDArray[Any] | None:
 def _wide(file: _File) -> npt.NDArray[np.uint16]:
     """16-bit samples as stored.
 
-    Pillow gives 8 bits of each: the high byte, or the low one when the byte order of its raw mode
-    is named the other way round. Both together are the sample.
+    Pillow returns 8 bits of each: the high byte, or the low one if the byte order of its raw mode
+    is swapped. Both together are the sample.
     """
     num_channels = {0: 1, 2: 3, 4: 2, 6: 4}[file.header.colour]
     height, width = file.header.height, file.header.width
@@ -214,7 +214,7 @@ def _metadata(file: _File) -> tuple[bytes | None, bytes | None, Metadata]:
 
 
 def raw_profile(kind: str, data: bytes) -> bytes:
-    """The body of a zTXt in ImageMagick's convention, in which PNG carries IPTC."""
+    """The body of a zTXt in ImageMagick's convention for IPTC in PNG."""
     digits = data.hex()
     lines = [digits[n : n + 72] for n in range(0, len(digits), 72)]
     text = "\n".join(["", kind, f"{len(data):8d}", *lines, ""])
@@ -222,7 +222,7 @@ def raw_profile(kind: str, data: bytes) -> bytes:
 
 
 def comment(text: bytes) -> tuple[bytes, bytes]:
-    """A JPEG's comment as a chunk: tEXt is Latin-1, iTXt UTF-8, and neither holds a zero byte."""
+    """A JPEG comment as a chunk: tEXt is Latin-1, iTXt UTF-8, neither with zero bytes."""
     text = text.replace(b"\0", b"")
     try:
         international = not text.isascii() and bool(text.decode("utf-8"))
@@ -242,7 +242,7 @@ def _international(body: bytes) -> bytes | None:
 
 
 def _unpacked(data: bytes) -> bytes | None:
-    """None where it is damaged or larger than any profile."""
+    """None if it is damaged or larger than any profile."""
     inflate = zlib.decompressobj()
     try:
         unpacked = inflate.decompress(data, _UNPACKED)

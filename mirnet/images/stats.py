@@ -1,4 +1,4 @@
-"""Cheap figures of a picture: for the manifest, for passing bright ones through, for drift."""
+"""Fast image statistics for the manifest, the brightness check and drift."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Measures:
 
 
 def measure(pixels: Pixels) -> Measures:
-    """Measure (H, W, 3) RGB; large pictures on a grid of about 256x256, noise on their middle."""
+    """Measure (H, W, 3) RGB; large images on a grid of about 256x256, noise at their centre."""
     height, width = pixels.shape[:2]
     grid = to_unit(pixels[:: max(1, height // _SIDE), :: max(1, width // _SIDE)])
     luma = to_luma(grid)
@@ -62,7 +62,7 @@ def measure(pixels: Pixels) -> Measures:
 def shadows(pixels: Pixels) -> float:
     """Mean luma of the darkest tenth of the regions of (H, W, 3) RGB, 0 to 1.
 
-    A dark subject before a bright sky has dark shadows. Thin dark lines have not: regions are
+    Low for a dark subject in front of a bright sky, but not for thin dark lines: regions are
     squares of a sixteenth of the longer side.
     """
     height, width = pixels.shape[:2]
@@ -84,7 +84,7 @@ def to_luma(
 
 
 def regions(luma: Plane) -> Plane:
-    """Means over squares, 16 along the longer side: (number,). A rest at the edges is left out."""
+    """Means over squares, 16 along the longer side: (number,). Incomplete squares are left out."""
     height, width = luma.shape
     side = max(1, max(height, width) // _REGIONS)
     side = min(side, height, width)

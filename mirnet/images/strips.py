@@ -1,4 +1,4 @@
-"""Pillow's pictures into arrays a strip at a time, so that no second copy of all of it exists."""
+"""Pillow's images to arrays, one strip at a time, without a second copy of the whole image."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mirnet.images.image import Image
 logger = logging.getLogger(__name__)
 
 _STRIP = 1 << 20
-# sizes are checked before, against our own limit; TIFF and WebP would be refused at Pillow's
+# sizes are checked earlier, against our own limit; Pillow's would refuse TIFF and WebP
 PIL.Image.MAX_IMAGE_PIXELS = None
-# damaged tags are no news: what a picture needs of them is read by ourselves
+# warnings of damaged tags are not needed: we parse the required tags ourselves
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 Convert = Callable[[PIL.Image.Image], PIL.Image.Image]
 
@@ -68,7 +68,7 @@ def to_image(picture: PIL.Image.Image, format: str) -> Image:
 
 
 def cmyk_to_srgb(picture: PIL.Image.Image, icc: bytes | None) -> npt.NDArray[np.uint8]:
-    """By the profile, or plainly where it has none that is usable."""
+    """Convert with the profile, or without one if it is missing or not usable."""
     transform = _to_srgb(icc) if icc else None
     if transform is None:
         return to_mode(picture, "RGB")

@@ -1,7 +1,7 @@
-"""TIFF's directories of tags, as TIFF files and EXIF blocks have them (TIFF 6.0, section 2).
+"""TIFF's directories of tags, in TIFF files and EXIF blocks (TIFF 6.0, section 2).
 
-EXIF is changed in place, so that every other byte stays: maker notes hold offsets of their own,
-and text comes in encodings that no library keeps.
+EXIF is changed in place, so that every other byte stays: maker notes have their own offsets, and
+libraries do not preserve the encodings of text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LARGEST = 2**32 - 1
 
 @dataclass(frozen=True)
 class Tag:
-    """One entry: ``value`` holds its bytes in the order of the file, ``place`` is their offset."""
+    """One entry: ``value`` are its bytes in the order of the file, ``place`` is their offset."""
 
     number: int
     kind: int
@@ -42,14 +42,14 @@ class Tag:
     place: int
 
     def integer(self, order: Order) -> int | None:
-        """The first value, of an unsigned integer."""
+        """The first value of unsigned integers."""
         code = _INTEGERS.get(self.kind)
         if code is None or not self.value:
             return None
         return int(struct.unpack_from(order + code, self.value)[0])
 
     def integers(self, order: Order) -> npt.NDArray[np.int64]:
-        """All values, of unsigned integers."""
+        """All values of unsigned integers."""
         code = _INTEGERS.get(self.kind)
         if code is None:
             raise ValueError(f"tag {self.number} holds no integers")
@@ -58,7 +58,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Directory:
-    """Tags by number, with the directories of EXIF, GPS and interoperability that they lead to."""
+    """Tags by number, with the sub-directories of EXIF, GPS and interoperability."""
 
     tags: dict[int, Tag]
     children: dict[int, Directory] = field(default_factory=dict)
@@ -66,25 +66,25 @@ class Directory:
     place: int = 0
 
     def integer(self, number: int, order: Order) -> int | None:
-        """The value of a tag; none where it is missing or no integer."""
+        """The value of a tag; none if it is missing or not an integer."""
         tag = self.tags.get(number)
         return None if tag is None else tag.integer(order)
 
     def integers(self, number: int, order: Order) -> npt.NDArray[np.int64]:
-        """The values of a tag; empty where it is missing."""
+        """The values of a tag; empty if it is missing."""
         tag = self.tags.get(number)
         return np.zeros(0, np.int64) if tag is None else tag.integers(order)
 
 
 def byte_order(data: bytes) -> Order | None:
-    """Of a TIFF structure; none where this is none."""
+    """The byte order of a TIFF structure; none if it is not one."""
     if data[:4] in (b"II*\0", b"II+\0"):
         return "<"
     return ">" if data[:4] in (b"MM\0*", b"MM\0+") else None
 
 
 def read_first(data: bytes) -> Directory | None:
-    """The first directory, as far as it can be read; none where there is none."""
+    """The first directory, as far as it can be read; none if there is none."""
     return next(read_all(data), None)
 
 
@@ -135,7 +135,7 @@ def _read(data: memoryview, at: int, order: Order, big: bool, depth: int) -> Dir
 
 
 def orientation(block: bytes | None) -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none."""
+    """EXIF orientation, 1 to 8; 1 if there is none."""
     directory = read_first(block) if block else None
     order = byte_order(block or b"")
     if directory is None or order is None:
@@ -145,10 +145,10 @@ def orientation(block: bytes | None) -> int:
 
 
 def set_upright(block: bytes, *, height: int, width: int, turned: bool) -> bytes:
-    """The EXIF block of a picture that is upright now: orientation and sizes, nothing else.
+    """The EXIF block with orientation 1 and these sizes, otherwise unchanged.
 
     Args:
-        turned: by a quarter, so that the resolutions across and down change places.
+        turned: the image was rotated by 90 degrees; swap horizontal and vertical resolution.
     """
     directory, order = read_first(block), byte_order(block)
     if directory is None or order is None:
@@ -176,7 +176,7 @@ def _set(block: bytearray, directory: Directory, number: int, value: int, order:
 
 
 def begin_with(data: bytes, directory: Directory, order: Order) -> bytes:
-    """The file with this directory of it as the first, and not turned."""
+    """The file with this directory as the first one, and orientation 1."""
     patched = bytearray(data)
     _set(patched, directory, ORIENTATION, 1, order)
     big = data[2:4] in (b"+\0", b"\0+")
@@ -200,14 +200,14 @@ def bytes_tag(number: int, kind: int, value: bytes) -> Tag:
 
 
 def rational_tag(number: int, value: float, order: Order) -> Tag:
-    """A RATIONAL, as near as two numbers of 32 bits come to it."""
+    """A RATIONAL, as close as two 32-bit numbers allow."""
     value = min(max(value, 0.0), float(_LARGEST))
     exact = Fraction(value).limit_denominator(max(1, min(1_000_000, int(_LARGEST / (value + 1)))))
     return Tag(number, 5, 1, struct.pack(order + "II", exact.numerator, exact.denominator), 0)
 
 
 def write(directory: Directory, at: int, order: Order) -> bytes:
-    """The bytes of a directory that begins at offset ``at``, its values and children after it."""
+    """The bytes of a directory at offset ``at``, followed by its values and children."""
     tags = [tag for tag in directory.tags.values() if tag.number not in POINTERS]
     tags += [integer_tag(number, 0, order) for number in directory.children]
     tags.sort(key=lambda tag: tag.number)
@@ -237,7 +237,7 @@ def write_block(directory: Directory, order: Order) -> bytes:
 
 
 def only(directory: Directory, numbers: Iterable[int]) -> Directory:
-    """Without the tags of other numbers; children stay."""
+    """Only the tags of these numbers; children stay."""
     kept = set(numbers)
     return Directory(
         {number: tag for number, tag in directory.tags.items() if number in kept},

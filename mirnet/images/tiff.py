@@ -1,8 +1,7 @@
 """TIFF -> array. Tags: TIFF revision 6.0, sections 4 to 8, 14 and 18.
 
-Pillow reads up to 8 bits per sample in one plane. Wider samples, and those in planes, are taken
-apart here, by the bits that the file says they have; of the compressed ones Pillow only unpacks
-the bytes.
+Pillow reads up to 8 bits per sample in one plane. Wider samples, and those in planes, are
+unpacked here; Pillow only decompresses their bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _WHITE_IS_ZERO, _RGB, _SEPARATED, _YCBCR = 0, 2, 5, 6
 _PLAIN, _JPEG, _DEFLATE = 1, 7, (8, 32946)
 # LZW, PackBits, LZMA, Zstandard
 _UNPACKED_BY_PILLOW = (5, 32773, 34925, 50000)
-# not 6, the JPEG of TIFF 6.0: damage of it cannot be told
+# not 6, the JPEG of TIFF 6.0: its damage cannot be detected
 _KNOWN = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
 _UNSIGNED, _UNDEFINED = 1, 4
@@ -45,7 +44,7 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK")
 
 @dataclass(frozen=True)
 class Page:
-    """The directory of the picture among those of a file."""
+    """The directory of the image among those of a file."""
 
     directory: Directory
     order: Order
@@ -53,7 +52,7 @@ class Page:
     num_others: int
 
     def integer(self, number: int, default: int) -> int:
-        """The value of a tag, or TIFF's default of it."""
+        """The value of a tag, or TIFF's default."""
         value = self.directory.integer(number, self.order)
         return default if value is None else value
 
@@ -69,7 +68,7 @@ class Page:
 
     @property
     def bits(self) -> tuple[int, ...]:
-        """Of each sample."""
+        """Bits of each sample."""
         values = self.directory.integers(_BITS, self.order)
         return tuple(int(value) for value in values[: _MAX_CHANNELS + 1]) or (1,)
 
@@ -86,10 +85,10 @@ class Page:
 
 
 def find_page(data: bytes, *, name: str) -> Page:
-    """The one picture; reduced-resolution copies and masks beside it do not count.
+    """The single image; reduced-resolution copies and masks do not count.
 
     Raises:
-        ImageError: ``animated`` where there are several, ``truncated`` where there is none.
+        ImageError: ``animated`` if there are several, ``truncated`` if there is none.
     """
     order = tags.byte_order(data)
     pages = list(enumerate(tags.read_all(data)))
@@ -108,7 +107,7 @@ def _is_beside(page: Directory, order: Order) -> bool:
 
 
 def read(data: bytes, page: Page, *, name: str) -> Image:
-    """The picture as stored, without what the file carries beside it.
+    """The image as stored, without metadata.
 
     Raises:
         ImageError: ``unsupported``.
@@ -119,7 +118,7 @@ def read(data: bytes, page: Page, *, name: str) -> Image:
         what = "raw data (DNG)" if _DNG in page.directory.tags else f"compression {compression}"
         raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
     segments = _segments(data, page, name)
-    first = next(segments)  # all of them lie in the file
+    first = next(segments)  # checks that all of them are within the file
     segments = itertools.chain([first], segments)
     formats = page.directory.integers(_SAMPLE_FORMAT, page.order)
     if not set(formats.tolist()) <= {_UNSIGNED, _UNDEFINED}:
@@ -142,7 +141,7 @@ def _check_deflate(data: bytes, page: Page, segment: _Segment) -> None:
 
 
 def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
-    if page.orientation != 1 or page.index:  # Pillow would turn it, or read another
+    if page.orientation != 1 or page.index:  # Pillow would rotate it, or read another page
         data = tags.begin_with(data, page.directory, page.order)
     try:
         picture = TiffImageFile(io.BytesIO(data))
@@ -155,7 +154,7 @@ def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
             f"{name}: TIFF with pixels of type {picture.mode} is not supported",
             reason="unsupported",
         )
-    picture.info.pop("xmp", None)  # Pillow would turn by it
+    picture.info.pop("xmp", None)  # Pillow would rotate by it
     if picture.mode == "CMYK":
         return Image(strips.cmyk_to_srgb(picture, picture.info.get("icc_profile")), "TIFF")
     return strips.to_image(picture, "TIFF")
@@ -163,7 +162,7 @@ def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
 
 @dataclass(frozen=True)
 class _Segment:
-    """A strip or tile: where its bytes lie, and which samples they are."""
+    """A strip or tile: the range of its bytes and of its samples."""
 
     offset: int
     count: int
@@ -178,7 +177,7 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
     """Strips or tiles, plane by plane.
 
     Raises:
-        ValueError: some lie outside of the file.
+        ValueError: some are outside of the file.
     """
     tiled = _TILE_OFFSETS in page.directory.tags
     columns = page.integer(_TILE_WIDTH, 0) if tiled else page.width
@@ -189,7 +188,7 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
     offsets = page.directory.integers(_TILE_OFFSETS if tiled else _OFFSETS, page.order)
     counts = page.directory.integers(_TILE_COUNTS if tiled else _COUNTS, page.order)
     if not tiled and counts.size == 0 and offsets.size == 1:
-        counts = np.array([len(data) - int(offsets[0])])  # old writers leave it out
+        counts = np.array([len(data) - int(offsets[0])])  # old writers omit it
     planes = page.integer(_CHANNELS, 1) if page.integer(_PLANAR, 1) == 2 else 1
     num = planes * -(-page.height // rows) * -(-page.width // columns)
     offsets, counts = offsets[:num], counts[:num]
@@ -208,7 +207,7 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
 
 
 def _is_unpacked_here(page: Page) -> bool:
-    """Samples of 8 bits in planes or beside more than one further, as they are unpacked here."""
+    """8-bit samples in planes, or with more than one extra sample, which are unpacked here."""
     channels, photometric = page.integer(_CHANNELS, 1), page.integer(_PHOTOMETRIC, 1)
     several = channels > 1 and page.integer(_PLANAR, 1) == 2
     several |= channels > (3 if photometric == _RGB else 1) + 1
@@ -321,7 +320,7 @@ def _unpack(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes
         return packed
     if compression in _DEFLATE:
         return zlib.decompressobj().decompress(packed, row_bytes * rows)
-    # as the rows of an 8-bit grey picture these bytes are what Pillow gives back
+    # read as an 8-bit grey image, Pillow returns these bytes unchanged
     order: Order = "<"
     entries = {
         _WIDTH: row_bytes,
@@ -342,7 +341,7 @@ def _unpack(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes
 
 
 def _from_bits(rows: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint16]:
-    """Samples that are packed without gaps, the highest bit first; rows begin on a byte."""
+    """Samples packed without gaps, most significant bit first; rows begin at a byte."""
     per_row = rows.shape[1] * 8 // bits
     values = np.empty((len(rows), per_row), np.uint16)
     weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
@@ -354,7 +353,7 @@ def _from_bits(rows: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint16]
 
 
 def _scale(samples: npt.NDArray[Any], page: Page, num_colours: int) -> None:
-    """In place, to the full range of the type with black at 0."""
+    """Scale in place to the full range of the type with black at 0."""
     largest = (1 << page.bits[0]) - 1
     step = max(1, (1 << 20) // samples[0].size)
     for top in range(0, len(samples), step):
@@ -366,7 +365,7 @@ def _scale(samples: npt.NDArray[Any], page: Page, num_colours: int) -> None:
 
 
 def _divide(samples: npt.NDArray[Any]) -> None:
-    """In place: colours that are multiplied by their alpha, as they were before."""
+    """Undo premultiplied alpha in place."""
     full = np.uint32(np.iinfo(samples.dtype).max)
     step = max(1, (1 << 20) // samples[0].size)
     for top in range(0, len(samples), step):

@@ -1,4 +1,4 @@
-"""What a TIFF says beside its samples, and the tags that say it again.
+"""Metadata from the tags of a TIFF, and tags from metadata.
 
 TIFF 6.0, section 8; XMP part 3, section 3.6; EXIF 2.32, section 4.6.
 """
@@ -13,7 +13,7 @@ from mirnet.images.tags import RESOLUTION_UNIT, X_RESOLUTION, Y_RESOLUTION, Dire
 from mirnet.images.tiff import Page
 
 _DESCRIPTION, _XMP, _IPTC, _PHOTOSHOP, _ICC = 270, 700, 33723, 34377, 34675
-# what says how the samples lie in the file; the writer's own take their place
+# layout of the samples in the file; replaced by those of the writer
 _STRUCTURAL = {
     *range(254, 267),
     *(273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 297, 301, 317),
@@ -23,7 +23,7 @@ _STRUCTURAL = {
     *(529, 530, 531, 532, 559),
 }
 _OWN_FIELDS = {_XMP, _IPTC, _PHOTOSHOP, _ICC, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}
-# what means the samples of the input or holds them once more, by its name
+# tags that describe or duplicate the samples of the input, with their names
 _LEFT_BEHIND = {
     297: "page number",
     301: "TIFF transfer function",
@@ -68,7 +68,7 @@ def read(page: Page) -> tuple[bytes | None, bytes | None, Metadata]:
 def _is_extra(tag: Tag) -> bool:
     if tag.number in (_STRUCTURAL | _OWN_FIELDS | tags.POINTERS | _LEFT_BEHIND.keys()):
         return False
-    # how tifffile and its readers lay out the samples
+    # layout of samples of tifffile and its readers
     return not (tag.number == _DESCRIPTION and bytes(tag.value[:9]) == b'{"shape":')
 
 
@@ -96,14 +96,14 @@ def _resolution(directory: Directory, order: Order) -> Resolution | None:
 
 
 def order_for(image: Image) -> Order:
-    """The byte order of a file that is to hold the picture's EXIF as it is."""
+    """The byte order of a file that stores the image's EXIF unchanged."""
     return tags.byte_order(image.exif or b"") or "<"
 
 
 def write(data: bytes, image: Image) -> bytes:
-    """A written TIFF in the byte order of ``order_for`` with all that the picture carries.
+    """A TIFF in the byte order of ``order_for``, with the metadata of the image added.
 
-    A new directory at the end of the file takes the place of the first.
+    A new directory at the end of the file replaces the first one.
     """
     order, page = order_for(image), tags.read_first(data)
     assert page is not None

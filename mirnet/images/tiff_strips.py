@@ -1,6 +1,6 @@
-"""Strips and tiles of a TIFF whose own coding says whether they are whole.
+"""Strips and tiles of a TIFF whose coding allows a check for completeness.
 
-Deflate ends with a checksum, which libtiff does not look at. JPEG (TIFF Technical Note 2) is
+Deflate ends with a checksum, which libtiff does not check. JPEG (TIFF Technical Note 2) is
 decoded here and not by libtiff, which only warns of missing data.
 """
 
@@ -19,10 +19,10 @@ _MODES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
 def check_deflate(packed: memoryview, most: int) -> None:
-    """Go to the end of the stream, or to ``most`` bytes, where more than the picture follows.
+    """Decompress up to the end of the stream, or to ``most`` bytes.
 
     Raises:
-        zlib.error: it is no such stream, or its checksum is wrong.
+        zlib.error: not a zlib stream, or a wrong checksum.
         ValueError: its end is missing.
     """
     inflate, found = zlib.decompressobj(), 0
@@ -42,11 +42,11 @@ def read_jpeg(
 
     Args:
         tables: of the whole file (JPEGTables), or none.
-        most: pixels that it may have.
+        most: maximum number of pixels.
 
     Raises:
         ImageError: ``unsupported``.
-        ValueError: something of it is missing or damaged.
+        ValueError: data are missing or damaged.
     """
     if packed[:2] != jpeg.SOI:
         raise ValueError("a strip is no JPEG")

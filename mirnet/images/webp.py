@@ -17,13 +17,13 @@ _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM"
 
 
 def read(data: bytes, *, name: str) -> Image:
-    """The picture as stored, with what the file carries; orientation still to be applied.
+    """The image as stored, with its metadata; orientation is not applied yet.
 
     Raises:
         ImageError: ``animated``.
         ValueError, OSError: something is damaged or missing.
     """
-    chunks = dict(reversed(list(_chunks(data))))  # of several the first counts
+    chunks = dict(reversed(list(_chunks(data))))  # the first of several counts
     if chunks.get(b"VP8X", b"\0")[0] & _ANIMATED:
         frames = sum(kind == b"ANMF" for kind, _ in _chunks(data))
         if frames > 1:
@@ -53,7 +53,7 @@ def read_size(data: bytes) -> tuple[int, int]:
     """Height and width.
 
     Raises:
-        ValueError: there is no header of a picture.
+        ValueError: no valid header.
     """
     for kind, body in _chunks(data):
         if kind == b"VP8X" and len(body) >= 10:
@@ -75,7 +75,7 @@ def exif_of(data: bytes) -> bytes | None:
 
 
 def _end(data: bytes) -> int:
-    """Where the container says that it ends, or the file."""
+    """End of the container, or of the file."""
     return min(8 + int.from_bytes(data[4:8], "little"), len(data))
 
 
