@@ -10,8 +10,10 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
 from types import ModuleType
 
 from packaging.requirements import Requirement
@@ -57,6 +59,13 @@ class Hiding:
         return next((spec for spec in specs if spec), None)
 
 
+@cache
+def writes(importer: str, name: str) -> bool:
+    """Whether a module itself says this import; compiled code that it calls imports in its name."""
+    source = Path(str(sys.modules[importer].__file__)).read_text("utf-8")
+    return bool(re.search(rf"^ *(import|from) {re.escape(name)}\b", source, re.M))
+
+
 def record(seen: set[str]) -> None:
     """Collect the top-level modules that modules of ours import."""
     plain = builtins.__import__
@@ -70,7 +79,7 @@ def record(seen: set[str]) -> None:
     ) -> ModuleType:
         module = plain(name, globals, locals, fromlist, level)
         importer = str((globals or {}).get("__name__", ""))
-        if level == 0 and importer.split(".")[0] == "mirnet":
+        if level == 0 and importer.split(".")[0] == "mirnet" and writes(importer, name):
             seen.add(name.split(".")[0])
         return module
 
