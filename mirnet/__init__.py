@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mirnet.evaluation.scoring import Scores, score
     from mirnet.inference import Enhancer
-    from mirnet.models import load_model
-    from mirnet.models import names as list_architectures
+    from mirnet.models import list_architectures, load_model
     from mirnet.stages import open_enhancer
 
     __version__: str
@@ -29,7 +28,7 @@ __all__ = [
 _HOMES = {
     "Enhancer": ("mirnet.inference", "Enhancer"),
     "Scores": ("mirnet.evaluation.scoring", "Scores"),
-    "list_architectures": ("mirnet.models", "names"),
+    "list_architectures": ("mirnet.models", "list_architectures"),
     "load_model": ("mirnet.models", "load_model"),
     "open_enhancer": ("mirnet.stages", "open_enhancer"),
     "score": ("mirnet.evaluation.scoring", "score"),

@@ -78,7 +78,8 @@ def test_import_is_light() -> None:
         "loaded = {m.split('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names\n"
         "assert loaded == {'mirnet'}, loaded\n"
         "assert 'importlib.metadata' not in sys.modules\n"
-        "assert mirnet.__version__ and 'torch' not in sys.modules\n"
+        "assert mirnet.__version__ and mirnet.list_architectures()\n"
+        "assert 'torch' not in sys.modules\n"
         "from mirnet import Enhancer, load_model, open_enhancer\n"
         "assert 'torch' in sys.modules and 'pandas' not in sys.modules\n"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mirnet.models.registry import Architecture, architectures, build, configure, names
+from mirnet.models.registry import Architecture, architectures, build, configure, list_architectures
 
 if TYPE_CHECKING:
     from mirnet.models.files import load_model, save_model
@@ -21,8 +21,8 @@ __all__ = [
     "architectures",
     "build",
     "configure",
+    "list_architectures",
     "load_model",
-    "names",
     "num_parameters",
     "read_checkpoint",
     "save_model",

@@ -192,8 +192,8 @@ def architectures() -> tuple[Architecture, ...]:
     return tuple(_families[family] for family in sorted(_families))
 
 
-def names() -> tuple[str, ...]:
-    """Names that ``model.name`` takes."""
+def list_architectures() -> tuple[str, ...]:
+    """Names of the networks, with their variants: what ``model.name`` takes in the params."""
     return tuple(name for architecture in architectures() for name in architecture.variants)
 
 
@@ -206,7 +206,7 @@ def by_name(name: str) -> Architecture:
     for architecture in architectures():
         if name in architecture.variants:
             return architecture
-    raise UsageError(f"model.name: {_unknown(name, names())}")
+    raise UsageError(f"model.name: {_unknown(name, list_architectures())}")
 
 
 def by_family(family: str) -> Architecture:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mirnet.errors import UsageError
-from mirnet.models import build, names, num_parameters
+from mirnet.models import build, list_architectures, num_parameters
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from mirnet.models import build, names, num_parameters
 def test_parameter_counts(name: str, count: int) -> None:
     with torch.device("meta"):
         assert num_parameters(build(name)) == count
-    assert set(names()) == {"mirnet", "mirnet-v2", "mirnet-s", "mirnet-xs"}
+    assert set(list_architectures()) == {"mirnet", "mirnet-v2", "mirnet-s", "mirnet-xs"}
 
 
 def test_params_override_the_named_sizes() -> None:
