@@ -9,7 +9,7 @@ import yaml
 
 from mirnet.config import load_settings
 from mirnet.errors import UsageError
-from mirnet.params import load_params, preset_names
+from mirnet.params import Params, load_params, preset_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +38,13 @@ def test_override_reads_numbers_as_people_write_them() -> None:
         ("train.lr=fast", "train.lr"),
         ("train.lr", "section.key=value"),
         ("lr=1", "section.key=value"),
-        ("model.name=unet", "model.name"),
+        (
+            "model.name=mirnet-v3",
+            "preset cpu: model.name: no network 'mirnet-v3', did you mean mirnet-v2",
+        ),
+        ("model.name=3", "preset cpu: model.name"),
+        ("model.n_feat=4", "preset cpu: model.n_feat: Input should be greater than or equal to 8 "),
+        ("model.depth=4", "preset cpu: unknown parameter model.depth; sizes of mirnet: n_feat,"),
         ("validate.val_fraction=1.5", "validate.val_fraction"),
         ("train.lr=[1", "not YAML"),
     ],
@@ -46,6 +52,15 @@ def test_override_reads_numbers_as_people_write_them() -> None:
 def test_a_wrong_override_is_named(override: str, words: str) -> None:
     with pytest.raises(UsageError, match=words.replace(".", r"\.")):
         load_params("cpu", overrides=(override,))
+
+
+def test_a_size_that_is_null_is_that_of_the_named_network(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("model: {name: mirnet-s, n_feat: null, num_rrg: 4}")
+    params = load_params(path)
+    assert params.model.model_dump() == {"name": "mirnet-s", "num_rrg": 4}
+    assert params.model.config.sizes.model_dump() == {"n_feat": 32, "num_rrg": 4, "num_msrb": 1}
+    assert Params.model_validate_json(params.model_dump_json(by_alias=True)) == params
 
 
 def test_a_missing_file_lists_the_presets() -> None:

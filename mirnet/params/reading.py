@@ -34,8 +34,6 @@ def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] 
         return Params.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{origin}: {_first_problem(error)}") from error
-    except UsageError as error:
-        raise UsageError(f"{origin}: {error}") from error
 
 
 def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
@@ -89,4 +87,6 @@ def _first_problem(error: ValidationError) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown parameter {where}"
+    if problem["type"] == "value_error" and isinstance(problem["ctx"]["error"], UsageError):
+        return str(problem["ctx"]["error"])  # names the parameter itself
     return f"{where}: {problem['msg']} (got {problem['input']!r})"

@@ -47,11 +47,7 @@ class ValidateParams(Section):
 
 
 class ModelParams(Section):
-    """Which network, and its sizes; those that are not given are of the named network.
-
-    Raises:
-        UsageError: an unknown name or size, or a size out of bounds; names the parameter.
-    """
+    """Which network, and its sizes; those that are not given are of the named network."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -67,7 +63,7 @@ class ModelParams(Section):
     def _without_none(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {key: value for key, value in values.items() if value is not None}
+        return {k: value for k, value in values.items() if value is not None or k == "name"}
 
     @model_validator(mode="after")
     def _known(self) -> ModelParams:
@@ -335,9 +331,12 @@ class Params(Section):
         train, model = ((values or {}).get(key) or {} for key in ("train", "model"))
         if not isinstance(train, dict) or "loss" in train:
             return values
-        name = model.get("name") if isinstance(model, dict) else model.name
-        objective = by_name(name or ModelParams().name).objective
-        return values | {"train": train | {"loss": dict(objective)}}
+        name = getattr(model, "name", ModelParams.model_fields["name"].default)
+        if isinstance(model, dict):
+            name = model.get("name", name)
+        if not isinstance(name, str):
+            return values  # refused by its own field
+        return (values or {}) | {"train": train | {"loss": dict(by_name(name).objective)}}
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Params:
