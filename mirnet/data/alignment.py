@@ -1,4 +1,4 @@
-"""Do low and high show the same thing at the same place?"""
+"""Alignment of low and high: the same content at the same position."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from scipy.ndimage import gaussian_filter
 from mirnet.data.measures import Luminance
 
 WINDOW = 1024
-"""Pixels; larger pictures are judged on their middle."""
+"""Pixels; larger images are judged by their centre."""
 REACH = 24
-"""Largest shift that is looked for, pixels."""
+"""Maximum shift in pixels."""
 _BIN = 2
 
 
 @dataclass(frozen=True)
 class PairFacts:
-    """How a pair fits together; None: nothing to compare."""
+    """Alignment of a pair; None: not comparable."""
 
     alignment: float | None = None
-    """Correlation of local contrast where it is best: 1 same, about 0 unrelated."""
+    """Correlation of local contrast at the best shift: 1 same, about 0 unrelated."""
     in_place: float | None = None
-    """The same without any shift."""
+    """The same correlation without shift."""
     shift_x: float | None = None
-    """Pixels by which low lies to the right of high where the correlation is best."""
+    """Pixels by which low lies to the right of high at the best shift."""
     shift_y: float | None = None
 
 
 def align(low: Luminance, high: Luminance) -> PairFacts:
     """Compare two luminances of the same size (H, W).
 
-    Local contrast of the logarithm: what is left when exposure, tone curve and vignetting are
-    taken away, so that a dark picture and its reference are alike. Correlated by FFT over all
-    shifts up to ``REACH``; the top of the peak is interpolated by a parabola.
+    Local contrast of the logarithm removes exposure, tone curve and vignetting, so that a dark
+    image and its reference become similar. Correlated by FFT over all shifts up to ``REACH``; the
+    peak is interpolated by a parabola.
     """
     if low.shape != high.shape or min(low.shape) < 4 * REACH:
         return PairFacts()
-    # the offset keeps the noise of a dark picture from becoming contrast
+    # the offset keeps the noise of a dark image from becoming contrast
     first, second = (_local_contrast(_window(x), offset) for x, offset in ((low, 2), (high, 8)))
     norm = float(np.sqrt((first**2).sum() * (second**2).sum()))
     if norm == 0:
@@ -59,7 +59,7 @@ def align(low: Luminance, high: Luminance) -> PairFacts:
 
 
 def _window(grey: Luminance) -> Luminance:
-    """The middle, in bins of 2x2: a quarter of the work, half of the noise."""
+    """The centre, in bins of 2x2: a quarter of the work, half of the noise."""
     height, width = (min(n, WINDOW) // _BIN * _BIN for n in grey.shape)
     top, left = (grey.shape[0] - height) // 2, (grey.shape[1] - width) // 2
     middle = grey[top : top + height, left : left + width]
@@ -71,7 +71,7 @@ def _local_contrast(grey: Luminance, offset: float) -> Luminance:
     logarithm = np.log(gaussian_filter(grey, 1.5) + np.float32(offset))
     detail = logarithm - gaussian_filter(logarithm, 8)
     contrast = detail / (np.sqrt(gaussian_filter(detail**2, 8)) + np.float32(0.1))
-    # faded out at the frame, which does not move with what is in it
+    # faded out at the image border, which does not move with the content
     fade = [
         np.minimum(1, np.minimum(np.arange(n) + 1, n - np.arange(n)) / REACH) for n in grey.shape
     ]
@@ -79,7 +79,7 @@ def _local_contrast(grey: Luminance, offset: float) -> Luminance:
 
 
 def _vertex(values: npt.NDArray[np.floating], at: int) -> float:
-    """Offset of the top of a parabola through three samples, -0.5 to 0.5."""
+    """Offset of the vertex of a parabola through three samples, -0.5 to 0.5."""
     if not 0 < at < len(values) - 1:
         return 0.0
     before, here, after = (float(v) for v in values[at - 1 : at + 2])

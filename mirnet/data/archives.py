@@ -1,4 +1,4 @@
-"""Zip files of people one does not know: names, sizes and headers are checked before use."""
+"""Untrusted zip files: names, sizes and headers are checked before use."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive and all archives in it may unpack to, together."""
+    """Limits of the unpacked contents of an archive, inner archives included."""
 
     num_files: int = 100_000
     num_bytes: int = 20 * 2**30
@@ -59,7 +59,7 @@ class Member:
     """One file of an archive."""
 
     path: PurePosixPath
-    """With what the archive was called before it; never absolute, never with ``..``."""
+    """Prefixed with the name of its archive; never absolute, never with ``..``."""
     size: int
     is_link: bool
     label: str
@@ -70,7 +70,7 @@ class Member:
         """Write the unpacked bytes to a file.
 
         Raises:
-            DataError: damaged, or not of the size that the archive says.
+            DataError: damaged, or its size differs from its header.
             OSError: the file cannot be written.
         """
         with target.open("wb") as file:
@@ -101,7 +101,7 @@ class Unpacking:
 
     Args:
         limits: Of all of them together.
-        stack: Closes what is opened.
+        stack: Closes the opened files.
     """
 
     def __init__(self, limits: Limits, stack: ExitStack) -> None:
@@ -140,7 +140,7 @@ class Unpacking:
                 yield member
 
     def _nested(self, member: Member, *, depth: int) -> Iterator[Member]:
-        # a file of its own: going back and forth in a packed one unpacks it each time
+        # extracted to a file, since seeking in a compressed one unpacks it each time
         file = tempfile.TemporaryFile(prefix="mirnet-import-")  # noqa: SIM115 - the stack closes it
         self._stack.enter_context(file)
         member.unpack(file)
@@ -170,12 +170,12 @@ class Unpacking:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file calls itself a zip file, by its end or by its name."""
+    """Whether a file is a zip file, by its end or by its name."""
     return zipfile.is_zipfile(path) or path.suffix.lower() == ".zip"
 
 
 def kind_of(path: Path) -> str:
-    """What else a file is, where one knows it."""
+    """Another known kind of archive, for a message."""
     start = path.open("rb").read(8) if path.is_file() else b""
     kind = next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
     return f" but {kind}: unpack it and give the folder" if kind else ""
@@ -184,8 +184,8 @@ def kind_of(path: Path) -> str:
 def _member(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix: PurePosixPath, label: str
 ) -> Member | None:
-    """Where an entry belongs; none for folders and junk."""
-    # some archives have Windows' separators
+    """The member of an entry; none for folders and junk."""
+    # some archives use the separators of Windows
     path = PurePosixPath(info.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or any(":" in part for part in path.parts[:1]):
         raise DataError(f"{label}: {info.filename!r} leads out of the archive: refused")
@@ -214,7 +214,7 @@ def _member(
 
 
 def _check_ratio(unpacked: int, packed: int, label: str) -> None:
-    """Photographs hardly shrink; a file or a family of files that shrinks to 1 % is a bomb."""
+    """Photographs are hardly compressible; files compressed to 1 % are a decompression bomb."""
     ratio = unpacked / max(1, packed)
     if unpacked > _RATIO_FROM and ratio > _MAX_RATIO:
         raise DataError(
@@ -224,7 +224,7 @@ def _check_ratio(unpacked: int, packed: int, label: str) -> None:
 
 
 def _check_overlap(infos: list[zipfile.ZipInfo], label: str) -> None:
-    """Files that share their packed bytes are a way to unpack to more than one stores."""
+    """Files that share packed bytes are a form of decompression bomb."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
     for one, other in pairwise(ordered):
         if other.header_offset < one.header_offset + _LOCAL_HEADER + one.compress_size:

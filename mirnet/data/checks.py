@@ -1,8 +1,8 @@
-"""What a data set must be, as a list. Critical findings block it, warnings are reported.
+"""The list of checks of a data set. Critical findings block it, warnings are reported.
 
-Each check reads one column of the table; a row where the column is empty could not be judged and is
-in no share either. A row with nothing wrong has a value. Where the thresholds come from is written
-down in docs/benchmarks/data.md.
+Each check reads one column of the table; rows where the column is empty could not be judged and are
+not part of shares. A row without findings has a value. The thresholds are derived in
+docs/benchmarks/data.md.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class DataCheck:
     severity: Severity
     column: str
     message: str
-    """With the columns of the row as fields, and ``value``."""
+    """Format string with the columns of the row, and ``value``."""
     allowed: frozenset[str] | None = None
     minimum: float | None = None
     maximum: float | None = None
     share: float | None = None
-    """Of the judged rows that may break it; with a share the check judges the set, not each row."""
+    """Allowed share of judged rows that fail; with a share the check judges the whole set."""
 
     def tolerated(self, judged: int) -> int:
-        """How many of so many judged rows may break the check: ``count / judged <= share``."""
+        """Allowed number of failing rows among the judged ones: ``count / judged <= share``."""
         if self.share is None:
             return 0
-        # by comparing quotients: a product such as 0.58 * 100 falls short of 58
+        # compares quotients: a product such as 0.58 * 100 is less than 58
         most = int(self.share * judged)
         return most + 1 if most < judged and (most + 1) / judged <= self.share else most
 
@@ -47,8 +47,7 @@ class DataCheck:
 _KINDS = frozenset({"pair", "missing-low", "missing-high", "empty-split", "stray"})
 GAIN = 0.01
 """Correlation that a shift must add before it counts; derived in docs/benchmarks/data.md."""
-# Published data as they are: their digest says that nobody changed them, so that what they are
-# known for is reported and does not block.
+# Published data, unchanged by their digest: their known defects are reported and do not block.
 _PUBLISHED = {"d48f655e14b913db367785d6acd73c6a.dir": frozenset({"leak-exact"})}
 
 
@@ -138,7 +137,7 @@ def _pairing(params: ValidateParams) -> Iterator[DataCheck]:
 
 
 def _suspicions(params: ValidateParams) -> Iterator[DataCheck]:
-    """A few such pairs are in every real data set; many of them spoil it."""
+    """Warnings that occur in every real data set; many of one kind block."""
     yield DataCheck(
         "nearly-black",
         "warning",
@@ -189,7 +188,7 @@ def _repetition() -> Iterator[DataCheck]:
 
 
 def add_verdict_columns(manifest: pd.DataFrame, params: ValidateParams) -> pd.DataFrame:
-    """The manifest with the columns that only the checks need."""
+    """The manifest with additional columns for the checks."""
     table = manifest.copy()
     for side in SIDES:
         table[f"{side}_min_side"] = table[[f"{side}_width", f"{side}_height"]].min(axis=1)
@@ -207,9 +206,9 @@ def add_verdict_columns(manifest: pd.DataFrame, params: ValidateParams) -> pd.Da
 
 
 def _shift(table: pd.DataFrame, params: ValidateParams) -> pd.Series:
-    """Pixels by which the sides are shifted; 0 for a pair that could be compared and is not.
+    """Pixels by which the sides are shifted; 0 for a comparable pair without shift.
 
-    A shift counts only where the pictures are alike, and more alike with it than without.
+    A shift counts only if the images match, and match better with it than without.
     """
     seen = (table["alignment"] >= params.min_alignment) & (
         table["alignment"] - table["in_place"] > GAIN
@@ -226,15 +225,15 @@ def _size_mismatch(row: dict[Any, Any]) -> str | None:
 
 
 def _first_other(table: pd.DataFrame, key: pd.Series) -> pd.Series:
-    """For each repetition of a key, the pair that had it first."""
+    """For each repeated key, the first pair that has it."""
     repeated = key.notna() & key.duplicated()
     return table.groupby(key)["pair"].transform("first").where(repeated)
 
 
 def _leaks(pairs: pd.DataFrame, index: pd.Index) -> dict[str, pd.Series]:
-    """For evaluation pairs: who among the others is the same picture, or of the same scene.
+    """For evaluation pairs: other pairs with the same image, or of the same scene.
 
-    How alike two are is known only where both references can be read.
+    The similarity is known only if both references can be read.
     """
     others, judged = (pairs[(pairs["split"] == EVAL_SPLIT) == judge] for judge in (False, True))
     exact = pd.Series(None, index=judged.index, dtype="str")

@@ -1,4 +1,4 @@
-"""A well-lit photograph as a dark, noisy one: the physics of a camera, back and forth.
+"""Synthesis of a dark, noisy image from a well-lit photograph with a camera model.
 
 Unprocess to linear light, darken, add shot and read noise, develop again (Brooks et al.,
 "Unprocessing images for learned raw denoising", CVPR 2019, section 3; Cui et al., "Multitask AET
@@ -22,22 +22,22 @@ Linear = npt.NDArray[np.float32]
 
 
 class DegradationRanges(Section):
-    """From what the parameters of each pair are drawn. Defaults as published."""
+    """Ranges of the parameters of a pair. Defaults as published."""
 
     exposure: tuple[float, float] = Field(
         (0.02, 0.4), description="factor on linear light, log-uniform"
     )
     gamma: tuple[float, float] = Field((2.0, 2.6), description="display gamma, uniform")
     shot_noise: tuple[float, float] = Field(
-        (1e-4, 1.2e-2), description="variance a unit of signal, log-uniform"
+        (1e-4, 1.2e-2), description="variance per unit of signal, log-uniform"
     )
     red_gain: tuple[float, float] = Field((1.9, 2.4), description="white balance, uniform")
     blue_gain: tuple[float, float] = Field((1.5, 1.9), description="white balance, uniform")
     white_balance_jitter: float = Field(
-        0.15, ge=0, lt=1, description="how far the camera errs in the gains, share"
+        0.15, ge=0, lt=1, description="relative error of the gains of the camera"
     )
-    jpeg_share: float = Field(0.0, ge=0, le=1, description="share of lows that went through JPEG")
-    jpeg_quality: tuple[int, int] = Field((60, 95), description="quality of those")
+    jpeg_share: float = Field(0.0, ge=0, le=1, description="share of lows compressed as JPEG")
+    jpeg_quality: tuple[int, int] = Field((60, 95), description="JPEG quality of those")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -50,7 +50,7 @@ class DegradationRanges(Section):
 
 
 class Degradation(Section):
-    """What was done to one photograph."""
+    """The parameters of one synthetic pair."""
 
     exposure: float
     gamma: float
@@ -64,7 +64,7 @@ class Degradation(Section):
 
 
 def draw(ranges: DegradationRanges, rng: np.random.Generator) -> Degradation:
-    """Parameters of one pair."""
+    """Random parameters of one pair."""
     shot = _log_uniform(rng, ranges.shot_noise)
     # the line through measured cameras: Brooks et al. 2019, figure 4
     read = np.exp(2.18 * np.log(shot) + 1.20 + rng.normal(0, 0.26))
@@ -86,7 +86,7 @@ def draw(ranges: DegradationRanges, rng: np.random.Generator) -> Degradation:
 
 
 def darken(pixels: Pixels, how: Degradation, rng: np.random.Generator) -> Pixels:
-    """The photograph (H, W, 3), uint8 RGB, as that camera sees it in that little light."""
+    """The photograph (H, W, 3), uint8 RGB, as taken by that camera in low light."""
     gains = np.array([how.red_gain, 1.0, how.blue_gain], np.float32)
     errors = np.array([how.red_error, 1.0, how.blue_error], np.float32)
     raw = unprocess(pixels, gamma=how.gamma, gains=gains) * np.float32(how.exposure)
@@ -106,7 +106,7 @@ def unprocess(pixels: Pixels, *, gamma: float, gains: Linear) -> Linear:
     # the inverse of the smoothstep 3x^2 - 2x^3
     toned = 0.5 - np.sin(np.arcsin(1 - 2 * displayed) / 3)
     linear = np.maximum(toned, 1e-8) ** np.float32(gamma)
-    # dividing by a gain would grey the highlights: blend to no change where the image is white
+    # dividing by a gain would tint highlights: blend to no change where the image is white
     grey = linear.mean(axis=2, keepdims=True)
     mask = (np.maximum(grey - 0.9, 0) / 0.1) ** 2
     inverse = 1 / gains

@@ -1,4 +1,4 @@
-"""Any layout that people have -> the LoL layout. All or nothing, and a second try goes on."""
+"""Import of common layouts into the LoL layout; atomic and resumable."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def import_data(
     limits: Limits | None = None,
     on_pair: Callable[[int, int], None] | None = None,
 ) -> ImportPlan:
-    """Bring a zip file or folder into the LoL layout at ``destination``.
+    """Import a zip file or folder into the LoL layout at ``destination``.
 
-    Files are gathered in a folder beside the destination, which takes its place in one step at
-    the end. After an interruption the same call goes on where it was, if no file of the source
-    and nothing of the plan has changed since; else it starts again.
+    Files are collected in a folder beside the destination, which replaces it atomically at the end.
+    After an interruption the same call resumes, if neither a file of the source nor the plan has
+    changed; otherwise it starts again.
 
     Args:
         source: Zip file or folder.
         destination: Folder of the data set.
         only: Part of the path that entries must have, such as ``Real_captured``.
-        patterns: How the sides are called, where their names do not say it.
+        patterns: Names of the sides, if they cannot be recognised.
         merge: Take several sets as one.
-        skip_unpaired: Leave out images without a partner; else they are an error.
-        replace: Take the place of what ``destination`` holds now.
-        follow_links: Take what links in a folder lead to; else they are left out.
-        limits: What archives may unpack to.
-        on_pair: Called with pairs done and pairs in all.
+        skip_unpaired: Leave out images without a partner; otherwise they are an error.
+        replace: Replace the contents of ``destination``.
+        follow_links: Follow links in a folder; otherwise they are left out.
+        limits: Limits of the unpacked archives.
+        on_pair: Called with the number of pairs done and the total.
 
     Raises:
-        DataError: nothing to pair, ambiguous folders or names, images without a partner, a
-            dangerous archive, or a destination that is not empty; names what is wrong.
+        DataError: no pairs, ambiguous folders or names, images without a partner, a
+            dangerous archive, or a destination that is not empty; names the problem.
     """
     if destination.exists() and not replace and any(destination.iterdir()):
         raise DataError(f"{destination}: is not empty; --replace takes its place")
@@ -84,7 +84,7 @@ def import_data(
 
 
 def _refuse_leaving_out(plan: ImportPlan, num_links: int, path: Path) -> None:
-    """Images without a partner, or more images of neither side than are taken.
+    """Refuse images without a partner, or more images of neither side than are taken.
 
     Raises:
         DataError: there are some.
@@ -105,10 +105,10 @@ def _refuse_leaving_out(plan: ImportPlan, num_links: int, path: Path) -> None:
 
 
 def _look_at_sides(source: Source, plan: ImportPlan, path: Path) -> None:
-    """Some pairs whose names are no certain sign of their sides, or that they belong together.
+    """Compare the pixels of some pairs whose names are ambiguous.
 
     Raises:
-        DataError: a low is not darker than its high, or most of them show other things.
+        DataError: a low is not darker than its high, or most of them show different scenes.
     """
     step = max(1, len(plan.pairs) // _LOOKED_AT)
     looked_at = plan.pairs[::step][:_LOOKED_AT]
@@ -120,7 +120,7 @@ def _look_at_sides(source: Source, plan: ImportPlan, path: Path) -> None:
                 source.copy(entry, file)
             low, high = (measure_file(file, max_pixels=MAX_PIXELS)[1] for file in files)
             if low is None or high is None:
-                continue  # the gate says why
+                continue  # the gate reports the reason
             fit = align(low, high).alignment
             unlike += fit is not None and fit < ValidateParams().min_alignment
             if low.mean() >= high.mean():
@@ -137,7 +137,7 @@ def _unsure(pair: PlannedPair, what: str) -> str:
 
 
 def _open_staging(destination: Path, fingerprint: str) -> Path:
-    """The folder to gather in; what another source left there goes."""
+    """The staging folder; files of another source are removed."""
     staging = destination.parent / f".{destination.name}.importing"
     marker = staging / _MARKER
     if staging.exists() and not (marker.is_file() and marker.read_text() == fingerprint):
@@ -151,7 +151,7 @@ def _bring(source: Source, pair: PlannedPair, staging: Path) -> None:
     for side, entry in (("low", pair.low), ("high", pair.high)):
         target = staging / pair.split / side / pair.name
         if target.is_file():
-            continue  # whole: it got its name only then
+            continue  # complete: it is renamed only when complete
         with replacing(target) as partial:
             source.copy(entry, partial)
             if entry.path.suffix.lower() != target.suffix.lower():
@@ -164,9 +164,9 @@ def _digest(plan: ImportPlan) -> str:
 
 
 def _leave_only(plan: ImportPlan, staging: Path) -> None:
-    """Take away what lies there and is not of the plan, such as files of a killed copy."""
+    """Remove files that are not in the plan, such as those of a killed copy."""
     planned = {staging / pair.split / side / pair.name for pair in plan.pairs for side in SIDES}
-    for path in sorted(staging.rglob("*"), reverse=True):  # a folder after what is in it
+    for path in sorted(staging.rglob("*"), reverse=True):  # a folder after its contents
         if path.is_dir() and not path.is_symlink():
             if not any(path.iterdir()):
                 path.rmdir()

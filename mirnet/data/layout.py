@@ -1,6 +1,6 @@
 """The LoL layout: ``<split>/low/NAME`` and ``<split>/high/NAME``, matched by name.
 
-Never by sorted order: one missing file would shift every pair after it.
+Never by order: one missing file would shift every pair after it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVAL_SPLIT = "eval15"
 SIDES = ("low", "high")
 IMAGE_SUFFIXES = frozenset(SUFFIXES)
 PAIRS_TABLE = "pairs.csv"
-"""Beside the splits: what is known of each pair besides its pixels (source photograph, ...)."""
+"""Table beside the splits with further data of each pair (source photograph, ...)."""
 NOTES = frozenset({PAIRS_TABLE, "SOURCES.md", "README.md", "README.txt", "LICENSE", "LICENSE.txt"})
 
 
@@ -37,12 +37,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Layout:
-    """All files of a data set, each in one place."""
+    """All files of a data set, classified."""
 
     root: Path
     pairs: tuple[Pair, ...]
     missing: tuple[Path, ...]
-    """Files that should be there: the partner of each of them is."""
+    """Missing files whose partners exist."""
     strays: tuple[Path, ...]
     """Files that do not belong."""
     empty_splits: tuple[str, ...]
@@ -58,10 +58,10 @@ class Layout:
 
 
 def scan(root: Path) -> Layout:
-    """Sort the files below ``root`` into pairs, missing partners and strays.
+    """Classify the files below ``root`` as pairs, missing partners and strays.
 
     Raises:
-        DataError: ``root`` is no folder, or holds no split folder.
+        DataError: ``root`` is not a folder, or has no split folder.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give one in the LoL layout (our485/low, ...)")
@@ -92,7 +92,7 @@ def find_pairs(root: Path) -> list[Pair]:
     """All pairs below ``root``, sorted by split and name.
 
     Raises:
-        DataError: no such folder, no pair at all, or an image without its partner; names it.
+        DataError: no such folder, no pairs, or an image without its partner; names it.
     """
     layout = scan(root)
     if layout.missing:

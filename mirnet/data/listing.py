@@ -1,7 +1,7 @@
-"""What a remote says about a data set, believed only as far as its digests bear it out.
+"""Listings and objects of a data set on a remote, verified by their digests.
 
-DVC keeps a folder as a listing (names and md5 of files, itself under its md5) and an object for
-each content. It checks neither on its way into the cache, and writes wherever a listing says.
+DVC stores a folder as a listing (names and md5 of files, stored under its own md5) and one object
+per content. It verifies neither on download, and writes to any path in a listing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mirnet.errors import DataError
 FOLDER_DIGEST = re.compile(r"[0-9a-f]{32}\.dir")
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 _MAX_BYTES = 2**28
-"""Of a listing: about two million files."""
+"""Maximum size of a listing: about two million files."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Listed:
     """One file of a listing."""
 
     path: str
-    """Relative, with forward slashes; stays in the folder."""
+    """Relative, with forward slashes; never outside of the folder."""
     md5: str
 
 
@@ -36,11 +36,11 @@ def parse_listing(content: bytes, digest: str, *, place: str) -> tuple[Listed, .
 
     Args:
         content: bytes of DVC's listing.
-        digest: what the ``.dvc`` file pins, 32 hexadecimal digits and ``.dir``.
-        place: where the bytes are from, for messages.
+        digest: as pinned by the ``.dvc`` file, 32 hexadecimal digits and ``.dir``.
+        place: origin of the bytes, for messages.
 
     Raises:
-        DataError: the bytes are not those of the digest, or a name leads out of the folder.
+        DataError: the bytes do not match the digest, or a name leads out of the folder.
     """
     found = f"{hashlib.md5(content, usedforsecurity=False).hexdigest()}.dir"
     if found != digest:
@@ -63,7 +63,7 @@ def _listed(entry: dict[str, Any]) -> Listed:
 
 
 def _stays_inside(path: str) -> bool:
-    # judged as Windows does, where more leads out: a backslash, a drive
+    # checked by the rules of Windows, where more leads out: a backslash, a drive
     if "\\" in path or PureWindowsPath(path).drive or any(ord(c) < 32 for c in path):
         return False
     return not {"", ".", ".."} & set(path.split("/"))
@@ -83,18 +83,18 @@ def _refuse_collisions(listed: Iterable[Listed], place: str) -> None:
 
 
 def fetch_listing(cache: Any, store: Any, digest: str) -> tuple[tuple[Listed, ...], bool]:
-    """The pinned listing, put into the cache if it was missing or damaged there.
+    """The pinned listing, downloaded to the cache if it is missing or damaged there.
 
     Args:
         cache: DVC's local object store.
-        store: that of the remote.
+        store: object store of the remote.
         digest: of the listing.
 
     Returns:
         Its files, and whether it came from the remote.
 
     Raises:
-        DataError: the remote has another content under its name, or it is no listing of a folder.
+        DataError: the remote has other content under its name, or it is not a listing.
         OSError: the remote lacks it or cannot be reached.
     """
     if not discard_damaged(cache, [digest]):
@@ -127,10 +127,10 @@ def read_remote_listing(store: Any, digest: str) -> tuple[bytes, str]:
 
 
 def discard_damaged(cache: Any, digests: Iterable[str]) -> list[str]:
-    """Remove what lies in the cache under one of these digests and has another content.
+    """Remove cache entries of these digests whose content does not match.
 
     Returns:
-        The digests of what was removed.
+        The digests of the removed entries.
     """
     removed = []
     for digest in digests:
@@ -142,15 +142,15 @@ def discard_damaged(cache: Any, digests: Iterable[str]) -> list[str]:
 
 
 def digests(listed: Iterable[Listed]) -> list[str]:
-    """Of the contents of these files, each once."""
+    """Digests of the contents of these files, without duplicates."""
     return sorted({one.md5 for one in listed})
 
 
 def verify_objects(root: Path, cache: Any, store: Any, listed: tuple[Listed, ...]) -> None:
-    """Whether what was fetched is what the listing says; what is not leaves the cache.
+    """Verify the downloaded objects against the listing; wrong ones are removed from the cache.
 
     Raises:
-        DataError: a content is another one; names a file and its object on the remote.
+        DataError: a content does not match; names a file and its object on the remote.
     """
     damaged = discard_damaged(cache, digests(listed))
     if not damaged:
@@ -164,7 +164,7 @@ def verify_objects(root: Path, cache: Any, store: Any, listed: tuple[Listed, ...
 
 
 def refuse_links(root: Path, listed: Iterable[Listed]) -> None:
-    """Folders within a data set that are links to elsewhere would take files there.
+    """Refuse folders within a data set that are links, since files would be written through them.
 
     Raises:
         DataError: there is one; names it.

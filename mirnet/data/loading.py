@@ -34,10 +34,10 @@ def load_pairs(
 ) -> list[tuple[Pixels, Pixels]]:
     """Low and high of each pair, uint8 RGB (H, W, 3), in the order of the ids.
 
-    Threads are enough: decoders let go of the interpreter lock.
+    Uses threads: decoders release the interpreter lock.
 
     Raises:
-        ImageError: a file is missing or no RGB image; names it.
+        ImageError: a file is missing or not an RGB image; names it.
         DataError: the sides of a pair differ in size; names the pair.
     """
     paths = [path for pair_id in pair_ids for path in pair_paths(root, pair_id)]

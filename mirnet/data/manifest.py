@@ -1,4 +1,4 @@
-"""One table of a data set: one row per pair, and one row per file that is no pair."""
+"""The table of a data set: one row per pair, and one row per file without a pair."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mirnet.images import MAX_PIXELS
 log = logging.getLogger(__name__)
 
 CACHE = "measured-6.parquet"
-"""Raise the number with every change of a measure."""
+"""Increase with every change of a measure."""
 _TWINS = "twins-1-"
 _TEXT = ("_md5", "_format", "_mode", "_pixels", "_phash", "_error")
 
@@ -39,12 +39,12 @@ def build_manifest(
     snapshot: Snapshot | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> pd.DataFrame:
-    """Measure every pair below ``root``; what is known by content from before is not decoded.
+    """Measure every pair below ``root``; measurements are cached by content.
 
     Columns: ``pair`` (split/name), ``split``, ``name``, ``kind`` (pair, missing-low, missing-high,
     empty-split, stray), ``low`` and ``high`` (paths below the root), ``{low,high}_md5``, ``_bytes``
     and all of :class:`FileFacts`; ``exposure_ratio``, ``alignment``, ``shift_x``, ``shift_y``;
-    ``source`` (as the pairs table says) and ``scene`` (pairs with the same one show the same).
+    ``source`` (from the pairs table) and ``scene`` (equal for pairs of the same scene).
 
     Raises:
         DataError: no such folder, no split in it, or a broken pairs table.
@@ -59,7 +59,7 @@ def build_manifest(
         table[f"{side}_bytes"] = [file.size if file else None for file in known]
     measured = _measure_all(root, table, cache_dir, num_processes, max_pixels)
     table = table.merge(measured, how="left", on=["low_md5", "high_md5"])
-    # one grey level in either: a black low has a ratio too
+    # plus one grey level on both sides, so that a black low has a ratio too
     table["exposure_ratio"] = (table["high_mean"] + 1) / (table["low_mean"] + 1)
     table["source"] = table["pair"].map(_read_sources(root)).astype("str")
     return _with_scenes(table, cache_dir)
@@ -96,7 +96,7 @@ def _measure_all(
     num_processes: int | None,
     max_pixels: int,
 ) -> pd.DataFrame:
-    """Facts by the hashes of both sides, a row each."""
+    """Facts by the hashes of both sides, one row per pair."""
     wanted = table[~table["kind"].isin(["stray", "empty-split"])].drop_duplicates(
         ["low_md5", "high_md5"]
     )
@@ -106,7 +106,7 @@ def _measure_all(
         both = wanted.merge(known[["low_md5", "high_md5"]], how="left", indicator=True)
         fresh = wanted[(both["_merge"] == "left_only").to_numpy()]
     log.info("%d of %d pairs are to be measured", len(fresh), len(wanted))
-    # threads: decoders, numpy and scipy let go of the interpreter lock for nearly all of the work
+    # threads: decoders, numpy and scipy release the interpreter lock for nearly all of the work
     with ThreadPoolExecutor(num_processes or os.cpu_count() or 1) as pool:
         measure = partial(_measure_row, root=root, max_pixels=max_pixels)
         rows = list(pool.map(measure, fresh[["low", "high", "low_md5", "high_md5"]].itertuples()))
@@ -121,7 +121,7 @@ def _measure_all(
 
 
 def _types() -> dict[str, str]:
-    """Columns of the measured table: the same types, however few rows were measured."""
+    """Fixed column types of the measured table, also for empty ones."""
     sides = [f"{side}_{name}" for side in SIDES for name in FACTS]
     names = ["low_md5", "high_md5", *sides, *asdict(PairFacts())]
     return {name: _type(name) for name in names}
@@ -166,7 +166,7 @@ def _write_cache(table: pd.DataFrame, cache_dir: Path | None) -> None:
 
 
 def _read_sources(root: Path) -> dict[str, str]:
-    """Source photograph by pair, where the data set says it."""
+    """Source photograph by pair, if the data set has a pairs table."""
     path = root / PAIRS_TABLE
     if not path.is_file():
         return {}
@@ -178,7 +178,7 @@ def _read_sources(root: Path) -> dict[str, str]:
 
 
 def _with_scenes(table: pd.DataFrame, cache_dir: Path | None) -> pd.DataFrame:
-    """Join what shows the same: equal source, equal reference, near twins."""
+    """Group pairs of one scene: equal source, equal reference, near duplicates."""
     unique = table[table["high_thumb"].notna()].drop_duplicates("high_pixels")
     links = [
         (int(unique.index[first]), int(unique.index[second]))
@@ -192,7 +192,7 @@ def _with_scenes(table: pd.DataFrame, cache_dir: Path | None) -> pd.DataFrame:
 
 
 def _twins(unique: pd.DataFrame, cache_dir: Path | None) -> list[tuple[int, int]]:
-    """Couples of rows; looked for once for the same references in the same order."""
+    """Pairs of rows of one scene; cached by the references in their order."""
     seen = hashlib.blake2b("".join(unique["high_pixels"]).encode(), digest_size=12).hexdigest()
     path = cache_dir / f"{_TWINS}{seen}.json" if cache_dir else None
     if path and path.is_file():

@@ -1,4 +1,4 @@
-"""Which files of a source are pairs: by folders, by file names, or as a person says.
+"""Matching of files to pairs: by folders, by file names, or by patterns of the user.
 
 Never by order: one missing file would shift every pair after it.
 """
@@ -22,7 +22,7 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class PlannedPair:
-    """Two entries of a source and what they are called here."""
+    """Two entries of a source and their name in the data set."""
 
     split: str
     name: str
@@ -32,18 +32,18 @@ class PlannedPair:
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """What an import will do."""
+    """The plan of an import."""
 
     pairs: tuple[PlannedPair, ...]
     unpaired: tuple[PurePosixPath, ...]
     ignored: tuple[PurePosixPath, ...]
-    """Files that are no images of a side."""
+    """Files that are not images of a side."""
     not_chosen: tuple[PurePosixPath, ...] = ()
-    """Images whose path lacks what was asked for."""
+    """Images whose path does not contain ``only``."""
     splits: tuple[tuple[str, str], ...] = ()
     """Folder of the source, ``.`` for its root, and the split that it becomes."""
     assumed: bool = False
-    """Sides by convention (A and B), not by a word for dark and bright: look at the pictures."""
+    """Sides by convention (A and B), not by a word for dark and bright: compare the pixels."""
     links: tuple[PurePosixPath, ...] = ()
     """Not followed."""
 
@@ -69,7 +69,7 @@ def plan_import(
         merge: Take several sets as one; the folder of each is put before the names.
 
     Raises:
-        DataError: no pairs, or ambiguous folders or names; says what was seen.
+        DataError: no pairs, or ambiguous folders or names; lists what was found.
     """
     listed = sorted(entries, key=lambda entry: entry.path)
     every = [entry for entry in listed if entry.path.suffix.lower() in IMAGE_SUFFIXES]
@@ -122,7 +122,7 @@ Matched = dict[Bucket, _Found]
 
 @dataclass(frozen=True)
 class _Tried:
-    """What one way finds."""
+    """Result of one rule."""
 
     way: Way
     placed: dict[PurePosixPath, Placed]
@@ -133,7 +133,7 @@ class _Tried:
 def _try(
     images: Sequence[Entry], patterns: Patterns | None, name: str
 ) -> tuple[list[_Tried], DataError | None]:
-    """What each way finds, and why the first that is refused is."""
+    """The result of each rule, and the error of the first refused one."""
     tried: list[_Tried] = []
     problem: DataError | None = None
     for way in ways(images, patterns):
@@ -147,12 +147,12 @@ def _try(
         paired = frozenset(entry.path for pair in pairs for entry in (pair.low, pair.high))
         tried.append(_Tried(way, {one.entry.path: one for one in found}, matched, paired))
         if len(paired) == len(images) and len(tried) > 1:
-            break  # inner and outer folders may disagree; what else names say is less sure
+            break  # inner and outer folders may disagree; other words in names are less certain
     return tried, problem
 
 
 def _best(tried: Sequence[_Tried]) -> _Tried | None:
-    """The way that pairs most, the surer of equals; conventions only where nothing is told."""
+    """The rule with the most pairs, then the more certain one; conventions come last."""
     for assumed in (False, True):
         found = [one for one in tried if one.paired and one.way.assumed == assumed]
         if found:
@@ -161,7 +161,7 @@ def _best(tried: Sequence[_Tried]) -> _Tried | None:
 
 
 def _refuse_other_ways(best: _Tried, tried: Sequence[_Tried], name: str) -> None:
-    """Images that are left out, though another way makes pairs of them, or makes as many others.
+    """Refuse to leave out images that another rule pairs, or if it pairs as many others.
 
     Raises:
         DataError: there are some.
@@ -194,7 +194,7 @@ def _such_as(pairs: Sequence[PlannedPair]) -> str:
 
 
 def _refuse_splits_in_names(best: _Tried, name: str) -> None:
-    """Test pictures would go into training, where only the names of files tell them.
+    """Refuse splits in file names, since test images would end up in training.
 
     Raises:
         DataError: names have words of several splits, or of one in a folder of both sides.
@@ -223,7 +223,7 @@ def _match_all(placed: Sequence[Placed], name: str) -> Matched:
 
 
 def _match(sides: dict[Side, list[Placed]], name: str) -> _Found:
-    """Pairs by the strictest reading of the names that finds the most."""
+    """Pairs by the strictest interpretation of the names that finds the most."""
     for side, found in sides.items():
         folders = sorted({"/".join(one.folder) for one in found})
         if len(folders) > 1 and all(sides.values()):
@@ -235,7 +235,7 @@ def _match(sides: dict[Side, list[Placed]], name: str) -> _Found:
     lows, highs = sides["low"], sides["high"]
     if not lows or not highs:
         return best
-    # words such as low and normal, and zeros before numbers, are dropped only where that finds more
+    # words such as low and normal, and leading zeros, are removed only if that finds more pairs
     for reading in readings([one.name for one in lows], [one.name for one in highs]):
         low, high = (_indexed(names, reading) for names in (reading.low, reading.high))
         if low is None or high is None:
@@ -258,16 +258,16 @@ def _match(sides: dict[Side, list[Placed]], name: str) -> _Found:
 
 
 def _indexed(names: Sequence[str], reading: Reading) -> dict[str, int] | None:
-    """Place in the list by key; none if two have the same."""
+    """Index by key; none if keys are not unique."""
     keyed = {reading.key_of(name): number for number, name in enumerate(names)}
     return keyed if len(keyed) == len(names) else None
 
 
 def _splits(matched: Matched, name: str, *, merge: bool) -> dict[Bucket, str]:
-    """Which set of pairs becomes which split.
+    """The split of each set of pairs.
 
-    ``val`` judges where there is no ``test``, else it belongs to the pairs that training chooses
-    its validation from.
+    ``val`` becomes the evaluation split if there is no ``test``; otherwise it joins the pairs from
+    which training takes its validation split.
     """
     found = sorted((b for b, found in matched.items() if found.pairs), key=_folder_of)
     roles = {bucket: role_of(bucket[1] or "") for bucket in found}
@@ -293,7 +293,7 @@ def _folder_of(bucket: Bucket) -> str:
 def _named(
     pairs: Sequence[PlannedPair], bucket: Bucket, splits: dict[Bucket, str]
 ) -> Iterator[PlannedPair]:
-    """Pairs with their split, and names that are apart from those of other sets in it."""
+    """Pairs with their split, and names that are unique within it."""
     group, word = bucket
     several = len({other[0] for other in splits if splits[other] == splits[bucket]}) > 1
     chosen_from = ["val"] if role_of(word or "") == "val" and splits[bucket] == TRAIN_SPLIT else []
@@ -304,7 +304,7 @@ def _named(
 
 
 def _seen(listed: Sequence[Entry], images: Sequence[Entry], patterns: Patterns | None) -> str:
-    """What is there in place of pairs, and what to do."""
+    """Message: what was found instead of pairs, and what to do."""
     folders = Counter("/".join(entry.path.parts[:-1]) or "." for entry in images)
     first = {"/".join(entry.path.parts[:-1]) or ".": entry.path.name for entry in reversed(images)}
     found = "; ".join(

@@ -1,4 +1,4 @@
-"""What can be said of one image file."""
+"""Measurements of one image file."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _CLIPPED = 250
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One file. Luminance is Rec. 601 luma of 0 to 255; None: could not be measured."""
+    """Facts of one file. Luminance is Rec. 601 luma, 0 to 255; None: not measured."""
 
     format: str | None = None
     mode: str | None = None
-    """RGB is what we want; else Pillow's name for it, ``+alpha`` for a colour key."""
+    """RGB is expected; otherwise Pillow's name, ``+alpha`` for a colour key."""
     bits: int | None = None
-    """A channel, as stored."""
+    """Bits per channel, as stored."""
     width: int | None = None
     height: int | None = None
     pixels: str | None = None
     """Hash of the decoded pixels: the same after lossless re-encoding."""
     phash: str | None = None
-    """64-bit perceptual hash, hexadecimal: few bits differ between similar pictures."""
+    """64-bit perceptual hash, hexadecimal: few bits differ between similar images."""
     mean: float | None = None
     p01: float | None = None
     p50: float | None = None
@@ -60,7 +60,7 @@ FACTS = tuple(field.name for field in fields(FileFacts))
 
 
 def measure_file(path: Path, *, max_pixels: int) -> tuple[FileFacts, Luminance | None]:
-    """Facts of a file, and its luminance (H, W) of 0 to 255. What goes wrong is a fact too."""
+    """Facts of a file, and its luminance (H, W), 0 to 255. Errors are facts too."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -105,7 +105,7 @@ def _measure(
     facts: FileFacts, pixels: npt.NDArray[np.generic], narrow: Pixels, grey: Luminance
 ) -> FileFacts:
     height, width = grey.shape
-    # quarters of a grey level: as good as sorting, and ten times as fast
+    # histogram in quarters of a grey level: as exact as sorting, and ten times as fast
     counts = np.bincount((grey.ravel() * 4 + 0.5).astype(np.int32), minlength=1024)
     cumulative = counts.cumsum() / grey.size
     p01, p50, p99 = (float(np.searchsorted(cumulative, q)) / 4 for q in (0.01, 0.5, 0.99))
@@ -135,7 +135,7 @@ def _measure(
 
 
 def _read_header(data: bytes) -> FileFacts:
-    """How the pixels are stored, before anything is converted."""
+    """How the pixels are stored, before any conversion."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -154,7 +154,7 @@ def _read_header(data: bytes) -> FileFacts:
 
 def _bits(picture: Pillow.Image, data: bytes) -> int:
     if picture.format == "PNG":
-        return data[24]  # IHDR: Pillow narrows 16-bit RGB without a word
+        return data[24]  # IHDR: Pillow converts 16-bit RGB to 8 bits silently
     if picture.format == "TIFF":
         return int(max(picture.tag_v2.get(258, (8,))))  # type: ignore[attr-defined]
     return 8

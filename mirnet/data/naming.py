@@ -1,4 +1,4 @@
-"""What names of folders and files say: dark or bright side, split, and which pair."""
+"""Interpretation of folder and file names: dark or bright side, split, and pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 Side = Literal["low", "high"]
 
-# a hyphen is a hyphen, an underscore, a space or nothing
+# a hyphen matches a hyphen, an underscore, a space or nothing
 _LOW = (
     *("low", "low-light", "low-lit", "low-quality", "lq", "ll", "dark", "dim", "input", "inputs"),
     *("under", "under-exposed", "under-exposure", "short", "before"),
@@ -39,7 +39,7 @@ _WORD_BREAK = re.compile(r"[-_ .]+|(?<=[a-z])(?=[A-Z])|(?<=[0-9])(?=[A-Z])")
 
 
 Position = Literal["start", "end"]
-# "in" names a side only at the end, and only of files
+# "in" is a side only at the end, and only of files
 _WORDS_OF: dict[tuple[Side, Position], tuple[str, ...]] = {
     ("low", "start"): _LOW,
     ("low", "end"): (*_LOW, "in"),
@@ -49,7 +49,7 @@ _WORDS_OF: dict[tuple[Side, Position], tuple[str, ...]] = {
 
 
 def _affix(words: Iterable[str], at: Position) -> re.Pattern[str]:
-    """Words that stand apart: by a separator, or before a number; never lighthouse."""
+    """Separate words: with a separator, or before a number; never lighthouse."""
     ordered = sorted(words, key=len, reverse=True)
     any_of = "|".join(word.replace("-", "[-_ ]?") for word in ordered)
     at_start = rf"^({any_of})(?:[-_ .]+(?=.)|(?=\d))"
@@ -75,23 +75,23 @@ _SPLIT_AFFIX = re.compile(
 
 @dataclass(frozen=True)
 class FolderName:
-    """What the name of one folder says."""
+    """Interpretation of the name of one folder."""
 
     side: Side | None = None
     split: str | None = None
-    """Its word for the split, if it has one: ``train_low``."""
+    """The word for the split, if any: ``train_low``."""
     rest: str = ""
-    """What else is in it: ``LOL`` of ``LOL_low``."""
+    """The rest: ``LOL`` of ``LOL_low``."""
 
 
 @cache
 def read_folder(name: str, *, letters: bool = False, with_rest: bool = False) -> FolderName:
-    """The side and the split that a folder is of.
+    """The side and the split of a folder.
 
     Args:
         name: Of one folder.
         letters: A and B count as words for low and high.
-        with_rest: The word for the side may stand before or after others.
+        with_rest: The word for the side may be before or after others.
     """
     words = [word.casefold() for word in _WORD_BREAK.split(name) if word]
     splits = [word for word in words if word in _SPLITS]
@@ -111,7 +111,7 @@ def read_folder(name: str, *, letters: bool = False, with_rest: bool = False) ->
 
 @cache
 def role_of(name: str) -> str | None:
-    """train, val or test if a folder is called so: ``Training data``."""
+    """train, val or test by the name of a folder: ``Training data``."""
     words = [word.casefold() for word in _WORD_BREAK.split(name) if word]
     told = [word for word in words if word not in _FILLERS]
     return _SPLITS.get(told[0]) if len(told) == 1 else None
@@ -128,7 +128,7 @@ def side_of_file(stem: str, at: Position) -> tuple[Side, str] | None:
 
 
 def side_of_whole(stem: str) -> Side | None:
-    """The side of a file that is called as it: ``low.png``, ``ground-truth.png``."""
+    """The side of a file named after it: ``low.png``, ``ground-truth.png``."""
     return _SIDES.get(re.sub(r"[-_ ]", "", stem.casefold()))
 
 
@@ -141,7 +141,7 @@ def _numbered(name: str) -> str:
 
 
 def _without_side(names: Sequence[str], side: Side) -> tuple[str, ...]:
-    """Names without the word of their side, if all have the same one at the same place."""
+    """Names without the word of their side, if all have the same one at the same position."""
     stems = [PurePosixPath(name).stem for name in names]
     for affix in _AFFIX_OF[side]:
         if all(map(affix.search, stems)):
@@ -152,18 +152,18 @@ def _without_side(names: Sequence[str], side: Side) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of the names of two sides: files with the same key are a pair."""
+    """One interpretation of the names of two sides: files with the same key are a pair."""
 
     low: Sequence[str]
     """Names, in the order of the files."""
     high: Sequence[str]
     key_of: Callable[[str], str]
     assumed: bool = False
-    """A word was dropped on one side only: ``dark_room`` may be no picture of ``room``."""
+    """A word was removed on one side only: ``dark_room`` and ``room`` may be unrelated."""
 
 
 def readings(low: Sequence[str], high: Sequence[str]) -> Iterator[Reading]:
-    """Strictest first: as they are, without suffix and case, without words for sides, by number."""
+    """Strictest first: exact, without suffix and case, without words for sides, by number."""
     yield Reading(low, high, str)
     yield Reading(low, high, _stem)
     bare = _without_side(low, "low"), _without_side(high, "high")
@@ -177,9 +177,9 @@ def readings(low: Sequence[str], high: Sequence[str]) -> Iterator[Reading]:
 
 
 def split_in(name: str) -> tuple[str, bool] | None:
-    """The split that a file's name begins or ends with, and whether a number is beside it.
+    """The split that a file name begins or ends with, and whether a number is next to it.
 
-    ``train_1`` surely is of a split; ``train_station`` may be a picture of one.
+    ``train_1`` is part of a split; ``train_station`` may be a photograph of one.
     """
     found = _SPLIT_AFFIX.search(_stem(name))
     if found is None:
@@ -190,13 +190,13 @@ def split_in(name: str) -> tuple[str, bool] | None:
 
 
 def common_name(low: str, high: str) -> str:
-    """One file name for both sides: as it is, else what both have, as PNG where kinds differ."""
+    """One file name for both sides: the same name, or their common part; PNG if formats differ."""
     if low == high:
         return low
     suffixes = {PurePosixPath(name).suffix.lower() for name in (low, high)}
     suffix = suffixes.pop() if len(suffixes) == 1 else ".png"
     stem = PurePosixPath(low).stem
     if _stem(low) != _stem(high):
-        # the longer of 1 and 0001: names then sort as their numbers
+        # the longer of 1 and 0001, so that names sort like their numbers
         stem = max(stem, PurePosixPath(high).stem, key=len)
     return stem + suffix

@@ -1,4 +1,4 @@
-"""Where the files of a source belong: the side, the split and the name, by each way to tell."""
+"""Side, split and name of the files of a source, by each of several rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mirnet.data.sources import Entry
 
 @dataclass(frozen=True)
 class Patterns:
-    """How a person names the sides: a folder, or a glob of which ``*`` is the name of the pair."""
+    """The user's patterns of the sides: a folder, or a glob whose ``*`` is the name of the pair."""
 
     low: str
     high: str
@@ -36,16 +36,16 @@ class Placed:
     side: Side
     name: str
     group: tuple[str, ...]
-    """Folders above, without the one that says the split."""
+    """Parent folders, without the one of the split."""
     split: str | None
-    """The word for it, as the source has it: train, our485, Val."""
+    """The word for the split in the source: train, our485, Val."""
     folder: tuple[str, ...]
     """Of the side."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to tell where an entry belongs; none: nowhere."""
+    """One rule to place an entry; none: not part of the data set."""
 
     what: str
     """For a message."""
@@ -53,11 +53,11 @@ class Way:
     assumed: bool = False
     """The sides, by convention."""
     flat: bool = False
-    """Both sides lie in one folder."""
+    """Both sides are in one folder."""
 
 
 def ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[Way]:
-    """Surest first."""
+    """The rules, most certain first."""
     if patterns is not None:
         sides: dict[Side, re.Pattern[str]] = {
             "low": _translate(patterns.low),
@@ -115,7 +115,7 @@ def _by_folder(entry: Entry, *, inner: bool, **reading: bool) -> Placed | None:
 def _by_file(
     entry: Entry, positions: Sequence[Position], rest: Side | None = None
 ) -> Placed | None:
-    """``1_low.png`` and ``1_high.png``; ``rest``: the side of files without a word."""
+    """``1_low.png`` and ``1_high.png``; ``rest``: the side of files without a word for it."""
     told = [found for at in positions if (found := side_of_file(entry.path.stem, at))]
     if len({side for side, _ in told}) > 1:
         return None  # dark_room_high: one of them is of the scene
@@ -147,7 +147,7 @@ def _by_pattern(entry: Entry, sides: dict[Side, re.Pattern[str]]) -> Placed | No
 
 
 def _translate(pattern: str) -> re.Pattern[str]:
-    """A glob as an expression that tells what comes before it and what its wildcards stand for."""
+    """A glob as a regular expression with groups for the prefix and the wildcards."""
     if not re.search(r"[*?\[]", pattern):
         pattern = f"{pattern.strip('/')}/**"
     parts = re.split(r"(\*\*|\*|\?|\[[^]]*\])", pattern)
@@ -167,7 +167,7 @@ def _placed(
     below: tuple[str, ...],
     folder: tuple[str, ...],
 ) -> Placed:
-    """With the folder that says the split taken out, beside the side, above or below it."""
+    """The entry without the folder of the split, which may be above or below that of the side."""
     if split is None and len(below) > 1 and role_of(below[0]):
         split, below = below[0], below[1:]
     depths = [d for d in reversed(range(len(above))) if role_of(above[d])]

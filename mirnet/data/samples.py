@@ -1,4 +1,4 @@
-"""Sample pairs from the real photographs that three packages carry in their wheels."""
+"""Sample pairs from photographs in the wheels of three packages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mirnet.extras import need
 
 @dataclass(frozen=True)
 class Photograph:
-    """Where a photograph comes from, and what one may do with it."""
+    """Origin and licence of a photograph."""
 
     name: str
     package: str
@@ -70,10 +70,10 @@ PHOTOGRAPHS = (
 def make_sample_data(
     dst: Path, *, seed: int = 0, num_train: int = 60, num_eval: int = 12, size: int = 288
 ) -> list[Pair]:
-    """Write a small data set in the LoL layout to ``dst``, whole or not at all.
+    """Write a small data set in the LoL layout to ``dst``, atomically.
 
     Args:
-        dst: Folder to make; an existing one is replaced only if it is a sample set.
+        dst: Folder to create; an existing one is replaced only if it is a sample set.
         seed: Same seed, same bytes.
         num_train: Pairs in ``our485``.
         num_eval: Pairs in ``eval15``, of photographs that ``our485`` does not have.
@@ -81,7 +81,7 @@ def make_sample_data(
 
     Raises:
         ExtraMissing: a package of the ``demo`` extra is missing.
-        DataError: ``dst`` holds something else.
+        DataError: ``dst`` has other contents.
     """
     shots = [
         shot
@@ -102,21 +102,21 @@ def make_from_photographs(
     ranges: DegradationRanges | None = None,
     num_processes: int = 1,
 ) -> list[Pair]:
-    """Dark pairs from a folder of well-lit photographs, in the LoL layout, whole or not at all.
+    """Dark pairs from a folder of well-lit photographs, in the LoL layout, written atomically.
 
     Args:
         src: Folder, searched with its subfolders.
-        dst: Folder to make; an existing one is replaced only if it was made here.
+        dst: Folder to create; an existing one is replaced only if it was created here.
         seed: Same seed and photographs, same bytes, in any number of processes.
-        per_photo: Pairs a photograph, with other parameters and crops.
+        per_photo: Pairs per photograph, with different parameters and crops.
         size: Side in pixels of square crops; none: whole photographs.
-        eval_share: Share of the photographs, at least one of two, that ``eval15`` gets alone.
-        ranges: From what the parameters are drawn.
-        num_processes: Processes that work side by side.
+        eval_share: Share of the photographs, at least one, that are used for ``eval15`` only.
+        ranges: Ranges of the parameters.
+        num_processes: Number of parallel processes.
 
     Raises:
-        DataError: no photographs, or ``dst`` holds something else.
-        ImageError: a photograph is no 8-bit RGB image; names it.
+        DataError: no photographs, or ``dst`` has other contents.
+        ImageError: a photograph is not an 8-bit RGB image; names it.
     """
     photos = sorted(
         p for p in src.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()

@@ -1,7 +1,7 @@
-"""Which references show the same scene, whatever their encoding, size or crop.
+"""Detection of references of the same scene, independent of encoding, size and crop.
 
-Two steps: thumbnails of several crops against all whole thumbnails by one matrix product, then
-the few likely couples by a search for the box that fits best.
+Two steps: thumbnails of several crops against all whole thumbnails by one matrix product, then a
+search for the best fitting box for the few likely matches.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Twins:
 
 
 def find_twins(thumbs: Sequence[bytes]) -> list[Twins]:
-    """Couples of the same scene among 64x64 luminance thumbnails; each index at most a few times.
+    """Pairs of thumbnails (64x64 luminance) of the same scene; each index at most a few times.
 
-    Finds re-encoded and resized pictures, and crops that leave 85 % of either axis.
+    Finds re-encoded and resized images, and crops that keep 85 % of either axis.
     """
     if len(thumbs) < 2:
         return []
@@ -58,7 +58,7 @@ def find_twins(thumbs: Sequence[bytes]) -> list[Twins]:
 
 
 def similarity(first: bytes, second: bytes) -> float:
-    """Correlation of two thumbnails, either cropped so that it fits the other best."""
+    """Correlation of two thumbnails, the best over crops of either."""
     pictures = (_picture(first), _picture(second))
     crops = [_crops(picture) for picture in pictures]
     return max(
@@ -70,7 +70,7 @@ def similarity(first: bytes, second: bytes) -> float:
 
 
 def clusters(count: int, links: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
-    """Number of the cluster of each of ``count`` things that ``links`` join."""
+    """Cluster number of each of ``count`` items connected by ``links``."""
     first, second = ([link[side] for link in links] for side in (0, 1))
     graph = coo_array((np.ones(len(links)), (first, second)), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], np.intp)
@@ -99,7 +99,7 @@ def _crops(picture: npt.NDArray[np.float32]) -> Vectors:
 
 
 def _vector(picture: npt.NDArray[np.float32], box: Box, side: int) -> Vectors:
-    """A part of a thumbnail as a vector of mean 0 and length 1: their product is correlation."""
+    """A part of a thumbnail as a vector of mean 0 and length 1: dot products are correlations."""
     left, top, right, bottom = (THUMB_SIDE * edge for edge in box)
     part = Image.fromarray(picture).resize(
         (side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
@@ -110,7 +110,7 @@ def _vector(picture: npt.NDArray[np.float32], box: Box, side: int) -> Vectors:
 
 
 def _likely(crops: Vectors) -> list[tuple[int, int]]:
-    """(inner, outer) where some crop of ``outer`` looks like all of ``inner``."""
+    """(inner, outer) where some crop of ``outer`` resembles all of ``inner``."""
     count, num_boxes, _ = crops.shape
     keep = min(_NEIGHBOURS, count - 1)
     couples: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Where pairs come from: a folder or a zip file, read without trusting its names or sizes."""
+"""The source of an import: a folder or an untrusted zip file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Entry:
     size: int
     """Bytes."""
     changed_ns: tuple[int, ...] = ()
-    """When a file of a folder was last modified and last changed in any way."""
+    """Modification and change time of a file of a folder."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files by relative path; an archive within an archive is like a folder."""
+    """Files by relative path; an inner archive is treated like a folder."""
 
     root: Path
     copies: Mapping[Entry, Copy]
@@ -40,20 +40,20 @@ class Source:
     """Not followed."""
 
     def entries(self) -> list[Entry]:
-        """All files, junk of operating systems left out, sorted by path."""
+        """All files except junk of operating systems, sorted by path."""
         return sorted(self.copies, key=lambda entry: entry.path)
 
     def copy(self, entry: Entry, target: Path) -> None:
         """Write the bytes of an entry to a file.
 
         Raises:
-            DataError: it is damaged, or is not what the archive says it is; names it.
+            DataError: it is damaged, or differs from its header; names it.
             OSError: it cannot be read or written.
         """
         self.copies[entry](target)
 
     def fingerprint(self) -> str:
-        """The same as long as the source and each file of it is."""
+        """Changes if the source or one of its files changes."""
         known = self.root.stat()
         told = [str(self.root.resolve())]
         if not self.root.is_dir():
@@ -70,8 +70,8 @@ def open_source(
 
     Args:
         path: Folder or zip file.
-        limits: What all archives together may unpack to.
-        follow_links: Take what links below a folder lead to; they are left out otherwise.
+        limits: Limits of all unpacked archives together.
+        follow_links: Follow links below a folder; otherwise they are left out.
 
     Raises:
         DataError: neither, or a zip file that is damaged or dangerous; names the entry.
@@ -98,7 +98,7 @@ class _Found:
 
 
 def _walk(root: Path, found: _Found, *, follow_links: bool) -> None:
-    """All files below a folder; a folder that links lead to again is not entered again."""
+    """All files below a folder; a folder reached again through links is not entered again."""
     seen: set[tuple[int, int]] = set()
     for folder, inner, names in os.walk(root, followlinks=follow_links):
         known = Path(folder).stat()
@@ -125,7 +125,7 @@ def _take_file(path: Path, relative: PurePosixPath, found: _Found, *, follow_lin
     def copy(target: Path) -> None:
         if follow_links:
             file = open_regular(path)
-        else:  # nor a link that took the place of a folder since
+        else:  # nor a link that replaced a folder in the meantime
             file = Beneath(found.root, relative.parts[:-1]).open_file(relative.name)
         with os.fdopen(file, "rb") as stream, target.open("wb") as copied:
             shutil.copyfileobj(stream, copied)
@@ -135,7 +135,7 @@ def _take_file(path: Path, relative: PurePosixPath, found: _Found, *, follow_lin
 
 
 def _changed_ns(known: os.stat_result) -> tuple[int, int]:
-    # a file that another replaced may keep its size and time of modification
+    # a replaced file may keep its size and modification time
     return known.st_mtime_ns, known.st_ctime_ns
 
 

@@ -1,4 +1,4 @@
-"""Who trains, who chooses, who judges. Pairs of one scene always stay together."""
+"""Training, validation and evaluation pairs. Pairs of one scene always stay together."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def split_pairs(manifest: pd.DataFrame, params: ValidateParams) -> dict[str, tup
     """Pair ids by role: ``train``, ``val`` and ``eval``.
 
     ``val`` are whole scenes of the training split, at least one and about ``val_fraction`` of its
-    pairs, the same for a seed. ``eval`` is ``eval15`` and chooses nothing; where a data set has
-    none, ``val`` stands in for it: then both roles hold the same pairs.
+    pairs, determined by the seed. ``eval`` is ``eval15``, never used to choose a model; without
+    it, ``val`` is used: then both roles have the same pairs.
 
     Raises:
         DataError: fewer than two scenes in the training split.
@@ -47,9 +47,9 @@ def val_stands_in(splits: dict[str, tuple[str, ...]]) -> bool:
 
 
 def _choose(sizes: pd.Series, params: ValidateParams) -> set[str]:
-    """Scenes in an order of the seed, until the share is reached; one is left to train on.
+    """Scenes in random order until the share is reached; at least one is left for training.
 
-    A scene much larger than the share is passed over; where all are, the smallest is taken.
+    A scene much larger than the share is skipped; if all are, the smallest is taken.
     """
     order = np.random.default_rng(params.seed).permutation(len(sizes))
     wanted = params.val_fraction * sizes.sum()

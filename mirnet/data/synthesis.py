@@ -1,4 +1,4 @@
-"""Dark pairs from well-lit photographs, the same for a seed in any number of processes."""
+"""Dark pairs from well-lit photographs, reproducible by seed with any number of processes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from mirnet.images import read_rgb
 
 @dataclass(frozen=True)
 class Shot:
-    """One pair to make."""
+    """One pair to synthesise."""
 
     pair_id: str
     source: str
-    """Name of the photograph: pairs with the same source never straddle a split."""
+    """Name of the photograph: pairs with the same source stay in one split."""
     source_path: Path
     size: int | None
     """Pixels, square crop; none: the whole photograph."""
@@ -41,7 +41,7 @@ def synthesize(
     num_processes: int = 1,
     on_pair: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write low and high of every shot below ``dst``, and the table of how each was made.
+    """Write low and high of every shot below ``dst``, and the table of their parameters.
 
     Returns:
         Path of the table: pair, source, crop and all parameters of the degradation.
@@ -57,7 +57,7 @@ def synthesize(
             if on_pair:
                 on_pair(shot.pair_id)
     else:
-        # spawn: the caller may hold threads of torch or MLflow, which a fork would break
+        # spawn: the caller may have threads of torch or MLflow, which a fork would break
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
             for row in pool.map(make, shots, chunksize=4):
@@ -80,7 +80,7 @@ def _make(shot: Shot, *, dst: Path, seed: int, ranges: DegradationRanges) -> dic
 
 
 def _crop(photo: Pixels, size: int | None, rng: np.random.Generator) -> tuple[Pixels, str]:
-    """A random square, brought to ``size``; never enlarged beyond its pixels."""
+    """A random square crop, downscaled to ``size``; never enlarged."""
     height, width = photo.shape[:2]
     if size is None:
         return photo, f"0+0+{width}x{height}"

@@ -1,4 +1,4 @@
-"""Pictures of the flagged pairs on the pages that Great Expectations makes."""
+"""Images of the flagged pairs on the pages of Great Expectations."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _STYLE = "display:flex;gap:12px;align-items:center;padding:8px 0;border-top:1px 
 def add_thumbnails(
     docs_dir: Path, root: Path, findings: Sequence[Finding], manifest: pd.DataFrame
 ) -> None:
-    """Append the flagged pairs, with both sides in small, to the pages of the results.
+    """Append the flagged pairs, with thumbnails of both sides, to the pages of the results.
 
-    The low is shown as it is and stretched to full range, so that one can see what is in it.
+    The low is shown unchanged and stretched to full range, to make its content visible.
     """
     section = _section(root, findings, manifest)
     for page in sorted(docs_dir.glob("validations/**/*.html")):

@@ -1,4 +1,4 @@
-"""The gate: a Great Expectations suite over the manifest. The only module that knows the engine."""
+"""The data gate: a Great Expectations suite over the manifest. Only this module imports it."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def validate_data(
     settings: Settings,
     version: DataVersion | None = None,
 ) -> ValidationResult:
-    """Judge a data set. Bad data are findings, not exceptions.
+    """Validate a data set. Bad data are findings, not exceptions.
 
     Writes ``manifest.parquet`` and the Data Docs below ``reports_dir``.
 
     Raises:
-        DataError: no such folder, or nothing in the LoL layout in it.
+        DataError: no such folder, or no LoL layout in it.
     """
     started = time.monotonic()
     snapshot = take_snapshot(root)
@@ -96,7 +96,7 @@ def judge(
     digest: str | None = None,
     docs_dir: Path | None,
 ) -> tuple[Finding, ...]:
-    """Findings over a manifest, critical ones first; the Data Docs go to ``docs_dir``, if given."""
+    """Findings of a manifest, critical ones first; the Data Docs go to ``docs_dir``, if given."""
     table = add_verdict_columns(manifest.reset_index(drop=True), params)
     table["row"] = table.index
     suite = checks(params, digest=digest)
@@ -142,7 +142,7 @@ def _set_finding(check: DataCheck, judged: int, refused: list[dict[str, Any]]) -
 def _run_suite(
     table: pd.DataFrame, suite: list[DataCheck], docs_dir: Path | None
 ) -> list[dict[str, Any]]:
-    """What the engine says of each check; nothing where it holds."""
+    """The engine's result of each failed check."""
     context = _context(docs_dir)
     batch = (
         context.data_sources.add_pandas("files")
@@ -186,7 +186,7 @@ def _expectation(check: DataCheck, table: pd.DataFrame) -> Any:
     if check.allowed is not None:
         return ExpectColumnValuesToBeInSet(value_set=sorted(check.allowed), **common)
     if check.minimum is not None or check.maximum is not None:
-        # the engine's share is of the rows with a value: those that could be judged
+        # the engine's share is relative to the rows with a value: those that could be judged
         judged = int(table[check.column].notna().sum())
         good = judged - check.tolerated(judged)
         return ExpectColumnValuesToBeBetween(
@@ -199,7 +199,7 @@ def _expectation(check: DataCheck, table: pd.DataFrame) -> Any:
 
 
 def _context(docs_dir: Path | None) -> Any:
-    """An engine that keeps nothing but the pages, says nothing and calls nobody."""
+    """A Great Expectations context that stores only the pages and sends no usage reports."""
     sites = {SITE: _site(docs_dir)} if docs_dir else {}
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
@@ -211,7 +211,7 @@ def _context(docs_dir: Path | None) -> Any:
 
 
 def _site(docs_dir: Path) -> dict[str, Any]:
-    """Pages of this run only."""
+    """Data Docs site for this run only."""
     shutil.rmtree(docs_dir, ignore_errors=True)
     return {
         "class_name": "SiteBuilder",

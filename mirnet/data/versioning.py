@@ -1,6 +1,6 @@
-"""The version of a data set: DVC's digest of its folder, and the pin that it is compared with.
+"""The version of a data set: DVC's digest of its folder, compared with the pinned one.
 
-The only module that knows DVC. Of S3 it knows what DVC lets through: the base of its errors.
+The only module that imports DVC; of S3 only the base class of errors that DVC lets through.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from mirnet.results import DataVersion
 log = logging.getLogger(__name__)
 
 _GIVEN = "given"
-"""Name of a remote that exists for one command."""
+"""Name of a temporary remote for one command."""
 
 
 @dataclass(frozen=True)
 class TrackedFile:
-    """One file of a data set as DVC sees it."""
+    """One file of a data set in DVC's listing."""
 
     path: str
     """Relative to the folder, with forward slashes."""
@@ -49,14 +49,14 @@ class TrackedFile:
 
 @dataclass(frozen=True)
 class RemoteFile(TrackedFile):
-    """A file and its address on a remote, by content: it never changes."""
+    """A file and its content address on a remote, which never changes."""
 
     url: str
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is in a folder now."""
+    """Present content of a folder."""
 
     root: Path
     digest: str
@@ -69,13 +69,13 @@ class Snapshot:
 
     @property
     def size(self) -> int:
-        """Bytes in all."""
+        """Total bytes."""
         return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What a ``.dvc`` file says."""
+    """Content of a ``.dvc`` file."""
 
     path: Path
     digest: str
@@ -115,7 +115,7 @@ def read_pin(root: Path) -> Pin | None:
     """The ``.dvc`` file beside a folder; none if there is none.
 
     Raises:
-        DataError: the file is there and is not what DVC writes for a folder.
+        DataError: the file exists but is not a valid ``.dvc`` file of a folder.
     """
     path = _pin_path(root)
     if not path.is_file():
@@ -131,7 +131,7 @@ def read_pin(root: Path) -> Pin | None:
 
 
 def data_version(root: Path, *, snapshot: Snapshot | None = None) -> DataVersion:
-    """Which bytes ``root`` holds, and whether they are the pinned ones. Writes nothing.
+    """The version of ``root``, and whether it is the pinned one. Writes nothing.
 
     Raises:
         DataError: no such folder, nothing in it, or a broken ``.dvc`` file.
@@ -153,10 +153,10 @@ def data_version(root: Path, *, snapshot: Snapshot | None = None) -> DataVersion
 
 
 def add(root: Path) -> DataVersion:
-    """``dvc add``: pin what the folder holds now.
+    """``dvc add``: pin the present content of the folder.
 
     Raises:
-        DataError: the folder is in no DVC workspace, or DVC refuses; says why.
+        DataError: the folder is not in a DVC workspace, or DVC refuses; says why.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
@@ -166,7 +166,7 @@ def add(root: Path) -> DataVersion:
 
 
 def init_workspace(path: Path) -> None:
-    """Make a folder a DVC workspace of its own, without git; nothing to do if it is one.
+    """Make a folder a separate DVC workspace, without git, unless it is one.
 
     Raises:
         DataError: DVC cannot start one there.
@@ -182,7 +182,7 @@ def init_workspace(path: Path) -> None:
 
 
 def remember(snapshot: Snapshot) -> None:
-    """Keep the list of files of this version in DVC's cache, so that later changes have names.
+    """Store the listing of this version in DVC's cache, so that later changes can be named.
 
     Raises:
         DataError: no DVC workspace around the folder.
@@ -196,7 +196,7 @@ def remember(snapshot: Snapshot) -> None:
 
 
 def push(root: Path, *, remote: str | None = None, endpoint_url: str | None = None) -> int:
-    """Send the pinned version to a remote; gives the number of files sent.
+    """Upload the pinned version to a remote; returns the number of files sent.
 
     Args:
         root: Folder of the data set.
@@ -204,7 +204,7 @@ def push(root: Path, *, remote: str | None = None, endpoint_url: str | None = No
         endpoint_url: S3 server of a URL, other than AWS.
 
     Raises:
-        DataError: the folder is not what its pin says, or no remote is configured.
+        DataError: the folder differs from its pinned version, or no remote is configured.
         ServiceError: the remote cannot be reached or refuses; names it.
     """
     if data_version(root).status != "clean":
@@ -213,7 +213,7 @@ def push(root: Path, *, remote: str | None = None, endpoint_url: str | None = No
     with _open_remote(root, remote, endpoint_url) as (repo, name):
         repo.commit(str(pin.path), force=True)
         sent = int(repo.push(targets=[str(pin.path)], remote=name))
-        # what is there already is not sent again, whatever it holds
+        # existing objects are not sent again, whatever their content is
         store = repo.cloud.get_remote_odb(name, "push")
         content, place = listing.read_remote_listing(store, pin.digest)
     listing.parse_listing(content, pin.digest, place=f"{place}: delete it and push again, it")
@@ -223,13 +223,13 @@ def push(root: Path, *, remote: str | None = None, endpoint_url: str | None = No
 def pull(
     root: Path, *, remote: str | None = None, endpoint_url: str | None = None, force: bool = False
 ) -> int:
-    """Bring the pinned version; gives the number of files received. Arguments as in :func:`push`.
+    """Download the pinned version; returns the number of files. Arguments as in :func:`push`.
 
     The listing and every object are verified before anything is written into the folder.
 
     Raises:
         DataError: no pin, local changes that would be lost (unless ``force``), no remote; the
-            remote or the cache holds other contents than the pin says, or names outside.
+            contents of remote or cache do not match the pin, or names lead outside.
         ServiceError: the remote cannot be reached, refuses, or lacks files; names it.
     """
     pin = _movable_pin(root)
@@ -239,9 +239,9 @@ def pull(
             raise DataError(f"{root}: differs from its pin; --force replaces what it holds")
     targets = [str(pin.path)]
     with _open_remote(root, remote, endpoint_url) as (repo, name):
-        repo.cloud.get_remote(name, "pull")  # says so where there is none
+        repo.cloud.get_remote(name, "pull")  # raises if there is none
         store, cache = repo.cloud.get_remote_odb(name, "pull"), repo.cache.local
-        repo.drop_data_index()  # may know listings from before they were verified
+        repo.drop_data_index()  # may have listings that were never verified
         listed, received = listing.fetch_listing(cache, store, pin.digest)
         listing.refuse_links(root, listed)
         listing.discard_damaged(cache, listing.digests(listed))
@@ -254,7 +254,7 @@ def pull(
 def list_remote_files(
     root: Path, *, remote: str | None = None, endpoint_url: str | None = None
 ) -> list[RemoteFile]:
-    """Where each file of the data set lies on a remote. Asks nobody; arguments as in :func:`push`.
+    """Addresses of the files of the data set on a remote. No request; arguments as in :func:`push`.
 
     Raises:
         DataError: no such folder, or no remote is configured.
@@ -287,7 +287,7 @@ def open_repo(root: Path, **options: Any) -> Iterator[Any]:
     except NotDvcRepoError as error:
         raise DataError(f"{root}: in no DVC workspace; run dvc init above it") from error
     except (FileTransferError, CheckoutError):
-        raise  # the remote's doing
+        raise  # a failure of the remote
     except DvcException as error:
         raise DataError(f"{root}: {' '.join(str(error).split())}") from error
 
@@ -313,7 +313,7 @@ def _open_remote(
 
 
 class _Reasons(logging.Handler):
-    """While it is in force, collects what DVC logs of failures in place of printing it."""
+    """Collects the failures that DVC logs, instead of printing them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -338,7 +338,7 @@ class _Reasons(logging.Handler):
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit checked out around ``folder``; none outside git or before the first."""
+    """The commit of the repository of ``folder``; none outside git or without commits."""
     try:
         scm = SCM(str(folder), search_parent_directories=True)
     except SCMError:
@@ -358,7 +358,7 @@ def _movable_pin(root: Path) -> Pin:
     if pin is None:
         raise DataError(f"{_pin_path(root)} is missing: there is nothing to pull")
     if pin.hash_name != "md5":
-        # the digests of DVC 2 are not those of the bytes
+        # DVC 2 has digests of converted bytes
         raise DataError(f"{pin.path}: written by DVC 2; run `dvc cache migrate --dvc-files`")
     return pin
 
@@ -369,7 +369,7 @@ def _pin_path(root: Path) -> Path:
 
 
 def _ignore(folder: Path) -> Any:
-    """The .dvcignore in force: that of the workspace, else only DVC's own rules."""
+    """The effective .dvcignore: that of the workspace, else only DVC's own rules."""
     try:
         root = Repo.find_root(str(folder.parent))
     except NotDvcRepoError:
@@ -387,7 +387,7 @@ def _changed_files(now: Snapshot, pin: Pin) -> tuple[str, ...]:
 
 
 def _pinned_files(pin: Pin) -> dict[str, str] | None:
-    """Names and hashes of the pinned version, if DVC's cache here has its listing."""
+    """Names and hashes of the pinned version, if the local cache has its listing."""
     try:
         with open_repo(pin.path) as repo:
             kept = Path(repo.cache.local.oid_to_path(pin.digest))
