@@ -78,7 +78,7 @@ class PatchStage(Section):
     """Patch and batch of a part of a run: progressive learning (MIRNet-v2, section 4.2)."""
 
     start: float = Field(ge=0, lt=1, description="share of the run at which the stage begins")
-    patch_size: int = Field(ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    patch_size: int = Field(ge=16, le=1024, description="pixels, square crops")
     batch_size: int = Field(ge=1, le=4096, description="global batch")
 
 
@@ -91,7 +91,7 @@ class TrainParams(Section):
         None, ge=1, description="optimiser steps per epoch; none: one pass over the training pairs"
     )
     batch_size: int = Field(8, ge=1, le=4096, description="global batch, over all workers")
-    patch_size: int = Field(128, ge=16, le=1024, multiple_of=4, description="pixels, square crops")
+    patch_size: int = Field(128, ge=16, le=1024, description="pixels, square crops")
     progressive: tuple[PatchStage, ...] = Field(
         (), description="later stages with other patch and batch sizes, in order of their start"
     )
