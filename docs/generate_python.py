@@ -27,10 +27,11 @@ enhanced = enhancer(pixels)  # (height, width, 3) RGB, uint8 or uint16
 print(score(enhanced, reference).psnr)
 ```
 
-Names are loaded on first use: `import mirnet` alone loads no torch. `mirnet.__version__` is the
-version that is installed. The folder `examples/` has three scripts. What is not on this page may
-change with any version, but for `decode`, `encode` and `Image` of `mirnet.images`
-([formats](../formats.md)). The package has type hints."""
+Names are loaded on first use: `import mirnet` alone does not load torch. `mirnet.__version__` is
+the installed version. The names and errors on this page, and `decode`, `encode` and `Image` of
+`mirnet.images` ([formats](../formats.md)), are the public API; other modules may change in any
+version. The scripts in `examples/` use some of those and are updated with them. The package has
+type hints."""
 
 
 def python() -> str:

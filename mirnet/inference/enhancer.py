@@ -168,7 +168,7 @@ class Enhancer:
         compile: bool = True,
         cache_dir: Path | None = None,
     ) -> Enhancer:
-        """From a model folder or a published checkpoint file; no registry is asked.
+        """From a model folder or a published checkpoint file, without settings or registry.
 
         Args:
             source: its path; the other arguments are those of :class:`Enhancer`.
