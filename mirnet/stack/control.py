@@ -35,7 +35,7 @@ def up(
     progress: StackProgress,
     database: Literal["postgres", "sqlite"] | None = None,
 ) -> StackState:
-    """Start what is not running and wait until every service does its work. Idempotent.
+    """Start what is not running and wait until every service is healthy. Idempotent.
 
     Raises:
         ServiceError: a service is not healthy in time; what was started is ended again.
@@ -68,7 +68,7 @@ def down(home: StackPaths, *, purge: bool = False) -> None:
 
 
 def status(home: StackPaths) -> StackState:
-    """What the supervisor last saw; all stopped when there is no supervisor."""
+    """The last state written by the supervisor; all stopped if there is no supervisor."""
     state = read_state(home)
     if supervisor_runs(home):
         return state
@@ -93,7 +93,7 @@ def log_path(home: StackPaths, service: str) -> Path:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The end of a text file, read from the end."""
+    """The last lines of a text file, read from the end."""
     with path.open("rb") as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - 400 * count))
@@ -102,7 +102,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 def _start(home: StackPaths, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
     if home.plan.is_file():
-        _sweep(home)  # what a killed supervisor left behind
+        _sweep(home)  # processes left by a killed supervisor
     extras.need("stack", "cryptography", "flask_wtf", "psycopg2")
     extras.program("stack", "weed")
     plan = make_plan(home, project=project, database=database or _best_database(home))
@@ -175,7 +175,7 @@ def _sweep(home: StackPaths) -> None:
 
 
 def shell_lines(home: StackPaths) -> list[str]:
-    """``export NAME=value`` lines under which a shell reaches the stack. They hold secrets."""
+    """``export NAME=value`` lines for a shell that uses the stack. They contain secrets."""
     import shlex
 
     plan, secrets = load_plan(home)

@@ -1,6 +1,6 @@
-"""The account ``pipeline`` on an MLflow server with users: what flows and trainings log in with.
+"""The account ``pipeline`` of flows and trainings on an MLflow server with users.
 
-``python -m mirnet.stack.mlflow_user`` makes it in containers, from MIRNET_TRACKING_URI,
+``python -m mirnet.stack.mlflow_user`` creates it in containers, from MIRNET_TRACKING_URI,
 MLFLOW_ADMIN_PASSWORD, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; `mirnet stack` does
 the same by itself.
 """
@@ -15,7 +15,7 @@ from mirnet.stack.probes import basic, request
 
 
 def create_user(url: str, *, admin_password: str, name: str, password: str) -> None:
-    """Make the account unless it is there already.
+    """Create the account unless it exists.
 
     Raises:
         ServiceError: the server does not answer or refuses.
@@ -34,7 +34,7 @@ def create_user(url: str, *, admin_password: str, name: str, password: str) -> N
 
 
 def main() -> int:
-    """Make the account of the environment; exit code 0, or that of the error."""
+    """Create the account given by the environment; exit code 0, or that of the error."""
     names = ("MLFLOW_ADMIN_PASSWORD", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     try:
         values = [engine_variable(name) for name in names]

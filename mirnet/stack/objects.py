@@ -1,4 +1,4 @@
-"""Buckets and identities of the stack's S3 server, made through SeaweedFS's own shell."""
+"""Buckets and identities of the stack's S3 server, created with SeaweedFS's shell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ACTIONS = "Read,Write,List,Tagging"
 
 @dataclass(frozen=True)
 class Identity:
-    """A key pair, and the buckets that it may use."""
+    """A key pair, and the buckets it may access."""
 
     name: str
     access_key: str
@@ -31,7 +31,7 @@ def set_up(
     buckets: tuple[str, ...],
     identities: tuple[Identity, ...],
 ) -> None:
-    """Make the buckets, and identities that reach their own buckets only. May be repeated.
+    """Create the buckets, and identities with access to their own buckets only. Idempotent.
 
     The commands go through standard input, so that no secret is in a command line.
 

@@ -1,4 +1,4 @@
-"""Where a stack lives, on which ports, under which secrets. Written once, then kept."""
+"""Folder, ports and secrets of a stack; written once, then kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mirnet.atomic import write_atomically
 from mirnet.errors import UsageError
 from mirnet.storage import s3server
 
-# What people know by heart; a free port stands in where one of them is taken.
+# Standard ports; another free port is used if one of them is taken.
 WELL_KNOWN = {"prefect": 4200, "mlflow": 5000, "s3": 8333, "ray-dashboard": 8265}
 _INTERNAL = (
     "postgres",
@@ -27,7 +27,7 @@ _INTERNAL = (
     "ray-agent-1",
     "ray-agent-2",
 )
-# Below the range from which the kernel hands out ports, so that nothing takes one by chance.
+# Below the ephemeral port range of the kernel, so that nothing takes one by chance.
 _FIRST, _LAST = 20_000, 32_000
 
 BUCKETS = ("mlflow", "training", "photos", "enhanced")
@@ -46,12 +46,12 @@ class StackPaths:
 
     @property
     def secrets(self) -> Path:
-        """All secrets that anybody uses from outside, mode 0600."""
+        """All secrets for use from outside, mode 0600."""
         return self.root / "secrets.json"
 
     @property
     def state(self) -> Path:
-        """What the supervisor last saw."""
+        """The last state written by the supervisor."""
         return self.root / "state.json"
 
     @property
@@ -61,7 +61,7 @@ class StackPaths:
 
     @property
     def running(self) -> Path:
-        """Held by the supervisor as long as it lives."""
+        """Held by the supervisor while it runs."""
         return self.root / "running"
 
     @property
@@ -80,10 +80,10 @@ class StackPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stack_id: str
-    project: Path = Field(description="where the flows and params are")
+    project: Path = Field(description="folder of the flows and params")
     database: Literal["postgres", "sqlite"]
     ports: dict[str, int]
-    run_dir: Path = Field(description="short path for sockets of Ray, removed on down")
+    run_dir: Path = Field(description="short path for sockets of Ray, removed by down")
     num_nodes: int = Field(2, ge=1, le=2, description="Ray nodes beside the head")
 
     def url(self, service: str) -> str:
@@ -113,7 +113,7 @@ class Secrets(BaseModel):
     s3_internal: str
 
     def __repr_args__(self) -> list[tuple[str | None, object]]:
-        """Nothing: what is printed ends up in logs, a failed test's too."""
+        """Empty, so that secrets do not end up in logs or in the output of failed tests."""
         return []
 
     @classmethod
@@ -131,7 +131,7 @@ def load_plan(home: StackPaths) -> tuple[StackPlan, Secrets]:
     """Read what :func:`make_plan` wrote.
 
     Raises:
-        UsageError: there is no stack here, or others may read its secrets; names the file.
+        UsageError: there is no stack here, or its secrets are readable for others; names the file.
     """
     if not home.plan.is_file() or not home.secrets.is_file():
         raise UsageError(f"no stack in {home.root}: run `mirnet stack up` first")
@@ -152,9 +152,9 @@ def load_plan(home: StackPaths) -> tuple[StackPlan, Secrets]:
 def make_plan(
     home: StackPaths, *, project: Path, database: Literal["postgres", "sqlite"]
 ) -> StackPlan:
-    """Keep the ports and secrets that are there; make what is missing.
+    """Keep existing ports and secrets; create missing ones.
 
-    A port that somebody else took in the meantime is replaced.
+    A port that is taken by another process in the meantime is replaced.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     home.root.chmod(0o711)
@@ -177,7 +177,7 @@ def make_plan(
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a line whole or not at all, readable by the owner only."""
+    """Write a line atomically, readable by the owner only."""
     write_atomically(path, text + "\n", mode=0o600)
 
 
@@ -209,7 +209,7 @@ def _free_port(taken: set[int]) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on the port, on any address."""
+    """Whether no process listens on the port, on any address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

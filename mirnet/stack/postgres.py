@@ -1,4 +1,4 @@
-"""PostgreSQL of the stack: found, initialised and given a role and a database a client."""
+"""PostgreSQL of the stack: find it, initialise it, create one role and database per client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cluster:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """The server: TCP on loopback with passwords, and no socket file beside it."""
+        """Command of the server: TCP on loopback with passwords, without a socket file."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -46,7 +46,7 @@ class Cluster:
         return (str(self.programs / "postgres"), "-D", str(self.data), *chosen)
 
     def initialise(self, password: str) -> None:
-        """Make the files, once.
+        """Create the files, once.
 
         Raises:
             ServiceError: initdb fails; carries its last line.
@@ -86,7 +86,7 @@ class Cluster:
             raise ServiceError(f"initdb of {self.data}: {lines[-1] if lines else 'failed'}")
 
     def create_databases(self, password: str, owners: dict[str, str]) -> None:
-        """A role and a database of the same name for each client. May be repeated.
+        """One role and one database of the same name per client. Idempotent.
 
         Raises:
             ServiceError: the server refuses.
@@ -116,7 +116,7 @@ class Cluster:
             raise ServiceError(f"PostgreSQL at 127.0.0.1:{self.port}: {_line(error)}") from error
 
     def problem(self, password: str) -> str | None:
-        """None when a query is answered, else what is wrong."""
+        """None if a query is answered, else the problem."""
         import psycopg2
 
         try:
@@ -159,10 +159,10 @@ def find_programs() -> Path | None:
 
 
 def owner_for(folder: Path) -> str | None:
-    """The account that the server must run under: its own when we are root, else ours.
+    """The account that the server must run under: PostgreSQL's if we are root, else ours.
 
     Raises:
-        ServiceError: we are root and that account is missing or cannot reach the folder.
+        ServiceError: we are root and that account is missing or cannot access the folder.
     """
     if os.geteuid() != 0:
         return None

@@ -1,7 +1,7 @@
-"""Health checks: a request that does the service's own work, with credentials.
+"""Health checks: a real request to the service, with credentials.
 
-A bare ``/health`` says that a process answers, not that it lets anybody in or reaches its
-database: MLflow answers 200 there while it turns every client away with 403.
+A bare ``/health`` shows that a process answers, not that it accepts clients or has access to its
+database: MLflow answers 200 there while it rejects every client with 403.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# True when the service does its work, else one line that says what is wrong.
+# True if the service is healthy, else one line with the problem.
 Probe = Callable[[], str | None]
 
 _TIMEOUT_S = 15.0
-# no proxy between us and loopback, whatever the environment says
+# no proxy for loopback, whatever the environment says
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -32,7 +32,7 @@ def request(
     """Status and content of one HTTP request; an HTTP error is a status, not an exception.
 
     Raises:
-        OSError: nobody answers.
+        OSError: no answer.
     """
     data = None if body is None else json.dumps(body).encode()
     sent = {"Content-Type": "application/json"} if data is not None else {}
@@ -62,7 +62,7 @@ def http_probe(
     body: object | None = None,
     accept: Callable[[Any], bool] | None = None,
 ) -> Probe:
-    """200 on an API path, and, with ``accept``, JSON that it agrees with."""
+    """200 on an API path, and, with ``accept``, JSON for which it returns True."""
 
     def probe() -> str | None:
         try:

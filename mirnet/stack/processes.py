@@ -1,4 +1,4 @@
-"""Finding and ending the processes of a stack, also those that nobody supervises any more."""
+"""Finding and ending the processes of a stack, also those without a supervisor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterable
 
 import psutil
 
-# In the environment of every process of a stack, so that a flow run which moved to a session of
-# its own, or a server whose supervisor was killed, is still found.
+# In the environment of every process of a stack, so that a flow run in its own session, or a
+# server whose supervisor was killed, is still found.
 MARKER = "MIRNET_STACK_PROCESS"
 
 
 def of_session(leader: int) -> list[psutil.Process]:
-    """A service and its children: all that share the session which it leads."""
+    """A service and its children: all processes of its session."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -30,7 +30,7 @@ def of_session(leader: int) -> list[psutil.Process]:
 def of_stack(stack_id: str, sessions: Iterable[int] = ()) -> list[psutil.Process]:
     """Every process that carries the marker of this stack or belongs to a known session.
 
-    Sessions count only while one of their processes carries the marker: numbers are used again.
+    Sessions count only while one of their processes has the marker: ids are reused.
     """
     marked = [p for p in psutil.process_iter() if _marker(p) == stack_id]
     known = set(sessions)
@@ -41,7 +41,7 @@ def of_stack(stack_id: str, sessions: Iterable[int] = ()) -> list[psutil.Process
 
 
 def end(processes: list[psutil.Process], *, grace_s: float) -> None:
-    """Ask with SIGTERM, wait, then SIGKILL."""
+    """SIGTERM, wait, then SIGKILL."""
     for process in processes:
         _signal(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(processes, timeout=grace_s)
@@ -51,7 +51,7 @@ def end(processes: list[psutil.Process], *, grace_s: float) -> None:
 
 
 def end_session(leader: int, first: signal.Signals, *, grace_s: float) -> None:
-    """End a service: its leader by its own signal, then whatever is left of the session."""
+    """End a service: its leader by its own signal, then the rest of the session."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(leader, first)
     deadline = time.monotonic() + grace_s
@@ -61,7 +61,7 @@ def end_session(leader: int, first: signal.Signals, *, grace_s: float) -> None:
 
 
 def kill_session(leader: int) -> None:
-    """SIGKILL to what is left of a session."""
+    """SIGKILL to the remaining processes of a session."""
     left = of_session(leader)
     for process in left:
         _signal(process, signal.SIGKILL)

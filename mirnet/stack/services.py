@@ -1,4 +1,4 @@
-"""What runs in a stack: commands, environments, health checks, and who waits for whom."""
+"""The services of a stack: commands, environments, health checks and dependencies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mirnet.stack.probes import Probe, basic, bearer, http_probe
 from mirnet.storage import s3server
 
 WORK_POOL = "mirnet"
-# Every node of the Ray cluster has a loopback address of its own, as hosts would have.
+# Every node of the Ray cluster has its own loopback address, like a host.
 RAY_HEAD = "127.0.0.2"
 LOOPBACK = "127.0.0.1,127.0.0.2,127.0.0.3,127.0.0.4,localhost"
 
@@ -55,7 +55,7 @@ def services(home: StackPaths, plan: StackPlan, secrets: Secrets) -> list[Servic
 
 
 def client_environment(home: StackPaths, plan: StackPlan, secrets: Secrets) -> dict[str, str]:
-    """Under which a person, the worker and its flows reach the stack. Holds secrets."""
+    """Environment for clients of the stack: a shell, the worker and its flows. Has secrets."""
     # a `prefect` command in that shell would send usage data without the defaults
     return (
         engine_defaults()
@@ -73,7 +73,7 @@ def client_environment(home: StackPaths, plan: StackPlan, secrets: Secrets) -> d
             "NO_PROXY": LOOPBACK,
             "PREFECT_API_URL": f"{plan.url('prefect')}/api",
             "PREFECT_API_AUTH_STRING": secrets.prefect_auth,
-            # long enough for a server to be started again: 1 + 2 + ... + 64 s
+            # long enough for the restart of a server: 1 + 2 + ... + 64 s
             "PREFECT_CLIENT_MAX_RETRIES": "7",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.ray,
@@ -133,7 +133,7 @@ def _s3(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
     environment = child_environment(
         AWS_ACCESS_KEY_ID=admin.access_key,
         AWS_SECRET_ACCESS_KEY=admin.secret_key,
-        # beside the certificates: what the file and volume servers hand out needs a token too
+        # besides certificates, requests to the file and volume servers need a token
         WEED_JWT_FILER_SIGNING_KEY=secrets.s3_internal,
         WEED_JWT_FILER_SIGNING_READ_KEY=secrets.s3_internal,
         WEED_JWT_SIGNING_KEY=secrets.s3_internal,
@@ -198,7 +198,7 @@ def _mlflow(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
             AWS_REGION="us-east-1",
             MLFLOW_AUTH_ADMIN_PASSWORD=secrets.mlflow_admin,
             MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
-            # in the environment, since everybody can read a command line
+            # in the environment, since command lines are readable for everybody
             MLFLOW_BACKEND_STORE_URI=database,
             MLFLOW_FLASK_SERVER_SECRET_KEY=secrets.mlflow_session,
             MLFLOW_S3_ENDPOINT_URL=plan.url("s3"),
@@ -280,10 +280,10 @@ def _ray_environment(plan: StackPlan, secrets: Secrets) -> dict[str, str]:
     return child_environment(
         # jobs call `python` by name: ours, not the machine's
         PATH=f"{programs}:{child_environment().get('PATH', '')}",
-        # training sends its checkpoints to the bucket and its epochs to MLflow from the nodes
+        # the nodes upload checkpoints to the bucket and log epochs to MLflow
         **_pipeline_keys(secrets),
         AWS_ENDPOINT_URL=plan.url("s3"),
-        # no port: Ray has no switch for these two, and gives their numbers to anybody
+        # no port: Ray has no option for these two, and serves them without authentication
         AUTOSCALER_METRIC_PORT="-1",
         DASHBOARD_METRIC_PORT="-1",
         GLOO_SOCKET_IFNAME="lo",
@@ -345,7 +345,7 @@ def _ray_node(plan: StackPlan, secrets: Secrets, number: int) -> Service:
         probe=http_probe(
             f"{plan.url('ray-dashboard')}/api/v0/nodes", headers=bearer(secrets.ray), accept=alive
         ),
-        # one at a time: Ray gives a node 30 s to start, which two of them miss on a busy machine
+        # one at a time: Ray gives a node 30 s to start, too little for two on a busy machine
         after=("ray-head",) if number == 1 else (f"ray-node-{number - 1}",),
         address=host,
     )

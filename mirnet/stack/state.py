@@ -1,4 +1,4 @@
-"""What the supervisor knows of its services, as a file that others read."""
+"""State of the services, written by the supervisor to a file that others read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StackState(BaseModel):
 
     @property
     def healthy(self) -> bool:
-        """Every service does its work."""
+        """Whether every service is healthy."""
         return bool(self.services) and all(s.phase == "healthy" for s in self.services.values())
 
 
@@ -56,7 +56,7 @@ class StatusBoard:
         self._write()
 
     def set(self, name: str, phase: Phase, **fields: int | str | None) -> None:
-        """Note a change; a changed phase gets the time."""
+        """Record a change; a changed phase gets a timestamp."""
         with self._changed:
             before = self._services[name]
             since = before.since if before.phase == phase else time.time()
@@ -72,7 +72,7 @@ class StatusBoard:
             return self._services[name]
 
     def wait_healthy(self, names: tuple[str, ...], *, timeout_s: float) -> bool:
-        """Wait until the named services do their work."""
+        """Wait until the named services are healthy."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: all(self._services[name].phase == "healthy" for name in names), timeout_s
@@ -84,7 +84,7 @@ class StatusBoard:
 
 
 def read_state(home: StackPaths) -> StackState:
-    """The last written state; empty when there is none."""
+    """The last written state; empty if there is none."""
     try:
         return StackState.model_validate_json(home.state.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def read_state(home: StackPaths) -> StackState:
 
 @contextmanager
 def held(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock file; yields False when somebody else holds it and ``wait`` is off."""
+    """Hold a lock file; yields False if another process holds it and ``wait`` is off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
@@ -107,7 +107,7 @@ def held(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def supervisor_runs(home: StackPaths) -> bool:
-    """Whether a supervisor holds its lock, which ends with it however it dies."""
+    """Whether a supervisor holds its lock, which is released however it ends."""
     if not home.running.exists():
         return False
     with held(home.running, wait=False) as ours:

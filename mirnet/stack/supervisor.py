@@ -1,4 +1,4 @@
-"""Starts the services of a stack, watches them, starts them again, and ends them in order.
+"""Starts, monitors and restarts the services of a stack, and ends them in order.
 
 ``python -m mirnet.stack.supervisor HOME``; `mirnet stack up` runs it in the background.
 """
@@ -24,18 +24,18 @@ from mirnet.stack.state import StatusBoard, held
 logger = logging.getLogger(__name__)
 
 START_S = 240.0
-"""How long a start may take; the machine may be small and busy."""
+"""Maximum duration of a start, on a small and busy machine."""
 HANG_S = 120.0
-"""How long a service may fail its checks before it counts as hung."""
+"""How long a service may fail its checks until it counts as hung."""
 CALM_S = 60.0
-"""A service that was healthy this long starts again without delay."""
+"""A service that was healthy for this long is restarted without delay."""
 LONGEST_DELAY_S = 30.0
 GRACE_S = 20.0
 MAX_LOG_BYTES = 50_000_000
 
 
 class ServiceThread(threading.Thread):
-    """Keeps one service running until told to stop."""
+    """Keeps one service running until stopped."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ServiceThread(threading.Thread):
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Start, watch, clear away, start again."""
+        """Start, monitor, clean up, restart."""
         delay, restarts = 1.0, 0
         while not self._stop_asked.is_set():
             if not self._board.wait_healthy(self.service.after, timeout_s=1.0):
@@ -96,7 +96,7 @@ class ServiceThread(threading.Thread):
             return self._watch(process)
         finally:
             if not self._stop_asked.is_set():
-                # children that outlive their parent would hold its ports
+                # orphaned children would hold its ports
                 kill_session(process.pid)
                 process.wait()
 
@@ -120,7 +120,7 @@ class ServiceThread(threading.Thread):
         logger.info("%s: started as %d", self.name, self._process.pid)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> str:
-        """Returns why the service has to be started again, or at a stop."""
+        """Returns the reason for a restart, or returns at a stop."""
         ready = False
         last_good = time.monotonic()
         while not self._stop_asked.wait(10 * self._interval_s if ready else self._interval_s):
@@ -152,7 +152,7 @@ class ServiceThread(threading.Thread):
         if self._log_path.stat().st_size > MAX_LOG_BYTES:
             kept = self._log_path.read_bytes()[-MAX_LOG_BYTES // 10 :]
             self._log_path.with_suffix(".1.log").write_bytes(kept)
-            # writers append, so they go on at the new end
+            # writers append, so they continue at the new end
             with self._log_path.open("r+b") as log:
                 log.truncate()
 
@@ -161,7 +161,7 @@ class ServiceThread(threading.Thread):
 
 
 def supervise(home: StackPaths, found: list[Service], stack_id: str, stop: threading.Event) -> None:
-    """Run the services until ``stop``; then end them, the last one first."""
+    """Run the services until ``stop``; then end them in reverse order."""
     board = StatusBoard(home, os.getpid(), {service.name: service.address for service in found})
     keepers = [ServiceThread(service, board, home, stack_id) for service in found]
     for keeper in keepers:

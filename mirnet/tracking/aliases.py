@@ -1,7 +1,7 @@
 """Moves of ``champion``, ``challenger`` and ``previous``: locked, recorded, recoverable.
 
-A move is written down before it is made and marked done after it. A process that dies between
-leaves a planned entry, which the next move under the lock finishes or takes back. ``champion`` is
+A move is recorded as planned before it is made and as done after it. A process that dies in between
+leaves a planned entry, which the next move under the lock completes or reverts. ``champion`` is
 overwritten in one step, so it is never missing.
 """
 
@@ -58,14 +58,14 @@ def promote(
     settings: Settings,
     expected_champion: str | None = ANY_CHAMPION,
 ) -> AliasChange | None:
-    """Make a version the champion and the old champion ``previous``; none: it is champion already.
+    """Make a version the champion and the old one ``previous``; none: it is already champion.
 
     Args:
-        expected_champion: The champion's version that the gate compared with, ``None`` for no
-            champion. If another promotion came first, the comparison is void and this refuses.
+        expected_champion: The version of the champion in the gate's comparison, ``None`` for no
+            champion. After another promotion the comparison is void, and this refuses.
 
     Raises:
-        WeightsError: the version is not READY, does not load, or does not give its stored output.
+        WeightsError: the version is not READY, does not load, or does not reproduce its output.
         GateRefused: the champion is not the expected one.
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
@@ -91,7 +91,7 @@ def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
 
     Raises:
         UsageError: there is no ``previous``.
-        WeightsError: the previous version does not load any more.
+        WeightsError: the previous version cannot be loaded any more.
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
     target = get_version(f"models:/{name}@previous", settings)
@@ -110,7 +110,7 @@ def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
 
 
 def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
-    """Put both aliases back to where they were before a promotion, if it is still in force."""
+    """Restore both aliases to their state before a promotion, if it is still the latest."""
     client = connect(settings)
     with service_errors(settings.mlflow_uri), alias_lock(client, change.name) as still_ours:
         _recover(client, change.name)
@@ -122,10 +122,10 @@ def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
 
 
 def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> AliasChange:
-    """Make a version the ``challenger``: proven, and waiting for a decision.
+    """Make a version the ``challenger``: verified, and waiting for a decision.
 
     Raises:
-        WeightsError: the version is not READY, does not load, or does not give its stored output.
+        WeightsError: the version is not READY, does not load, or does not reproduce its output.
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
     verify(version, settings)
@@ -137,7 +137,7 @@ def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> Al
 
 
 def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasChange | None:
-    """Take ``challenger`` from a version; none: another one has it by now, or no one.
+    """Remove ``challenger`` from a version; none: it no longer has the alias.
 
     Raises:
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
@@ -152,7 +152,7 @@ def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasC
 
 
 def history(name: str, settings: Settings) -> list[AliasChange]:
-    """All moves of the model's aliases, the oldest first; none when the name is unknown."""
+    """All moves of the model's aliases, oldest first; empty if the name is unknown."""
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
         if not client.search_registered_models(f"name = '{name}'"):
@@ -169,10 +169,10 @@ def _move(
     why: str,
     check: Callable[[], None],
 ) -> AliasChange:
-    """Write down, move, mark done. The last alias is the one that the change speaks of.
+    """Record, move, mark as done. The last alias is the one of the change.
 
     Args:
-        targets: version by alias, in the order of the moves; ``None`` takes the alias away.
+        targets: version by alias, in the order of the moves; ``None`` removes the alias.
     """
     alias, version = list(targets.items())[-1]
     entry = _entry(client, name, action=action, alias=alias, version=version, why=why)
@@ -184,7 +184,7 @@ def _move(
 
 
 def _finish(client: MlflowClient, entry: AliasChange) -> AliasChange:
-    """What follows once the alias is moved: a challenger that won is none any more."""
+    """After the move: a promoted challenger loses the alias ``challenger``."""
     aliases = _aliases(client, entry.name)
     if "challenger" in aliases and aliases["challenger"] == aliases.get("champion"):
         _put(client, entry.name, "challenger", None)
@@ -192,7 +192,7 @@ def _finish(client: MlflowClient, entry: AliasChange) -> AliasChange:
 
 
 def _recover(client: MlflowClient, name: str) -> None:
-    """Finish or take back what a dead process had planned. Call under the lock only."""
+    """Complete or revert the planned move of a dead process. Call under the lock only."""
     for entry in _history(client, name):
         if entry.state != "planned":
             continue

@@ -1,4 +1,4 @@
-"""The way to MLflow: a client for an address, and its failures as one clear line."""
+"""Connection to MLflow: a client for an address, and its failures as one line."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _REFUSALS = (
 
 
 def connect(settings: Settings) -> MlflowClient:
-    """A client of the tracking store and registry in force.
+    """A client of the configured tracking store and registry.
 
     A SQLite store is created, and brought to the installed schema, on the first call.
 
     Raises:
-        ServiceError: nothing answers there, or it refuses us; names the address.
+        ServiceError: no answer, or access refused; names the address.
     """
     return connect_uri(settings.mlflow_uri)
 
@@ -59,10 +59,10 @@ def connect_uri(uri: str) -> MlflowClient:
 
 
 def check_tracking(settings: Settings) -> None:
-    """Say within seconds whether MLflow can be used, before any compute is spent.
+    """Check within seconds whether MLflow can be used, before any compute is spent.
 
     Raises:
-        ServiceError: nothing answers there, or it refuses us; names the address.
+        ServiceError: no answer, or access refused; names the address.
     """
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
@@ -70,7 +70,7 @@ def check_tracking(settings: Settings) -> None:
 
 
 def artifact_root(settings: Settings) -> str | None:
-    """Where artifacts of new experiments go; none: the server decides."""
+    """Root of the artifacts of new experiments; none: the server decides."""
     if settings.artifact_uri:
         return settings.artifact_uri
     if settings.mlflow_uri.startswith(("http://", "https://")):
@@ -80,7 +80,7 @@ def artifact_root(settings: Settings) -> str | None:
 
 @contextmanager
 def service_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow, its HTTP client and its database raise into a :class:`ServiceError`."""
+    """Convert errors of MLflow, its HTTP client and its database to :class:`ServiceError`."""
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -98,7 +98,7 @@ def service_errors(uri: str) -> Iterator[None]:
 
 
 def _reach(uri: str) -> None:
-    """Fail fast where nothing listens, or the driver is missing; MLflow would try for minutes."""
+    """Fail fast without a listener or driver; MLflow would retry for minutes."""
     if uri.startswith("sqlite:///"):
         folder = Path(uri.removeprefix("sqlite:///")).parent
         try:
@@ -126,13 +126,13 @@ def _reach(uri: str) -> None:
 
 
 def process_is_gone(host: str, pid: str) -> bool:
-    """Whether a process of this host has ended; other hosts' processes cannot be judged."""
+    """Whether a process of this host has ended; unknown for processes of other hosts."""
     here = host == socket.gethostname() and pid.isdigit()
     return here and not psutil.pid_exists(int(pid))
 
 
 def without_secret(uri: str) -> str:
-    """An address as it may be shown: its password as ``***``."""
+    """An address with its password replaced by ``***``."""
     parts = urlsplit(uri)
     if parts.password is None:
         return uri

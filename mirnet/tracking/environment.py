@@ -1,4 +1,4 @@
-"""Which packages a run had: the hash of the lock, or of what is installed where there is none."""
+"""The packages of a run: the hash of the lock, or of the installed packages without one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MOST_NAMED = 10
 def environment_tags() -> dict[str, str | None]:
     """Tags for a run, from the locks beside the package or in the working folder.
 
-    ``mirnet.lock`` is the SHA-256 of the lock of this torch: the one with CUDA or the one without.
-    ``mirnet.lock_strays`` counts and names packages that are installed in another version than it
-    pins; no tag, no strays. Without a lock ``mirnet.packages`` is the SHA-256 of all installed
-    names and versions.
+    ``mirnet.lock`` is the SHA-256 of the lock of this torch: with CUDA or without.
+    ``mirnet.lock_strays`` counts and names installed packages whose version differs from the
+    lock; absent if there are none. Without a lock ``mirnet.packages`` is the SHA-256 of all
+    installed names and versions.
     """
     for folder in (Path(__file__).parents[2], Path.cwd()):
         lock = folder / _LOCKS / f"{_build()}.lock"
@@ -31,7 +31,7 @@ def environment_tags() -> dict[str, str | None]:
 
 
 def lock_tags(lock: Path) -> dict[str, str | None]:
-    """Hash of a lock and the installed packages that are not as it pins them."""
+    """Hash of a lock and the installed packages whose version differs from it."""
     content = lock.read_bytes()
     strays = [
         f"{name} {installed}"
@@ -43,14 +43,14 @@ def lock_tags(lock: Path) -> dict[str, str | None]:
 
 
 def _build() -> str:
-    """Which of the locks this environment was made from."""
+    """The lock that this environment was made from."""
     import torch
 
     return "cpu" if torch.version.cuda is None else "cuda"
 
 
 def _pins(text: str) -> list[tuple[str, str]]:
-    """Names and versions that are meant for this Python and system."""
+    """Names and versions for this Python and system."""
     from packaging.markers import Marker  # an edge machine does without: docs/installing.md
 
     found = (match for line in text.splitlines() if (match := _PIN.match(line)))
@@ -58,7 +58,7 @@ def _pins(text: str) -> list[tuple[str, str]]:
 
 
 def _installed(name: str) -> str | None:
-    """The version without a build's suffix such as +cpu, which no lock names."""
+    """The version without the suffix of a build such as +cpu, which locks do not have."""
     try:
         return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Epoch metrics to MLflow while training runs; kept and delivered later when MLflow is away."""
+"""Epoch metrics to MLflow during training; queued while MLflow is unreachable."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _NAMES = {
 
 @dataclass
 class EpochLogger:
-    """Callable for each epoch; pickles, and connects in the process where it is called.
+    """Callable for each epoch; picklable, connects in the process where it is called.
 
-    Training never stops because MLflow does: what cannot be sent goes to ``pending_path`` and is
-    sent before the next epoch's metrics, or by ``mirnet runs deliver``.
+    Training does not depend on MLflow: records that cannot be sent are queued in ``pending_path``
+    and sent before the next epoch's metrics, or by ``mirnet runs deliver``.
     """
 
     tracking_uri: str
@@ -40,7 +40,7 @@ class EpochLogger:
         self._journal = Outbox(self.tracking_uri, self.pending_path)
 
     def extra(self, extra: NodeUsage | SamplePicture) -> None:
-        """A sample picture, by its pair, or how busy a node is, among the system metrics."""
+        """A sample image, by its pair, or the usage of a node, as system metrics."""
         if isinstance(extra, SamplePicture):
             self._picture(extra)
             return

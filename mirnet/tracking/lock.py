@@ -1,8 +1,7 @@
 """One writer at a time for the aliases of a model, over all machines that share the registry.
 
-MLflow moves an alias without compare-and-swap. Creating a registered model is the one step that
-it refuses to do twice, so a model named ``NAME.lock`` stands for the right to move aliases while
-it exists.
+MLflow moves an alias without compare-and-swap. Creating a registered model is the only step that
+fails the second time, so a model named ``NAME.lock`` serves as the lock while it exists.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _POLL_S = 0.2
 def alias_lock(
     client: MlflowClient, name: str, *, wait_s: float = 180.0
 ) -> Iterator[Callable[[], None]]:
-    """Hold the lock of a model for the time of a block.
+    """Hold the lock of a model during a block.
 
     A lock whose process on this host is gone, or that is older than two minutes, is taken over:
     moving an alias takes a second.
@@ -43,7 +42,7 @@ def alias_lock(
         A check to call right before each move; it raises if the lock was taken over meanwhile.
 
     Raises:
-        ServiceError: somebody else holds it all the time.
+        ServiceError: another process holds it for too long.
     """
     owner = uuid.uuid4().hex
     deadline = time.monotonic() + wait_s
@@ -82,7 +81,7 @@ def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
 
 
 def _take_over_if_stale(client: MlflowClient, name: str) -> None:
-    """Move a dead lock aside under another name; only one process can."""
+    """Rename a stale lock; only one process can."""
     from mlflow.exceptions import MlflowException
 
     holder = _holder(client, name)

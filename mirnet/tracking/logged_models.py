@@ -1,4 +1,4 @@
-"""LoggedModels: the model of a training run as MLflow shows it, packaged and proven."""
+"""LoggedModels: the model of a training run in MLflow, packaged and verified."""
 
 from __future__ import annotations
 
@@ -37,17 +37,16 @@ def log_model(
     settings: Settings,
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Package a model in the project's format, prove the package, and show it as the run's output.
+    """Package a model in the project's format, verify the package, and log it as the run's output.
 
-    Doing it again for the same weights and run gives the model that there is already, also after
-    a crash in between.
+    Idempotent: the same weights and run give the existing model, also after a crash in between.
 
     Returns:
         The id of the LoggedModel.
 
     Raises:
-        WeightsError: the folder is no model, or its package does not give its output again.
-        ServiceError: MLflow cannot be reached or refuses us.
+        WeightsError: the folder is not a model, or its package does not reproduce its output.
+        ServiceError: MLflow cannot be reached or refuses access.
     """
     client, digest = connect(settings), weights_digest(model_dir)
     with service_errors(settings.mlflow_uri):
@@ -62,7 +61,7 @@ def log_model(
 
 
 def find_model(run_id: str, digest: str, settings: Settings) -> str | None:
-    """The id of a training run's LoggedModel of these weights, if it is READY; none: no such.
+    """The id of a training run's LoggedModel of these weights, if it is READY; else none.
 
     Raises:
         ServiceError: MLflow cannot be reached.
@@ -76,7 +75,7 @@ def find_model(run_id: str, digest: str, settings: Settings) -> str | None:
 
 
 def download(location: str, settings: Settings, target: Path | None) -> Path:
-    """Artifacts as a local folder; without a target local ones are used in place."""
+    """Download artifacts to a folder; without a target local ones are used in place."""
     from mlflow.artifacts import download_artifacts
 
     with service_errors(settings.mlflow_uri):
@@ -108,7 +107,7 @@ def _create(
     tags: Mapping[str, str],
     settings: Settings,
 ) -> str:
-    """Create, upload, download and prove a LoggedModel; FAILED if any of it does not work."""
+    """Create, upload, download and verify a LoggedModel; FAILED if a step fails."""
     from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model
 
@@ -145,7 +144,7 @@ def _create(
 
 
 def _show_as_output(client: MlflowClient, run: Run, model_id: str) -> None:
-    """MLflow keeps every call as a row of its own, so only once."""
+    """Only once, since MLflow stores every call as a separate row."""
     from mlflow.entities import LoggedModelOutput
 
     shown = run.outputs.model_outputs if run.outputs else []
@@ -154,7 +153,7 @@ def _show_as_output(client: MlflowClient, run: Run, model_id: str) -> None:
 
 
 def _fail_unfinished(client: MlflowClient, run: Run) -> None:
-    """Models of this run whose upload a dead process began and did not end."""
+    """Mark models of this run as FAILED whose upload a dead process did not complete."""
     for model in _models_of(client, run.info.experiment_id, run.info.run_id):
         if str(model.status) == "PENDING":
             client.finalize_logged_model(model.model_id, "FAILED")

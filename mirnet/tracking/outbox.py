@@ -1,7 +1,7 @@
-"""What a run has to say, in order: sent at once, or kept in a file until MLflow is back.
+"""Records of a run in order: sent immediately, or queued in a file while MLflow is unreachable.
 
-Every entry can be sent twice without harm, so a file that was cut off in delivery is sent again
-from its start.
+Sending an entry is idempotent, so an interrupted delivery starts again from the beginning of the
+file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Entry(BaseModel):
 
 
 class Metrics(_Entry):
-    """Values of one step, bound to the data and the model that they speak of."""
+    """Values of one step, linked to their data and model."""
 
     kind: Literal["metrics"] = "metrics"
     values: dict[str, float]
@@ -59,7 +59,7 @@ class Metrics(_Entry):
 
 
 class Parameters(_Entry):
-    """Parameters; those that the run has already are left as they are."""
+    """Parameters; those that the run already has are unchanged."""
 
     kind: Literal["params"] = "params"
     values: dict[str, str]
@@ -113,13 +113,13 @@ class Data(_Entry):
 
 
 class UsedModel(_Entry):
-    """A LoggedModel as input: the one that a run scores."""
+    """A LoggedModel as input: the model that a run scores."""
 
     kind: Literal["model"] = "model"
     model_id: str
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's inputs, once: MLflow would keep every call."""
+        """Into the run's inputs, once, since MLflow stores every call."""
         from mlflow.entities import LoggedModelInput
 
         inputs = client.get_run(self.run_id).inputs
@@ -141,18 +141,18 @@ class Text(_Entry):
 
 
 class Table(_Entry):
-    """A table that MLflow shows and compares over runs."""
+    """A table that MLflow shows and compares across runs."""
 
     kind: Literal["table"] = "table"
     columns: dict[str, list[Any]]
     name: str
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's tables, in place of one of the same name."""
+        """Into the run's tables, replacing one of the same name."""
         import pandas as pd
 
         if any(a.path == self.name for a in client.list_artifacts(self.run_id)):
-            # log_table would append to what is there
+            # log_table would append to an existing one
             text = pd.DataFrame(self.columns).to_json(orient="split", index=False)
             client.log_text(self.run_id, text, self.name)
             return
@@ -160,7 +160,7 @@ class Table(_Entry):
 
 
 class File(_Entry):
-    """A file or folder as artifact, or a picture of MLflow's image grid if it has a key."""
+    """A file or folder as artifact, or an image of MLflow's image grid if it has a key."""
 
     kind: Literal["file"] = "file"
     path: Path
@@ -198,17 +198,17 @@ _LINE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="ki
 
 @dataclass
 class Outbox:
-    """The way of a run's entries to MLflow. Pickles; connects where it is used."""
+    """Sends a run's entries to MLflow. Picklable; connects where it is used."""
 
     tracking_uri: str
     path: Path
     _warned: bool = field(default=False, repr=False)
 
     def write(self, entry: Entry) -> None:
-        """Send what waits and then this, or keep it if MLflow is away.
+        """Send queued entries and then this one, or queue it if MLflow is unreachable.
 
         Raises:
-            ServiceError: MLflow is there and refuses the entry.
+            ServiceError: MLflow refuses the entry.
         """
         try:
             if self.path.exists():
@@ -240,11 +240,11 @@ class Outbox:
 
 
 def deliver(tracking_uri: str, path: Path) -> int:
-    """Send what waits in the file and remove it; how many entries that were.
+    """Send the entries of the file and remove it; returns their number.
 
     Raises:
-        DataError: the file is missing or a line is not ours.
-        ServiceError: MLflow is still away; the file stays.
+        DataError: the file is missing or a line is invalid.
+        ServiceError: MLflow is still unreachable; the file stays.
     """
     entries = _read(path)
     _send(tracking_uri, entries)
@@ -254,7 +254,7 @@ def deliver(tracking_uri: str, path: Path) -> int:
 
 
 def deliver_all(tracking_uri: str, folder: Path) -> None:
-    """Send what other runs left waiting; what cannot be sent stays, with a warning."""
+    """Send the queued entries of other runs; those that cannot be sent stay, with a warning."""
     for path in sorted(folder.glob("*.jsonl")):
         try:
             count = deliver(tracking_uri, path)
@@ -281,7 +281,7 @@ def _read(path: Path) -> list[Entry]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"{path} is missing: nothing waits for delivery") from None
-    # a process killed while it wrote leaves half a line at the end, and only there
+    # a process killed while writing leaves half a line, only at the end
     whole = text[: text.rfind("\n") + 1].splitlines()
     entries = []
     for number, line in enumerate(whole, 1):

@@ -1,8 +1,8 @@
-"""A model as MLflow package: pt2 graph for any program, our own folder beside it, and a proof.
+"""A model as MLflow package: a pt2 graph, the model folder, and a stored input and output.
 
-The package holds ``data/model.pt2`` (torch.export, no pickle, no code of ours), ``native/`` in
-the project's format, and ``check/`` with an input and the output that the network gave for it. The
-graph holds the margin that keeps zero padding out of the picture; packages from before have none.
+The package has ``data/model.pt2`` (torch.export, no pickle, none of our code), ``native/`` in the
+project's format, and ``check/`` with an input and the network's output for it. The graph includes
+the margin that keeps zero padding out of the image; packages of older versions do not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NATIVE, CHECK, MARGIN = "native", "check", "margin"
-# bf16 graphs do not occur here: the package is float32, and other machines round a little else
+# no bf16 here: the package is float32, and other machines round slightly differently
 TOLERANCE = 1e-3
 _PACKAGES = ("torch", "numpy")
 
@@ -37,7 +37,7 @@ def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None 
     """Write the MLflow package of a model in the project's format.
 
     Raises:
-        WeightsError: the folder is no model.
+        WeightsError: the folder is not a model.
         UsageError: the network has no pt2 form.
     """
     import mlflow.pytorch
@@ -76,7 +76,7 @@ def write_package(model_dir: Path, package: Path, *, mlflow_model: Model | None 
 
 
 def example_input(model: Margined | Network) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A batch of two, not square, sized to what the network takes; the same every time."""
+    """A batch of two, not square, of a size that the network accepts; deterministic."""
     # half of the height is a size as well
     unit = max(model.size_multiple, model.min_size)
     height, width = (max(side // unit, 2) * unit for side in (32, 48))
@@ -98,12 +98,12 @@ def verify_package(package: Path) -> None:
     with torch.inference_mode():
         _compare(f"{package}/{NATIVE}", native(batch), torch.from_numpy(expected))
         _compare(f"{package}/data/model.pt2", exported(batch), torch.from_numpy(expected))
-        # another size and batch: a graph that was frozen to its example raises here
+        # another size and batch: a graph specialised to its example raises here
         _compare(f"{package}/data/model.pt2", _run_free(exported, single), native(single))
 
 
 def _native(package: Path) -> nn.Module:
-    """Our own form of what the graph holds: with its margin, but in packages from before."""
+    """The folder's network in the form of the graph, with margin unless the package is older."""
     from mlflow.models import Model
 
     network = load_model(package / NATIVE).eval()

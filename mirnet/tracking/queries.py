@@ -31,7 +31,7 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """One parameter, metric or tag that is not the same in all runs."""
+    """One parameter, metric or tag that differs between runs."""
 
     kind: str
     key: str
@@ -45,7 +45,7 @@ def list_runs(
     filter_string: str = "",
     limit: int = 20,
 ) -> list[RunSummary]:
-    """Runs, the newest first.
+    """Runs, newest first.
 
     Args:
         filter_string: MLflow's own filter, such as ``metrics.`eval/psnr` > 18``.
@@ -96,7 +96,7 @@ def list_runs(
 
 
 def find_run(reference: str, settings: Settings) -> RunSummary:
-    """The run of this id or name, or beginning of one; of several the newest, a whole name first.
+    """The run of this id or name, or prefix of one; full names first, then the newest.
 
     Raises:
         UsageError: there is none.
@@ -122,7 +122,7 @@ def differences(runs: Sequence[RunSummary]) -> list[Difference]:
 
 
 def same_recipe(runs: Sequence[RunSummary]) -> dict[str, list[RunSummary]]:
-    """Finished runs grouped by data and all parameters but the seed, by a readable name."""
+    """Finished runs grouped by data and all parameters except the seed, by a readable name."""
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
         if run.status != "FINISHED" or SEED_PARAM not in run.params:

@@ -1,4 +1,4 @@
-"""The model registry: versions that are proven before they count, and models by address."""
+"""The model registry: verified versions, and models by address."""
 
 from __future__ import annotations
 
@@ -83,14 +83,13 @@ def register(
     settings: Settings,
     tags: Mapping[str, str | None] | None = None,
 ) -> RegisteredVersion:
-    """Package a model in the project's format, prove the package, and make it a version.
+    """Package a model in the project's format, verify the package, and register a version.
 
-    Doing it again for the same weights and run gives the version that there is already, also
-    after a crash in between.
+    Idempotent: the same weights and run give the existing version, also after a crash in between.
 
     Args:
-        run_id: The training run; the model is shown there as its output.
-        tags: Kept on the version, such as ``mirnet.data_digest`` and ``mirnet.git_commit``.
+        run_id: The training run; the model is logged as its output.
+        tags: Tags of the version, such as ``mirnet.data_digest`` and ``mirnet.git_commit``.
 
     Raises:
         WeightsError: the folder is no model, or its package does not give its output again.
@@ -115,7 +114,7 @@ def register(
 
 
 def list_versions(name: str, settings: Settings) -> list[RegisteredVersion]:
-    """All versions, the newest first, with their aliases; none when the name is unknown."""
+    """All versions, newest first, with their aliases; empty if the name is unknown."""
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
         if not client.search_registered_models(f"name = '{_quoted(name)}'"):
@@ -130,11 +129,11 @@ def list_versions(name: str, settings: Settings) -> list[RegisteredVersion]:
 
 
 def get_version(reference: str, settings: Settings) -> RegisteredVersion:
-    """The version that ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER`` stands for.
+    """The version of ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER``.
 
     Raises:
-        UsageError: the address has another form, or there is no such version; names those there
-            are.
+        UsageError: the address has another form, or there is no such version; lists the
+            existing ones.
     """
     name, alias, number = _parse(reference)
     versions = list_versions(name, settings)
@@ -151,7 +150,7 @@ def get_version(reference: str, settings: Settings) -> RegisteredVersion:
 
 
 def resolve(reference: str, settings: Settings) -> ResolvedModel:
-    """A registered model as a local folder in the project's format, its weights checked.
+    """A registered model as a local folder in the project's format, with verified weights.
 
     Local artifacts are used in place; others are downloaded once into the cache.
 
@@ -173,10 +172,10 @@ def resolve(reference: str, settings: Settings) -> ResolvedModel:
 
 
 def verify(version: RegisteredVersion, settings: Settings) -> None:
-    """Download the version and prove it: READY, loads without pickle, gives its stored output.
+    """Download and verify the version: READY, loads without pickle, reproduces its output.
 
     Raises:
-        WeightsError: it does not; says what.
+        WeightsError: a check fails; says which.
     """
     from mirnet.tracking.packaging import NATIVE, verify_package
 
@@ -199,7 +198,7 @@ def tag_version(
     *,
     description: str | None = None,
 ) -> None:
-    """Keep facts on a version, such as why the gate refused it; tags in the order given."""
+    """Tag a version, for example with the gate's reasons; in the given order."""
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
         if description is not None:
@@ -243,7 +242,7 @@ def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Pa
     with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as partial:
         fetched = download(location, settings, Path(partial))
         try:
-            # whole or not at all: another process may look for it at the same moment
+            # atomically: another process may look for it at the same time
             fetched.rename(folder)
         except OSError:
             if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""MLflow runs: one experiment a purpose, readable names, found again by a key, always ended."""
+"""MLflow runs: one experiment per purpose, readable names, resumable by key, always ended."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
 PENDING = "pending"
 SILENT_AFTER_S = 24 * 3600.0
 LEAVE_S = 2.0
-"""From SIGTERM; nobody waits for a tracked run as they do for a lease."""
+"""From SIGTERM; longer than for a lease, since no other job waits for a tracked run."""
 _LONGEST_VALUE = 6000
 
 
 def experiment_name(purpose: Purpose) -> str:
-    """An experiment a purpose, such as ``mirnet-train``."""
+    """One experiment per purpose, such as ``mirnet-train``."""
     return f"mirnet-{purpose}"
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One MLflow run and the ways to write to it.
+    """One MLflow run and the methods to write to it.
 
     A write never fails because MLflow is away: it waits in the run's journal under the workspace
     and is sent with the next write, with the next run on this machine, or by
@@ -80,31 +80,31 @@ class TrackedRun:
 
     @property
     def page(self) -> str:
-        """Address of the run's page on an MLflow server; without a server, how to find it."""
+        """Address of the run's page on an MLflow server; without a server, a description."""
         place = without_secret(self.journal.tracking_uri).rstrip("/")
         if place.startswith(("http://", "https://")):
             return f"{place}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"MLflow run {self.run_id} in {place}"
 
     def artifact_page(self, name: str) -> str | None:
-        """The address under which people see an artifact; none where no MLflow server runs."""
+        """The web address of an artifact; none without an MLflow server."""
         return f"{self.page}/artifacts/{name}" if self.page.startswith("http") else None
 
     def log_params(self, params: Params) -> None:
-        """All parameters, flat, as ``section.key``; those of a resumed run are there already."""
+        """All parameters, flat, as ``section.key``; a resumed run already has them."""
         values = {key: str(value)[:_LONGEST_VALUE] for key, value in params.flat().items()}
         self.journal.write(Parameters(run_id=self.run_id, values=values))
 
     def log_data(self, version: DataVersion, *, context: str, split: str | None = None) -> None:
-        """Bind the run to a data version; MLflow shows DVC's digest as the data set's own.
+        """Link the run to a data version; MLflow shows DVC's digest as that of the data set.
 
         Args:
-            context: What the data are for: training, evaluation, ...
+            context: Use of the data: training, evaluation, ...
         """
         self.journal.write(Data(run_id=self.run_id, version=version, context=context, split=split))
 
     def log_used_model(self, model_id: str) -> None:
-        """Bind the run to the LoggedModel that it looks at."""
+        """Link the run to the LoggedModel that it evaluates."""
         self.journal.write(UsedModel(run_id=self.run_id, model_id=model_id))
 
     def log_metrics(
@@ -115,14 +115,14 @@ class TrackedRun:
         data: DataVersion | None = None,
         model_id: str | None = None,
     ) -> None:
-        """Metrics named ``phase/name``, bound to the data and the model that they speak of."""
+        """Metrics named ``phase/name``, linked to their data and model."""
         entry = Metrics(
             run_id=self.run_id, values=dict(values), step=step, data=data, model_id=model_id
         )
         self.journal.write(entry)
 
     def log_image(self, pixels: NDArray[np.uint8], key: str) -> None:
-        """A picture of MLflow's image grid, uint8 HWC RGB; runs are compared by its key."""
+        """An image of MLflow's image grid, uint8 HWC RGB; runs are compared by its key."""
         from PIL import Image
 
         with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
@@ -131,7 +131,7 @@ class TrackedRun:
             self.journal.write(File(run_id=self.run_id, path=path, image_key=key))
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """A table that MLflow shows and compares over runs; ``name`` ends in .json."""
+        """A table that MLflow shows and compares across runs; ``name`` ends in .json."""
         columns: dict[str, list[Any]] = {str(k): v.tolist() for k, v in table.items()}
         self.journal.write(Table(run_id=self.run_id, columns=columns, name=name))
 
@@ -154,7 +154,7 @@ class TrackedRun:
 
 
 def attach(run_id: str, settings: Settings) -> TrackedRun:
-    """The way to write to a run that is there already, without a change of its status.
+    """Write to an existing run, without a change of its status.
 
     Raises:
         ServiceError: MLflow cannot be reached, or has no such run.
@@ -174,16 +174,16 @@ def track(
     key: str | None = None,
     tags: Mapping[str, str | None] | None = None,
 ) -> Iterator[TrackedRun]:
-    """A run for the time of a block: FINISHED at its end, FAILED or KILLED on the way out.
+    """A run during a block: FINISHED at its end, FAILED or KILLED on an error or signal.
 
     Args:
-        name: What people read in the list of runs.
-        key: What makes two calls the same work, such as the name of a training run. A run with
-            the same key in the experiment is gone on with instead of a second one beside it.
+        name: Display name in the list of runs.
+        key: Identity of the work, such as the name of a training run. A run with
+            the same key in the experiment is resumed instead of creating a second one.
         tags: As MLflow tags; those without a value are left out.
 
     Raises:
-        ServiceError: MLflow cannot be reached or refuses us.
+        ServiceError: MLflow cannot be reached or refuses access.
     """
     run = start_tracked_run(settings, purpose=purpose, name=name, key=key, tags=tags)
     try:
@@ -209,10 +209,10 @@ def start_tracked_run(
     key: str | None = None,
     tags: Mapping[str, str | None] | None = None,
 ) -> TrackedRun:
-    """Create the run, or go on with the one of the same key. Prefer :func:`track`."""
+    """Create the run, or resume the one of the same key. Prefer :func:`track`."""
     client, uri = connect(settings), settings.mlflow_uri
     deliver_all(uri, settings.workspace / PENDING)
-    # MLflow's filters have no way to write a quote inside a value
+    # MLflow's filters cannot escape a quote inside a value
     key = key.replace("'", "_") if key else None
     known = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
     known |= environment_tags() | dict(tags or {})
@@ -237,10 +237,10 @@ def _journal(run_id: str, settings: Settings) -> Outbox:
 
 
 def end_orphans(client: MlflowClient, experiment_id: str) -> int:
-    """Mark runs KILLED whose process on this host is gone; how many there were.
+    """Mark runs as KILLED whose process on this host has ended; returns their number.
 
-    Whether a process of another host lives cannot be seen from here: its runs count as left when
-    nothing came from them for a day. One that was alive after all ends itself rightly later.
+    Processes of other hosts cannot be checked: their runs count as orphaned after a day without
+    updates. A run that is still alive sets its final status later.
     """
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
     host = socket.gethostname()
@@ -256,7 +256,7 @@ def end_orphans(client: MlflowClient, experiment_id: str) -> int:
 
 
 def _is_silent(client: MlflowClient, run: Run) -> bool:
-    """Whether the run began more than a day ago and no metric came for a day."""
+    """Whether the run began more than a day ago and has had no metric for a day."""
     since_ms = (time.time() - SILENT_AFTER_S) * 1000
     if run.info.start_time > since_ms:
         return False
@@ -296,7 +296,7 @@ def _find(client: MlflowClient, experiment_id: str, key: str) -> str | None:
 
 
 def _finish_or_log(run: TrackedRun, status: Literal["FAILED", "KILLED"]) -> None:
-    """The error that ends the block counts, not that MLflow may be away at the same time."""
+    """The error that ended the block is raised, not a failure of MLflow at the same time."""
     try:
         run.finish(status)
     except ServiceError as error:
