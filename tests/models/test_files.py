@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mirnet.errors import WeightsError
 from mirnet.models import build, load_model, save_model
@@ -22,6 +23,28 @@ def test_what_is_saved_comes_back(folder: Path) -> None:
     image = torch.rand(1, 3, 8, 12)
     with torch.inference_mode():
         assert torch.equal(load_model(folder)(image), model(image))
+
+
+def test_a_folder_of_version_0_1_is_read(folder: Path) -> None:
+    written = """{
+  "format": 1,
+  "architecture": {
+    "network": "mirnet",
+    "n_feat": 8,
+    "num_rrg": 1,
+    "num_msrb": 1
+  },
+  "extra": {"run_id": "abc"}
+}
+"""
+    before = load_model(folder)
+    (folder / ARCHITECTURE).write_text(written)
+    model = load_model(folder)
+    assert (model.config, str(model.config)) == (
+        before.config,
+        "mirnet (n_feat 8, num_rrg 1, num_msrb 1)",
+    )
+    assert set(load_file(folder / WEIGHTS)) == {name for name, _ in model.named_parameters()}
 
 
 def test_the_shared_activation_is_stored_once_and_stays_shared(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_a_run_name_of_another_recipe_is_refused(train, small_params, in_process
         train(small_params("train.lr=0.001"), in_process)
     with pytest.raises(TrainingError, match="digest 'd1', not 'd2'"):
         train(small_params(), in_process, digest="d2")
+
+
+def test_a_run_of_version_0_1_goes_on(train, small_params, in_process):
+    """Its fingerprint had the sizes that were not given as null."""
+    train(small_params("train.num_epochs=1"), in_process, run_name="old")
+    (path,) = in_process.workspace.rglob("progress.json")
+    written = json.loads(path.read_text())
+    written["fingerprint"] |= {"model.num_rrg": None, "model.num_msrb": None}
+    path.write_text(json.dumps(written))
+    again = train(small_params("train.num_epochs=1"), in_process, run_name="old")
+    assert len(again.history) == 1
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step(
