@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow
 from pyarrow import fs
 
+from mirnet.atomic import write_atomically
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
 
@@ -82,6 +83,15 @@ def read_text(filesystem: fs.FileSystem, path: str) -> str | None:
         return str(stream.read().decode())
 
 
+def write_text(filesystem: fs.FileSystem, path: str, text: str) -> None:
+    """A small file, whole or not there; missing folders are made."""
+    if isinstance(filesystem, fs.LocalFileSystem):
+        write_atomically(Path(path), text)
+        return
+    with filesystem.open_output_stream(path) as stream:  # S3 puts are atomic
+        stream.write(text.encode())
+
+
 class CheckpointStore:
     """Numbered checkpoint folders and a pointer to the last whole one, written last."""
 
@@ -139,11 +149,4 @@ class CheckpointStore:
             return read_text(self._fs, str(self._path / _LATEST))
 
     def _point_to(self, name: str) -> None:
-        pointer = str(self._path / _LATEST)
-        if isinstance(self._fs, fs.LocalFileSystem):  # S3 puts are atomic, file writes are not
-            with self._fs.open_output_stream(pointer + ".new") as stream:
-                stream.write(name.encode())
-            self._fs.move(pointer + ".new", pointer)
-            return
-        with self._fs.open_output_stream(pointer) as stream:
-            stream.write(name.encode())
+        write_text(self._fs, str(self._path / _LATEST), name)

@@ -7,48 +7,64 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import requests
 from prefect.exceptions import TerminationSignal
+from pyarrow.fs import LocalFileSystem
 from ray.job_submission import JobStatus
 
-from mirnet.errors import MirnetError, ServiceError, TrainingError
-from mirnet.results import LogLine
+from mirnet.errors import MirnetError, ServiceError, StorageError, TrainingError
+from mirnet.results import EpochMetrics, LogLine
 from mirnet.training.ray import jobs
-from mirnet.training.ray.driver import ERROR_MARK, LOG_MARK, WORKERS_MARK
+from mirnet.training.ray.driver import FAILED_WITH_REASON
+from mirnet.training.ray.job_events import JobEnd, JobEvent, JobEventReader, JobEventWriter
 
-DONE = f"{WORKERS_MARK}2\n"
+DONE = JobEnd(num_workers=2)
 
 
 @dataclass
 class Cluster:
-    """Stands in for Ray's client: each answer is a status with the log so far, or an error."""
+    """Stands in for Ray's client and for the driver of its job.
+
+    Each answer is a status with the events that came meanwhile, or an error.
+    """
 
     answers: list[object]
+    store: Path = Path()
     stopped: list[str] = field(default_factory=list)
     jobs: list[SimpleNamespace] = field(default_factory=list)
     submit: Callable[[], str] = lambda: "mirnet-run"
-    _log: str = ""
+    message: str = ""
+    exit_code: int = 1
+    _events: JobEventWriter | None = None
 
     def list_jobs(self) -> list[SimpleNamespace]:
         return self.jobs
 
-    def submit_job(self, **_: object) -> str:
-        return self.submit()
+    def submit_job(self, *, entrypoint: str, **_: object) -> str:
+        name = self.submit()
+        self.speak(*entrypoint.split()[-2:])
+        return name
 
-    def get_job_status(self, _id: str) -> JobStatus:
+    def speak(self, run_name: str, channel: str) -> None:
+        folder = self.store / run_name / "events" / channel
+        self._events = JobEventWriter(LocalFileSystem(), str(folder))
+
+    def get_job_info(self, _id: str) -> SimpleNamespace:
         answer = self.answers.pop(0)
         if isinstance(answer, BaseException):
             raise answer
         if callable(answer):
             answer = answer()
-        status, self._log = answer
-        return status
-
-    def get_job_logs(self, _id: str) -> str:
-        return self._log
+        status, *events = answer
+        for event in events:
+            self._events.write(event)
+        return SimpleNamespace(
+            status=JobStatus(status), message=self.message, driver_exit_code=self.exit_code
+        )
 
     def stop_job(self, job: str) -> None:
         self.stopped.append(job)
@@ -62,9 +78,10 @@ def follow(train, small_params, settings, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(jobs, "POLL_S", 0.01)
 
-    def run(cluster: Cluster) -> object:
+    def run(cluster: Cluster, **listeners: object) -> object:
+        cluster.store = tmp_path / "store"
         monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _address: cluster)
-        return train(small_params(), place)
+        return train(small_params(), place, **listeners)
 
     return run
 
@@ -79,7 +96,7 @@ def test_a_cancelled_flow_run_ends_its_job(follow):
     def cancel(*_: object):
         raise TerminationSignal(signal.SIGTERM)
 
-    cluster = Cluster([(JobStatus.RUNNING, ""), terminate])
+    cluster = Cluster([(JobStatus.RUNNING,), terminate])
     before = signal.signal(signal.SIGTERM, cancel)
     try:
         with pytest.raises(TerminationSignal):
@@ -91,7 +108,7 @@ def test_a_cancelled_flow_run_ends_its_job(follow):
 
 def test_a_head_that_is_away_for_a_while_is_asked_again(follow, caplog):
     away = requests.ConnectionError("refused")
-    cluster = Cluster([(JobStatus.RUNNING, ""), away, RuntimeError("502"), ("SUCCEEDED", DONE)])
+    cluster = Cluster([(JobStatus.RUNNING,), away, RuntimeError("502"), ("SUCCEEDED", DONE)])
     with pytest.raises(MirnetError, match="result"):  # there is no checkpoint behind this job
         follow(cluster)
     assert not cluster.answers and not cluster.stopped
@@ -108,36 +125,73 @@ def test_a_head_that_stays_away_is_an_error_that_is_tried_again(follow, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("status", "log", "kind"),
+    ("answer", "exit_code", "kind", "reason"),
     [
-        (JobStatus.FAILED, "Ray's own words\nKilled\n", ServiceError),
-        (JobStatus.FAILED, f"{ERROR_MARK}step 3: not finite\n", TrainingError),
-        (JobStatus.STOPPED, "", TrainingError),
+        ((JobStatus.FAILED,), 137, ServiceError, "ended as FAILED: Killed"),
+        ((JobStatus.SUCCEEDED,), 0, ServiceError, "ended as SUCCEEDED"),
+        ((JobStatus.FAILED, JobEnd(error="not finite")), 64, TrainingError, "not finite"),
+        ((JobStatus.STOPPED,), None, TrainingError, "ended as STOPPED"),
+        # its events lie where we cannot see them
+        ((JobStatus.FAILED,), FAILED_WITH_REASON, TrainingError, "ended as FAILED: Killed"),
     ],
 )
-def test_only_a_job_that_died_without_a_word_is_worth_another_try(follow, status, log, kind):
-    with pytest.raises(kind, match=r"job mirnet-run on http://head:8265: ") as caught:
-        follow(Cluster([(status, log)]))
+def test_only_a_job_that_died_without_a_word_is_worth_another_try(
+    follow, answer, exit_code, kind, reason
+):
+    with pytest.raises(kind, match=f"job mirnet-run on http://head:8265: {reason}") as caught:
+        follow(Cluster([answer], message="Ray's own words\nKilled\n", exit_code=exit_code))
     assert type(caught.value) is kind
 
 
-def test_who_submits_a_moment_later_follows_the_first(follow):
+def test_events_are_handed_on_once_and_in_order(follow):
+    epochs = [
+        EpochMetrics(epoch=n, step=n, lr=0.1, train_loss=1.0, train_psnr=9.0) for n in range(3)
+    ]
+    told: list[JobEvent] = []
+    answers = [(JobStatus.RUNNING, *epochs[:2]), (JobStatus.RUNNING,), ("FAILED", epochs[2])]
+    with pytest.raises(ServiceError):
+        follow(Cluster(answers), on_epoch=told.append)
+    assert told == epochs
+
+
+def test_a_store_that_is_away_for_a_while_is_asked_again(follow, monkeypatch, caplog):
+    fresh, calls = JobEventReader.fresh, []
+
+    def away_once(self):
+        calls.append(self)
+        if len(calls) == 1:
+            raise StorageError("checkpoint store at x: slow down")
+        return fresh(self)
+
+    monkeypatch.setattr(JobEventReader, "fresh", away_once)
+    with pytest.raises(TrainingError, match="not finite"):
+        follow(Cluster([(JobStatus.RUNNING,), ("FAILED", JobEnd(error="not finite"))]))
+    assert "slow down" in caplog.text
+
+
+def test_who_submits_a_moment_later_follows_the_first(follow, caplog):
     def refused() -> str:
         here = SimpleNamespace(
-            submission_id="mirnet-first", status=JobStatus.RUNNING, metadata={"mirnet_run": "run"}
+            submission_id="mirnet-first",
+            status=JobStatus.RUNNING,
+            metadata={"mirnet_run": "run", "mirnet_events": "first"},
         )
         cluster.jobs.append(here)
         raise RuntimeError("Job with submission_id mirnet-run already exists")
 
-    cluster = Cluster([KeyboardInterrupt()], submit=refused)
+    def first_speaks():
+        cluster.speak("run", "first")
+        return JobStatus.RUNNING, LogLine(level=30, message="of the first")
+
+    cluster = Cluster([first_speaks, KeyboardInterrupt()], submit=refused)
     with pytest.raises(KeyboardInterrupt):
         follow(cluster)
     assert cluster.stopped == ["mirnet-first"]
+    assert "of the first" in caplog.text
 
 
 def test_what_the_workers_log_is_read_where_the_run_was_started(follow, caplog):
     said = LogLine(level=30, message="step 7: not finite; back to step 5")
-    line = f"{LOG_MARK}{said.model_dump_json()}\n"
     with pytest.raises(TrainingError):
-        follow(Cluster([(JobStatus.RUNNING, line), (JobStatus.STOPPED, line)]))
+        follow(Cluster([(JobStatus.RUNNING, said), (JobStatus.STOPPED,)]))
     assert [r.message for r in caplog.records if r.levelno == 30] == [said.message]

@@ -13,16 +13,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from pyarrow import fs
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from mirnet.config import Settings, child_environment
 from mirnet.errors import ServiceError, TrainingError, UsageError
-from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
 from mirnet.storage.s3server import free_ports
-from mirnet.training import Listener
-from mirnet.training.ray.driver import EPOCH_MARK, PICTURE_MARK, USAGE_MARK, leave_picture
-from mirnet.training.ray.jobs import _Follower, _marked
 
 
 @pytest.fixture(autouse=True)
@@ -129,27 +124,3 @@ def test_a_jobs_address_where_nobody_answers_is_named(train, small_params, setti
     place = _on("http://127.0.0.1:1", settings, tmp_path)
     with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:1 .*MIRNET_RAY_ADDRESS"):
         train(small_params(), place)
-
-
-def test_marked_lines_count_only_when_whole():
-    assert _marked("m 1\nx m 2\nm 3\nm 4", "m ") == ["1", "3"]
-
-
-def test_a_follower_hands_on_each_line_of_a_growing_log_once(tmp_path):
-    store = fs.LocalFileSystem()
-    epoch = EpochMetrics(epoch=0, step=3, lr=0.1, train_loss=1.0, train_psnr=9.0)
-    usage = NodeUsage(epoch=0, node="10.0.0.1", values={"cpu_utilization_percentage": 5.0})
-    picture = SamplePicture(epoch=0, pair="our485/1.png", jpeg=b"\xff\xd8picture")
-    path = leave_picture(picture, store, str(tmp_path / "pictures"))
-    lines = [
-        EPOCH_MARK + epoch.model_dump_json(),
-        USAGE_MARK + usage.model_dump_json(),
-        PICTURE_MARK + path,
-    ]
-    epochs, extras = [], []
-    follower = _Follower(Listener(on_epoch=epochs.append, on_event=extras.append), store)
-    for end in range(len(lines) + 1):
-        follower.hear("Ray's own words\n" + "".join(line + "\n" for line in lines[:end]))
-    assert (epochs, extras) == ([epoch], [usage, picture])
-    follower.hear("\n".join(lines) + "\n" + PICTURE_MARK + str(tmp_path / "gone") + "\n")
-    assert len(extras) == 2  # a picture that is not there is no reason to end a run

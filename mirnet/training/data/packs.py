@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from mirnet.atomic import write_atomically
 from mirnet.training.data.pairs import PackedPairs, Pixels, pack_pairs
-from mirnet.training.store import read_text, storage_errors
+from mirnet.training.store import read_text, storage_errors, write_text
 
 Load = Callable[[Sequence[str]], list[tuple[Pixels, Pixels]]]
 
@@ -79,8 +79,7 @@ def send_pack(folder: Path, filesystem: fs.FileSystem, path: str) -> None:
                 with filesystem.open_output_stream(f"{path}/{number:06d}.bin") as stream:
                     stream.write(part)
                 number += 1
-        with filesystem.open_output_stream(f"{path}/{_INDEX}") as stream:
-            stream.write((folder / _INDEX).read_bytes())
+        write_text(filesystem, f"{path}/{_INDEX}", (folder / _INDEX).read_text(encoding="utf-8"))
 
 
 def fetch_pack(filesystem: fs.FileSystem, path: str, folder: Path) -> PackedPairs:

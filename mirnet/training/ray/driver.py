@@ -1,6 +1,7 @@
-"""What runs on the cluster for a submitted job: ``python -m mirnet.training.ray.driver RUN``.
+"""What runs on the cluster for a job: ``python -m mirnet.training.ray.driver RUN EVENTS``.
 
-Speaks to whoever follows the log in marked lines.
+Speaks to whoever follows it through :mod:`mirnet.training.ray.job_events`, in the folder ``EVENTS``
+of the run.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from pyarrow import fs
 
 from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError
-from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+from mirnet.results import LogLine
 from mirnet.signals import termination_as_exception
+from mirnet.training.ray.job_events import JobEnd, JobEventWriter
 from mirnet.training.ray.job_transfer import receive_job
-from mirnet.training.request import Listener, TrainingEvent
+from mirnet.training.request import Listener
 from mirnet.training.store import open_filesystem, storage_errors
 
-EPOCH_MARK, ERROR_MARK, WORKERS_MARK = "mirnet-epoch ", "mirnet-error ", "mirnet-workers "
-USAGE_MARK, PICTURE_MARK, LOG_MARK = "mirnet-usage ", "mirnet-picture ", "mirnet-log "
-RESULT, PICTURES = "result", "pictures"
+RESULT = "result"
+# exit code of a driver whose last line says why: another try would end likewise
+FAILED_WITH_REASON = 64
 
 
-def drive(run_name: str, settings: Settings) -> int:
+def drive(run_name: str, settings: Settings, events: JobEventWriter) -> int:
     """Train the job that lies on the store; leaves the last checkpoint under ``result``.
 
     Returns the number of workers.
@@ -32,18 +34,11 @@ def drive(run_name: str, settings: Settings) -> int:
 
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
-
-    def say_event(event: TrainingEvent) -> None:
-        if isinstance(event, NodeUsage):
-            _say(USAGE_MARK + event.model_dump_json())
-        else:
-            _say(PICTURE_MARK + leave_picture(event, filesystem, f"{path}/{PICTURES}"))
-
     outcome = launch_training(
         receive_job(filesystem, f"{path}/job"),
         settings=settings,
         run_name=run_name,
-        listener=Listener(on_progress=_say_epoch, on_event=say_event),
+        listener=Listener(on_progress=events.write, on_event=events.write),
     )
     with outcome.checkpoint() as folder, storage_errors(path):
         filesystem.create_dir(f"{path}/{RESULT}", recursive=True)
@@ -51,48 +46,44 @@ def drive(run_name: str, settings: Settings) -> int:
     return outcome.num_workers
 
 
-def leave_picture(picture: SamplePicture, filesystem: fs.FileSystem, folder: str) -> str:
-    """Put a picture on the store, too large for a log; its path."""
-    path = f"{folder}/{picture.epoch:05d}-{picture.pair.replace('/', '-')}.json"
-    with storage_errors(path):
-        filesystem.create_dir(folder, recursive=True)
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(picture.model_dump_json().encode())
-    return path
+class _ToFollower(logging.Handler):
+    """What is logged here, as events."""
 
-
-class _Saying(logging.Handler):
-    """What is logged here, in marked lines as well."""
+    def __init__(self, events: JobEventWriter) -> None:
+        super().__init__()
+        self._events = events
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = LogLine(level=record.levelno, message=record.getMessage())
-        _say(LOG_MARK + line.model_dump_json())
+        self._events.write(LogLine(level=record.levelno, message=record.getMessage()))
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"\n{line}\n")  # Ray's own output may have left a line unfinished
-    sys.stdout.flush()
-
-
-def _say_epoch(metrics: EpochMetrics) -> None:
-    _say(EPOCH_MARK + metrics.model_dump_json())
-
-
-def main(arguments: list[str]) -> int:
-    """Exit code 0, or that of the error, which is said in one line."""
+def main(run_name: str, channel: str) -> int:
+    """Exit code 0, or ``FAILED_WITH_REASON``, said in one line."""
     apply_engine_defaults()
-    ours = logging.getLogger("mirnet")
-    ours.setLevel(logging.INFO)
-    ours.addHandler(_Saying())
+    events = None
     try:
         settings = load_settings()
+        filesystem, root = open_filesystem(settings)
+        events = JobEventWriter(filesystem, events_folder(f"{root}/{run_name}", channel))
+        ours = logging.getLogger("mirnet")
+        ours.setLevel(logging.INFO)
+        ours.addHandler(_ToFollower(events))
         with termination_as_exception(stop_s=settings.stop_s):
-            _say(f"{WORKERS_MARK}{drive(arguments[0], settings)}")
+            num_workers = drive(run_name, settings, events)
+        events.write(JobEnd(num_workers=num_workers))
     except MirnetError as error:
-        _say(ERROR_MARK + " ".join(str(error).splitlines()))
-        return error.exit_code
+        line = " ".join(str(error).splitlines())
+        if events is not None:
+            events.write(JobEnd(error=line))
+        sys.stderr.write(f"\n{line}\n")  # for who cannot see the events
+        return FAILED_WITH_REASON
     return 0
 
 
+def events_folder(path: str, channel: str) -> str:
+    """Where the events of one job of a run are; ``path`` is the run's."""
+    return f"{path}/events/{channel}"
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -21,7 +21,7 @@ from mirnet.params import Params
 from mirnet.training.data.packs import fetch_pack, node_folder, send_pack
 from mirnet.training.data.pairs import PackedPairs
 from mirnet.training.job import Job
-from mirnet.training.store import read_text, storage_errors
+from mirnet.training.store import read_text, storage_errors, write_text
 
 _JOB, _DATA, _TEACHER = "job.json", "data.safetensors", "teacher"
 _INITIAL = "initial."
@@ -76,8 +76,7 @@ def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "")
             save_model(job.teacher, folder / _TEACHER)
         filesystem.create_dir(path, recursive=True)
         fs.copy_files(name, path, fs.LocalFileSystem(), filesystem)
-        with filesystem.open_output_stream(f"{path}/{_JOB}") as stream:  # last: then it is whole
-            stream.write(label.encode())
+        write_text(filesystem, f"{path}/{_JOB}", label)  # last: then it is whole
 
 
 def receive_job(filesystem: fs.FileSystem, path: str) -> Job:

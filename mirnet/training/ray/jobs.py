@@ -9,11 +9,12 @@ follows it.
 from __future__ import annotations
 
 import logging
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -24,21 +25,14 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import mirnet
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, TrainingError, UsageError
-from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
 from mirnet.training.job import Job
-from mirnet.training.ray.driver import (
-    EPOCH_MARK,
-    ERROR_MARK,
-    LOG_MARK,
-    PICTURE_MARK,
-    RESULT,
-    USAGE_MARK,
-    WORKERS_MARK,
-)
+from mirnet.training.ray.driver import FAILED_WITH_REASON, RESULT, events_folder
+from mirnet.training.ray.job_events import JobEnd, JobEvent, JobEventReader
 from mirnet.training.ray.job_transfer import send_job
 from mirnet.training.request import Listener
-from mirnet.training.store import open_filesystem, read_text, storage_errors, uri_of
+from mirnet.training.store import open_filesystem, storage_errors, uri_of
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +40,7 @@ POLL_S = 2.0
 # how long a head that does not answer is asked again
 PATIENCE_S = 120.0
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
+_CHANNEL = "mirnet_events"
 
 
 @dataclass(frozen=True)
@@ -91,28 +86,27 @@ def run_job(
     client = _connect(address)
     filesystem, root = open_filesystem(settings)
     path = f"{root}/{run_name}"
-    follower = _Follower(listener, filesystem)
     with _answers(address):
-        submission_id = _under_way(client, run_name)
-    if submission_id is None:
+        live = _under_way(client, run_name)
+    if live is None:
         send_job(job, filesystem, f"{path}/job", packs=f"{root}/packs")
         with _answers(address):
-            submission_id = _submit(client, settings, run_name)
-    logger.info("following job %s on %s", submission_id, address)
+            live = _submit(client, settings, run_name)
+    logger.info("following job %s on %s", live.submission_id, address)
+    events = JobEventReader(filesystem, events_folder(path, live.channel))
     try:
-        status, log = _follow(client, submission_id, follower, address)
+        ended, end = _follow(client, live.submission_id, events, listener, address)
     except Exception:
         raise
     except BaseException:  # Ctrl-C, exit, or Prefect's signal of a cancelled flow run
-        client.stop_job(submission_id)
+        client.stop_job(live.submission_id)
         raise
-    if status != JobStatus.SUCCEEDED:
-        said = _marked(log, ERROR_MARK)
-        reason = said[-1] if said else f"ended as {status.value}: {_last_words(log)}"
-        kind = TrainingError if said or status == JobStatus.STOPPED else ServiceError
-        raise kind(f"job {submission_id} on {address}: {reason}")
-    workers = _marked(log, WORKERS_MARK)
-    return JobOutcome(int(workers[-1]), uri_of(filesystem, path), filesystem, path)
+    if ended.status == JobStatus.SUCCEEDED and end.num_workers is not None:
+        return JobOutcome(end.num_workers, uri_of(filesystem, path), filesystem, path)
+    reason = end.error or f"ended as {ended.status.value}: {_last_words(ended.message or '')}"
+    final = end.error or ended.driver_exit_code == FAILED_WITH_REASON
+    kind = TrainingError if final or ended.status == JobStatus.STOPPED else ServiceError
+    raise kind(f"job {live.submission_id} on {address}: {reason}")
 
 
 _NO_ANSWER = (ConnectionError, RuntimeError, RayError, requests.RequestException)
@@ -140,14 +134,26 @@ def _jobs_of(client: JobSubmissionClient, run_name: str) -> list[JobDetails]:
     return [job for job in jobs if (job.metadata or {}).get("mirnet_run") == run_name]
 
 
-def _under_way(client: JobSubmissionClient, run_name: str) -> str | None:
+@dataclass(frozen=True)
+class _LiveJob:
+    """A job to follow, and the folder of its events."""
+
+    submission_id: str
+    channel: str
+
+
+def _under_way(client: JobSubmissionClient, run_name: str) -> _LiveJob | None:
     """The live job of a run, if there is one."""
-    alive = [job.submission_id for job in _jobs_of(client, run_name) if job.status in _ALIVE]
-    return alive[0] if alive else None
+    for job in _jobs_of(client, run_name):
+        if job.status in _ALIVE:
+            return _LiveJob(job.submission_id, job.metadata.get(_CHANNEL, job.submission_id))
+    return None
 
 
-def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> str:
+def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _LiveJob:
     """Start a job; a second attempt of a run has a number in its id."""
+    # not the id: another cluster may have had a job of this name, with this store
+    channel = secrets.token_hex(8)
     attempt = len(_jobs_of(client, run_name)) + 1
     places = {
         "MIRNET_RAY_ADDRESS": "auto",
@@ -160,64 +166,35 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> s
     package = str(Path(mirnet.__file__).parent)
     try:
         submitted: str = client.submit_job(
-            entrypoint=f"python -m mirnet.training.ray.driver {run_name}",
+            entrypoint=f"python -m mirnet.training.ray.driver {run_name} {channel}",
             submission_id=f"mirnet-{run_name}" + (f"-{attempt}" if attempt > 1 else ""),
             runtime_env={"env_vars": places, "py_modules": [package]},
-            metadata={"mirnet_run": run_name},
+            metadata={"mirnet_run": run_name, _CHANNEL: channel},
         )
     except RuntimeError:
         others = _under_way(client, run_name)  # of a client that was a moment earlier
         if others is None:
             raise
         return others
-    return submitted
-
-
-@dataclass
-class _Follower:
-    """Hands on what a job's log says, each line once."""
-
-    listener: Listener
-    filesystem: fs.FileSystem
-    _seen: dict[str, int] = field(default_factory=dict)
-
-    def hear(self, log: str) -> None:
-        """The log so far."""
-        for line in self._fresh(log, EPOCH_MARK):
-            epoch = EpochMetrics.model_validate_json(line)
-            for hear in (self.listener.on_epoch, self.listener.on_progress):
-                if hear is not None:
-                    hear(epoch)
-        for line in self._fresh(log, LOG_MARK):
-            said = LogLine.model_validate_json(line)
-            logger.log(said.level, "%s", said.message)
-        if self.listener.on_event is None:
-            return
-        for line in self._fresh(log, USAGE_MARK):
-            self.listener.on_event(NodeUsage.model_validate_json(line))
-        for path in self._fresh(log, PICTURE_MARK):
-            with storage_errors(path):
-                text = read_text(self.filesystem, path)
-            if text is not None:
-                self.listener.on_event(SamplePicture.model_validate_json(text))
-
-    def _fresh(self, log: str, mark: str) -> list[str]:
-        lines = _marked(log, mark)
-        start, self._seen[mark] = self._seen.get(mark, 0), len(lines)
-        return lines[start:]
+    return _LiveJob(submitted, channel)
 
 
 def _follow(
-    client: JobSubmissionClient, submission_id: str, follower: _Follower, address: str
-) -> tuple[JobStatus, str]:
-    """Hand on the job's news until it ends; how it ended, and the whole log."""
+    client: JobSubmissionClient,
+    submission_id: str,
+    events: JobEventReader,
+    listener: Listener,
+    address: str,
+) -> tuple[JobDetails, JobEnd]:
+    """Hand on the job's events until it ends; how it ended by Ray's word and by its own."""
+    end = JobEnd()
     answered = time.monotonic()
     while True:
         stop_if_asked()
         try:
             with _answers(address):
-                status = client.get_job_status(submission_id)
-                log: str = client.get_job_logs(submission_id)
+                job = client.get_job_info(submission_id)
+            fresh = events.fresh()  # after the status: of a job that has ended, all of them
         except ServiceError as error:
             if time.monotonic() - answered > PATIENCE_S:
                 raise
@@ -225,17 +202,26 @@ def _follow(
             time.sleep(POLL_S)
             continue
         answered = time.monotonic()
-        follower.hear(log)
-        if status not in _ALIVE:
-            return status, log
+        for event in fresh:
+            if isinstance(event, JobEnd):
+                end = event
+            else:
+                _hand_on(event, listener)
+        if job.status not in _ALIVE:
+            return job, end
         time.sleep(POLL_S)
 
 
-def _marked(log: str, mark: str) -> list[str]:
-    """What follows a mark, of each whole line that begins with it."""
-    lines = log.splitlines(keepends=True)
-    return [ln[len(mark) :].strip() for ln in lines if ln.startswith(mark) and ln.endswith("\n")]
+def _hand_on(event: JobEvent, listener: Listener) -> None:
+    if isinstance(event, EpochMetrics):
+        for hear in (listener.on_epoch, listener.on_progress):
+            if hear is not None:
+                hear(event)
+    elif isinstance(event, LogLine):
+        logger.log(event.level, "%s", event.message)
+    elif not isinstance(event, JobEnd) and listener.on_event is not None:
+        listener.on_event(event)
 
 
-def _last_words(log: str) -> str:
-    return " ".join([line for line in log.splitlines() if line.strip()][-1:])
+def _last_words(text: str) -> str:
+    return " ".join([line for line in text.splitlines() if line.strip()][-1:])
