@@ -35,7 +35,8 @@ def _leaves(command: Any, name: str) -> list[tuple[str, Any]]:
     children = getattr(command, "commands", None)
     if not children:
         return [(name, command)]
-    return [leaf for key, child in children.items() for leaf in _leaves(child, f"{name} {key}")]
+    shown = {key: child for key, child in children.items() if not child.hidden}
+    return [leaf for key, child in shown.items() for leaf in _leaves(child, f"{name} {key}")]
 
 
 def _parameter(parameter: Any) -> str:

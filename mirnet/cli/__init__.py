@@ -31,7 +31,7 @@ app.add_typer(registry.app, name="registry")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(stack.app, name="stack")
 app.add_typer(doctor.app, name="doctor")
-app.command("export")(weights.export)
+app.command("export", hidden=True)(weights.export)  # the name of before, still good
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Folder in the LoL layout: our485/{low,high}, eval15/...")

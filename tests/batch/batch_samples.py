@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 
 from mirnet.batch.manifest import ModelIdentity
+from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import Image
+from mirnet.params import EnhanceParams
+from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 
 # for networks that have learned nothing: each of their outputs is written
@@ -42,6 +46,26 @@ def double(image: Image) -> Image:
 def darken(image: Image) -> Image:
     """Stands in for a model that spoils pictures."""
     return replace(image, pixels=image.pixels // 2)
+
+
+def enhance_batch(
+    source: str,
+    target: str,
+    settings: Settings | None = None,
+    model: ModelIdentity = MODEL,
+    *,
+    enhance: Callable[[Image], Image] = double,
+    **params: object,
+) -> EnhanceResult:
+    """A batch with a stand-in for the model."""
+    return run_batch(
+        source,
+        target,
+        enhance=enhance,
+        model=model,
+        params=EnhanceParams(**params),  # type: ignore[arg-type]
+        settings=settings or Settings(),
+    )
 
 
 def fill(uri: str, objects: dict[str, bytes]) -> None:

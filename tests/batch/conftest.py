@@ -12,6 +12,7 @@ import torch
 from mirnet.cli import main
 from mirnet.config import Settings
 from mirnet.models import build, save_model
+from mirnet.storage.s3server import S3Server
 
 Command = Callable[..., int]
 
@@ -29,6 +30,15 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
         return str(tmp_path / "source"), str(tmp_path / "target")
     base = request.getfixturevalue("s3")
     return f"{base}/source", f"{base}/target"
+
+
+@pytest.fixture
+def variables(places: tuple[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a process needs in its environment to reach the places."""
+    if not places[0].startswith("s3://"):
+        return {}
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.environment
 
 
 @pytest.fixture

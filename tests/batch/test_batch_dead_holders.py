@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -11,29 +12,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from batch_samples import MODEL, double, fill, picture
+from batch_samples import enhance_batch, fill, picture
 
 from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.ledger import Ledger
-from mirnet.batch.run import run_batch
 from mirnet.config import Settings
-from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 
 PICTURES = {f"{n}.png": picture(n) for n in range(4)}
 
 
-def enhance(source: str, target: str) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=double,
-        model=MODEL,
-        params=EnhanceParams(contact_images=0),
-        settings=Settings(),
-    )
-
+enhance = functools.partial(enhance_batch, contact_images=0)
 
 _JOB = """
 import sys, time

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 from pathlib import Path
 
 import boto3
 import pytest
-from batch_samples import MODEL, UNGUARDED, double, fill, picture
+from batch_samples import UNGUARDED, enhance_batch, fill, picture
 from hostile_files import GOOD, IGNORED, all_files
 from moto import mock_aws
 
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import Row
-from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import decode
-from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 
-
-def enhance(source: str, target: str) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=double,
-        model=MODEL,
-        params=EnhanceParams(max_bad_share=1.0, **UNGUARDED),
-        settings=Settings(),
-    )
+enhance = functools.partial(enhance_batch, max_bad_share=1.0, **UNGUARDED)
 
 
 def rows_of(target: str) -> dict[str, Row]:

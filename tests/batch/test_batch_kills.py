@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from batch_child import CONTEXT, start
-from batch_samples import MODEL, double, fill, picture
+from batch_samples import MODEL, double, enhance_batch, fill, picture
 
 from mirnet.batch.inflight import Inflight, suspects
 from mirnet.batch.ledger import Ledger, RunFolder
@@ -27,30 +27,14 @@ from mirnet.config import Settings
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
-from mirnet.storage.s3server import S3Server
 from mirnet.storage.store import ObjectInfo, Store
 
 PICTURES = {f"{number % 3}/{number:02d}.png": picture(number, side=24) for number in range(30)}
 LEASE: dict[str, Any] = {"lease_s": 1.0, "flush_s": 0.1}
 
 
-@pytest.fixture
-def variables(places: tuple[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
-    if not places[0].startswith("s3://"):
-        return {}
-    server: S3Server = request.getfixturevalue("s3_server")
-    return server.environment
-
-
 def undisturbed(source: str, target: str) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=double,
-        model=MODEL,
-        params=EnhanceParams(contact_images=0),
-        settings=Settings(lease_s=30),
-    )
+    return enhance_batch(source, target, Settings(lease_s=30), contact_images=0)
 
 
 def when_free(source: str, target: str) -> EnhanceResult:

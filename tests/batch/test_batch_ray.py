@@ -14,7 +14,7 @@ import batch_samples
 import pytest
 import ray
 import torch
-from batch_samples import MODEL, UNGUARDED, darken, double, fill, picture
+from batch_samples import MODEL, UNGUARDED, darken, double, enhance_batch, fill, picture
 from ray.cluster_utils import Cluster
 
 from mirnet import stages
@@ -43,14 +43,8 @@ def by_value() -> Iterator[None]:
 def enhance(
     source: str, target: str, engine: str, model: Any = double, **params: Any
 ) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=model,
-        model=MODEL,
-        params=EnhanceParams(contact_images=0, **params),
-        settings=Settings(batch_engine=engine, lease_s=30),  # type: ignore[arg-type]
-    )
+    settings = Settings(batch_engine=engine, lease_s=30)  # type: ignore[arg-type]
+    return enhance_batch(source, target, settings, enhance=model, contact_images=0, **params)
 
 
 def manifest(target: str) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ import boto3
 import numpy as np
 import pytest
 from batch_samples import MODEL, double, fill, picture
+from batch_samples import enhance_batch as enhance
 
 from mirnet.batch import run_record
 from mirnet.batch.ledger import Ledger
@@ -28,19 +29,6 @@ BAD = {
     "bad/empty.png": (b"", "empty"),
     "bad/text.jpg": (b"not a picture at all", "not-an-image"),
 }
-
-
-def enhance(
-    source: str, target: str, settings: Settings, model: object = MODEL, **params: object
-) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=double,
-        model=model,  # type: ignore[arg-type]
-        params=EnhanceParams(**params),  # type: ignore[arg-type]
-        settings=settings,
-    )
 
 
 def rows_of(result: EnhanceResult) -> dict[str, Row]:

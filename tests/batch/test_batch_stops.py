@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from batch_child import start
 from batch_samples import MODEL, double, fill, picture
+from batch_samples import enhance_batch as enhance
 from test_batch_kills import PICTURES, assert_sound, when_free
 
 from mirnet.batch.inflight import suspects
@@ -24,29 +25,8 @@ from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult
 from mirnet.signals import advance, termination_as_exception
 from mirnet.storage.places import open_store
-from mirnet.storage.s3server import S3Server
-
-
-@pytest.fixture
-def variables(places: tuple[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
-    if not places[0].startswith("s3://"):
-        return {}
-    server: S3Server = request.getfixturevalue("s3_server")
-    return server.environment
-
-
-def enhance(source: str, target: str, enhance: Any = double, **params: Any) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=enhance,
-        model=MODEL,
-        params=EnhanceParams(**params),
-        settings=Settings(),
-    )
 
 
 def lease_of(target: str) -> dict[str, Any]:
