@@ -35,13 +35,14 @@ from mirnet.models import build
 from mirnet.models.ops import cpu_gradients
 from mirnet.params import Params, load_params
 from mirnet.results import EpochMetrics
+from mirnet.storage.arrow import open_filesystem
 from mirnet.training.acceleration import compile_blocks
 from mirnet.training.checkpoints import TrainState
 from mirnet.training.context import InProcess
 from mirnet.training.data.pairs import PackedPairs, pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.loop import StepOf, fit
-from mirnet.training.store import CheckpointStore, open_filesystem
+from mirnet.training.store import CheckpointStore
 
 Step = Callable[[], None]
 ENDS = "ends.jsonl"

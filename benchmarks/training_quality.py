@@ -25,11 +25,12 @@ from mirnet.evaluation.baselines import autocontrast
 from mirnet.evaluation.metrics import psnr
 from mirnet.params import Params, ValidateParams, load_params
 from mirnet.results import EpochMetrics
+from mirnet.storage.arrow import open_filesystem
 from mirnet.training import IN_PROCESS, Listener, TrainRequest, train_model
 from mirnet.training.context import InProcess
 from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.job import Job
-from mirnet.training.store import CheckpointStore, open_filesystem
+from mirnet.training.store import CheckpointStore
 
 EPOCHS = 6
 

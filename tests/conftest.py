@@ -69,6 +69,16 @@ def sample_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite store with its tables, which take seconds to create."""
+    from mirnet.tracking import connect
+
+    settings = Settings(workspace=tmp_path_factory.mktemp("empty-store"))
+    connect(settings)
+    return settings.workspace / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server for the whole session."""
     with S3Server(tmp_path_factory.mktemp("s3"), buckets=("test",)) as server:

@@ -1,4 +1,4 @@
-"""S3 through boto3, the only module that knows it. Holds no secret: boto3's chain finds them."""
+"""S3 as a store, through boto3. Holds no secret: boto3's chain finds them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, TypeVar
 
-import boto3
-import botocore.loaders
-import botocore.session
-import botocore.utils
 from boto3.exceptions import Boto3Error
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -35,6 +30,7 @@ from s3transfer.exceptions import RetriesExceededError
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
 from mirnet.signals import advance
+from mirnet.storage import s3session
 from mirnet.storage.store import (
     Blob,
     Head,
@@ -110,20 +106,8 @@ class S3Store(Store):
         if not bucket:
             raise UsageError(f"{uri}: write it as s3://bucket/prefix")
         prefix = _prefix(uri, prefix)
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": 3},
-            connect_timeout=min(5.0, settings.s3_timeout_s),
-            read_timeout=settings.s3_timeout_s,
-            max_pool_connections=32,
-        )
         try:
-            session = _session()
-            client = session.client(
-                "s3",
-                endpoint_url=settings.s3_endpoint_url,
-                region_name=session.region_name or "us-east-1",
-                config=config,
-            )
+            client = s3session.make_client(s3session.connection(uri, settings))
         except (BotoCoreError, ValueError) as error:
             raise StorageError(f"{uri}: {error}", transient=False) from error
         return cls(
@@ -271,15 +255,12 @@ class S3Store(Store):
 
     def _again(self, key: str, once: Callable[[], _T]) -> _T:
         """What boto3 does not retry: broken streams, lost races, its own last attempt."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self._explained(key):
-                    return once()
-            except TransientStorageError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(random.uniform(0, min(10.0, 0.2 * 2**attempt)))
-        raise AssertionError("unreachable")
+        for attempt in range(_ATTEMPTS - 1):
+            with contextlib.suppress(TransientStorageError), self._explained(key):
+                return once()
+            time.sleep(random.uniform(0, min(10.0, 0.2 * 2**attempt)))
+        with self._explained(key):
+            return once()
 
     @contextlib.contextmanager
     def _explained(self, key: str) -> Iterator[None]:
@@ -308,27 +289,6 @@ def _prefix(uri: str, prefix: str) -> str:
     if any(part in ("", ".", "..") for part in prefix.split("/")):
         raise UsageError(f"{uri}: write it without //, /./ and /../, which S3 does not resolve")
     return f"{prefix}/"
-
-
-def _session() -> boto3.session.Session:
-    """Credentials are looked up afresh; the models of the API, a second of JSON, are shared."""
-    inner = botocore.session.Session()
-    inner.register_component("data_loader", _api_models())
-    parsers = inner.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_timestamp)
-    return boto3.session.Session(botocore_session=inner)
-
-
-@functools.cache
-def _api_models() -> botocore.loaders.Loader:
-    return botocore.loaders.create_loader()
-
-
-def _timestamp(value: Any) -> datetime:
-    """As botocore reads times, but ISO 8601 without dateutil, which takes most of a listing."""
-    if isinstance(value, str) and value[4:5] == "-" and value.endswith("Z"):
-        return datetime.fromisoformat(value)
-    return botocore.utils.parse_timestamp(value)
 
 
 class _SlowStream(Exception):
@@ -381,19 +341,3 @@ def _read(body: StreamingBody, size: int, *, timeout_s: float) -> bytes:
             if time.monotonic() > deadline:
                 raise _SlowStream(f"less than {_STREAM_MIN_BYTES_PER_S} bytes per second")
     return b"".join(parts)
-
-
-def list_buckets(endpoint_url: str, access_key: str, secret_key: str) -> list[str]:
-    """Buckets of a server that we started; raises StorageError as long as it does not answer."""
-    client = _session().client(
-        "s3",
-        endpoint_url=endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5),
-    )
-    try:
-        return [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]
-    except (BotoCoreError, ClientError) as error:
-        raise StorageError(f"{endpoint_url}: {error}") from error

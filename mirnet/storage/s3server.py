@@ -9,9 +9,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from mirnet import extras
@@ -77,22 +76,15 @@ class S3Server:
         return self.folder / "server.log"
 
     def __enter__(self) -> Self:
-        for attempt in range(_STARTS):
-            try:
+        for _ in range(_STARTS - 1):
+            # another process may have taken a port that was free a moment ago
+            with suppress(ServiceError):
                 self._start()
                 return self
-            except ServiceError:
-                # another process may have taken a port that was free a moment ago
-                if attempt == _STARTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+        self._start()
+        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -221,7 +213,7 @@ def problem(
     endpoint_url: str, access_key: str, secret_key: str, buckets: Collection[str] = ()
 ) -> str | None:
     """None when a signed request is answered and the buckets are there, else what is wrong."""
-    from mirnet.storage.s3 import list_buckets
+    from mirnet.storage.s3session import list_buckets
 
     try:
         found = list_buckets(endpoint_url, access_key, secret_key)

@@ -19,6 +19,7 @@ from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.models import load_model, num_parameters
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
+from mirnet.storage.arrow import open_filesystem
 from mirnet.training import IN_PROCESS, Listener, TrainRequest
 from mirnet.training.checkpoints import BEST, TrainingProgress, copy_weights, read_progress
 from mirnet.training.context import InProcess
@@ -26,7 +27,7 @@ from mirnet.training.data.packs import pack_key, pack_on_disk
 from mirnet.training.data.pairs import PackedPairs, check_patch_fits, pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.loop import fit
-from mirnet.training.store import CheckpointStore, open_filesystem
+from mirnet.training.store import CheckpointStore
 
 logger = logging.getLogger(__name__)
 

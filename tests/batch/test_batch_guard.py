@@ -10,11 +10,10 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 import pytest
-from batch_samples import MODEL, darken, double, fill, picture
+from batch_samples import darken, double, enhance_batch, fill, picture
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.manifest import Row, load_rows
-from mirnet.batch.run import run_batch
 from mirnet.cli.show import enhancement_sentence, enhancement_table
 from mirnet.config import Settings
 from mirnet.images import Image, decode
@@ -42,14 +41,7 @@ def run(
     model: Callable[[Image], Image] = spoil_the_wide,
     **params: object,
 ) -> EnhanceResult:
-    return run_batch(
-        source,
-        target,
-        enhance=model,
-        model=MODEL,
-        params=EnhanceParams(**params),  # type: ignore[arg-type]
-        settings=settings,
-    )
+    return enhance_batch(source, target, settings, enhance=model, **params)
 
 
 def rows_of(result: EnhanceResult, settings: Settings) -> dict[str, Row]:

@@ -40,21 +40,6 @@ def workspace(pristine: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def other(workspace: Path, tmp_path: Path) -> Path:
-    """Another workspace with the same pin and no data."""
-    root = tmp_path / "there" / "data"
-    init_workspace(root.parent)
-    shutil.copy(workspace.parent / "data.dvc", root.parent)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> S3Server:
-    with S3Server(tmp_path_factory.mktemp("s3"), buckets=("data",)) as running:
-        yield running
-
-
-@pytest.fixture
 def credentials(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)

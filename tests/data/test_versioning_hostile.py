@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +37,10 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def other(workspace: Path, tmp_path: Path) -> Path:
+def other(other: Path) -> Path:
     """Another workspace with the same pin and no data, beside a file of the trainer's."""
-    root = tmp_path / "there" / "data"
-    init_workspace(root.parent)
-    shutil.copy(workspace.parent / "data.dvc", root.parent)
-    (root.parent / "train.py").write_text("ours")
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with S3Server(tmp_path_factory.mktemp("s3"), buckets=("data",)) as running:
-        yield running
-        running.kill()
+    (other.parent / "train.py").write_text("ours")
+    return other
 
 
 class Remote:

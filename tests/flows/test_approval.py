@@ -25,7 +25,7 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.models import build, save_model
 from mirnet.params import load_params
-from mirnet.results import EvaluationResult, MethodScore, PromotionResult, TrainResult
+from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.tracking import aliases, registry, track
 
 PAIRS = 8
@@ -65,20 +65,12 @@ def plant(root: Path) -> Judged:
         for i in range(PAIRS)
     ]
     pd.DataFrame(rows).to_parquet(root / "scores.parquet")
-    score = MethodScore(
-        method="mirnet",
-        num_images=PAIRS,
-        psnr=20.0,
-        psnr_interval=(19.0, 21.0),
-        ssim=0.8,
-        ssim_interval=(0.7, 0.9),
-    )
     trained = made_results.trained(run.run_id, model_dir)
     evaluation = EvaluationResult(
         model=str(model_dir),
         digest="d48f.dir",
         split="eval15",
-        methods={"mirnet": score},
+        methods={"mirnet": made_results.score(PAIRS)},
         scores_path=str(root / "scores.parquet"),
         seconds=1.0,
     )

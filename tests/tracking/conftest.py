@@ -10,18 +10,10 @@ from tracking_models import make_model
 
 from mirnet.config import Settings
 from mirnet.results import DataVersion
-from mirnet.tracking import connect, registry, track
+from mirnet.tracking import registry, track
 
 # pytest listens to every level, and torch then writes thousands of records for an export
 logging.getLogger("torch.__trace").propagate = False
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with its tables, which take seconds to create."""
-    settings = Settings(workspace=tmp_path_factory.mktemp("empty-store"))
-    connect(settings)
-    return settings.workspace / "mlflow.db"
 
 
 @pytest.fixture

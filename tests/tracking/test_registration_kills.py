@@ -14,7 +14,7 @@ from tracking_models import make_model
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.params import load_params
-from mirnet.results import EvaluationResult, MethodScore
+from mirnet.results import EvaluationResult
 from mirnet.tracking import aliases, connect, packaging, registry, track
 
 # in the order in which a promotion makes them; the alias of a lock is a model of its own
@@ -75,14 +75,7 @@ def candidate(store: Settings, tmp_path: Path) -> Candidate:
         pass
     page = tmp_path / "index.html"
     page.write_text(PAGE.format(scored.run_id))
-    score = MethodScore(
-        method="mirnet",
-        num_images=PAIRS,
-        psnr=20.0,
-        psnr_interval=(19.0, 21.0),
-        ssim=0.8,
-        ssim_interval=(0.7, 0.9),
-    )
+    score = made_results.score(PAIRS)
     model_dir = str(make_model(tmp_path / "new", seed=2))
     trained = made_results.trained(second.run_id, model_dir)
     evaluation = EvaluationResult(

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self
 
 NETWORK = "10.77.0"
@@ -51,12 +50,7 @@ class Hosts:
             _ip("-n", space, "link", "set", "lo", "up")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for host in range(1, self._count + 1):
             self.kill(host)
             _ip("netns", "del", self._space(host))

@@ -35,7 +35,7 @@ def test_each_event_arrives_once_and_as_what_it_was(tmp_path: Path) -> None:
 
 def test_events_over_s3(s3: str) -> None:
     from mirnet.config import load_settings
-    from mirnet.training.store import open_filesystem
+    from mirnet.storage.arrow import open_filesystem
 
     settings = load_settings().model_copy(update={"storage_uri": s3})
     filesystem, root = open_filesystem(settings)

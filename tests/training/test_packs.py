@@ -64,10 +64,11 @@ def test_a_pack_that_was_cut_off_is_made_again(tmp_path):
 
 
 def test_a_pack_travels_in_shards_over_s3(s3, s3_server, tmp_path, monkeypatch):
-    from mirnet.training.store import PatientS3
+    from mirnet.storage.arrow import PatientS3
+    from mirnet.storage.s3session import S3Connection
 
     monkeypatch.setattr(packs, "SHARD_BYTES", 5_000)
-    store, place = PatientS3(s3_server.endpoint_url), s3.removeprefix("s3://") + "/p"
+    store, place = PatientS3(S3Connection(s3_server.endpoint_url)), s3.removeprefix("s3://") + "/p"
     images = _images(40)
     pack_on_disk(tuple(images), _loader(images, []), tmp_path / "here")
     send_pack(tmp_path / "here", store, place)

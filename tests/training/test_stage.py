@@ -26,15 +26,7 @@ from mirnet.results import (
     ValidationResult,
 )
 from mirnet.stages import RunConfig
-from mirnet.tracking import EpochLogger, connect, track
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with its tables, which take seconds to create."""
-    settings = Settings(workspace=tmp_path_factory.mktemp("empty-store"))
-    connect(settings)
-    return settings.workspace / "mlflow.db"
+from mirnet.tracking import EpochLogger, track
 
 
 @pytest.fixture

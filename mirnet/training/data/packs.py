@@ -20,8 +20,8 @@ import numpy as np
 from pyarrow import fs
 
 from mirnet.atomic import write_atomically
+from mirnet.storage.arrow import read_text, storage_errors, write_text
 from mirnet.training.data.pairs import PackedPairs, Pixels, pack_pairs
-from mirnet.training.store import read_text, storage_errors, write_text
 
 Load = Callable[[Sequence[str]], list[tuple[Pixels, Pixels]]]
 

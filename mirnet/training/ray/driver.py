@@ -15,10 +15,10 @@ from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError
 from mirnet.results import LogLine
 from mirnet.signals import termination_as_exception
+from mirnet.storage.arrow import open_filesystem, storage_errors
 from mirnet.training.ray.job_events import JobEnd, JobEventWriter
 from mirnet.training.ray.job_transfer import receive_job
 from mirnet.training.request import Listener
-from mirnet.training.store import open_filesystem, storage_errors
 
 RESULT = "result"
 # exit code of a driver whose last line says why: another try would end likewise

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mirnet.errors import StorageError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, Result, SamplePicture
-from mirnet.training.store import read_text, storage_errors, write_text
+from mirnet.storage.arrow import read_text, storage_errors, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from mirnet.errors import TrainingError
 from mirnet.models import load_model, save_model
 from mirnet.params import Params
+from mirnet.storage.arrow import read_text, storage_errors, write_text
 from mirnet.training.data.packs import fetch_pack, node_folder, send_pack
 from mirnet.training.data.pairs import PackedPairs
 from mirnet.training.job import Job
-from mirnet.training.store import read_text, storage_errors, write_text
 
 _JOB, _DATA, _TEACHER = "job.json", "data.safetensors", "teacher"
 _INITIAL = "initial."

@@ -27,12 +27,12 @@ from mirnet.config import Settings
 from mirnet.errors import ServiceError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
+from mirnet.storage.arrow import open_filesystem, storage_errors, uri_of
 from mirnet.training.job import Job
 from mirnet.training.ray.driver import FAILED_WITH_REASON, RESULT, events_folder
 from mirnet.training.ray.job_events import JobEnd, JobEvent, JobEventReader
 from mirnet.training.ray.job_transfer import send_job
 from mirnet.training.request import Listener
-from mirnet.training.store import open_filesystem, storage_errors, uri_of
 
 logger = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ from mirnet.errors import MirnetError, ServiceError, TrainingError
 from mirnet.params import TrainParams
 from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
+from mirnet.storage.arrow import open_filesystem, uri_of
 from mirnet.training.data.packs import fetch_pack, node_folder, open_pack, send_pack
 from mirnet.training.data.pairs import PackedPairs, Pixels
 from mirnet.training.job import Job
@@ -37,7 +38,6 @@ from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
 from mirnet.training.ray.session import ray_session
 from mirnet.training.request import Listener, TrainingEvent
-from mirnet.training.store import open_filesystem, uri_of
 
 logger = logging.getLogger(__name__)
 

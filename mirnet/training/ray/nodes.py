@@ -11,7 +11,7 @@ from pyarrow import fs
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mirnet.errors import UsageError
-from mirnet.training.store import storage_errors, uri_of
+from mirnet.storage.arrow import storage_errors, uri_of
 
 _PATIENCE_S = 60.0
 
