@@ -87,7 +87,7 @@ def train(
         typer.Option("--allow-modified", help="Train on data that differ from the pinned version"),
     ] = False,
 ) -> None:
-    """Train MIRNet on the training pairs; the best weights by validation PSNR are kept."""
+    """Train a network on the training pairs; the best weights by validation PSNR are kept."""
     from mirnet import stages
     from mirnet.cli.show import show_training, training_progress
 

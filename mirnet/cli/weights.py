@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 @app.command("import")
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of MIRNet or MIRNet-v2")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of a network's authors")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write")] = Path("model"),
 ) -> None:
     """Convert a published checkpoint of any size to a model folder. Executes no code from it."""

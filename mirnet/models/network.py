@@ -32,7 +32,7 @@ class Network(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels at the border of what it is given that zero padding spoils."""
+        """Pixels at the border of its input that zero padding affects."""
         return self.architecture.margin
 
     @property

@@ -46,14 +46,14 @@ class Architecture:
         variants: names that ``model.name`` takes, and the sizes behind each, all of one class.
         build: the network from its sizes as keywords, freshly initialised, float32 on CPU.
         peak_values: numbers per pixel that one pass holds at its peak, from the sizes; measured.
-        halo: pixels that a tile reads beyond what it writes.
-        margin: pixels at the border of what the network is given that zero padding spoils.
-        size_multiple: height and width that it takes are multiples of this,
-        min_size: and at least this.
+        halo: pixels that a tile reads beyond what it writes; at least the margin.
+        margin: pixels at the border of the network's input that zero padding affects.
+        size_multiple: of the height and width that it takes, and of halo and margin.
+        min_size: the least height and width that it takes.
         pools_globally: whether a pixel of the output depends on averages over the whole image. Its
             ``forward`` then takes a :class:`~mirnet.models.layers.pooling.GlobalPooling`, so that
             tiles can share them.
-        objective: loss terms and weights that ``train.loss`` is without another word.
+        objective: the default of ``train.loss``: loss terms and their weights.
         domain: what the numbers of the input are.
         channels: of the input.
         output_scale: height of the output over that of the input.
@@ -87,8 +87,11 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.variants or len({type(sizes) for sizes in self.variants.values()}) != 1:
             raise ValueError(f"{self.family}: variants with sizes of one class are needed")
-        if 2 * self.margin % self.size_multiple or self.min_size % self.size_multiple:
-            raise ValueError(f"{self.family}: margin and min_size do not fit size_multiple")
+        for name in ("halo", "margin", "min_size"):
+            if getattr(self, name) % self.size_multiple:
+                raise ValueError(f"{self.family}: {name} is no multiple of {self.size_multiple}")
+        if self.halo < self.margin:
+            raise ValueError(f"{self.family}: a halo of at least the margin is needed")
 
     @property
     def size_class(self) -> type[Sizes]:

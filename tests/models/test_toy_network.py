@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,37 +81,39 @@ def _registered() -> Iterator[None]:
     assert "toy" not in registry.list_architectures()
 
 
+def request(root: Path, settings: Settings, *overrides: str) -> TrainRequest:
+    """Two epochs of 20 steps on the pairs of ``root``, in this process."""
+    ids = [f"our485/{number}.png" for number in range(1, 7)]
+    recipe = (
+        *("model.name=toy-l", "train.num_epochs=2", "train.steps_per_epoch=20"),
+        *("train.batch_size=4", "train.patch_size=18", "train.lr=0.01", "train.progressive=[]"),
+        *("train.precision=float32", "train.compile=false", "train.ema_decay=0.5"),
+    )
+    return TrainRequest(
+        root=root,
+        train_ids=ids[:4],
+        val_ids=ids[4:],
+        params=load_params("demo", overrides=(*recipe, *overrides)),
+        settings=settings.model_copy(update={"ray_address": "in-process"}),
+        digest="d1",
+        run_name="toy",
+        model_dir=root / "model",
+    )
+
+
 @pytest.fixture
 def trained(tmp_path: Path, settings: Settings) -> Path:
     """A model folder after 40 steps on six pairs whose low is half of the high."""
-    rng, ids = np.random.default_rng(0), [f"our485/{number}.png" for number in range(1, 7)]
+    rng, asked = np.random.default_rng(0), request(tmp_path, settings)
     for side in ("low", "high"):
         (tmp_path / "our485" / side).mkdir(parents=True)
-    for pair_id in ids:
+    for pair_id in (*asked.train_ids, *asked.val_ids):
         coarse = Image.fromarray(rng.integers(40, 256, (5, 6, 3), dtype=np.uint8))
         high = np.asarray(coarse.resize((48, 40), Image.Resampling.BICUBIC))
         for side, pixels in (("low", high // 2), ("high", high)):
             Image.fromarray(pixels).save(tmp_path / pair_id.replace("/", f"/{side}/"))
-    params = load_params(
-        "demo",
-        overrides=(
-            *("model.name=toy-l", "train.num_epochs=2", "train.steps_per_epoch=20"),
-            *("train.batch_size=4", "train.patch_size=18", "train.lr=0.01", "train.progressive=[]"),
-            *("train.precision=float32", "train.compile=false", "train.ema_decay=0.5"),
-        ),
-    )
-    assert params.train.loss == {"l1": 1.0}, "the objective of its entry"
-    request = TrainRequest(
-        root=tmp_path,
-        train_ids=ids[:4],
-        val_ids=ids[4:],
-        params=params,
-        settings=settings.model_copy(update={"ray_address": "in-process"}),
-        digest="d1",
-        run_name="toy",
-        model_dir=tmp_path / "model",
-    )
-    result = train_model(request, Listener())
+    assert asked.params.train.loss == {"l1": 1.0}, "the objective of its entry"
+    result = train_model(asked, Listener())
     assert result.model_name == "toy-l"
     assert result.history[-1].train_loss < 0.5 * result.history[0].train_loss
     return Path(result.model_dir)
@@ -185,3 +188,40 @@ def test_sizes_and_names_are_checked_by_its_entry(tmp_path: Path) -> None:
     (folder / "architecture.json").write_text(text.replace('"toy"', '"tow"'))
     with pytest.raises(WeightsError, match=r"architecture\.network: .*'tow', did you mean toy\?"):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"domain": "packed-raw", "channels": 4}, "takes packed-raw with 4 channels"),
+        ({"output_scale": 2}, "enlarges by 2"),
+        ({"sampled": True}, "samples its output"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(change: dict[str, Any], reason: str) -> None:
+    model = build("toy")
+    unregister("toy")
+    register(replace(ENTRY, **change))
+    with pytest.raises(UsageError, match=f"Toy {reason}"):
+        Enhancer(model, compile=False)
+
+
+def test_normalisation_over_the_batch_needs_the_batch_in_one_piece(
+    tmp_path: Path, settings: Settings
+) -> None:
+    with pytest.raises(UsageError, match=r"train\.accumulate 2: Toy normalises"):
+        train_model(request(tmp_path, settings, "train.accumulate=2"), Listener())
+    workers = settings.model_copy(update={"num_workers": "2"})
+    asked = replace(request(tmp_path, settings), settings=workers)
+    with pytest.raises(UsageError, match="MIRNET_NUM_WORKERS 2: Toy normalises"):
+        train_model(asked, Listener())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size_multiple": 4}, {"halo": 1}, {"variants": {}}],
+    ids=["multiple", "halo", "none"],
+)
+def test_an_entry_that_contradicts_itself_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^toy: "):
+        replace(ENTRY, **change)
