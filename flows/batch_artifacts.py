@@ -67,7 +67,7 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
         create_markdown_artifact(key="enhance", markdown=result.held_by, description=where)
         return
     apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by", "passed_over"}
-    apart |= {"picture", "harm"}
+    apart |= {"picture", "harm", "reasons"}
     counts = result.model_dump(exclude=apart) | (result.cost.metrics() if result.cost else {})
     counts["passed_over"] = ", ".join(f"{why} {n}" for why, n in result.passed_over.items())
     counts |= {f"harm/{kind}": number for kind, number in result.harm.items()}

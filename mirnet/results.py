@@ -263,6 +263,10 @@ class EnhanceResult(Result):
         default_factory=dict, description="Jensen-Shannon distance to the reference, by column"
     )
     drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
+    reasons: dict[str, int] = Field(
+        default_factory=dict,
+        description="of those passed through, quarantined or failed, by reason",
+    )
     harm: dict[str, int] = Field(
         default_factory=dict,
         description="of those passed through: failed safety checks, by kind of harm",

@@ -48,20 +48,25 @@ class DriftMonitor:
     reference: Profile
     max_distance: float
     min_images: int
+    _histograms: dict[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     _counts: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for column, histogram in self.reference.items():
             if len(histogram.get("edges", ())) != len(histogram.get("share", ())) + 1:
                 raise UsageError(f"reference profile: {column}: one edge more than shares is asked")
-            self._counts[column] = [0] * len(histogram["share"])
+            if len(histogram["share"]) == 1:  # written before such profiles had open ends
+                self._histograms[column] = _open_ended(histogram["edges"])
+            else:
+                self._histograms[column] = histogram
+            self._counts[column] = [0] * len(self._histograms[column]["share"])
 
     def add(self, row: Row) -> None:
         """Count one image that was read tonight."""
         for column, counts in self._counts.items():
             value = figure(row, column)
             if value is not None:
-                inner = self.reference[column]["edges"][1:-1]
+                inner = self._histograms[column]["edges"][1:-1]
                 counts[bisect_right(inner, value)] += 1
 
     def result(self) -> list[ColumnDrift]:
@@ -78,7 +83,7 @@ class DriftMonitor:
 
         number = sum(counts)
         # a bin that the training data left empty is rare, not impossible
-        expected = np.maximum(np.asarray(self.reference[column]["share"], float), _FLOOR)
+        expected = np.maximum(np.asarray(self._histograms[column]["share"], float), _FLOOR)
         expected /= expected.sum()
         distance = float(jensenshannon(np.asarray(counts) / number, expected, base=2))
         p_value = float(chisquare(counts, expected * number).pvalue)
@@ -113,12 +118,18 @@ def build_profile(
 
 def _histogram(values: list[float], num_bins: int) -> dict[str, list[float]]:
     edges = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)))
-    if len(edges) == 1:
-        # one value only: below, at, above
-        margin = max(1e-6, abs(float(edges[0])) * 1e-3)
-        edges = edges[0] + margin * np.array([-2.0, -1.0, 1.0, 2.0])
+    if len(edges) <= 2:  # nearly all values are the same
+        return _open_ended(edges.tolist())
     counts: Any = [0] * (len(edges) - 1)
     inner = edges[1:-1].tolist()
     for value in values:
         counts[bisect_right(inner, value)] += 1
     return {"edges": edges.tolist(), "share": [count / len(values) for count in counts]}
+
+
+def _open_ended(edges: Sequence[float]) -> dict[str, list[float]]:
+    """Bins below, within and above the range of all values, which lie in the middle one."""
+    least, most = float(edges[0]), float(edges[-1])
+    margin = max(1e-6, max(abs(least), abs(most)) * 1e-3)
+    outer = [least - 2 * margin, least - margin, most + margin, most + 2 * margin]
+    return {"edges": outer, "share": [0.0, 1.0, 0.0]}

@@ -129,7 +129,9 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> str:
         """The last object of a run; its address."""
-        data = (json.dumps(summary, indent=2) + "\n").encode()
+        # JSON knows no NaN: null
+        strict = json.loads(json.dumps(summary), parse_constant=lambda _: None)
+        data = (json.dumps(strict, indent=2) + "\n").encode()
         return self.store.address(self._put(_SUMMARY, data, content_type=_JSON))
 
     def write_page(self, html: str) -> str:

@@ -41,7 +41,7 @@ def why_passed_over(info: ObjectInfo, params: EnhanceParams, *, named: bool) -> 
     for problem in _PROBLEMS:
         if info.problem == problem:
             return problem
-    return _filtered(info, params)
+    return _filtered(info, params, named=named)
 
 
 def has_suffix(key: str, params: EnhanceParams) -> bool:
@@ -49,9 +49,9 @@ def has_suffix(key: str, params: EnhanceParams) -> bool:
     return not params.suffixes or key.lower().endswith(tuple(map(str.lower, params.suffixes)))
 
 
-def _filtered(info: ObjectInfo, params: EnhanceParams) -> Reason | None:
+def _filtered(info: ObjectInfo, params: EnhanceParams, *, named: bool) -> Reason | None:
     key = info.key
-    if not has_suffix(key, params):
+    if not named and not has_suffix(key, params):  # its bytes decide what it is
         return "suffix"
     if params.include and not any(fnmatch.fnmatchcase(key, glob) for glob in params.include):
         return "include"

@@ -95,8 +95,10 @@ class Planner:
 
     def is_nothing(self, info: ObjectInfo) -> bool:
         """S3's markers of folders, and records of ours that are no pictures: not even counted."""
-        return info.key.endswith("/") or (
-            self.is_own(info.key) and not has_suffix(info.key, self.params)
+        return (
+            info.key.endswith("/")
+            or not info.key
+            or (self.is_own(info.key) and not has_suffix(info.key, self.params))
         )
 
     def is_own(self, key: str) -> bool:

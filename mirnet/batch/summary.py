@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from mirnet.batch.contact_sheet import ContactSheet
 from mirnet.batch.digests import Digests
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.guard import harm_kind
-from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row
+from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row, Status
 from mirnet.batch.one_picture import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.run_record import RunRecord
@@ -176,6 +176,7 @@ class RunSummary:
             contact_uri=page,
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
+            reasons=dict(self._reasons),
             harm=dict(self._harm),
             harmful=self._harmful(),
             worst=tuple(_fate(row) for row in self._sheet.worst()),
@@ -232,7 +233,8 @@ class RunSummary:
             "model": asdict(context.model),
             "params": self._params.model_dump(mode="json"),
             "settings_digest": Digests.of(self._params).output,
-            "counts": _counts(context.plan) | dict(self.counts),
+            "counts": _counts(context.plan)
+            | {each: self.counts[each] for each in get_args(Status)},
             "passed_over": dict(context.plan.passed_over),
             "reasons": dict(self._reasons),
             "harm": dict(self._harm),
@@ -257,8 +259,10 @@ def exceeds(share: float, count: int, total: int) -> bool:
 
 
 def _fate(row: Row) -> ImageFate:
+    written = row.status in ("enhanced", "passed_through")
     return ImageFate(
         input=row.input_key,
+        output=row.output_key if written else None,
         fate=row.status,
         reason=row.reason,
         luminance_before=row.luminance_before,

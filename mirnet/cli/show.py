@@ -118,8 +118,9 @@ def enhancement_table(result: EnhanceResult) -> Table:
     for fate in ("planned", "enhanced", "passed_through", "skipped", "quarantined", "failed"):
         table.add_row(fate.replace("_", " "), str(getattr(result, fate)))
         if fate == "passed_through":
-            for kind, number in result.harm.items():
-                table.add_row(f"  harm: {kind}", str(number))
+            for reason, number in result.reasons.items():
+                if reason == "bright" or reason.startswith("harm:"):
+                    table.add_row(f"  {reason}", str(number))
     if result.kept:
         table.add_row(f"skipped, {_KEPT}", str(result.kept))
     for reason, count in result.passed_over.items():

@@ -114,4 +114,6 @@ def _open_s3_source(uri: str, settings: Settings) -> Place:
             return Place(folder, name)
     store = open_store(uri, settings)
     store.check()
+    if looks_like_object and not store.is_there():
+        raise NoSuchPlace(f"{uri}: no such object, and nothing lies below {uri}/", transient=False)
     return Place(store)

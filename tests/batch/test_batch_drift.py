@@ -97,6 +97,23 @@ def test_profile_covers_all_columns_and_one_valued_ones() -> None:
     assert json.loads(json.dumps(profile)) == profile
 
 
+@pytest.mark.parametrize("share", [[1.0], None], ids=["written by 0.1", "built now"])
+def test_a_column_of_nearly_one_value_can_drift(share: list[float] | None) -> None:
+    """Nearly all training pictures have no bright pixel; some night all have many."""
+    measured = [(Measures(0.1, 0.2, 0.0049 * (n == 99), 0.01, 0.3), 60, 40) for n in range(100)]
+    profile = build_profile(measured)
+    if share:
+        profile["bright_share"] = {"edges": [0.0, 0.0049], "share": share}
+    changed = DriftMonitor(profile, max_distance=0.3, min_images=10)
+    same = DriftMonitor(profile, max_distance=0.3, min_images=10)
+    base = Row("k", "v", 1, "enhanced", "r", "d", "mirnet")
+    for n in range(20):
+        changed.add(replace(base, bright_share=0.3 + n / 100))
+        same.add(replace(base, bright_share=0.0))
+    assert [each.drifted for each in changed.result() if each.column == "bright_share"] == [True]
+    assert [each.drifted for each in same.result() if each.column == "bright_share"] == [False]
+
+
 def test_malformed_reference_names_its_column() -> None:
     with pytest.raises(UsageError, match="luminance"):
         monitor({"luminance": {"edges": [0, 1], "share": [0.5, 0.5]}})

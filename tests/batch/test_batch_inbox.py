@@ -14,6 +14,7 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.storage.store import NoSuchPlace
 
 
 def enhance(source: str, target: str, settings: Settings, min_age_s: float = 0) -> EnhanceResult:
@@ -58,6 +59,25 @@ def test_an_empty_inbox_is_no_error(
     assert capsys.readouterr().out == f"{source}: nothing to enhance yet{over}\n"
     fill(source, {"a.png": picture(1)})
     assert enhance(source, target, settings).enhanced == 1
+
+
+def test_the_marker_of_a_folder_is_no_file(s3: str, settings: Settings) -> None:
+    client = boto3.client("s3")
+    bucket = f"inbox-{uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    for key in ("tonight/", "tonight/later/"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"")
+    for source in (f"s3://{bucket}/tonight", f"s3://{bucket}/tonight/", f"s3://{bucket}"):
+        result = enhance(source, f"{s3}/target", settings)
+        assert (result.planned, result.passed_over) == (0, {})
+
+
+@pytest.mark.parametrize("target", ["out/", "out/bright.png"])
+def test_a_missing_object_is_named(s3: str, settings: Settings, target: str) -> None:
+    fill(f"{s3}/source", {"a.png": picture(1)})
+    missing = f"{s3}/source/b.png"
+    with pytest.raises(NoSuchPlace, match=f"{missing}: no such object"):
+        enhance(missing, f"{s3}/{target}", settings)
 
 
 def test_an_empty_bucket_is_an_empty_inbox(s3: str, settings: Settings) -> None:

@@ -63,7 +63,7 @@ def test_one_sentence(here: Path, enhance: Command, capsys: pytest.CaptureFixtur
         ("cut.jpg", picture(1, format="JPEG")[:500], 1, "truncated: damaged or cut short"),
         ("text.jpg", b"no picture", 2, "not-an-image: its content is none of the formats"),
         ("none.jpg", b"", 2, "empty: the file is empty"),
-        ("notes.txt", b"no picture", 2, "passed over: the name does not end in one of"),
+        ("notes.txt", b"no picture", 2, "not-an-image: its content is none of the formats"),
     ],
 )
 def test_on_failure_the_reason_itself(
@@ -177,6 +177,13 @@ def test_one_document(
     assert enhance(f"{source}/none", target, "--json") == 2
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("name", ["photo", "photo.dat", "photo.JPG.bak", "a.photo.1"])
+def test_the_bytes_of_a_named_picture_decide(here: Path, enhance: Command, name: str) -> None:
+    (here / "photo.jpg").rename(here / name)
+    assert enhance(name, "bright.jpg") == 0
+    assert decode((here / "bright.jpg").read_bytes(), name="bright.jpg")
 
 
 def test_one_document_of_one_picture(

@@ -15,7 +15,7 @@ from mirnet.batch.ledger import Ledger
 from mirnet.batch.passed_over import REASONS
 from mirnet.batch.run import preview, run_batch
 from mirnet.config import Settings
-from mirnet.errors import MirnetError, UsageError
+from mirnet.errors import MirnetError, NotAPicture, UsageError
 from mirnet.junk import is_junk
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
@@ -275,8 +275,8 @@ def test_a_named_file_that_is_no_picture(places: tuple[str, str], settings: Sett
     source, target = places
     fill(source, {"notes.txt": b"x", "._a.png": picture(1)})
     for output in (target, f"{target}/out.png"):
-        said = refused(f"{source}/notes.txt", output, settings)
-        assert said.startswith(f"{source}/notes.txt: passed over: the name does not end in one of")
+        with pytest.raises(NotAPicture, match=r"notes\.txt: not-an-image: its content is none of"):
+            enhance(f"{source}/notes.txt", output, settings)
     assert enhance(f"{source}/._a.png", f"{target}/a.png", settings).enhanced == 1, "by its name"
 
 
@@ -285,7 +285,7 @@ def test_places_that_are_not_there(tmp_path: Path, s3: str, settings: Settings) 
     assert "no such file or folder" in refused(str(tmp_path / "none"), target, settings)
     assert "no such file or folder" in refused(str(tmp_path / "none.png"), target, settings)
     assert "nothing lies there" in refused(f"{s3}/none", target, settings)
-    assert "nothing lies there" in refused(f"{s3}/none.png", target, settings)
+    assert "no such object" in refused(f"{s3}/none.png", target, settings)
     assert "no such bucket" in refused("s3://no-such-bucket/in", target, settings)
     fill(str(tmp_path / "in"), {"a.png": picture(1)})
     assert "no such bucket" in refused(str(tmp_path / "in"), "s3://no-such-bucket/out", settings)

@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import RunConfig as MlflowRun
+from mlflow.entities import Run as MlflowRun
 from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 

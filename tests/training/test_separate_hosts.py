@@ -27,7 +27,7 @@ from mirnet.errors import TrainingError
 from mirnet.results import DataVersion, EpochMetrics, NodeUsage, ValidationResult
 from mirnet.stages import RunConfig
 from mirnet.storage.s3server import S3Server
-from mirnet.training.context import Extra
+from mirnet.training import TrainingEvent
 
 pytestmark = pytest.mark.slow
 HEAD, SECOND, THIRD = 1, 2, 3
@@ -252,7 +252,7 @@ def test_a_host_that_comes_during_training_takes_part(
 
     trained_on: set[int] = set()
 
-    def look(extra: Extra) -> None:
+    def look(extra: TrainingEvent) -> None:
         if isinstance(extra, NodeUsage):
             trained_on.update(h for h in (HEAD, SECOND, THIRD) if address(h) == extra.node)
             if THIRD in trained_on:
