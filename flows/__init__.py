@@ -1,4 +1,4 @@
-"""Prefect flows: order and policy, never arithmetic."""
+"""Prefect flows: order and policy, no computation."""
 
 from mirnet.config import apply_engine_defaults
 

@@ -1,6 +1,6 @@
-"""A person's word before a model goes into service; ``promote.approval_within_s`` asks for it.
+"""Manual approval before a model goes into service, enabled by ``promote.approval_within_s``.
 
-The flow run is Paused meanwhile: its page in Prefect has a form, and the time to answer is limited.
+The flow run is Paused until then: its page in Prefect has a form, and the time is limited.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ POLL_S = 10
 
 
 class ApprovalForm(RunInput):
-    """What Prefect's page asks for when the run is resumed."""
+    """The form on Prefect's page when the run is resumed."""
 
     approved: bool = Field(description="put the model into service tonight")
     who: str = Field(min_length=1, description="your name; it is kept in the registry's history")
-    why: str = Field("", description="what the decision rests on")
+    why: str = Field("", description="reason of the decision")
 
 
 def check_approval(within_s: int | None) -> None:
     """Approval needs a server that people reach, before any compute is spent.
 
     Raises:
-        UsageError: approval is asked for and there is no Prefect server.
+        UsageError: approval is required and there is no Prefect server.
     """
     if within_s is not None and not get_current_settings().api.url:
         raise UsageError(
@@ -43,7 +43,7 @@ def check_approval(within_s: int | None) -> None:
 
 
 def ask_person(promotion: PromotionResult, evaluation: EvaluationResult, within_s: int) -> Approval:
-    """Pause this flow run until a person answers or the time is over; silence refuses."""
+    """Pause this flow run until a person answers or the time is over; no answer refuses."""
     page = evaluation.report_url or evaluation.report_path
     reasons = "\n".join(f"- {reason}" for reason in promotion.reasons)
     text = (

@@ -1,8 +1,8 @@
-"""Automations of a Prefect server, made by code so that every server has the same.
+"""Automations of a Prefect server, defined in code.
 
-``python -m flows.automations`` creates or updates them, by name; a notification goes to the
-webhook whose address is in the file named by ``--webhook-file`` (an address of that kind is a
-secret: it never stands on a command line). Without one, nothing is sent.
+``python -m flows.automations`` creates or updates them, by name; notifications go to the webhook
+whose address is in the file ``--webhook-file`` (the address is a secret and therefore not an
+argument). Without one, nothing is sent.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def automations(
     alerts: UUID | None,
     silence_s: float = SILENCE_S,
 ) -> list[Automation]:
-    """What should be there, given the ids of the deployments and of the notifier."""
+    """All automations, given the ids of the deployments and of the notifier."""
     wanted = [_crash_zombies(silence_s)]
     if retrain is not None:
         wanted += [
@@ -58,7 +58,7 @@ def automations(
 
 
 def _crash_zombies(silence_s: float) -> Automation:
-    """A run whose process died without a word: a lost host, an out-of-memory kill."""
+    """For runs whose process died without a report: a lost host, an out-of-memory kill."""
     return Automation(
         name="mirnet: crash runs that went silent",
         description=f"No heartbeat for {silence_s:.0f} s and no end: the process is gone.",
@@ -138,7 +138,7 @@ def _notifications(alerts: UUID) -> list[Automation]:
 
 
 def notifier(address: str) -> NotificationBlock:
-    """A block that sends to a Slack or other webhook; holds the address as a secret."""
+    """A block that sends to a Slack or other webhook; stores the address as a secret."""
     if address.startswith("https://hooks.slack.com/"):
         return SlackWebhook(url=SecretStr(address))
     return CustomWebhookNotificationBlock(
@@ -152,7 +152,7 @@ def notifier(address: str) -> NotificationBlock:
 def apply(
     *, deployment: str = "process", webhook: str | None = None, silence_s: float = SILENCE_S
 ) -> list[str]:
-    """Create or update all automations on the server in force; returns their names."""
+    """Create or update all automations on the configured server; returns their names."""
     alerts = cast(UUID, notifier(webhook).save(_BLOCK, overwrite=True)) if webhook else None
     with get_client(sync_client=True) as client:
         wanted = automations(
@@ -189,8 +189,8 @@ def _read_webhook(path: Path | None) -> str | None:
 
 def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.automations", description=__doc__)
-    parser.add_argument("--deployment", default="process", help="name of the deployments to run")
-    parser.add_argument("--webhook-file", type=Path, help="file that holds the webhook's address")
+    parser.add_argument("--deployment", default="process", help="name of the deployments to start")
+    parser.add_argument("--webhook-file", type=Path, help="file with the webhook's address")
     parser.add_argument(
         "--silence",
         type=float,

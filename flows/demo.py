@@ -1,7 +1,7 @@
-"""The main job on sample photographs: ``make demo``.
+"""The whole pipeline on sample photographs: ``make demo``.
 
-Data -> retrain flow -> a real S3 server with a bucket of dark photographs -> enhance flow. All
-that it makes lies in ``.demo`` (begun afresh each time) and ``reports/``.
+Data -> retrain flow -> a real S3 server with a bucket of dark photographs -> enhance flow. Its
+files are in ``.demo`` (recreated each time) and ``reports/``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MIN_GAIN_DB = 2.0
 PLACES: dict[str, str | None] = {
     "MIRNET_WORKSPACE": str(WORKSPACE / "workspace"),
     "MIRNET_REPORTS_DIR": str(WORKSPACE / "reports"),
-    # a dozen small pictures are done sooner than the compiler
+    # compiling takes longer than a dozen small images
     "MIRNET_COMPILE": "false",
     "PREFECT_HOME": str((WORKSPACE / "prefect").resolve()),
     "PREFECT_LOGGING_LEVEL": "WARNING",
-    # an outer server or proxy must not take part in the demo
+    # servers and proxies of the environment must not affect the demo
     "PREFECT_API_URL": None,
     "PREFECT_API_KEY": None,
     "NO_PROXY": "127.0.0.1,localhost",
@@ -32,7 +32,7 @@ PLACES: dict[str, str | None] = {
 
 
 def make_data() -> Path:
-    """Sample pairs under DVC in a workspace of their own."""
+    """Sample pairs under DVC in a separate workspace."""
     from mirnet.data.samples import make_sample_data
     from mirnet.data.versioning import add, init_workspace
 
@@ -58,7 +58,7 @@ def fill_bucket(data: Path, source_uri: str) -> int:
 
 
 def main() -> int:
-    """Run the main job; 0 only if MIRNet beats autocontrast and every image is accounted for."""
+    """Run the pipeline; 0 only if MIRNet beats autocontrast and every image is accounted for."""
     from flows.demo_report import DemoOutcome
     from flows.enhance import enhance
     from flows.retrain import retrain

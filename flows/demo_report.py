@@ -1,4 +1,4 @@
-"""What the demo found, as a table, as JSON and as a page."""
+"""Results of the demo as a table, as JSON and as a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METHODS = ("input", "autocontrast", "mirnet")
 
 
 class EnhanceCounts(Result):
-    """What became of the images of the bucket."""
+    """Counts of the images of the bucket by result."""
 
     planned: int
     enhanced: int
@@ -73,7 +73,7 @@ class DemoOutcome(Result):
         shutil.copyfile(page, reports / "demo" / "index.html")
 
     def show(self, reports: Path) -> None:
-        """Tables, and where to look next."""
+        """Print tables and the paths of the reports."""
         console = Console()
         scores = Table("method", "PSNR dB", "SSIM", title="evaluation pairs")
         for name in METHODS:
@@ -101,7 +101,9 @@ class DemoOutcome(Result):
         counts = self.enhance
         problems = []
         if gain < min_gain_db:
-            problems.append(f"MIRNet is {gain:+.2f} dB over autocontrast; {min_gain_db} is asked")
+            problems.append(
+                f"MIRNet is {gain:+.2f} dB over autocontrast; {min_gain_db} is required"
+            )
         if counts.planned != num_images:
             problems.append(f"{num_images} images in the bucket, {counts.planned} planned")
         if (counts.enhanced, counts.quarantined, counts.failed) != (num_images - 1, 1, 0):

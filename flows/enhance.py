@@ -1,4 +1,4 @@
-"""The nightly flow: the champion enhances what arrived in a bucket.
+"""The nightly flow: the champion enhances new images of a bucket.
 
 ``python -m flows.enhance SRC DST`` runs it here; deployments run the same.
 """
@@ -28,7 +28,7 @@ def enhance_batch(source: str, target: str, run: RunConfig, model: str | None) -
 
 @io_task("pin model")
 def pin_model(model: str | None, run: RunConfig) -> str:
-    """One version for the whole run, retries included, whoever is promoted meanwhile."""
+    """One model version for the whole run, retries included, independent of later promotions."""
     return stages.pin(model, run)
 
 
@@ -60,7 +60,7 @@ def enhance(
 
 
 def show(result: EnhanceResult, run: RunConfig) -> None:
-    """Artifacts, drift and harm of a night that has ended, well or not."""
+    """Artifacts, drift and harm of a finished batch, successful or not."""
     page = stages.read_contact(result, run)
     show_night(result, page, drift_distance=run.params.enhance.drift_distance)
     announce_drift(result)

@@ -1,7 +1,7 @@
-"""What this pipeline tells Prefect's automations, beside the events that Prefect emits itself.
+"""Custom events for Prefect's automations.
 
-An event is emitted after the fact, at most once per run, and carries no more than a reader needs to
-find the rest. Without a server that takes events, Prefect drops them; nothing else changes.
+An event is emitted after the fact, at most once per run, with references to the details. Without a
+server that accepts events, Prefect drops them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNHEALTHY = "mirnet.health.failed"
 
 
 def announce_promotion(result: PromotionResult) -> str:
-    """Tell whether the gate let a model pass; returns the event's name."""
+    """Announce the gate's decision on a model; returns the event's name."""
     name = PROMOTED if result.promoted else REFUSED
     payload = {
         "version": result.version,
@@ -35,13 +35,13 @@ def announce_promotion(result: PromotionResult) -> str:
 
 
 def announce_waiting(result: PromotionResult, *, flow_run_id: str, within_s: int) -> None:
-    """Tell that a model passed the gate and a paused flow run waits for a person."""
+    """Announce that a model passed the gate and a paused flow run waits for approval."""
     payload = {"flow_run_id": flow_run_id, "within_s": within_s, "reasons": list(result.reasons)}
     _emit_of_model(WAITING, result.name, result.version, payload)
 
 
 def announce_drift(result: EnhanceResult) -> bool:
-    """Tell that tonight's inputs are unlike the training data; False when they are not."""
+    """Announce drift of the inputs from the training data; False without drift."""
     if result.drifted:
         payload = {
             "columns": list(result.drifted),
@@ -53,7 +53,7 @@ def announce_drift(result: EnhanceResult) -> bool:
 
 
 def announce_harm(result: EnhanceResult) -> bool:
-    """Tell that the model would have spoilt many of tonight's pictures; False when it did not."""
+    """Announce that too many outputs failed the safety checks; False otherwise."""
     if result.harmful:
         payload = {
             "harm": result.harm,
@@ -67,14 +67,14 @@ def announce_harm(result: EnhanceResult) -> bool:
 
 
 def announce_data_change(*, path: str, digest: str, champion_digest: str) -> None:
-    """Tell that the data here are not those that the champion was trained on."""
+    """Announce that the data differ from those of the champion's training."""
     # the digest is part of the identity, so that one version starts one training
     payload = {"digest": digest, "champion_digest": champion_digest}
     _emit(DATA_CHANGED, f"mirnet.data.{digest}", path, payload)
 
 
 def announce_failure(*, check: str, found: str, advice: str) -> None:
-    """Tell that an engine or this machine needs somebody."""
+    """Announce a failed check of a service or of this machine."""
     _emit(UNHEALTHY, f"mirnet.check.{check}", check, {"found": found, "advice": advice})
 
 

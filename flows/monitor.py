@@ -1,4 +1,4 @@
-"""The watching flow: machine, engines, age and data of the champion.
+"""The monitoring flow: machine, services, age and data of the champion.
 
 Writes a table artifact and a textfile for Prometheus, and emits the events on which automations
 act (flows/automations.py). ``python -m flows.monitor`` runs it here; a deployment every half hour.
@@ -29,7 +29,7 @@ TEXTFILE = "mirnet.prom"
 
 
 class Watch(Result):
-    """What one look found."""
+    """Results of one monitoring run."""
 
     checks: tuple[DoctorCheck, ...]
     champion: Champion | None
@@ -38,7 +38,7 @@ class Watch(Result):
 
     @property
     def failed(self) -> tuple[DoctorCheck, ...]:
-        """Checks that need somebody."""
+        """Failed checks."""
         return tuple(check for check in self.checks if check.outcome == "failed")
 
 
@@ -73,7 +73,7 @@ def find_champion(name: str) -> Champion | None:
 
 @task(name="look at the data")
 def find_digest(data: str) -> str | None:
-    """DVC's digest of the data folder; none where this machine has no data."""
+    """DVC's digest of the data folder; none if this machine has no data."""
     from mirnet.data.versioning import data_version
 
     try:
@@ -85,7 +85,7 @@ def find_digest(data: str) -> str | None:
 
 @flow(name="monitor", description=__doc__)
 def monitor(data: str = "data", params: str = "cpu") -> Watch:
-    """Look at everything once.
+    """Run all checks once.
 
     Args:
         data: Folder whose version is compared with the champion's.

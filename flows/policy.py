@@ -1,4 +1,4 @@
-"""What all flows share: which failures are worth a retry, and how errors end a flow."""
+"""Shared policy of all flows: retries and error handling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 def io_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """A task that is tried again when a service failed. Never cached: places change unseen."""
+    """A task that is retried after a failure of a service. Never cached: stores change."""
     return task(
         name=name,
         retries=3,
@@ -37,13 +37,13 @@ def io_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Retry what a service did (connection, throttling), never what the data or the code did."""
+    """Retry failures of a service (connection, throttling), never those of data or code."""
     error = state.data
     return isinstance(error, ServiceError) and error.transient
 
 
 class _OneLine(logging.Filter):
-    """Expected errors carry their whole message; their traceback helps nobody."""
+    """Expected errors have a complete message; their traceback is not needed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], MirnetError):
@@ -52,7 +52,7 @@ class _OneLine(logging.Filter):
 
 
 def quiet_expected_errors() -> None:
-    """Let Prefect log errors that a user is meant to read as one line."""
+    """Let Prefect log expected errors as one line."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logger = logging.getLogger(name)
         if not any(isinstance(present, _OneLine) for present in logger.filters):
@@ -60,7 +60,7 @@ def quiet_expected_errors() -> None:
 
 
 def load_run_config(params: str, overrides: list[str] | None) -> RunConfig:
-    """The run of the flow that calls, whose id stands on all log lines from here on.
+    """The run configuration of the calling flow, whose id is added to all later log lines.
 
     Raises:
         UsageError: see :func:`mirnet.stages.load_run_config`.
@@ -71,7 +71,7 @@ def load_run_config(params: str, overrides: list[str] | None) -> RunConfig:
 
 
 def start_logging(flow_run_id: str | None) -> None:
-    """Show what the library logs, in Prefect and on the console; JSON where the settings say so.
+    """Show the library's log lines in Prefect and on the console; JSON if configured.
 
     Raises:
         UsageError: a ``MIRNET_*`` variable has a bad value.
@@ -86,7 +86,7 @@ def start_logging(flow_run_id: str | None) -> None:
 
 
 def check_prefect() -> None:
-    """Ask a configured Prefect server whether it is there; without one Prefect starts its own.
+    """Check that a configured Prefect server answers; without one Prefect starts its own.
 
     Raises:
         ServiceError: the server does not answer; names its address.

@@ -1,4 +1,4 @@
-"""Ctrl-C for flows that bring their own servers."""
+"""Ctrl-C handling for flows that start their own servers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def leave_foreground_group() -> None:
-    """Go on in a child in a session of its own; the caller's process waits and forwards signals.
+    """Continue in a child in its own session; the caller's process waits and forwards signals.
 
     A terminal sends Ctrl-C to every process of its foreground group. Prefect's own server would
     then be gone before the flow could report that it was stopped, and the flow would retry for
-    a minute. This way only the process that runs the flow hears of it, and stops the rest in
-    order. To be called before anything has started threads.
+    a minute. This way only the process that runs the flow gets the signal, and stops the others
+    in order. Call it before any thread is started.
     """
     sys.stdout.flush()
     child = os.fork()
@@ -34,5 +34,5 @@ def leave_foreground_group() -> None:
 
 
 def exit_code(code: int) -> int:
-    """As a shell has it: 128 and the signal for a process that was killed."""
+    """As in a shell: 128 plus the signal for a killed process."""
     return 128 - code if code < 0 else code

@@ -1,4 +1,4 @@
-"""What the watching flow tells Prometheus: checks, the champion, and the last run of each stage."""
+"""Prometheus metrics of the monitoring flow: checks, champion, last run of each stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STAGES: dict[str, type[TrainResult | EvaluationResult | EnhanceResult]] = {
 
 
 class Champion(Result):
-    """What serves now."""
+    """The present champion."""
 
     version: str
     age_s: float
@@ -29,7 +29,7 @@ class Champion(Result):
 
 
 def of_look(checks: Iterable[DoctorCheck], champion: Champion | None) -> list[Gauge]:
-    """One look at the machine and at the registry."""
+    """Metrics of the checks and of the registry."""
     found = [
         Gauge(
             "mirnet_check",
@@ -53,7 +53,7 @@ def of_look(checks: Iterable[DoctorCheck], champion: Champion | None) -> list[Ga
 
 
 def of_reports(folder: Path) -> list[Gauge]:
-    """The last run of each stage, from the JSON that it left; a stage without one says nothing."""
+    """Metrics of the last run of each stage, from its JSON, if it exists."""
     found: list[Gauge] = []
     for stage, kind in _STAGES.items():
         path = folder / f"{stage}.json"
@@ -99,7 +99,7 @@ def _of_stage(
 def _of_cost(cost: Cost, where: dict[str, str]) -> list[Gauge]:
     return [
         Gauge("mirnet_cpu_hours", "busy cores of the last run", cost.cpu_hours, where),
-        Gauge("mirnet_gpu_hours", "busy cards of the last run", cost.gpu_hours, where),
+        Gauge("mirnet_gpu_hours", "busy GPUs of the last run", cost.gpu_hours, where),
         Gauge("mirnet_energy_kwh", "estimate for the last run", cost.energy_kwh, where),
         Gauge("mirnet_price", "of the last run", cost.price, where | {"currency": cost.currency}),
     ]

@@ -44,7 +44,7 @@ from mirnet.stages import RunConfig
 
 @io_task("check services")
 def check_services(run: RunConfig) -> None:
-    """Fail before any compute is spent when MLflow is away."""
+    """Fail before any compute is spent if MLflow is unreachable."""
     stages.check_services(run)
 
 
@@ -83,7 +83,7 @@ def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResul
 
 @io_task("train")
 def train(data: str, run: RunConfig, validation: ValidationResult, run_name: str) -> TrainResult:
-    """Ray Train. A retry resumes from the last checkpoint, since the run name stays."""
+    """Ray Train. A retry resumes from the last checkpoint, since it has the same run name."""
     num_epochs = run.params.train.num_epochs
     bar = create_progress_artifact(0.0, key="training", description=f"{num_epochs} epochs")
     assert isinstance(bar, UUID)
@@ -105,7 +105,7 @@ def train(data: str, run: RunConfig, validation: ValidationResult, run_name: str
 
 @io_task("evaluate")
 def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResult:
-    """The best weights beside the baselines, tracked in MLflow."""
+    """Score the best weights and the baselines, tracked in MLflow."""
     result = stages.evaluate(Path(data), run, trained=trained)
     create_table_artifact(
         key="evaluation",
@@ -122,7 +122,7 @@ def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResul
 
 @io_task("promote")
 def promote(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
-    """Register, ask the gate, and move the alias if it agrees."""
+    """Register, ask the gate, and move the alias if it passes."""
     result = stages.promote(run, trained=trained, evaluation=evaluation)
     show_promotion(result)
     return result
@@ -132,14 +132,14 @@ def promote(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) 
 def resolve_approval(
     run: RunConfig, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
 ) -> PromotionResult:
-    """Move the alias as a person decided."""
+    """Move the alias according to the manual approval."""
     result = stages.resolve_approval(run, waiting, evaluation, approval)
     show_promotion(result)
     return result
 
 
 def show_promotion(result: PromotionResult) -> None:
-    """The decision with its reasons, beside the other artifacts of the flow run."""
+    """The decision with its reasons, as artifact of the flow run."""
     reasons = "\n".join(f"- {reason}" for reason in result.reasons)
     markdown = f"{result.name} version {result.version}: **{result.alias or 'refused'}**"
     create_markdown_artifact(key="promotion", markdown=f"{markdown}\n\n{reasons}")
@@ -148,18 +148,18 @@ def show_promotion(result: PromotionResult) -> None:
 @resolve_approval.on_rollback
 @promote.on_rollback
 def take_back(txn: Transaction) -> None:
-    """A later step failed: the aliases go back to where they were."""
+    """A later step failed: restore the aliases."""
     stages.undo_promotion(txn.get("run"), txn.get("promotion"))
 
 
 @io_task("check champion")
 def check_champion(run: RunConfig, promotion: PromotionResult) -> None:
-    """The new champion works from the registry, as the nightly flow will load it."""
+    """Check that the new champion loads from the registry as in the nightly flow."""
     stages.check_champion(run, version=promotion.version)
 
 
 def put_into_service(run: RunConfig, move: Callable[[], PromotionResult]) -> PromotionResult:
-    """Move the alias and see that the new champion works; if it does not, all is as before."""
+    """Move the alias and check the new champion; if the check fails, restore the aliases."""
     with transaction() as txn:
         txn.set("run", run)
         promotion = move()
@@ -170,25 +170,25 @@ def put_into_service(run: RunConfig, move: Callable[[], PromotionResult]) -> Pro
 
 
 def decide(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
-    """The gate's word, and a person's where params ask for it."""
+    """The gate's decision, and manual approval if the params require it."""
     promotion = put_into_service(run, lambda: promote(run, trained, evaluation))
     within_s = run.params.promote.approval_within_s
     if promotion.alias != stages.CHALLENGER or within_s is None:
         return promotion
     waiting, approval = promotion, ask_person(promotion, evaluation, within_s)
     if not approval.approved:
-        # no task: after an expired pause the server lets none start
+        # not a task: after an expired pause the server lets none start
         return stages.resolve_approval(run, waiting, evaluation, approval)
     return put_into_service(run, lambda: resolve_approval(run, waiting, evaluation, approval))
 
 
 def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
-    """Hours, price and energy by stage, beside the other artifacts of the flow run."""
+    """Hours, price and energy per stage, as artifact of the flow run."""
     costs = {"train": trained.cost, "evaluate": evaluation.cost}
     create_table_artifact(
         key="cost",
         table=[{"stage": stage} | cost.model_dump() for stage, cost in costs.items() if cost],
-        description="Busy cores and cards by the configured prices and watts; an estimate.",
+        description="Busy cores and GPUs by the configured prices and watts; an estimate.",
     )
 
 
@@ -206,8 +206,8 @@ def retrain(
         data: Folder in the LoL layout.
         params: Preset name or path of a YAML file.
         overrides: Parameters to change, as section.key=value.
-        allow_modified: Go on with data that differ from their pin.
-        resume: Name of a stopped run to go on with.
+        allow_modified: Continue with data that differ from the pinned version.
+        resume: Name of a stopped run to resume.
 
     Raises:
         GateRefused: validation blocked the data, or the gate refused the model.
@@ -238,7 +238,7 @@ def _main(arguments: list[str]) -> int:
     parser.add_argument("--params", default="cpu", help="preset or YAML file")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--allow-modified", action="store_true")
-    parser.add_argument("--resume", metavar="NAME", help="a stopped run to go on with")
+    parser.add_argument("--resume", metavar="NAME", help="a stopped run to resume")
     options = parser.parse_args(arguments)
 
     def run() -> None:

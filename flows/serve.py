@@ -74,7 +74,7 @@ def _schedule(entry: dict[str, Any]) -> Schedule:
 
 
 def _commit(folder: Path) -> str:
-    """The commit that is served; ``unknown`` outside a repository."""
+    """The served commit; ``unknown`` outside of a repository."""
     found = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"],
         cwd=folder,

@@ -1,1 +1,1 @@
-"""Object stores and local folders behind one protocol; the S3 server of laptop and tests."""
+"""Object stores and local folders behind one protocol; the S3 server of demo and tests."""

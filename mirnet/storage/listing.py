@@ -1,4 +1,4 @@
-"""What lies below a local folder, with links and special files by name."""
+"""Listing of a local folder, including links and special files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mirnet.signals import advance, advancing
 from mirnet.storage.store import LINK, OWN, SPECIAL, ObjectInfo
 
 PART = ".mirnet-part-"
-"""Begins the names of what is being written."""
+"""Prefix of the names of temporary files."""
 
 Explained = Callable[[Path], AbstractContextManager[None]]
 
@@ -24,8 +24,8 @@ Explained = Callable[[Path], AbstractContextManager[None]]
 class Listing:
     """A folder and how to read it.
 
-    ``follow_links``: go through links to files and folders, never in circles. ``apart``: a
-    folder that is passed over where links lead to it.
+    ``follow_links``: follow links to files and folders, without cycles. ``apart``: a folder that
+    is skipped if links lead to it.
     """
 
     root: Path
@@ -37,7 +37,7 @@ class Listing:
 
         Args:
             prefix: if it ends with ``/``, the folder to begin with.
-            explained: turns errors of the system about a path into ours.
+            explained: converts OS errors of a path to our errors.
         """
         start = self.root / prefix if prefix.endswith("/") else self.root
         if not start.is_dir():
@@ -59,7 +59,7 @@ class Listing:
             elif not stat.S_ISDIR(status.st_mode):
                 yield self._file(entry, status)
             elif (identity := _identity(status)) in on_the_way:
-                yield self._problem(entry, LINK)  # in a circle
+                yield self._problem(entry, LINK)  # a cycle
             elif identity == apart and Path(entry.path) != self.apart:
                 yield self._problem(entry, OWN)
             else:
@@ -69,15 +69,15 @@ class Listing:
                 except StorageError:
                     if not is_junk([entry.name]):
                         raise
-                    yield self._problem(entry, SPECIAL)  # lost+found is often closed to us
+                    yield self._problem(entry, SPECIAL)  # lost+found is often not readable
 
     def _scan(self, folder: Path, explained: Explained) -> Iterator[os.DirEntry[str]]:
-        advance()  # empty folders give no entry
+        advance()  # empty folders have no entry
         with explained(folder), os.scandir(folder) as entries:
             return iter(sorted(advancing(entries), key=lambda entry: entry.name))
 
     def _look_at(self, entry: os.DirEntry[str]) -> os.stat_result | ObjectInfo | None:
-        """What an entry is; none of one that does not count."""
+        """The entry as an object; none if it does not count."""
         if entry.name.startswith(PART):
             return None
         if entry.is_symlink():
@@ -90,9 +90,9 @@ class Listing:
         except OSError as error:
             if entry.is_symlink():
                 return self._problem(entry, "dangling-link")
-            if isinstance(error, FileNotFoundError):  # gone since
+            if isinstance(error, FileNotFoundError):  # deleted in the meantime
                 return None
-            return self._problem(entry, "unreadable")  # a path too long for the system
+            return self._problem(entry, "unreadable")  # path too long for the system
 
     def _leads_apart(self, path: Path) -> bool:
         return self.apart is not None and (path == self.apart or self.apart in path.parents)
@@ -113,7 +113,7 @@ class Listing:
 
 
 def version_of(status: os.stat_result) -> str:
-    """Changes whenever a file is written again: size and time (ns)."""
+    """Changes whenever a file is written again: size and modification time (ns)."""
     return f"{status.st_size:x}-{status.st_mtime_ns:x}"
 
 

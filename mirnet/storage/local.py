@@ -1,4 +1,4 @@
-"""A local folder as a store: whole-or-nothing writes, conditional under a lock."""
+"""A local folder as a store: atomic writes, conditional under a lock."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ _NAME_ERRORS = {
 
 class LocalStore(Store):
     """Objects are regular files below ``root``; links below it are neither read nor written
-    through, and special files are no objects.
+    through, and special files are not objects.
 
-    A file has no room for metadata, so it lies in a small JSON file below ``bookkeeping``
-    (``_mirnet`` in the folder), written before the file itself and tied to its version.
+    Metadata of a file are stored in a small JSON file below ``bookkeeping``
+    (``_mirnet`` in the folder), written before the file itself and linked to its version.
 
     Args:
-        root: what a person named; links that lead to it are followed.
-        bookkeeping: a folder of its own for the metadata.
-        follow_links: read through links; for a source only.
-        apart: a folder whose files are not listed where links lead to them.
+        root: links in its path are followed.
+        bookkeeping: a separate folder for the metadata.
+        follow_links: follow links below ``root``; for a source only.
+        apart: a folder whose files are not listed if links lead to them.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class LocalStore(Store):
             return False
 
     def head(self, key: str) -> Head | None:
-        """Version, metadata and age of a file; a link is somebody else's file."""
+        """Version, metadata and age of a file; a link counts as a foreign file."""
         with self._explained(self.root / key):
             try:
                 status = self._status(key)
@@ -169,7 +169,7 @@ class LocalStore(Store):
         replaces: str | None = None,
         absent: bool = False,
     ) -> str | None:
-        """Write beside, then rename under the lock of the store."""
+        """Write a temporary file, then rename it under the lock of the store."""
         folder, name = self._split(key)
         with (
             self._explained(self.root / key),
@@ -204,7 +204,7 @@ class LocalStore(Store):
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:
-        """Written beside, then renamed."""
+        """Copy to a temporary file, then rename it."""
         folder, name = self._split(target_key)
         with (
             self._explained(self.root / target_key),
@@ -227,14 +227,14 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         with self._bookkeeping.open(make=True) as books:
-            # a pipe in its place is an error, and does not block
+            # a pipe is an error, and does not block
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open("lock", flags, 0o644, dir_fd=books), "wb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
 
     def _metadata_place(self, key: str) -> tuple[Beneath, str]:
-        # hashed: a key and the folder of another key may not have the same name
+        # hashed: the name of a key must not equal the folder of another key
         place = os.path.relpath(self.root / key, self._bookkeeping.path)
         name = hashlib.sha256(place.encode()).hexdigest()
         return self._bookkeeping.child("meta").child(name[:2]), f"{name[2:]}.json"
@@ -242,7 +242,7 @@ class LocalStore(Store):
     def _write_metadata(
         self, key: str, folder: int, version: str, metadata: Mapping[str, str]
     ) -> None:
-        """Keep the entry of the file that is there until it has been replaced.
+        """Keep the entry of the existing file until it is replaced.
 
         Args:
             folder: descriptor of the folder of the file.
@@ -257,7 +257,7 @@ class LocalStore(Store):
         place, name = self._metadata_place(key)
         with place.open(make=True) as books, _Part(books) as part:
             part.file.write(json.dumps(kept | {version: dict(metadata)}).encode())
-            part.finish()  # an output without it is taken for somebody else's
+            part.finish()  # an output without it counts as foreign
             part.rename(name)
 
     def _known_metadata(self, key: str) -> dict[str, dict[str, str]]:
@@ -279,7 +279,7 @@ class LocalStore(Store):
     def _explained(self, path: Path) -> Iterator[None]:
         try:
             yield
-        except StorageError:  # an OSError too; of the store that is read
+        except StorageError:  # an OSError too; of the source store
             raise
         except FileNotFoundError as error:
             raise ObjectMissing(f"{path}: no such file") from error
@@ -316,18 +316,18 @@ class _Part:
             os.unlink(self._name, dir_fd=self._folder)
 
     def finish(self) -> str:
-        """All bytes to the disk; the version of the file."""
+        """Sync to the disk; returns the version of the file."""
         self.file.flush()
         os.fsync(self.file.fileno())
         return version_of(os.fstat(self.file.fileno()))
 
     def rename(self, name: str) -> None:
-        """Take this name in the folder, also of a link; what the link led to stays as it is."""
+        """Rename in the folder, also over a link, whose destination is unchanged."""
         os.rename(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
 
 def _files(root: Path) -> Iterator[os.DirEntry[str]]:
-    """All below a folder but folders; does not go through links, nor where we may not look."""
+    """All files below a folder; links are not followed, unreadable folders are skipped."""
     folders = [str(root)]
     while folders:
         gone = (FileNotFoundError, NotADirectoryError, PermissionError)

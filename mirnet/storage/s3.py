@@ -45,9 +45,9 @@ from mirnet.storage.store import (
 
 _T = TypeVar("_T")
 _ATTEMPTS = 6
-# small: a read returns only when it is full, and the deadline is looked at in between
+# small: a read returns only when it is full, and the deadline is checked in between
 _CHUNK = 1 << 12
-# of Date and Last-Modified
+# resolution of Date and Last-Modified
 _HTTP_RESOLUTION_S = 1.0
 _STREAM_MIN_BYTES_PER_S = 50_000
 _SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
@@ -82,7 +82,7 @@ _RETRIED = {
 
 
 class S3Store(Store):
-    """A bucket, or a prefix in it. One client a process; never carry it across a fork."""
+    """A bucket, or a prefix in it. One client per process; not usable after a fork."""
 
     def __init__(
         self, client: Any, bucket: str, prefix: str, endpoint: str, *, timeout_s: float = 20.0
@@ -119,10 +119,10 @@ class S3Store(Store):
         self._holds(self.prefix)
 
     def is_there(self) -> bool:
-        """A prefix is there when something lies under it, or the whole bucket is still empty."""
+        """A prefix exists if it has objects, or if the whole bucket is empty."""
         try:
             return self._holds(self.prefix) or not self._holds("")
-        except StorageError:  # who may see the prefix only cannot tell
+        except StorageError:  # unknown without permission to list outside of the prefix
             return False
 
     def _holds(self, prefix: str) -> bool:
@@ -157,19 +157,19 @@ class S3Store(Store):
             where["ContinuationToken"] = page["NextContinuationToken"]
 
     def head(self, key: str) -> Head | None:
-        """One request. The age is the answer's Date less Last-Modified: the server's clock only."""
+        """One request. The age is the response's Date minus Last-Modified, the server's clock."""
         try:
             answer = self._again(key, lambda: self._client.head_object(**self._named(key)))
         except ObjectMissing:
             return None
         date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        # a Date without a zone is in UTC, says HTTP
+        # a Date without a zone is UTC by HTTP
         age = (date.replace(tzinfo=UTC) - answer["LastModified"]).total_seconds()
         age = max(0.0, age - _HTTP_RESOLUTION_S)
         return Head(answer["ContentLength"], _etag(answer), answer.get("Metadata", {}), age)
 
     def get(self, key: str) -> Blob:
-        """Download, again from the start when the stream breaks or crawls."""
+        """Download; restarted if the stream breaks or is too slow."""
 
         def once() -> Blob:
             answer = self._client.get_object(**self._named(key))
@@ -179,7 +179,7 @@ class S3Store(Store):
         return self._again(key, once)
 
     def read_into(self, key: str, file: IO[bytes]) -> None:
-        """In parts at the same time, if it is large."""
+        """Large objects in parallel parts."""
 
         def once() -> None:
             file.seek(0)
@@ -225,7 +225,7 @@ class S3Store(Store):
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:
-        """On the server where both are on it, else through a temporary file; any size."""
+        """On the server if both are on it, else through a temporary file; any size."""
         place = self._named(target_key)
         options: dict[str, Any] = {"Metadata": dict(metadata)}
         if isinstance(source, S3Store) and source.endpoint == self.endpoint:
@@ -254,7 +254,7 @@ class S3Store(Store):
         return {"Bucket": self.bucket, "Key": full}
 
     def _again(self, key: str, once: Callable[[], _T]) -> _T:
-        """What boto3 does not retry: broken streams, lost races, its own last attempt."""
+        """Retry what boto3 does not: broken streams, lost races, failures after its own retries."""
         for attempt in range(_ATTEMPTS - 1):
             with contextlib.suppress(TransientStorageError), self._explained(key):
                 return once()
@@ -292,7 +292,7 @@ def _prefix(uri: str, prefix: str) -> str:
 
 
 class _SlowStream(Exception):
-    """Fewer bytes per second than a picture may take."""
+    """Fewer bytes per second than the minimum."""
 
 
 _BROKEN = (
@@ -306,7 +306,7 @@ _BROKEN = (
 
 
 class _ConditionFailed(StorageError):
-    """412: somebody else was first."""
+    """412: another writer was first."""
 
 
 def _explain(error: ClientError, place: str) -> StorageError:

@@ -17,8 +17,8 @@ from mirnet import extras
 from mirnet.errors import ServiceError, StorageError
 from mirnet.storage.s3tls import write_configuration
 
-# The shell ends the server when its standard input closes, so the server never outlives us,
-# not even after kill -9.
+# The shell ends the server when its standard input closes, so the server ends with us, even
+# after kill -9.
 _GUARDED = 'umask 077; "$@" </dev/null & server=$!; read -r _; kill "$server"; wait "$server"'
 PORTS = tuple(
     f"{part}{kind}"
@@ -30,11 +30,11 @@ _GRACE_S = 5.0
 
 
 class S3Server:
-    """``with S3Server(folder, buckets=("dark",)) as server:`` keeps its data in ``folder``.
+    """``with S3Server(folder, buckets=("dark",)) as server:`` stores its data in ``folder``.
 
-    Listens on 127.0.0.1 only, on free ports, with random credentials unless given; every port but
-    that of S3 asks for a certificate that only the server has. Put ``environment`` in force to
-    have boto3 and Mirnet use it. The folder becomes private (mode 0700).
+    Listens on 127.0.0.1 only, on free ports, with random credentials unless given; every port
+    except S3 requires a certificate that only the server has. Apply ``environment`` to
+    make boto3 and MIRNet use it. The folder becomes private (mode 0700).
 
     Raises:
         ServiceError: the program did not start; names its log file.
@@ -61,7 +61,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables under which boto3, DVC, MLflow and Mirnet find this server."""
+        """Variables that make boto3, DVC, MLflow and MIRNet use this server."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -72,12 +72,12 @@ class S3Server:
 
     @property
     def log_path(self) -> Path:
-        """What the server printed."""
+        """Output of the server."""
         return self.folder / "server.log"
 
     def __enter__(self) -> Self:
         for _ in range(_STARTS - 1):
-            # another process may have taken a port that was free a moment ago
+            # another process may have taken a port in the meantime
             with suppress(ServiceError):
                 self._start()
                 return self
@@ -88,7 +88,7 @@ class S3Server:
         self.stop()
 
     def stop(self) -> None:
-        """End the server and wait for it. A second call does nothing."""
+        """End the server and wait for it. Idempotent."""
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return
@@ -99,7 +99,7 @@ class S3Server:
             _kill_group(process)
 
     def kill(self) -> None:
-        """End it as a crash would, at once."""
+        """Kill the server, like a crash."""
         process, self._process = self._process, None
         if process is not None:
             _kill_group(process)
@@ -132,7 +132,7 @@ class S3Server:
             stack.pop_all()
 
     def _wait_until_ready(self) -> None:
-        """The port answers before the store does, and buckets come last."""
+        """The port answers before the store is ready, and buckets come last."""
         deadline = time.monotonic() + self.timeout_s
         reason: str | None = "no answer"
         while time.monotonic() < deadline:
@@ -147,32 +147,32 @@ class S3Server:
 
 
 def prepare_folder(folder: Path) -> None:
-    """A private folder for a server's data, with the keys of its inner ports; kept if there.
+    """A private folder for a server's data, with the keys of its inner ports; existing keys stay.
 
     Raises:
         StorageError: the keys cannot be written.
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
-    # the server adds the options of earlier starts to those that it gets, a port for metrics say
+    # the server adds options of earlier starts, such as a port for metrics
     (folder / "mini.options").unlink(missing_ok=True)
     write_configuration(keys_folder(folder))
 
 
 def keys_folder(folder: Path) -> Path:
-    """Where the server of a folder has its ``security.toml``."""
+    """The folder of the server's ``security.toml``."""
     return folder / "tls"
 
 
 def server_argv(
     program: str, folder: Path, ports: Mapping[str, int], *, buckets: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """Command of a server on loopback in a folder that :func:`prepare_folder` made.
+    """Command of a server on loopback in a folder made by :func:`prepare_folder`.
 
     Args:
-        ports: by the names in ``PORTS``; others are passed over.
-        buckets: made at the start.
+        ports: by the names in ``PORTS``; others are ignored.
+        buckets: created at the start.
     """
     return (
         program,
@@ -198,7 +198,7 @@ def shell_argv(program: str, ports: Mapping[str, int], *, keys: Path | None) -> 
     """Command of SeaweedFS's shell, which takes its commands from standard input.
 
     Args:
-        keys: where ``security.toml`` is: :func:`keys_folder` of the server's folder.
+        keys: folder of ``security.toml``: :func:`keys_folder` of the server's folder.
     """
     return (
         program,
@@ -212,7 +212,7 @@ def shell_argv(program: str, ports: Mapping[str, int], *, keys: Path | None) -> 
 def problem(
     endpoint_url: str, access_key: str, secret_key: str, buckets: Collection[str] = ()
 ) -> str | None:
-    """None when a signed request is answered and the buckets are there, else what is wrong."""
+    """None if a signed request is answered and the buckets exist, else the problem."""
     from mirnet.storage.s3session import list_buckets
 
     try:
@@ -233,7 +233,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now, all different."""
+    """Free ports of loopback, all different."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -1,8 +1,8 @@
-"""Closes the S3 server's inner ports: mutual TLS with certificates of its own.
+"""Mutual TLS with private certificates for the inner ports of the S3 server.
 
-SeaweedFS is a master, a volume server, a filer and an administrator behind the S3 port, each with
-an HTTP and a gRPC port. Without a configuration all of them answer anybody who reaches them. With
-the one written here each asks for a certificate of an authority that signs once and is forgotten.
+SeaweedFS has a master, a volume server, a filer and an administrator behind the S3 port, each with
+an HTTP and a gRPC port, by default without authentication. With this configuration each requires
+a certificate of an authority that signs once and whose key is discarded.
 
 ``python -m mirnet.storage.s3tls FOLDER HOST`` does it in a container.
 """
@@ -25,18 +25,17 @@ CONFIGURATION = "security.toml"
 _AUTHORITY, _CERTIFICATE, _KEY = "authority.pem", "certificate.pem", "key.pem"
 _GRPC = ("volume", "master", "filer", "s3", "msg_broker", "msg_agent", "admin", "worker", "mq")
 _HTTPS = ("volume", "master", "filer", "admin")
-# of no use to anybody without the key, which stays in the folder: nothing to renew, no clock to
-# keep right
+# useless without the key, which stays in the folder, so no expiry and no dependence on clocks
 _FROM = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 _UNTIL = datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 
 def write_configuration(folder: Path, host: str = "127.0.0.1") -> Path:
-    """Keys and ``security.toml`` in a folder of mode 0700, made once; the folder, for ``weed``.
+    """Create keys and ``security.toml`` in a folder of mode 0700, once; returns it, for ``weed``.
 
     Args:
-        folder: also of a server that is there already; what is whole in it stays.
-        host: the name or address by which the parts of the server call each other.
+        folder: may be that of an existing server; complete files in it stay.
+        host: the name or address under which the parts of the server call each other.
 
     Raises:
         StorageError: the folder cannot be written; names it.
@@ -59,7 +58,7 @@ def _make(folder: Path, host: str) -> None:
     if not whole:
         for name, content in zip(names, _certificates(host), strict=False):
             write_atomically(folder / name, content, mode=0o600)
-    # comes last, and again where the folder was moved
+    # written last, and again if the folder was moved
     if not whole or configuration.read_text(encoding="utf-8") != text:
         write_atomically(configuration, text, mode=0o600)
 
@@ -83,7 +82,7 @@ def _configuration(folder: Path) -> str:
 
 
 def _certificates(host: str) -> tuple[bytes, bytes, bytes]:
-    """PEM of an authority, of a certificate for both ends that it signed, and of its key."""
+    """PEM of an authority, of a client and server certificate signed by it, and of its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -12,32 +12,32 @@ from typing import IO, Final
 
 from mirnet.errors import StorageError, UsageError
 
-# problems of what a listing names and a store does not read
+# problems of listed objects that a store does not read
 LINK: Final = "link"
 SPECIAL: Final = "special"
 OWN: Final = "own"
 
 
 class TransientStorageError(StorageError):
-    """The store did not answer well in spite of retries; another object may still work."""
+    """The store failed in spite of retries; another object may still work."""
 
 
 class ObjectMissing(StorageError):
-    """There is no object with this key (any more)."""
+    """No object with this key, or no longer."""
 
 
 class NoSuchPlace(StorageError):
-    """A source, or a bucket, that a person named and that is not there. Exit code 2."""
+    """A source or bucket that does not exist. Exit code 2."""
 
     exit_code = UsageError.exit_code
 
 
 class KeyRefused(StorageError):
-    """This store cannot hold an object with this name; others are not affected."""
+    """This store cannot have an object with this name; others are not affected."""
 
 
 class ObjectRefused(StorageError):
-    """The store does not hand out this one: archived, encrypted, or not readable for us."""
+    """The store refuses this object: archived, encrypted, or no read permission."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ObjectInfo:
 
     ``version`` changes whenever the object's bytes are written again: the ETag on S3, size and
     modification time (ns) of a local file. ``modified`` is in seconds since the epoch, by the
-    clock of the store. ``problem`` is set where the object can be named but not read.
+    clock of the store. ``problem`` is set if the object is listed but cannot be read.
     """
 
     key: str
@@ -58,7 +58,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An object's bytes with the version that they belong to."""
+    """An object's bytes with their version."""
 
     data: bytes
     version: str
@@ -67,9 +67,9 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a store knows of an object without sending it.
+    """Version and metadata of an object, without its bytes.
 
-    ``age_s``: since the last write, by the store's own clock; rather too little than too much.
+    ``age_s``: since the last write, by the store's own clock; a lower bound.
     """
 
     size: int
@@ -79,26 +79,26 @@ class Head:
 
 
 class Store(ABC):
-    """What the batch protocol needs of a place. All methods are safe to call from threads.
+    """The protocol of stores. All methods are thread-safe.
 
     Raises:
         ObjectMissing, KeyRefused, ObjectRefused, TransientStorageError: about one object.
-        StorageError: anything else: credentials, permission, bucket, disk. Names the place.
+        StorageError: other failures: credentials, permission, bucket, disk. Names the place.
     """
 
     uri: str
 
     @abstractmethod
     def check(self) -> None:
-        """Find out now, with one request, whether this place can be listed."""
+        """Check with one request that this place can be listed."""
 
     def is_there(self) -> bool:
-        """Whether this place is known to exist although nothing lies in it."""
+        """Whether this place is known to exist although it is empty."""
         return True
 
     @abstractmethod
     def address(self, key: str) -> str:
-        """The full name of an object, for people and manifests."""
+        """The full name of an object, for messages and manifests."""
 
     @abstractmethod
     def child(self, name: str) -> Store:
@@ -106,11 +106,11 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """All objects whose key starts with ``prefix``, page by page; in no promised order."""
+        """All objects whose key starts with ``prefix``, page by page; in no particular order."""
 
     @abstractmethod
     def head(self, key: str) -> Head | None:
-        """Version and metadata, or none where there is no such object."""
+        """Version and metadata, or none if there is no such object."""
 
     @abstractmethod
     def get(self, key: str) -> Blob:
@@ -131,24 +131,24 @@ class Store(ABC):
         replaces: str | None = None,
         absent: bool = False,
     ) -> str | None:
-        """Write an object whole and give its version.
+        """Write an object atomically; returns its version.
 
-        With ``absent`` only where there is none, with ``replaces`` only over that version;
-        none is returned when the condition does not hold and nothing was written.
+        With ``absent`` only if it does not exist, with ``replaces`` only over that version;
+        returns none, without writing, if the condition does not hold.
         """
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; no error where there is none."""
+        """Remove an object; no error if it does not exist."""
 
     @abstractmethod
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
     ) -> None:
-        """Copy an object of another store without holding it in memory."""
+        """Copy an object of another store without loading it into memory."""
 
     def sweep(self) -> None:
-        """Remove what killed writers left half-written; only while no other writer is at work."""
+        """Remove partial files of killed writers; only while there is no other writer."""
         return
 
     def put_if_absent(
@@ -159,6 +159,6 @@ class Store(ABC):
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Write an object whole, unless there is one already; whether it was written."""
+        """Write an object atomically unless it exists; returns whether it was written."""
         version = self.put(key, data, content_type=content_type, metadata=metadata, absent=True)
         return version is not None
