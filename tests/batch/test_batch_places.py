@@ -275,8 +275,16 @@ def test_a_named_file_that_is_no_picture(places: tuple[str, str], settings: Sett
     source, target = places
     fill(source, {"notes.txt": b"x", "._a.png": picture(1)})
     for output in (target, f"{target}/out.png"):
-        with pytest.raises(NotAPicture, match=r"notes\.txt: not-an-image: its content is none of"):
-            enhance(f"{source}/notes.txt", output, settings)
+        with pytest.raises(NotAPicture, match=r"notes\.txt: not-an-image") as caught:
+            run_batch(
+                f"{source}/notes.txt",
+                output,
+                enhance=double,
+                model=MODEL,
+                params=EnhanceParams(contact_images=0),
+                settings=settings,
+            )
+        assert caught.value.exit_code == 2
     assert enhance(f"{source}/._a.png", f"{target}/a.png", settings).enhanced == 1, "by its name"
 
 
