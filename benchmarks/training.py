@@ -31,7 +31,6 @@ from turns import take_turns as run_in_turns
 from turns import working_s
 
 from mirnet.config import Settings, apply_engine_defaults, use_kernel_cache
-from mirnet.models import build
 from mirnet.models.ops import cpu_gradients
 from mirnet.params import Params, load_params
 from mirnet.results import EpochMetrics
@@ -57,7 +56,7 @@ def random_pairs(count: int, role: str) -> PackedPairs:
 def plain_step(params: Params, low: Tensor, high: Tensor) -> Step:
     """Nothing done for speed: the paper's operations, eager, float32, channels first."""
     torch.manual_seed(0)
-    model = build(params.model).to(low.device)
+    model = params.model.config.build().to(low.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     low, high = low.contiguous(), high.contiguous()
 

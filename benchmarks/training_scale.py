@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mirnet.models import build, num_parameters
+from mirnet.models import num_parameters
 from mirnet.params import Params, load_params
 from mirnet.training.checkpoints import TrainState, copy_weights
 from mirnet.training.data.pairs import PackedPairs, pack_pairs
@@ -61,7 +61,7 @@ def measured(params: Params) -> tuple[int, int]:
         folder = Path(name)
         state.save(folder)
         checkpoint = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    return 4 * num_parameters(build(params.model)), checkpoint
+    return 4 * num_parameters(params.model.config.build()), checkpoint
 
 
 def sync_seconds(gradient: int, gpus: int, network: float, assumed: Assumed) -> float:

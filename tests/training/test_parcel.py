@@ -6,7 +6,6 @@ import torch
 from pyarrow import fs
 
 from mirnet.errors import TrainingError
-from mirnet.models import build
 from mirnet.training.checkpoints import copy_weights
 from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.job import Job
@@ -24,7 +23,7 @@ def _job(params, **changes):
 def test_a_job_arrives_as_it_was_sent(small_params, tmp_path):
     params = small_params("train.loss={ssim: 0.5}")
     torch.manual_seed(0)
-    net = build(params.model)
+    net = params.model.config.build()
     local, path = fs.LocalFileSystem(), str(tmp_path / "job")
     send_job(_job(params, initial=copy_weights(net), teacher=net), local, path)
     job = receive_job(local, path)
