@@ -1,5 +1,5 @@
-"""A page of before and after beside the manifest: some pictures by lot, the darkest results,
-what the model would have spoilt, and what was quarantined.
+"""The contact sheet beside the manifest: random images before and after, the darkest results,
+outputs rejected by the safety checks, and quarantined inputs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Ranked(NamedTuple):
 
 
 class ContactSheet:
-    """Choose rows while they pass, then fetch and show the chosen few."""
+    """Sample rows as they arrive, then fetch and show the selected images."""
 
     def __init__(self, *, num_images: int) -> None:
         self._num = num_images
@@ -60,7 +60,7 @@ class ContactSheet:
             self._offer(self._darkest, -row.luminance_after, row)
 
     def worst(self) -> list[Row]:
-        """What could not be enhanced, what the model would have spoilt, then the darkest; few."""
+        """A few images: not enhanced, rejected by a safety check, then the darkest."""
         harmed = self._harmed[:_MAX_WORST]
         darkest = [row for row in _in_order(self._darkest) if row not in harmed]
         return [*self._bad[:_MAX_WORST], *harmed, *darkest]
@@ -71,10 +71,10 @@ class ContactSheet:
             heapq.heappop(heap)
 
     def render(self, source: Store, target: Store, run: RunFolder, *, title: str) -> str:
-        """One self-contained HTML page; pictures that are gone by now are left out.
+        """One self-contained HTML page; images that no longer exist are left out.
 
         Args:
-            run: where the small pictures of rejected outputs lie.
+            run: folder of the thumbnails of rejected outputs.
         """
         by_lot = _in_order(self._by_lot)
         darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
@@ -85,9 +85,9 @@ class ContactSheet:
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
-            _section("By lot", [_figure(row, source, target) for row in by_lot]),
+            _section("Random sample", [_figure(row, source, target) for row in by_lot]),
             _section("Darkest of the rest", [_figure(row, source, target) for row in darkest]),
-            _section("Kept as they were: input, and what the model made of it", rejected),
+            _section("Kept as they were: input and rejected output", rejected),
             _listing("Kept as they were", self._harmed),
             _listing("Not enhanced", self._bad),
         ]

@@ -1,4 +1,4 @@
-"""Which params and rules decide over what was done: other ones have it done again."""
+"""Digests of the params and rules that affect results: if they change, images are redone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mirnet.batch.guard import DECIDING
 from mirnet.params import EnhanceParams
 
 DECODER_RULES = 2
-"""Raised when files are accepted that were refused before: those are then tried again."""
+"""Increased when files are accepted that were refused before, so that they are tried again."""
 _OF_ENHANCED = {"strength", "precision"}
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Digests of the params that decide over what was done, by how it was done.
+    """Digests of the params that affect a result, by kind of result.
 
-    ``output``: what the model made. ``before_guard``: the same by a Mirnet whose digest held
-    ``pass_luminance``. ``passed``: what went out as it came, which hangs on the limits of the
-    guard as well. ``quarantine``: what was refused.
+    ``output``: enhanced images. ``before_guard``: the same of versions whose digest included
+    ``pass_luminance``. ``passed``: images passed through, which depend on the limits of the
+    safety checks as well. ``quarantine``: refused images.
     """
 
     output: str
@@ -32,9 +32,9 @@ class Digests:
 
     @classmethod
     def of(cls, params: EnhanceParams) -> Self:
-        """Changing one of these params has the images that it concerns done again."""
+        """A change of one of these params causes the affected images to be redone."""
         return cls(
-            # the form and value of before the guard, so that those outputs stay done
+            # form and value from before the safety checks, so that those outputs count as done
             output=_digest(params, _OF_ENHANCED, pass_luminance=None),
             before_guard=_digest(params, _OF_ENHANCED, pass_luminance=params.pass_luminance),
             passed=_digest(params, _OF_ENHANCED | DECIDING),
@@ -42,7 +42,7 @@ class Digests:
         )
 
     def hold(self, status: str, settings_digest: str) -> bool:
-        """Whether what ended so, with these settings, may stay as it is."""
+        """Whether a result of this status and these settings still counts as done."""
         if status == "quarantined":
             return settings_digest == self.quarantine
         if status == "passed_through":

@@ -1,4 +1,4 @@
-"""What a caller gave as ``enhance``, with one face."""
+"""One interface for all kinds of ``enhance`` that a caller may pass."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ EnhanceImage = Callable[[Image], Image]
 
 @dataclass(frozen=True)
 class LazyEnhance:
-    """Load the model only where and when there is something to do: in each actor on Ray."""
+    """Load the model only where and when it is needed: on Ray in each actor."""
 
     load: Callable[[], Any]
 
 
 class Engine(Protocol):
-    """Enhances pictures of one size at once."""
+    """Enhances batches of images of one size."""
 
     max_pixels: int | None
 
     def fix_shapes(self, conditions: BatchRunConfig) -> None:
-        """Let the output depend on the picture and these alone."""
+        """Fix the compiled shapes, so that an output depends only on its image and these."""
 
     def batch_size(self, image: Image) -> int:
-        """How many of this size at once."""
+        """Batch size for images of this size."""
 
     def __call__(self, images: Sequence[Image]) -> list[Image]:
-        """As many back, in their order."""
+        """The enhanced images, in the same order."""
 
 
 def open_engine(enhance: Any, strength: float) -> Engine:
-    """Of a :class:`LazyEnhance`, an ``Enhancer``, an object with ``enhance_image(image,
-    strength)`` or a function ``Image -> Image``.
+    """The engine of a :class:`LazyEnhance`, an ``Enhancer``, an object with
+    ``enhance_image(image, strength)`` or a function ``Image -> Image``.
     """
     if isinstance(enhance, LazyEnhance):
         enhance = enhance.load()
@@ -48,7 +48,7 @@ def open_engine(enhance: Any, strength: float) -> Engine:
 
 
 class _Function:
-    """One picture at a time."""
+    """One image at a time."""
 
     max_pixels: int | None = None
 
@@ -86,15 +86,13 @@ class _Network:
         """At once.
 
         Raises:
-            DeviceBroken: it fails whatever picture comes next.
+            DeviceBroken: the device fails for all further images.
         """
-        import torch  # the other engines do without
+        import torch  # the other engines do not need it
 
         try:
             done: list[Image] = self._enhancer.enhance_images(images, self._strength)
         except torch.AcceleratorError as error:
             reason = str(error).strip().splitlines()[0]
-            raise DeviceBroken(
-                f"the device does not go on: {reason}; start the run again"
-            ) from error
+            raise DeviceBroken(f"the device is unusable: {reason}; start the run again") from error
         return done

@@ -1,5 +1,5 @@
-"""No picture is spoilt: which pictures the model is not asked about, and which of its outputs are
-not written. Both leave the input as it came.
+"""Safety checks of a batch: inputs that are bright enough and outputs that are worse than their
+input. In both cases the input is passed through.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from mirnet.images.harm import HarmLimits
 from mirnet.params import EnhanceParams
 
 BRIGHT = "bright"
-"""The reason of a row whose picture was passed through before the model."""
+"""The reason of a row whose image was passed through before the model."""
 HARM = "harm"
-"""Begins the reason of a row whose picture the model would have spoilt: ``harm: darker``."""
+"""Prefix of the reason of a row whose output was rejected: ``harm: darker``."""
 _PARAMS = {
     "darker": "max_darkening",
     "dimmed": "max_dimmed_share",
@@ -20,21 +20,21 @@ _PARAMS = {
     "noisier": "max_added_noise",
 }
 DECIDING = frozenset({"pass_luminance", *_PARAMS.values()})
-"""The params that this module goes by."""
+"""The params used by this module."""
 
 
 def harm_limits(params: EnhanceParams) -> HarmLimits:
-    """The limits as :mod:`mirnet.images.harm` takes them."""
+    """The limits for :mod:`mirnet.images.harm`."""
     return HarmLimits(**{kind: getattr(params, name) for kind, name in _PARAMS.items()})
 
 
 def is_bright(shadows: float, params: EnhanceParams) -> bool:
-    """Whether a picture with such :func:`mirnet.images.stats.shadows` stays as it is."""
+    """Whether an image with these :func:`mirnet.images.stats.shadows` is passed through."""
     limit = params.pass_luminance
     return limit is not None and shadows >= limit
 
 
 def harm_kind(reason: str | None) -> str | None:
-    """Of the reason of a row: the kind of harm; none where it is another reason."""
+    """The kind of harm in the reason of a row; none for another reason."""
     begin, _, kind = (reason or "").partition(": ")
     return kind if begin == HARM else None

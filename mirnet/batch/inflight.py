@@ -1,9 +1,9 @@
-"""What a run has in hand, written down beforehand: so that a picture that kills the process (the
-system ran out of memory, say) does not stand before all others night after night.
+"""Records of the images in flight, so that an image that kills the process (out of memory, for
+example) does not block all others in every run.
 
-A run announces its pictures by the hundred. When it dies, its successor takes those that were
-announced and are not done after all others, one by one, and announces each by itself: the next
-death names the picture.
+A run announces its images in blocks. When it dies, its successor processes those that were
+announced and are not done after all others, one by one, each announced separately: the next death
+identifies the image.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class Inflight:
-    """The pictures of one run that are on their way.
+    """The images in flight of one run.
 
     Args:
         run: the folder of the run.
-        block: so many are announced with one request.
+        block: number of images announced with one request.
     """
 
     def __init__(self, run: RunFolder, *, block: int) -> None:
@@ -36,11 +36,11 @@ class Inflight:
     def rows(
         self, items: Iterable[WorkItem], process: Callable[[Iterable[WorkItem]], Generator[Row]]
     ) -> Generator[Row]:
-        """What ``process`` makes of the items: of all that are no suspects at once, then of each
-        suspect. At the end nothing is in hand, also if the run is stopped in good order.
+        """The rows of the items: first all that are not suspects, then each suspect separately.
+        At the end nothing is in flight, also after an orderly stop.
 
         Args:
-            process: takes items one after the other; gives a row for each, in any order.
+            process: takes items one after the other; gives one row per item, in any order.
         """
         try:
             for suspect, group in itertools.groupby(items, key=lambda item: item.suspect):
@@ -50,12 +50,12 @@ class Inflight:
                             self._pending.pop(row.input_key, None)
                             yield row
         except Exception as error:
-            # the others are as a death: a picture that breaks the device or fills the memory must
-            # not stand before the others
+            # other errors count as a death: an image that breaks the device or fills the memory
+            # must not block the others
             if isinstance(error, MirnetError) and not isinstance(error, DeviceBroken):
                 self._clear()
             raise
-        except BaseException:  # somebody stops us: KeyboardInterrupt, SystemExit, Prefect's own
+        except BaseException:  # an orderly stop: KeyboardInterrupt, SystemExit, Prefect's own
             self._clear()
             raise
         self._clear()
@@ -89,10 +89,10 @@ def _parts(items: Iterable[WorkItem], *, alone: bool) -> Iterator[Iterable[WorkI
 
 
 def suspects(past: PastRuns) -> dict[InputVersion, tuple[Turn, int]]:
-    """Keys and versions of what was in flight in the runs that died.
+    """Keys and versions of the images in flight of the runs that died.
 
-    With each its turn, and the place among the runs of the last one that died with it alone:
-    what was alone by chance in a run that somebody killed comes before what kills each of them.
+    With the turn of each, and the index of the last run that died with it alone: an image that was
+    alone by chance in a run killed from outside comes before one that kills every run.
 
     Raises:
         StorageError: a file of them is not readable.

@@ -1,7 +1,7 @@
-"""One job a target: a lease object that its holder renews, and that a dead holder loses.
+"""One job per target: a lease object that its holder renews, and that expires if it does not.
 
-No clock is trusted: a lease is stale by the store's own clock (answer's Date less
-Last-Modified), the holder counts on its monotonic clock, and terms only grow.
+Clocks of clients are not compared: expiry is judged by the store's own clock (Date minus
+Last-Modified of a response), the holder uses its monotonic clock, and terms only increase.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from mirnet.signals import advance, ask_to_stop, idle_s
 logger = logging.getLogger(__name__)
 
 _RENEWALS_A_LEASE = 4
-# tells this process from an earlier one with the same number
+# distinguishes this process from an earlier one with the same pid
 _PROCESS = secrets.token_hex(8)
 _held_here: set[str] = set()
 
 
 class LeaseHeld(MirnetError):
-    """Another job is at work on this target; ``holder`` says which."""
+    """Another job, ``holder``, is working on this target."""
 
     def __init__(self, message: str, *, holder: str, run_id: str, held_s: float = 0.0) -> None:
         super().__init__(message)
@@ -43,12 +43,12 @@ class LeaseHeld(MirnetError):
 
 
 class LeaseLost(StorageError):
-    """Our lease was taken over or could not be renewed in time: stop, another may be at work."""
+    """Our lease was taken over or not renewed in time: stop, another job may be running."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseEntry:
-    """What the lease object holds. ``term`` grows by one with every holder."""
+    """Content of the lease object. ``term`` increases by one with every holder."""
 
     term: int
     run_id: str
@@ -67,16 +67,16 @@ class LeaseEntry:
 
 
 class Lease:
-    """``with Lease(ledger, lease_s=60) as lease:``; a thread renews it while work gets on.
+    """``with Lease(ledger, lease_s=60) as lease:``; a thread renews it while there is progress.
 
     Args:
         ledger: of the target; holds it.
-        lease_s: seconds without a sign of life after which others may take it.
+        lease_s: seconds without renewal after which others may take it.
         stuck_s: seconds without a call of :func:`mirnet.signals.advance` in this process after
-            which it is renewed no more, and the process is asked to stop.
+            which it is no longer renewed, and the process is asked to stop.
 
     Raises:
-        LeaseHeld: another job holds it and has shown a sign of life within its ``lease_s``.
+        LeaseHeld: another job holds it and has renewed it within its ``lease_s``.
         StorageError: the store refuses.
     """
 
@@ -88,7 +88,7 @@ class Lease:
         self._lost: str | None = None
 
     def __enter__(self) -> Self:
-        advance()  # before: nobody would give back what is taken when this raises
+        advance()  # before taking the lease: nobody would release it if this raises
         self.entry, self._version = self._acquire()
         self._renewed = self._taken = time.monotonic()
         _held_here.add(self.run_id)
@@ -106,12 +106,12 @@ class Lease:
         try:
             self._ledger.write_lease(released.dump(), replaces=self._version)
         except StorageError as error:
-            # it runs out by itself, and what ended the run matters more
+            # it expires by itself, and the error that ended the run is more important
             logger.warning("lease not given back: %s", error)
 
     @property
     def run_id(self) -> str:
-        """Name of the run; in the order of terms, whatever the clocks say."""
+        """Name of the run; sorts by term, independent of clocks."""
         return self.entry.run_id
 
     def check(self) -> None:
@@ -139,13 +139,15 @@ class Lease:
                 return entry, version
 
     def _read(self, version: str) -> LeaseEntry | None:
-        """The entry of that version; none where it has changed meanwhile."""
+        """The entry of that version; none if it has changed in the meantime."""
         blob = self._ledger.read_lease()
         if blob.version != version:
             return None
         try:
             payload = json.loads(blob.data)
-            known = {each.name for each in fields(LeaseEntry)}  # a newer Mirnet may say more
+            known = {
+                each.name for each in fields(LeaseEntry)
+            }  # newer versions may have more fields
             return LeaseEntry(**{name: payload[name] for name in payload if name in known})
         except (ValueError, TypeError) as error:
             place = self._ledger.lease_address
@@ -154,12 +156,12 @@ class Lease:
             ) from error
 
     def _write(self, entry: LeaseEntry, replaces: str | None) -> str | None:
-        """The version written; none where another job was first."""
+        """The written version; none if another job was first."""
         data = entry.dump()
         version = self._ledger.write_lease(data, replaces=replaces)
         if version is not None:
             return version
-        # a write whose answer got lost was made all the same; its repetition was refused
+        # a write whose response was lost may have succeeded; its repetition was refused
         blob = self._ledger.read_lease()
         return blob.version if blob.data == data else None
 
@@ -167,7 +169,7 @@ class Lease:
         if found.released:
             return
         if found.process == _own_process() and found.run_id not in _held_here:
-            return  # an earlier attempt of ours, which could not give it back
+            return  # an earlier attempt of ours that could not release it
         if _died_here(found):
             logger.warning("taking over the lease of %s, which has died", found.holder)
             return
@@ -223,7 +225,7 @@ class Lease:
 
 
 def _died_here(entry: LeaseEntry) -> bool:
-    """Whether the holder was a process of this machine that is no more; False if in doubt."""
+    """Whether the holder was a process of this machine that has ended; False if in doubt."""
     if not entry.machine or entry.machine != _machine():
         return False
     try:
@@ -236,7 +238,7 @@ def _died_here(entry: LeaseEntry) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """This start of this system, as seen from this container; empty where that is not known."""
+    """Identifies this boot of the system and this container; empty if unknown."""
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     try:
         return f"{boot.read_text().strip()} {space.readlink()}"

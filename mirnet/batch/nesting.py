@@ -1,4 +1,4 @@
-"""Source and target in each other, however their names are written."""
+"""Detection of nested source and target, independent of spelling."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mirnet.storage.store import Store
 
 
 def own_prefix(source: Place, target: Store, single: str | None, *, named: str) -> str | None:
-    """Below which keys of the source its target lies; none where it lies elsewhere.
+    """The prefix of the target within the source; none if it is elsewhere.
 
     Args:
-        single: the name of the output where one picture goes to one file.
-        named: the places as the person wrote them.
+        single: the name of the output if one image goes to one file.
+        named: source and target as written by the user.
 
     Raises:
         UsageError: they are the same place, or the source lies inside the target.
@@ -33,10 +33,10 @@ def own_prefix(source: Place, target: Store, single: str | None, *, named: str) 
 
 
 def _key_below(inner: Store, outer: Store) -> str | None:
-    """The key of a place in another, empty where they are the same; none where it is not in it.
+    """The key of one place within another, empty if they are the same; none if it is not in it.
 
-    By name in a bucket: ``in2`` is not inside ``in``. In folders also by what the system takes
-    for the same folder: not all file systems know case, and one may be mounted twice.
+    By name in a bucket: ``in2`` is not inside ``in``. In folders also by identity in the file
+    system, which may be case-insensitive or mounted twice.
     """
     if is_s3(inner.uri) != is_s3(outer.uri):
         return None

@@ -14,25 +14,25 @@ from mirnet.signals import advance, stop_if_asked
 
 T = TypeVar("T")
 
-# of files that are downloaded and not yet decoded; a larger one goes alone
+# files that are downloaded and not yet decoded; a larger one is processed alone
 MAX_FILE_BYTES = 64 * 2**20
-# decoded, from before the model to the end of the upload: 24 bytes each at the worst (16 bit,
-# transparency, before and after, and encoding) beside its file; a larger picture goes alone
+# decoded pixels, from before the model to the end of the upload: at most 24 bytes each (16 bit,
+# transparency, before and after, and encoding) besides the file; larger images go alone
 MAX_PIXELS = 24_000_000
-# between two looks whether we are to stop
+# interval of checks for a stop
 _LOOK_S = 0.5
 
 
 def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Generator[Row]:
-    """Yield one row per item, in the order in which they end.
+    """Yield one row per item, in the order in which they finish.
 
-    The model runs in the calling thread, in the order of the plan; pictures of a size that the
-    model takes in batches wait for their mates. At most ``2 * num_threads`` pictures,
-    ``MAX_FILE_BYTES`` of files and ``MAX_PIXELS`` are held on the way to the model, and as much
-    behind it.
+    The model runs in the calling thread, in the order of the plan; images of a batched size
+    wait until their batch is full. At most ``2 * num_threads`` images,
+    ``MAX_FILE_BYTES`` of files and ``MAX_PIXELS`` are queued before the model, and as many after
+    it.
 
     Raises:
-        StorageError: what stops a run: credentials, permission, bucket, disk, lease.
+        StorageError: failures that stop a run: credentials, permission, bucket, disk, lease.
     """
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mirnet-io")
     try:
@@ -42,7 +42,7 @@ def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Ge
 
 
 class _Pipeline:
-    """The queues of one run; all of them are touched by one thread only."""
+    """The queues of one run, all used by one thread only."""
 
     def __init__(
         self, items: Iterable[WorkItem], job: ImageJob, pool: ThreadPoolExecutor, *, window: int
@@ -51,7 +51,7 @@ class _Pipeline:
         self._next = next(self._todo, None)
         self._downloads: deque[tuple[int, Future[Downloaded | Row]]] = deque()
         self._reads: deque[tuple[int, Future[Fetched | Enhanced | Row]]] = deque()
-        # small pictures, at most a batch less one for each of a few sizes
+        # small images: less than one batch for each of a few sizes
         self._mates: dict[tuple[int, ...], list[Fetched]] = {}
         self._commits: dict[Future[Row], int] = {}
 
@@ -63,7 +63,7 @@ class _Pipeline:
             if not self._reads:
                 continue
             pixels, read = self._reads.popleft()
-            # pictures of the same size wait behind it while the model works
+            # images of the same size are collected while the model works
             yield from self._hand_on(_result(read), pixels)
         for batch in self._mates.values():
             yield from self._run_model(batch)
@@ -81,7 +81,7 @@ class _Pipeline:
             self._next = next(self._todo, None)
 
     def _start_reads(self) -> Iterator[Row]:
-        """Those that have room. Waits for a download only where there is nothing else to do."""
+        """Start reads as far as there is room; wait for a download only without other work."""
         while self._downloads and (self._downloads[0][1].done() or not self._reads):
             got = _result(self._downloads[0][1])
             if isinstance(got, Row):
@@ -130,7 +130,7 @@ class _Pipeline:
             yield from self._ended_commits()
 
     def _ended_commits(self) -> Iterator[Row]:
-        """Wait for at least one; take all that have ended."""
+        """Wait for at least one; return all that have finished."""
         for each in _ended(self._commits):
             del self._commits[each]
             yield each.result()
@@ -142,7 +142,7 @@ def _result(future: Future[T]) -> T:
 
 
 def _ended(futures: Collection[Future[T]]) -> set[Future[T]]:
-    """Those that have ended, at least one; a stop is heard meanwhile."""
+    """Finished futures, at least one; checks for a stop while waiting."""
     while not (done := wait(futures, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done):
         stop_if_asked()
     advance()

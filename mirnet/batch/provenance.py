@@ -1,5 +1,5 @@
-"""The record that rides on every output: it outlives a crash before the manifest is written,
-and says years later where a picture came from.
+"""Provenance metadata on every output: available after a crash before the manifest is written,
+and years later.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _CARRIED = [
     for each in fields(Row)
     if each.name not in _NOT_CARRIED
 ]
-# S3 allows 2 KiB of metadata in all
+# S3 allows 2 KiB of metadata in total
 _MAX_KEY = 800
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What made an object. Of ``row`` size, output key, seconds and ``dropped`` are not carried.
+    """Origin of an object. ``row`` is without size, output key, seconds and ``dropped``.
 
-    ``source``: where the run read, if its summary is still there.
+    ``source``: source of the run, if its summary still exists.
     """
 
     row: Row
@@ -48,20 +48,20 @@ class Origin:
 
     @property
     def input_address(self) -> str:
-        """The full name of the input, or its key where the source is not known."""
+        """The full name of the input, or its key if the source is unknown."""
         source, key = self.source, self.row.input_key
         if source is None or source == key or source.endswith(f"/{key}"):
-            return source or key  # a run over one picture
+            return source or key  # a run over one image
         return f"{source.rstrip('/')}/{key}"
 
     def is_of(self, input_key: str, source_digest: str) -> bool:
-        """Whether that input was its source; outputs of older Mirnets do not say from where."""
+        """Whether that input was its source; True for old outputs, which do not record it."""
         same_place = self.row.source_digest in (None, source_digest)
         return same_place and self.row.input_key == unquote(_carried_key(input_key))
 
 
 def source_digest(source: Store) -> str:
-    """Tells inputs of the same key in two places apart."""
+    """Digest of a source, to distinguish inputs of the same key."""
     return hashlib.sha256(source.uri.encode()).hexdigest()[:16]
 
 
@@ -81,7 +81,7 @@ def to_metadata(row: Row) -> dict[str, str]:
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Origin | None:
-    """What :func:`to_metadata` wrote; none where it did not."""
+    """The row written by :func:`to_metadata`; none if there is none."""
     values: dict[str, Any] = {
         name: kind(metadata[header]) for name, header, kind in _CARRIED if header in metadata
     }
@@ -92,10 +92,10 @@ def from_metadata(metadata: Mapping[str, str]) -> Origin | None:
 
 
 def trace(uri: str, settings: Settings) -> Origin:
-    """What made an output or a quarantined copy.
+    """The provenance of an output or a quarantined copy.
 
     Raises:
-        StorageError: no such object, or there is no record of Mirnet on it.
+        StorageError: no such object, or it has no metadata of MIRNet.
     """
     store, key = _locate(uri, settings)
     head = store.head(key)
@@ -110,7 +110,7 @@ def trace(uri: str, settings: Settings) -> Origin:
 
 
 def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
-    """From the summary of the run, in one of the folders above; none where it did not end."""
+    """From the summary of the run, in one of the parent folders; none if it did not complete."""
     name = uri if is_s3(uri) else str(_named(uri))
     folders = [single_records(uri, settings)]
     parts = name.split("/")
@@ -126,14 +126,14 @@ def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
 
 
 def single_records(target: str, settings: Settings) -> str:
-    """Where the records go when one image is enhanced to one file: not beside the picture."""
+    """Folder of the records if one image is enhanced to one file."""
     name = target if is_s3(target) else str(_named(target))
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return str(settings.workspace / "enhance" / digest)
 
 
 def _named(target: str) -> Path:
-    """One name for a file; if the last part is a link, of the link itself."""
+    """The canonical path of a file; a link as last part is not resolved."""
     path = Path(target).expanduser().absolute()
     return local_path(str(path.parent)) / path.name
 

@@ -1,5 +1,5 @@
-"""What the model made of pictures that it would have spoilt: small, beside the run's record, for
-the page of before and after.
+"""Thumbnails of outputs rejected by the safety checks, beside the run's records, for the contact
+sheet.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SIDE = 240
 
 
 class RejectedOutputs:
-    """Keeps the first few of a process; safe for threads."""
+    """Stores the first few of a process; thread-safe."""
 
     def __init__(self, run: RunFolder, *, num_images: int) -> None:
         self._run, self._num = run, num_images
         self._numbers = itertools.count()
 
     def keep(self, input_key: str, image: Image) -> None:
-        """Write a small picture, unless there are enough. That the store fails costs no more."""
+        """Write a thumbnail, unless there are enough. A failure of the store is only logged."""
         if next(self._numbers) >= self._num:
             return
         try:
@@ -36,7 +36,7 @@ class RejectedOutputs:
 
 
 def small_jpeg(image: Image) -> bytes:
-    """At most 240 pixels per side, by taking every so many-th pixel."""
+    """At most 240 pixels per side, by subsampling."""
     step = max(1, -(-max(image.pixels.shape[:2]) // SIDE))
     small = Image(np.ascontiguousarray(image.pixels[::step, ::step]))
     return encode(small, format="JPEG", quality=85)

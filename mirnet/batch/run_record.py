@@ -1,4 +1,4 @@
-"""Writes what a run did: rows in parts while it runs, then a manifest, then a summary."""
+"""Records of a run: rows in parts during the run, then a manifest, then a summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS_PER_GROUP = 10_000
 
 
 class RunRecord:
-    """Writes what one run did. Memory: the rows since the last part."""
+    """Writes the records of one run. Memory: the rows since the last part."""
 
     def __init__(self, folder: RunFolder, *, format: Format) -> None:
         self.folder, self._format = folder, format
@@ -31,7 +31,7 @@ class RunRecord:
         self._pending.append(row)
 
     def flush(self) -> None:
-        """Write what is pending as a part."""
+        """Write the pending rows as a part."""
         if not self._pending:
             return
         data = dump_rows(self._pending, self._format)
@@ -39,7 +39,7 @@ class RunRecord:
         self._pending = []
 
     def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
-        """Join the parts to the manifest, then write the summary; the addresses of both."""
+        """Merge the parts to the manifest, then write the summary; returns both addresses."""
         self.flush()
         shards = list(self._write_shards())
         store = self.folder.store
@@ -63,7 +63,7 @@ class RunRecord:
 
 
 class _Shard:
-    """Parts joined to one file. Memory: the file, and the rows of a row group."""
+    """Parts merged to one file. Memory: the file, and the rows of a row group."""
 
     def __init__(self, format: Format) -> None:
         self._buffer = io.BytesIO()

@@ -273,7 +273,7 @@ def test_a_broken_device_ends_the_run_and_is_no_fault_of_the_pictures(
 
     monkeypatch.setattr(Enhancer, "enhance_images", breaks)
     enhancer = Enhancer(build("mirnet-xs", n_feat=8), device="cpu")
-    with pytest.raises(ServiceError, match=r"does not go on: .*illegal memory access.*; start the"):
+    with pytest.raises(ServiceError, match=r"is unusable: .*illegal memory access.*; start the"):
         enhance(*places, enhance=enhancer)
     assert len(calls) == 1
     assert rows(places[1]) == {}
