@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from mirnet.errors import WeightsError
 from mirnet.models.registry import Architecture, NetworkConfig
 
+# of normalisation layers; no output depends on it
+COUNTER = "num_batches_tracked"
+
 
 class Network(nn.Module):
     """Base of all networks.
@@ -60,8 +63,8 @@ def num_parameters(model: nn.Module) -> int:
 
 def stored(model: nn.Module) -> dict[str, Tensor]:
     """What a file keeps of a network, by name: parameters, each shared one once, and buffers."""
-    buffers = dict(model.named_buffers())
-    kept = {name: buffers[name] for name in model.state_dict() if name in buffers}
+    persistent = model.state_dict().keys()
+    kept = {n: b for n, b in model.named_buffers() if n in persistent and not n.endswith(COUNTER)}
     return dict(model.named_parameters()) | kept
 
 

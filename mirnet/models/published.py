@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
-from mirnet.models.network import Network, fill
+from mirnet.models.network import COUNTER, Network, fill
 from mirnet.models.registry import Architecture, architectures
 
 # what reading bytes that are no checkpoint can end in
@@ -100,6 +100,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for key, value in content.items():
         name = str(key).removeprefix("module.")
+        if name.endswith(COUNTER):
+            continue
         plain = value.layout == torch.strided and value.device.type == "cpu"
         if not plain or not value.is_floating_point():
             raise WeightsError(f"{path}: {name} is no tensor of floating point numbers")

@@ -167,9 +167,12 @@ def test_its_published_checkpoints_are_told_from_others(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build("toy", width=5).eval()
     state = {f"net.{name}": value for name, value in model.state_dict().items()}
-    del state["net.norm.num_batches_tracked"]
-    torch.save(state, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=r"net\.pth: missing 1: norm\.num_batches_tracked"):
+    torch.save({"state_dict": state}, tmp_path / "net.pth")
+    image = torch.rand(1, 3, 9, 11)
+    assert torch.equal(read_checkpoint(tmp_path / "net.pth")(image), model(image))
+    missing = {name: value for name, value in state.items() if "running_var" not in name}
+    torch.save(missing, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"net\.pth: missing 1: norm\.running_var"):
         read_checkpoint(tmp_path / "net.pth")
     torch.save(state | {"net.first.bias": torch.zeros(4)}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"net\.pth: net\.first\.bias does not fit"):
