@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mirnet.atomic import write_atomically
 from mirnet.data.layout import SIDES
 from mirnet.errors import ImageError
 from mirnet.images import decode
@@ -33,7 +34,7 @@ def add_thumbnails(
     for page in sorted(docs_dir.glob("validations/**/*.html")):
         text = page.read_text(encoding="utf-8")
         before, end, after = text.rpartition("</body>")
-        page.write_text(before + section + end + after, encoding="utf-8")
+        write_atomically(page, before + section + end + after)
 
 
 def _section(root: Path, findings: Sequence[Finding], manifest: pd.DataFrame) -> str:
