@@ -154,6 +154,30 @@ def test_events_are_handed_on_once_and_in_order(follow):
     assert told == epochs
 
 
+def test_a_client_that_is_started_again_follows_the_job_from_its_first_event(follow):
+    first, second = (
+        EpochMetrics(epoch=n, step=n, lr=0.1, train_loss=1.0, train_psnr=9.0) for n in range(2)
+    )
+    cluster = Cluster([(JobStatus.RUNNING, first), ZeroDivisionError()])
+    with pytest.raises(ZeroDivisionError):
+        follow(cluster)
+    assert not cluster.stopped
+    channel = Path(cluster._events.folder).name
+    job = SimpleNamespace(
+        submission_id="mirnet-run",
+        status=JobStatus.RUNNING,
+        metadata={"mirnet_run": "run", "mirnet_events": channel},
+    )
+    again = Cluster(
+        [(JobStatus.RUNNING, second), (JobStatus.FAILED, JobEnd(error="not finite"))], jobs=[job]
+    )
+    again._events = cluster._events  # the driver did not notice
+    told: list[JobEvent] = []
+    with pytest.raises(TrainingError, match="not finite"):
+        follow(again, on_progress=told.append)
+    assert told == [first, second]
+
+
 def test_a_store_that_is_away_for_a_while_is_asked_again(follow, monkeypatch, caplog):
     fresh, calls = JobEventReader.fresh, []
 
