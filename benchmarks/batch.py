@@ -31,17 +31,18 @@ import PIL.Image
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import Ledger
-from mirnet.batch.manifest import ModelIdentity, Row
+from mirnet.batch.manifest import Row
 from mirnet.batch.run import preview, run_batch
 from mirnet.batch.run_record import RunRecord
 from mirnet.config import environment, load_settings
 from mirnet.images import Image, decode, to_png
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.storage.places import open_store
 from mirnet.storage.s3server import S3Server
 from mirnet.storage.store import Store
 
-MODEL = ModelIdentity("mirnet", "1")
+MODEL = ModelRef("mirnet", "1")
 HEIGHT, WIDTH = 400, 600
 BASE = "s3://bench"
 

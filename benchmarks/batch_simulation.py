@@ -30,13 +30,14 @@ from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.ledger import Ledger
-from mirnet.batch.manifest import ModelIdentity, Row
+from mirnet.batch.manifest import Row
 from mirnet.batch.plan import BatchPlan, Planner, WorkItem
 from mirnet.batch.provenance import from_metadata, source_digest
 from mirnet.batch.run_record import RunRecord
 from mirnet.images import Image
 from mirnet.images.stats import Measures
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.storage.places import Place
 from mirnet.storage.store import Blob, Head, ObjectInfo, ObjectMissing, Store
 
@@ -162,7 +163,7 @@ class Inputs(MemoryStore):
 def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[str]:
     """What run_batch does, in steps that can be interleaved. The guard never notices anything:
     the worst case of a process that slept."""
-    model = ModelIdentity("mirnet", "1")
+    model = ModelRef("mirnet", "1")
     planner = Planner(
         model=model,
         params=params,

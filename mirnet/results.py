@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -9,6 +10,49 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.atomic import write_atomically
 from mirnet.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """The identity of a model: its name and version, and the run, data and code that made it.
+
+    ``weights_digest``: SHA-256 of the weights. ``data_digest``: of DVC.
+    """
+
+    name: str
+    version: str | None = None
+    run_id: str | None = None
+    data_digest: str | None = None
+    git_commit: str | None = None
+    weights_digest: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Short and fit for a key: ``mirnet-7``, of a folder ``model-9f86d081884c``."""
+        weights = self.weights_digest and self.weights_digest[:12]
+        version = self.version or weights or self.run_id or "unversioned"
+        return f"{self.name}-{version}".replace("/", "-")
+
+    def made(self, label: str, weights_digest: str | None) -> bool:
+        """Whether what carries this label and digest is of this model.
+
+        Two registries may both have a version 7, so the weights count too; outputs of Mirnet
+        before it knew them have none.
+        """
+        known = weights_digest and self.weights_digest
+        return label == self.label and (not known or weights_digest == self.weights_digest)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model as a local folder, or a published checkpoint file.
+
+    ``model_id``: of the logged model in MLflow, if there is one.
+    """
+
+    folder: Path
+    ref: ModelRef
+    model_id: str | None = None
 
 
 class Result(BaseModel):

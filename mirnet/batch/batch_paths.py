@@ -11,7 +11,6 @@ from pathlib import Path
 from mirnet.batch.digests import Digests
 from mirnet.batch.inflight import suspects
 from mirnet.batch.ledger import Ledger, PastRuns
-from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.nesting import own_prefix
 from mirnet.batch.passed_over import may_come, nothing_to_enhance
 from mirnet.batch.plan import BatchPlan, Planner
@@ -20,6 +19,7 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES, format_of_suffix
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.storage.places import Place, is_s3, local_path, open_source, open_store
 from mirnet.storage.store import ObjectInfo, Store
 
@@ -115,7 +115,7 @@ class BatchPaths:
 
 
 def open_batch(
-    source: str, target: str, *, model: ModelIdentity, params: EnhanceParams, settings: Settings
+    source: str, target: str, *, model: ModelRef, params: EnhanceParams, settings: Settings
 ) -> BatchPaths:
     """Open the places and find out whether they answer; nothing is written.
 

@@ -11,7 +11,7 @@ from typing import Any
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import Engine
 from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
-from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row, Status
+from mirnet.batch.manifest import OUTAGE, Row, Status
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.provenance import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.rejected import RejectedOutputs
@@ -22,6 +22,7 @@ from mirnet.images.harm import judge
 from mirnet.images.metadata import left_behind
 from mirnet.images.stats import Measures, measure, shadows
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.storage.store import (
     Head,
     KeyRefused,
@@ -93,7 +94,7 @@ class ImageJob:
     source: Store
     target: Store
     quarantine: Store
-    model: ModelIdentity
+    model: ModelRef
     params: EnhanceParams
     digests: Digests
     run_id: str

@@ -12,38 +12,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mirnet.results import ModelRef
+
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
 Format = Literal["parquet", "jsonl"]
 # begins the reason of a row that failed because the store did not answer well
 OUTAGE = "storage"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """Which model, from which run, data and code. ``weights_digest``: SHA-256."""
-
-    name: str
-    version: str | None = None
-    run_id: str | None = None
-    data_digest: str | None = None
-    git_commit: str | None = None
-    weights_digest: str | None = None
-
-    @property
-    def label(self) -> str:
-        """Short and fit for a key: ``mirnet-7``, of a folder ``model-9f86d081884c``."""
-        weights = self.weights_digest and self.weights_digest[:12]
-        version = self.version or weights or self.run_id or "unversioned"
-        return f"{self.name}-{version}".replace("/", "-")
-
-    def made(self, label: str, weights_digest: str | None) -> bool:
-        """Whether what carries this label and digest is of this model.
-
-        Two registries may both have a version 7, so the weights count too; outputs of Mirnet
-        before it knew them have none.
-        """
-        known = weights_digest and self.weights_digest
-        return label == self.label and (not known or weights_digest == self.weights_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +55,7 @@ class Row:
 
     @property
     def model_label(self) -> str:
-        """As :attr:`ModelIdentity.label`."""
+        """As :attr:`ModelRef.label`."""
         return _label(self)
 
 
@@ -112,7 +86,7 @@ class DoneRecord:
 
     @property
     def model_label(self) -> str:
-        """As :attr:`ModelIdentity.label`."""
+        """As :attr:`ModelRef.label`."""
         return _label(self)
 
     def is_of(self, source_digest: str) -> bool:
@@ -121,7 +95,7 @@ class DoneRecord:
 
 
 def _label(made: Row | DoneRecord) -> str:
-    return ModelIdentity(
+    return ModelRef(
         made.model_name,
         made.model_version,
         made.model_run_id,

@@ -13,9 +13,10 @@ from typing import Self
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import is_ledger_key
-from mirnet.batch.manifest import DoneRecord, ModelIdentity
+from mirnet.batch.manifest import DoneRecord
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.signals import advancing
 from mirnet.storage.store import ObjectInfo
 
@@ -79,7 +80,7 @@ class Planner:
     a person named this one picture. ``single_output``: the key of its output.
     """
 
-    model: ModelIdentity
+    model: ModelRef
     params: EnhanceParams
     digests: Digests
     source_digest: str

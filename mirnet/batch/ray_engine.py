@@ -21,7 +21,7 @@ from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import ImageJob
 from mirnet.batch.ledger import Ledger
-from mirnet.batch.manifest import ModelIdentity, Row, as_dict
+from mirnet.batch.manifest import Row, as_dict
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.rejected import RejectedOutputs
@@ -29,6 +29,7 @@ from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, StorageError
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.signals import hear_again
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectInfo
@@ -49,7 +50,7 @@ class RayJob:
 
     source_uri: str
     target_uri: str
-    model: ModelIdentity
+    model: ModelRef
     params: EnhanceParams
     run_id: str
     settings: Settings

@@ -16,7 +16,7 @@ from mirnet.batch.image_job import ImageJob
 from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.ledger import PastRuns
-from mirnet.batch.manifest import ModelIdentity, Row
+from mirnet.batch.manifest import Row
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import BatchPlan
 from mirnet.batch.rejected import RejectedOutputs
@@ -27,10 +27,10 @@ from mirnet.config import Settings
 from mirnet.cost import CostMeter
 from mirnet.logs import bound
 from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult
+from mirnet.results import EnhanceResult, ModelRef
 from mirnet.signals import advance, termination_as_exception
 
-__all__ = ["LazyEnhance", "ModelIdentity", "preview", "run_batch"]
+__all__ = ["LazyEnhance", "preview", "run_batch"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run_batch(
     target: str,
     *,
     enhance: Any,
-    model: ModelIdentity,
+    model: ModelRef,
     params: EnhanceParams,
     settings: Settings,
     progress: BatchProgress | None = None,
@@ -133,7 +133,7 @@ def preview(
     source: str,
     target: str,
     *,
-    model: ModelIdentity,
+    model: ModelRef,
     params: EnhanceParams,
     settings: Settings,
     limit: int | None = None,

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import PastRuns, RunFolder
-from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.plan import BatchPlan, WorkItem
 from mirnet.errors import StorageError
 from mirnet.images import read_size
+from mirnet.results import ModelRef
 from mirnet.signals import advancing
 from mirnet.storage.store import KeyRefused, ObjectMissing, Store, TransientStorageError
 
@@ -61,7 +61,7 @@ def choose_run_config(
     *,
     source: Store,
     plan: BatchPlan,
-    model: ModelIdentity,
+    model: ModelRef,
     digests: Digests,
     max_pixels: int | None,
 ) -> BatchRunConfig:
@@ -83,9 +83,7 @@ def choose_run_config(
     return chosen
 
 
-def _of_unfinished(
-    past: PastRuns, *, model: ModelIdentity, digests: Digests
-) -> BatchRunConfig | None:
+def _of_unfinished(past: PastRuns, *, model: ModelRef, digests: Digests) -> BatchRunConfig | None:
     """That of the last run, if it did not end and was at the same work."""
     unfinished = past.unfinished_config()
     if unfinished is None:

@@ -13,14 +13,14 @@ from mirnet.batch.contact_sheet import ContactSheet
 from mirnet.batch.digests import Digests
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.guard import harm_kind
-from mirnet.batch.manifest import OUTAGE, ModelIdentity, Row, Status
+from mirnet.batch.manifest import OUTAGE, Row, Status
 from mirnet.batch.one_picture import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.run_record import RunRecord
 from mirnet.cost import CostMeter
 from mirnet.errors import StorageError, TooManyBad
 from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult, ImageFate
+from mirnet.results import EnhanceResult, ImageFate, ModelRef
 from mirnet.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class RunContext:
     run_id: str
     source: str
     target: str
-    model: ModelIdentity
+    model: ModelRef
     plan: PlanCounts
     begun: float
     meter: CostMeter

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirnet.errors import DataError, GateRefused
 from mirnet.results import DataVersion, ValidationResult
-from mirnet.stages.run import RunConfig
+from mirnet.stages.run import RunConfig, run_tags
 
 
 def check_version(data: Path, *, allow_modified: bool = False) -> DataVersion:
@@ -66,7 +66,6 @@ def publish_validation(run: RunConfig, result: ValidationResult) -> str:
     Raises:
         ServiceError: MLflow cannot be reached.
     """
-    from mirnet.stages.training import run_tags
     from mirnet.tracking import track
 
     version = result.version

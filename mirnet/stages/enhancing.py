@@ -10,14 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mirnet.errors import ServiceError, TooManyBad, WeightsError
-from mirnet.results import EnhanceResult
-from mirnet.stages.models import CHAMPION, PROFILE, OpenedModel, load_enhancer, open_model
+from mirnet.results import EnhanceResult, OpenedModel
+from mirnet.stages.models import CHAMPION, PROFILE, load_enhancer, open_model
 from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
     from mirnet.batch.drift import Profile
     from mirnet.batch.plan import BatchPlan
-    from mirnet.batch.run import ModelIdentity
     from mirnet.inference import Enhancer
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ def enhance(
             target,
             # loaded when there is something to do, and in each process that does it
             enhance=LazyEnhance(partial(load_anywhere, opened, run)),
-            model=_identity(opened),
+            model=opened.ref,
             params=run.params.enhance,
             settings=run.settings,
             progress=progress,
@@ -76,9 +75,9 @@ def pin(model: str | None, run: RunConfig) -> str:
         UsageError: there is no champion yet, or no such folder or version.
     """
     opened = _open(model, run)
-    if opened.version is None:
+    if opened.ref.version is None:
         return str(model)
-    return f"models:/{opened.name}/{opened.version}"
+    return f"models:/{opened.ref.name}/{opened.ref.version}"
 
 
 def _publish(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
@@ -93,9 +92,9 @@ def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
         WeightsError: what lies there is not what the run began with.
     """
     folder = model.folder
-    if not folder.exists() and model.version is not None:
-        folder = open_model(f"models:/{model.name}/{model.version}", run).folder
-    if open_model(str(folder), run).weights_digest != model.weights_digest:
+    if not folder.exists() and model.ref.version is not None:
+        folder = open_model(f"models:/{model.ref.name}/{model.ref.version}", run).folder
+    if open_model(str(folder), run).ref.weights_digest != model.ref.weights_digest:
         raise WeightsError(f"{folder}: the weights have changed since the run began")
     return load_enhancer(folder, run, compile=True)
 
@@ -116,7 +115,7 @@ def _track(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
     """
     from mirnet.tracking import track
 
-    if model.run_id is None or not (result.drift or result.harm):
+    if model.ref.run_id is None or not (result.drift or result.harm):
         return
     fates = ("enhanced", "passed_through", "skipped", "quarantined", "failed")
     metrics = {f"drift/{column}": distance for column, distance in result.drift.items()}
@@ -126,8 +125,8 @@ def _track(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
         "mirnet.source": result.source,
         "mirnet.target": result.target,
         "mirnet.manifest": result.manifest_uri,
-        "mirnet.model": f"{model.name}/{model.version}",
-        "mirnet.model_run": model.run_id,
+        "mirnet.model": f"{model.ref.name}/{model.ref.version}",
+        "mirnet.model_run": model.ref.run_id,
         "mirnet.drifted": ", ".join(result.drifted) or "no",
         "mirnet.harmful": "yes" if result.harmful else "no",
     }
@@ -150,7 +149,7 @@ def plan_enhancement(
     with preview(
         source,
         target,
-        model=_identity(_open(model, run)),
+        model=_open(model, run).ref,
         params=run.params.enhance,
         settings=run.settings,
         limit=limit,
@@ -169,16 +168,3 @@ def _reference(model: OpenedModel) -> Profile | None:
 
 def _open(model: str | None, run: RunConfig) -> OpenedModel:
     return open_model(model or f"models:/{run.params.promote.name}@{CHAMPION}", run)
-
-
-def _identity(model: OpenedModel) -> ModelIdentity:
-    from mirnet.batch.run import ModelIdentity
-
-    return ModelIdentity(
-        name=model.name,
-        version=model.version,
-        run_id=model.run_id,
-        data_digest=model.data_digest,
-        git_commit=model.git_commit,
-        weights_digest=model.weights_digest,
-    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirnet.cost import CostMeter
-from mirnet.results import DataVersion, EvaluationResult, TrainResult
+from mirnet.results import DataVersion, EvaluationResult, OpenedModel, TrainResult
 from mirnet.stages.data import split_roles
 from mirnet.stages.models import (
     CANDIDATE,
@@ -18,14 +18,12 @@ from mirnet.stages.models import (
     HARM_SHARE,
     PEAK_MIB,
     WELL_LIT,
-    OpenedModel,
     champion,
     load_enhancer,
     open_model,
 )
 from mirnet.stages.publishing import Evaluated, publish, render
-from mirnet.stages.run import RunConfig
-from mirnet.stages.training import run_tags
+from mirnet.stages.run import RunConfig, run_tags
 
 if TYPE_CHECKING:
     from mirnet.evaluation.baselines import Enhance
@@ -146,14 +144,14 @@ def _contest(source: str, run: RunConfig, trained: TrainResult | None) -> _Conte
     if source.startswith("baseline:"):
         return _Contest(source.removeprefix("baseline:"), methods, identities)
     opened = open_model(source, run)
-    training_run = opened.run_id or (trained.run_id if trained else None)
+    training_run = opened.ref.run_id or (trained.run_id if trained else None)
     methods[CANDIDATE] = load_enhancer(opened.folder, run)
-    identities[CANDIDATE] = opened.weights_digest or source
+    identities[CANDIDATE] = opened.ref.weights_digest or source
     model_ids = {CANDIDATE: opened.model_id or _logged(opened, training_run, run)}
     current = champion(run)
     if current is not None:
-        digest = open_model(str(current.folder), run).weights_digest
-        if digest != opened.weights_digest:
+        digest = current.ref.weights_digest
+        if digest != opened.ref.weights_digest:
             methods[CHAMPION] = load_enhancer(current.folder, run)
             identities[CHAMPION] = f"champion {digest}"
             model_ids[CHAMPION] = current.model_id
@@ -163,7 +161,7 @@ def _contest(source: str, run: RunConfig, trained: TrainResult | None) -> _Conte
         identities,
         model_ids,
         training_run=training_run,
-        champion_version=current.version if current else None,
+        champion_version=current.ref.version if current else None,
     )
 
 
@@ -171,9 +169,9 @@ def _logged(opened: OpenedModel, training_run: str | None, run: RunConfig) -> st
     """The LoggedModel of a folder that a training run of ours left behind."""
     from mirnet.tracking.registry import find_model
 
-    if training_run is None or opened.weights_digest is None:
+    if training_run is None or opened.ref.weights_digest is None:
         return None
-    return find_model(training_run, opened.weights_digest, run.settings)
+    return find_model(training_run, opened.ref.weights_digest, run.settings)
 
 
 def _open_run(

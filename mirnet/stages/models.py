@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirnet.errors import ServiceError, UsageError
-from mirnet.results import DataVersion
+from mirnet.results import DataVersion, ModelRef, OpenedModel
 from mirnet.stages.run import RunConfig, load_run_config
 
 if TYPE_CHECKING:
     from mirnet.inference import Enhancer
-    from mirnet.tracking.registry import ResolvedModel
 
 log = logging.getLogger(__name__)
 
@@ -24,20 +22,6 @@ WELL_LIT = "well_lit_psnr"
 HARM_SHARE = "harm_share"
 PROFILE = "profile.json"
 PEAK_MIB = "peak_mib_per_megapixel"
-
-
-@dataclass(frozen=True)
-class OpenedModel:
-    """A model folder and where it is from."""
-
-    folder: Path
-    name: str
-    version: str | None = None
-    run_id: str | None = None
-    data_digest: str | None = None
-    git_commit: str | None = None
-    weights_digest: str | None = None
-    model_id: str | None = None
 
 
 def open_model(source: str, run: RunConfig) -> OpenedModel:
@@ -52,23 +36,13 @@ def open_model(source: str, run: RunConfig) -> OpenedModel:
         path = Path(source)
         if not path.exists():
             raise UsageError(f"{source}: no such model folder; or write models:/NAME@ALIAS")
-        return OpenedModel(folder=path, name=path.resolve().name, weights_digest=_digest(path))
+        return OpenedModel(path, ModelRef(path.resolve().name, weights_digest=_digest(path)))
     from mirnet.tracking.registry import resolve
 
-    model = resolve(source, run.settings)
-    return OpenedModel(
-        folder=model.folder,
-        name=model.name,
-        version=model.version,
-        run_id=model.run_id,
-        data_digest=model.data_digest,
-        git_commit=model.git_commit,
-        weights_digest=_digest(model.folder),
-        model_id=model.model_id,
-    )
+    return resolve(source, run.settings)
 
 
-def champion(run: RunConfig) -> ResolvedModel | None:
+def champion(run: RunConfig) -> OpenedModel | None:
     """The champion of the registry; none before the first promotion."""
     from mirnet.tracking.registry import list_versions, resolve
 

@@ -52,10 +52,10 @@ def promote(
     # a process that died after the alias had moved left the record to us
     cut_off = (
         current is not None
-        and current.version == version.version
+        and current.ref.version == version.version
         and version.tags.get(_GATE) in (None, _WAITING)
     )
-    same_weights = current is not None and current.weights_digest == version.weights_digest
+    same_weights = current is not None and current.ref.weights_digest == version.weights_digest
     decision = _decide(run, evaluation, same_weights=same_weights and not cut_off)
     result = PromotionResult(
         promoted=decision.promote,
@@ -137,12 +137,12 @@ def check_champion(run: RunConfig, *, version: str) -> None:
     import numpy as np
 
     current = champion(run)
-    if current is None or current.version != version:
-        there = current.version if current else "none"
+    if current is None or current.ref.version != version:
+        there = current.ref.version if current else "none"
         raise TrainingError(f"the champion should be version {version} and is {there}")
     dark = np.full((33, 47, 3), 12, np.uint8)
     if load_enhancer(current.folder, run)(dark).shape != dark.shape:
-        raise TrainingError(f"{current.name} version {version} changes the size of its input")
+        raise TrainingError(f"{current.ref.name} version {version} changes the size of its input")
 
 
 def _register(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mirnet.config import Settings, load_settings
 from mirnet.params import Params, load_params
+from mirnet.results import DataVersion
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,14 @@ def check_services(run: RunConfig) -> None:
     from mirnet.tracking import check_tracking
 
     check_tracking(run.settings)
+
+
+def run_tags(run: RunConfig, version: DataVersion) -> dict[str, str | None]:
+    """What every MLflow run says of where it is from."""
+    return {
+        "mirnet.preset": run.params.preset,
+        "mirnet.data_digest": version.digest,
+        "mirnet.data_status": version.status,
+        "mirnet.git_commit": version.git_commit,
+        "mirnet.flow_run": run.flow_run_id,
+    }

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mirnet.cost import of_training
-from mirnet.results import DataVersion, EpochMetrics, TrainResult, ValidationResult
+from mirnet.results import DataVersion, EpochMetrics, OpenedModel, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
-from mirnet.stages.models import PROFILE, OpenedModel, log_trained, open_model
-from mirnet.stages.run import RunConfig
+from mirnet.stages.models import PROFILE, log_trained, open_model
+from mirnet.stages.run import RunConfig, run_tags
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ def _origin(model: OpenedModel | None) -> str | None:
     """A model that training began from or learned from, as a tag: name, version, weights."""
     if model is None:
         return None
-    known = (model.name, model.version and f"version {model.version}", model.weights_digest)
+    ref = model.ref
+    known = (ref.name, ref.version and f"version {ref.version}", ref.weights_digest)
     return " ".join(part for part in known if part)
 
 
@@ -109,14 +110,3 @@ def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
     lows = (low for pair_id in ids for low, _ in load_pairs(data, [pair_id]))
     profile = build_profile((measure(low), low.shape[1], low.shape[0]) for low in lows)
     (model_dir / PROFILE).write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")
-
-
-def run_tags(run: RunConfig, version: DataVersion) -> dict[str, str | None]:
-    """What every MLflow run says of where it is from."""
-    return {
-        "mirnet.preset": run.params.preset,
-        "mirnet.data_digest": version.digest,
-        "mirnet.data_status": version.status,
-        "mirnet.git_commit": version.git_commit,
-        "mirnet.flow_run": run.flow_run_id,
-    }

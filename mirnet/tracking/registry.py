@@ -6,12 +6,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
+from mirnet.results import ModelRef, OpenedModel
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.logged_models import DIGEST_TAG as DIGEST_TAG
 from mirnet.tracking.logged_models import download
@@ -47,32 +48,17 @@ class RegisteredVersion:
         """SHA-256 of the weights."""
         return self.tags.get(DIGEST_TAG)
 
-
-@dataclass(frozen=True)
-class ResolvedModel:
-    """A registered model as a local folder in the project's format."""
-
-    folder: Path
-    name: str
-    version: str
-    run_id: str | None
-    tags: Mapping[str, str]
-    model_id: str | None = None
-
     @property
-    def weights_digest(self) -> str | None:
-        """SHA-256 of the weights."""
-        return self.tags.get(DIGEST_TAG)
-
-    @property
-    def data_digest(self) -> str | None:
-        """DVC digest of the data that it was trained on."""
-        return self.tags.get(DATA_TAG)
-
-    @property
-    def git_commit(self) -> str | None:
-        """Commit of the code that trained it."""
-        return self.tags.get(COMMIT_TAG)
+    def ref(self) -> ModelRef:
+        """Its identity, as far as its tags tell."""
+        return ModelRef(
+            self.name,
+            self.version,
+            self.run_id,
+            data_digest=self.tags.get(DATA_TAG),
+            git_commit=self.tags.get(COMMIT_TAG),
+            weights_digest=self.weights_digest,
+        )
 
 
 def register(
@@ -149,7 +135,7 @@ def get_version(reference: str, settings: Settings) -> RegisteredVersion:
     )
 
 
-def resolve(reference: str, settings: Settings) -> ResolvedModel:
+def resolve(reference: str, settings: Settings) -> OpenedModel:
     """A registered model as a local folder in the project's format, with verified weights.
 
     Local artifacts are used in place; others are downloaded once into the cache.
@@ -161,14 +147,9 @@ def resolve(reference: str, settings: Settings) -> ResolvedModel:
     """
     version = get_version(reference, settings)
     _require_ready(version)
-    return ResolvedModel(
-        folder=_native_folder(version, settings),
-        name=version.name,
-        version=version.version,
-        run_id=version.run_id,
-        tags=version.tags,
-        model_id=version.model_id,
-    )
+    folder = _native_folder(version, settings)
+    ref = replace(version.ref, weights_digest=weights_digest(folder))
+    return OpenedModel(folder, ref, version.model_id)
 
 
 def verify(version: RegisteredVersion, settings: Settings) -> None:

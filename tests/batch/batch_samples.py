@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 import PIL.Image
 
-from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
-from mirnet.results import EnhanceResult
+from mirnet.results import EnhanceResult, ModelRef
 from mirnet.storage.places import open_store
 
 # for networks that have learned nothing: each of their outputs is written
@@ -27,7 +26,7 @@ UNGUARDED = {
     "max_added_clipping": None,
     "max_added_noise": None,
 }
-MODEL = ModelIdentity("mirnet", "3", "run-1", "d" * 32 + ".dir", "c0ffee")
+MODEL = ModelRef("mirnet", "3", "run-1", "d" * 32 + ".dir", "c0ffee")
 
 
 def picture(seed: int = 0, *, side: int = 32, format: str = "PNG", level: int = 60) -> bytes:
@@ -52,7 +51,7 @@ def enhance_batch(
     source: str,
     target: str,
     settings: Settings | None = None,
-    model: ModelIdentity = MODEL,
+    model: ModelRef = MODEL,
     *,
     enhance: Callable[[Image], Image] = double,
     **params: object,

@@ -13,7 +13,6 @@ from batch_samples import MODEL, UNGUARDED, double, fill, picture
 
 from mirnet import stages
 from mirnet.batch.ledger import Ledger
-from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.provenance import trace
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
@@ -21,7 +20,7 @@ from mirnet.errors import WeightsError
 from mirnet.images import decode
 from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, load_params
-from mirnet.results import EnhanceResult
+from mirnet.results import EnhanceResult, ModelRef
 from mirnet.stages.enhancing import load_anywhere
 from mirnet.stages.models import open_model
 from mirnet.storage.places import open_store
@@ -29,11 +28,11 @@ from mirnet.tracking import aliases, registry, track
 
 PICTURES = {f"{number}.png": picture(number) for number in range(3)}
 UNGUARDED_SET = [f"enhance.{name}=null" for name in UNGUARDED]
-FOLDER = ModelIdentity("model", weights_digest="a" * 64)
+FOLDER = ModelRef("model", weights_digest="a" * 64)
 
 
 def enhance(
-    places: tuple[str, str], settings: Settings, model: ModelIdentity, function: object = double
+    places: tuple[str, str], settings: Settings, model: ModelRef, function: object = double
 ) -> EnhanceResult:
     params = EnhanceParams(on_new_model="redo", contact_images=0)
     return run_batch(*places, enhance=function, model=model, params=params, settings=settings)
@@ -121,7 +120,7 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
 
     stages.enhance(*places, run, progress=progress)
     first = registry.get_version("models:/mirnet/1", run.settings)
-    assert stages.champion(run).version == "2"  # type: ignore[union-attr]
+    assert stages.champion(run).ref.version == "2"  # type: ignore[union-attr]
     assert set(rows().values()) == {("1", first.weights_digest)}
     before = {key: open_store(places[1], run.settings).get(key).data for key in PICTURES}
 

@@ -120,7 +120,7 @@ def tags_of(site: Site, result: PromotionResult) -> dict[str, str]:
 
 def champion_of(site: Site) -> str | None:
     current = stages.champion(site.run)
-    return current.version if current else None
+    return current.ref.version if current else None
 
 
 def test_a_better_model_takes_over_and_everybody_can_see_why(site: Site) -> None:

@@ -155,14 +155,14 @@ def test_a_refused_candidate_leaves_the_champion(
     with pytest.raises(GateRefused, match="autocontrast"):
         retrain(str(site.data), "demo", [*TINY, "promote.min_gain_db=60"])
     run = stages.load_run_config("demo")
-    assert stages.champion(run).version == retrained.promotion.version
+    assert stages.champion(run).ref.version == retrained.promotion.version
 
 
 def test_a_champion_that_does_not_work_is_taken_back(
     retrained: RetrainResult, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(run: stages.RunConfig, *, version: str) -> None:
-        assert stages.champion(run).version == version != retrained.promotion.version
+        assert stages.champion(run).ref.version == version != retrained.promotion.version
         raise TrainingError("gives no picture")
 
     site.use(monkeypatch)
@@ -170,7 +170,9 @@ def test_a_champion_that_does_not_work_is_taken_back(
     monkeypatch.setattr(stages, "check_champion", broken)
     with pytest.raises(TrainingError, match="gives no picture"):
         retrain(str(site.data), "demo", [*TINY, *LENIENT, "train.seed=7"])
-    assert stages.champion(stages.load_run_config("demo")).version == retrained.promotion.version
+    assert (
+        stages.champion(stages.load_run_config("demo")).ref.version == retrained.promotion.version
+    )
 
 
 def test_a_broken_pair_stops_the_flow_by_name(

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from mirnet.batch.manifest import ModelIdentity
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.extras import program
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
+from mirnet.results import ModelRef
 from mirnet.storage.places import open_store
 from mirnet.storage.s3server import S3Server, keys_folder, shell_argv
 
@@ -103,7 +103,7 @@ def test_a_whole_night_needs_no_more_than_the_policy(photos: None, settings: Set
         "s3://photos/incoming",
         "s3://enhanced/incoming",
         enhance=_same,
-        model=ModelIdentity(name="mirnet"),
+        model=ModelRef(name="mirnet"),
         params=EnhanceParams(),
         settings=settings,
     )

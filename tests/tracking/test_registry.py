@@ -60,8 +60,8 @@ def test_a_version_has_tags_links_and_files(
     assert [o.model_id for o in outputs] == [first.model_id]
 
     resolved = registry.resolve("models:/mirnet/1", store)
-    assert (resolved.data_digest, resolved.git_commit) == (version.digest, "abc123")
-    assert resolved.run_id == run.run_id
+    assert (resolved.ref.data_digest, resolved.ref.git_commit) == (version.digest, "abc123")
+    assert resolved.ref.run_id == run.run_id
     for name, value in load_model(resolved.folder).named_parameters():
         assert torch.equal(value, dict(load_model(model_dir).named_parameters())[name])
 
