@@ -1,4 +1,4 @@
-"""Autocast and compilation, where the machine has them."""
+"""Autocast and compilation, if the machine supports them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ logger = logging.getLogger(__name__)
 
 
 def autocast(precision: TrainPrecision, device: torch.device) -> torch.autocast:
-    """A context that computes in the type of a precision; float32 leaves all as it is."""
+    """Autocast to the type of a precision; no effect for float32."""
     dtype = resolve_dtype(precision, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def compile_blocks(model: Network) -> None:
-    """Compile each repeated block by itself, for fixed shapes.
+    """Compile each repeated block separately, for fixed shapes.
 
     Blocks are alike, so one compilation serves all; automatic dynamic shapes fail in inductor.
     Without a C++ compiler the model stays eager, with one warning.

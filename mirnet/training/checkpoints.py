@@ -1,4 +1,4 @@
-"""The state of a run, and the same as a folder: no pickle on the way back.
+"""The state of a run, saved as a folder and loaded without pickle.
 
 =========================  ==================================================
 ``weights.safetensors``    the network being trained
@@ -37,32 +37,32 @@ from mirnet.training.schedules import Schedule
 BEST = "best"
 _WEIGHTS, _EMA = "weights.safetensors", "ema.safetensors"
 _OPTIMIZER, _PROGRESS = "optimizer.pt", "progress.json"
-# what may differ in a resumed run: none of it changes a weight
+# params that may differ in a resumed run: they do not affect weights
 _FREE = {"samples_every", "num_samples", "checkpoint_every", "early_stop"}
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class TrainingProgress(BaseModel):
-    """Where a run stands, as it lies in ``progress.json``."""
+    """Progress of a run, the content of ``progress.json``."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
-    fingerprint: dict[str, Any] = Field(description="what a resumed run must share")
+    fingerprint: dict[str, Any] = Field(description="identity that a resumed run must match")
     step: int = 0
     history: list[EpochMetrics] = []
     best_epoch: int = -1
     best_val_psnr: float = float("-inf")
-    since_best: int = Field(0, description="validated epochs since the best")
+    since_best: int = Field(0, description="validated epochs since the best one")
     schedule: dict[str, Any] = {}
     lr_scale: float = Field(1.0, description="halved by each rollback")
     num_rollbacks: int = 0
     ema_updates: int = 0
-    sums: list[float] = Field([], description="running sums and clocks of a begun epoch")
+    sums: list[float] = Field([], description="running sums and clocks of an unfinished epoch")
     scaler: dict[str, Any] = Field({}, description="loss scaler of fp16")
 
 
 def fingerprint(job: Job) -> dict[str, Any]:
-    """What must be equal for a run to go on: recipe, network, data version and pairs."""
+    """Identity required to resume a run: recipe, network, data version and pairs."""
     sections = {"model": job.params.model, "train": job.params.train}
     flat = {
         f"{section}.{key}": value
@@ -77,7 +77,7 @@ def fingerprint(job: Job) -> dict[str, Any]:
 
 @dataclass
 class TrainState:
-    """All that training changes."""
+    """The mutable state of training."""
 
     job: Job
     model: Network
@@ -113,26 +113,26 @@ class TrainState:
 
     @property
     def finished(self) -> bool:
-        """Whether the last step is done, or nothing got better for long enough."""
+        """Whether the last step is done, or early stopping applies."""
         patience = self.job.params.train.early_stop
         stalled = patience is not None and self.progress.since_best >= patience
         return stalled or self.progress.step >= self.job.total_steps
 
     def set_lr(self) -> float:
-        """Give the optimiser the learning rate of the step to come."""
+        """Set the learning rate of the next step."""
         lr = self.schedule.lr(self.progress.step) * self.progress.lr_scale
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         return lr
 
     def clip(self) -> Tensor:
-        """Take the loss scale out of the gradients and clip them; their norm before that."""
+        """Unscale and clip the gradients; returns their norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         limit = self.job.params.train.grad_clip or math.inf
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def lower_scale(self) -> bool:
-        """After gradients that are not finite: half the loss scale of fp16, if that can help."""
+        """After non-finite gradients: halve the loss scale of fp16, if possible."""
         self.optimizer.zero_grad()
         scale = self.scaler.get_scale()
         if not self.scaler.is_enabled() or scale <= 1:
@@ -141,7 +141,7 @@ class TrainState:
         return True
 
     def update(self) -> None:
-        """One optimiser step with the gradients at hand."""
+        """One optimiser step with the present gradients."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -150,7 +150,7 @@ class TrainState:
             self.ema.update_parameters(self.model)
 
     def end_epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch to the history; keep the weights when it is the best so far."""
+        """Add an epoch to the history; keep the weights if it is the best so far."""
         self.progress.history.append(metrics)
         if metrics.val_psnr is None:
             return
@@ -178,7 +178,7 @@ class TrainState:
             save_model(best, folder / BEST)
 
     def load(self, folder: Path) -> None:
-        """Go back to what :meth:`save` wrote.
+        """Restore the state written by :meth:`save`.
 
         Raises:
             TrainingError: the folder belongs to another recipe, or is damaged; names what.
@@ -205,7 +205,7 @@ class TrainState:
 
 
 def on_device(model: Network, device: torch.device) -> Network:
-    """The network, moved, in the layout that convolutions are fastest in."""
+    """The network on the device, in channels_last layout."""
     moved: Network = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
 
@@ -225,10 +225,10 @@ def copy_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def read_progress(folder: Path) -> TrainingProgress:
-    """Where the run of a checkpoint folder stands.
+    """The progress of the run of a checkpoint folder.
 
     Raises:
-        TrainingError: the folder holds no checkpoint of ours.
+        TrainingError: the folder is not a checkpoint.
     """
     try:
         return TrainingProgress.model_validate_json((folder / _PROGRESS).read_bytes())

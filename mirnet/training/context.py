@@ -1,4 +1,4 @@
-"""What the loop needs of the place where it runs; and the plainest such place, this process."""
+"""The interface between the loop and its environment, and its implementation in one process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirnet.training.store import CheckpointStore
 
 
 class Context(Protocol):
-    """One worker's view of a run."""
+    """A run from the perspective of one worker."""
 
     rank: int
     local_rank: int
@@ -29,7 +29,7 @@ class Context(Protocol):
         """The model with gradients averaged over the workers."""
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """A block in which a wrapped model's gradients only add up here."""
+        """A block in which gradients of a wrapped model are accumulated locally."""
 
     def sum(self, values: Tensor) -> Tensor:
         """Elementwise sum over the workers, in place."""
@@ -44,7 +44,7 @@ class Context(Protocol):
         """
 
     def emit(self, events: Sequence[TrainingEvent]) -> None:
-        """Hand pictures and figures of this worker to the run's listener; no barrier."""
+        """Send images and metrics of this worker to the run's listener; no barrier."""
 
 
 class InProcess:

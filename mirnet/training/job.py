@@ -1,4 +1,4 @@
-"""What is trained on what: the same for every worker, and all that a worker needs."""
+"""The job of a training run: everything a worker needs, identical for all workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Job:
 
     Attributes:
         initial: weights to start from in place of random ones.
-        teacher: a larger network whose output is learned besides the reference.
+        teacher: a larger network for distillation.
     """
 
     params: Params

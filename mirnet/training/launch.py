@@ -1,4 +1,4 @@
-"""From pair ids to a trained model: load, choose where to run, export the best."""
+"""From pair ids to a trained model: load, select the backend, export the best."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _with_log(
 def _run(
     job: Job, settings: Settings, run_name: str, listener: Listener
 ) -> tuple[int, str, AbstractContextManager[Path | None]]:
-    """Train where the settings say: number of workers, where checkpoints are, the last one."""
+    """Train on the configured backend: number of workers, address of checkpoints, the last one."""
     if settings.ray_address == IN_PROCESS:
         filesystem, path = open_filesystem(settings)
         store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
@@ -102,7 +102,7 @@ def _run(
 
 
 def check_request(request: TrainRequest) -> None:
-    """Refuse what cannot work before anything is loaded or started.
+    """Refuse invalid requests before anything is loaded or started.
 
     Raises:
         UsageError: names the setting, the parameter or the pair.
@@ -141,7 +141,7 @@ def check_request(request: TrainRequest) -> None:
 
 
 def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
-    """Weights to start from, checked against the network of the params.
+    """Initial weights, checked against the network of the params.
 
     Raises:
         WeightsError: unreadable, or of another architecture; names the file.
@@ -158,10 +158,10 @@ def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
 
 
 def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:
-    """Put the best model of a checkpoint folder in place of ``model_dir``.
+    """Replace ``model_dir`` by the best model of a checkpoint folder.
 
     Raises:
-        TrainingError: the checkpoint is missing or holds no scored model.
+        TrainingError: the checkpoint is missing or has no scored model.
     """
     if folder is None or not (folder / BEST).is_dir():
         raise TrainingError("training ended without a scored checkpoint: nothing to export")
@@ -175,7 +175,7 @@ def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:
 
 
 def _load(request: TrainRequest, ids: Sequence[str]) -> PackedPairs:
-    """Pairs in memory, or mapped from a pack where they are too many; the first tells the size."""
+    """Pairs in memory, or mapped from a pack if too large; the size is estimated by the first."""
     root, settings = request.root, request.settings
     low, high = load_pairs(root, ids[:1])[0]
     if (low.nbytes + high.nbytes) * len(ids) <= settings.pack_above_gib * 2**30:

@@ -74,8 +74,8 @@ def fit(context: Context, job: Job) -> None:
             lr = state.set_lr()
             losses, errors = step_of(low, high, batch_size=sampler.plan(step).batch_size)
             norm = state.clip()
-            if not torch.isfinite(norm):  # equal on all workers, as gradients are averaged
-                if state.lower_scale():  # the same batch once more
+            if not torch.isfinite(norm):  # equal on all workers, since gradients are averaged
+                if state.lower_scale():  # repeat the same batch
                     continue
                 blame = f"step {step}: loss or gradient is not finite; its batch held "
                 blame += ", ".join(batches.names(step))
@@ -108,7 +108,7 @@ class StepOf:
     scaler: torch.amp.GradScaler
 
     def __call__(self, low: Tensor, high: Tensor, *, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Leave the gradient of the mean loss over the global batch in the parameters.
+        """Compute the gradient of the mean loss over the global batch into the parameters.
 
         Returns the loss and the squared error of the clamped output of each sample, (n,) both.
         """
@@ -138,7 +138,7 @@ class StepOf:
         return output.float()
 
     def _distance(self, output: Tensor, low: Tensor) -> Tensor:
-        """Charbonnier to what the teacher makes of the same patch."""
+        """Charbonnier distance to the teacher's output for the same patch."""
         assert self.job.teacher is not None
         with torch.no_grad():
             wanted = self._forward(self.job.teacher, low)
@@ -153,7 +153,7 @@ class Undo:
         state.save(Path(self._folder.name))
 
     def apply(self, state: TrainState) -> None:
-        """Put the state back, with half the learning rate from now on."""
+        """Restore the state, with half the learning rate from now on."""
         scale, count = state.progress.lr_scale, state.progress.num_rollbacks
         state.load(Path(self._folder.name))
         state.progress.lr_scale = scale / 2
@@ -161,7 +161,7 @@ class Undo:
 
 
 def go_back(state: TrainState, undo: Undo | None, blame: str) -> None:
-    """After numbers that are not finite: end the run, or return to the last checkpoint."""
+    """After non-finite values: end the run, or return to the last checkpoint."""
     if undo is None or state.progress.num_rollbacks == MAX_ROLLBACKS:
         raise TrainingError(f"{blame}. Lower train.lr, set train.grad_clip, or look at these pairs")
     undo.apply(state)
@@ -169,7 +169,7 @@ def go_back(state: TrainState, undo: Undo | None, blame: str) -> None:
 
 
 def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -> EpochMetrics:
-    """Validate, add the epoch to the history, and begin the next."""
+    """Validate, add the epoch to the history, and start the next."""
     job, done = state.job, state.progress.step
     epoch = done // job.steps_per_epoch - 1
     means = meter.means()
@@ -213,7 +213,7 @@ def write_checkpoint(context: Context, state: TrainState) -> Path | None:
 
 
 def sweep_scratch() -> None:
-    """Remove checkpoints that killed workers of this machine wrote and never handed on."""
+    """Remove temporary checkpoints of killed workers of this machine."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
         owner = folder.name.removeprefix(_SCRATCH).partition("-")[0]
         # an hour: a process that cannot be seen from here may be alive in another container
@@ -235,7 +235,7 @@ def open_batches(context: Context, job: Job, sampler: Sampler) -> Iterator[Batch
 
 @contextmanager
 def memory_advice() -> Iterator[None]:
-    """Out of memory on a GPU says what to lower."""
+    """Converts an out-of-memory error of a GPU to one that names the params to lower."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,7 +1,7 @@
-"""Losses on the raw output of the network, (N, 3, H, W) against the same -> one value a sample.
+"""Losses on the unclamped output of the network, (N, 3, H, W) against the same -> (N,).
 
 One value per sample lets a batch be split unevenly over workers and still average exactly.
-No clamp before the loss: a clamped output has no gradient where it is most wrong.
+No clamp before the loss: a clamped output has no gradient where its error is largest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Running figures of an epoch, over all workers and over restarts within it."""
+"""Running metrics of an epoch, over all workers and restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mirnet.training.data.batches import Batches
 
 @dataclass(frozen=True)
 class Means:
-    """An epoch's training figures: means over samples, time on the clock, busy cores and cards."""
+    """Training metrics of an epoch: means over samples, wall-clock time, busy cores and GPUs."""
 
     loss: float
     psnr: float
@@ -27,10 +27,10 @@ class Means:
 
 
 class Meter:
-    """Sums over samples, kept on the device: reading them each step would wait for it.
+    """Sums over samples, kept on the device: reading them in each step would synchronise.
 
     Args:
-        sums: what :meth:`total` gave when a begun epoch was saved; empty: the epoch begins.
+        sums: of :meth:`total` when an unfinished epoch was saved; empty: a new epoch.
     """
 
     def __init__(self, context: Context, batches: Batches, sums: list[float]) -> None:
@@ -40,7 +40,7 @@ class Meter:
         self._start_clocks()
 
     def add(self, losses: Tensor, errors: Tensor, norm: Tensor) -> None:
-        """Count a batch: losses (n,), squared errors of the clamped output (n,), gradient norm."""
+        """Add a batch: losses (n,), squared errors of the clamped output (n,), gradient norm."""
         psnr = -10 * torch.log10(errors.clamp_min(1e-10))
         count = torch.full_like(norm, len(losses))
         self._sums[:4] += torch.stack([losses.sum(), psnr.sum(), norm * len(losses), count])
@@ -57,7 +57,7 @@ class Meter:
         return Means(loss / count, psnr / count, norm / count, int(count), *times)
 
     def reset(self) -> None:
-        """Begin an epoch."""
+        """Start an epoch."""
         self._sums.zero_()
         self._start_clocks()
 
@@ -66,7 +66,7 @@ class Meter:
         self._waited_before = self._batches.waited_s
 
     def _clocks(self) -> tuple[float, float, float, float]:
-        """Seconds and seconds waited, a mean over workers when summed; core and card seconds."""
+        """Seconds and waiting seconds, a mean over workers when summed; core and GPU seconds."""
         seconds = time.perf_counter() - self._started
         waited_s = self._batches.waited_s - self._waited_before
         cpu_s = time.process_time() - self._cpu_started

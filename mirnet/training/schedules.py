@@ -1,4 +1,4 @@
-"""Learning rates by step; only the plateau schedule has a memory."""
+"""Learning rates by step; only the plateau schedule has state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Schedule:
         self._params = params
         self._floor = min(params.min_lr, params.lr)
         self._total_steps = total_steps
-        # ReduceLROnPlateau acts on an optimiser: this one holds nothing but the rate.
+        # ReduceLROnPlateau needs an optimiser: this one has only the learning rate.
         self._holder = torch.optim.SGD([torch.zeros(1)], lr=params.lr)
         self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self._holder,
@@ -50,7 +50,7 @@ class Schedule:
             self._plateau.step(val_psnr)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: plain numbers."""
+        """State for a resumed run: plain numbers."""
         plateau = self._plateau
         return {
             "lr": self._holder.param_groups[0]["lr"],
@@ -59,7 +59,7 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         self._holder.param_groups[0]["lr"] = state["lr"]
         self._plateau.best = state["best"]
         self._plateau.num_bad_epochs = state["num_bad_epochs"]

@@ -1,4 +1,4 @@
-"""Checkpoints of a run without Ray, on a folder or S3: whole or not there."""
+"""Checkpoints of a run without Ray, in a folder or on S3, written atomically."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PREFIX = "checkpoint_"
 
 
 class CheckpointStore:
-    """Numbered checkpoint folders and a pointer to the last whole one, written last."""
+    """Numbered checkpoint folders and a pointer to the last complete one, written last."""
 
     def __init__(self, filesystem: fs.FileSystem, path: str) -> None:
         self._fs = filesystem
@@ -28,11 +28,11 @@ class CheckpointStore:
 
     @property
     def uri(self) -> str:
-        """Where the checkpoints are, for messages and results."""
+        """Address of the checkpoints, for messages and results."""
         return uri_of(self._fs, str(self._path))
 
     def put(self, folder: Path) -> None:
-        """Move a local folder here as the newest checkpoint, then drop the one before.
+        """Move a local folder to the store as the newest checkpoint, then remove the one before.
 
         Raises:
             StorageError: the store refuses; names its address.
@@ -46,7 +46,7 @@ class CheckpointStore:
                 fs.copy_files(str(folder), str(self._path / name), fs.LocalFileSystem(), self._fs)
                 self._point_to(name)
             except OSError:
-                self._remove(name)  # of a full disk it would keep the rest
+                self._remove(name)  # otherwise a full disk would keep the partial folder
                 raise
             finally:
                 shutil.rmtree(folder)
@@ -54,7 +54,7 @@ class CheckpointStore:
                 self._remove(previous)
 
     def _remove(self, name: str) -> None:
-        """Drop a checkpoint folder that nothing points to; what stays is only in the way."""
+        """Remove an unreferenced checkpoint folder; a failure is harmless."""
         try:
             self._fs.delete_dir(str(self._path / name))
         except OSError as error:
@@ -62,7 +62,7 @@ class CheckpointStore:
 
     @contextmanager
     def latest(self) -> Iterator[Path | None]:
-        """A local copy of the newest whole checkpoint, or None."""
+        """A local copy of the newest complete checkpoint, or None."""
         name = self._latest_name()
         if name is None:
             yield None

@@ -1,4 +1,4 @@
-"""How busy this node is, under the names that MLflow shows as system metrics."""
+"""Usage of this node, under MLflow's system metric names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MEGA = 1e6
 
 
 class NodeMonitor:
-    """Means of processor and network since the last call; the rest as it is now."""
+    """Means of processor and network since the last call; other values at this moment."""
 
     def __init__(self, node: str) -> None:
         self._node = node

@@ -1,4 +1,4 @@
-"""This worker's part of every global batch, cut one step ahead in a thread."""
+"""This worker's part of every global batch, prepared one step ahead in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirnet.training.data.sampling import Sampler, load_batch, share
 
 
 class Batches:
-    """Low and high of any step; the next step's is being cut while this one's is used."""
+    """Low and high of any step; the next step is prepared while this one is used."""
 
     def __init__(self, context: Context, pairs: PackedPairs, sampler: Sampler) -> None:
         self._context = context

@@ -1,7 +1,7 @@
-"""Sets too large for memory: decoded once into a file that workers map, in shards over a store.
+"""Data sets larger than memory: decoded once into a file that workers map; sharded on a store.
 
-A step may ask for any pair, as the sampler is a function of seed and step; a mapped file answers
-that from the page cache or the node's own disk. On a store a pack is ``index.json``, written last,
+A step may use any pair, since the sampler is a function of seed and step; a mapped file serves it
+from the page cache or the node's disk. On a store a pack is ``index.json``, written last,
 and shards; on a disk the same index and one ``pixels.bin``.
 """
 
@@ -36,7 +36,7 @@ def pack_key(digest: str, names: Sequence[str]) -> str:
 
 
 def pack_on_disk(names: Sequence[str], load: Load, folder: Path) -> PackedPairs:
-    """Decode pairs into a pack, or open the one that is there: decoding never repeats.
+    """Decode pairs into a pack, or open the existing one.
 
     Raises:
         DataError: low and high of a pair differ in size; names the pair.
@@ -51,12 +51,12 @@ def pack_on_disk(names: Sequence[str], load: Load, folder: Path) -> PackedPairs:
                     file.write(packed.pixels.data)
                     sizes += packed.sizes.tolist()
             index = json.dumps({"names": list(names), "sizes": sizes})
-            write_atomically(folder / _INDEX, index)  # last: a folder with an index is whole
+            write_atomically(folder / _INDEX, index)  # last: a folder with an index is complete
     return open_pack(folder)
 
 
 def open_pack(folder: Path) -> PackedPairs:
-    """Map a pack of this disk: nothing is read before it is asked for."""
+    """Map a pack on this disk; pixels are read on access."""
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
     pixels: Pixels = np.memmap(folder / _PIXELS, np.uint8, mode="r")
     sizes = np.array(index["sizes"], np.int64).reshape(-1, 2)
@@ -64,7 +64,7 @@ def open_pack(folder: Path) -> PackedPairs:
 
 
 def send_pack(folder: Path, filesystem: fs.FileSystem, path: str) -> None:
-    """Put a pack on a store, unless it is there.
+    """Upload a pack to a store, unless it exists.
 
     Raises:
         StorageError: the store refuses; names the path.
@@ -83,10 +83,10 @@ def send_pack(folder: Path, filesystem: fs.FileSystem, path: str) -> None:
 
 
 def fetch_pack(filesystem: fs.FileSystem, path: str, folder: Path) -> PackedPairs:
-    """Bring a pack to this node's disk, once for all of its workers, and map it.
+    """Download a pack to this node's disk, once for all of its workers, and map it.
 
     Raises:
-        StorageError: the store refuses, or the pack is not there; names the path.
+        StorageError: the store refuses, or the pack does not exist; names the path.
     """
     with _only_one(folder):
         if not (folder / _INDEX).is_file():
@@ -107,13 +107,13 @@ def fetch_pack(filesystem: fs.FileSystem, path: str, folder: Path) -> PackedPair
 
 
 def node_folder(place: str) -> Path:
-    """Where a node keeps a pack of a store: a restarted worker finds it again."""
+    """Folder of a node for a pack of a store; reused by restarted workers."""
     return Path(tempfile.gettempdir()) / "mirnet-packs" / place.rpartition("/")[2]
 
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """One process of this machine at a time; the lock ends with the process that holds it."""
+    """One process of this machine at a time; the lock is released when its process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

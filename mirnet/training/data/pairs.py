@@ -1,4 +1,4 @@
-"""Pairs decoded once and packed into one flat array, which workers share without a copy."""
+"""Pairs decoded once and packed into one flat array, shared by workers without copies."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def pack_pairs(names: Sequence[str], pairs: Sequence[tuple[Pixels, Pixels]]) -> 
 
 
 def check_patch_fits(pairs: PackedPairs, patch_size: int) -> None:
-    """Raise DataError, naming the pair, when a pair is smaller than a patch."""
+    """Raise DataError, naming the pair, if a pair is smaller than a patch."""
     for name, (height, width) in zip(pairs.names, pairs.sizes, strict=True):
         if min(height, width) < patch_size:
             raise DataError(

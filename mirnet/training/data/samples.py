@@ -1,4 +1,4 @@
-"""Sample pictures: fixed validation pairs as the network of an epoch sees them."""
+"""Sample images: fixed validation pairs, enhanced by the network of an epoch."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _GAP = 4
 
 
 def wanted(recipe: TrainParams, *, epoch: int, last: bool) -> bool:
-    """Whether a validated epoch has pictures: every n-th validation, and the last."""
+    """Whether a validated epoch has sample images: every n-th validation, and the last."""
     if recipe.samples_every is None:
         return False
     return last or (epoch + 1) // recipe.validate_every % recipe.samples_every == 0
 
 
 def chosen(num_pairs: int, num_samples: int) -> frozenset[int]:
-    """Indices of the pictured pairs, evenly over the set; the same in every epoch."""
+    """Indices of the sample pairs, evenly spaced; the same in every epoch."""
     count = min(num_samples, num_pairs)
     return frozenset(number * num_pairs // count for number in range(count))
 
 
 def pictures(epoch: int, pairs: PackedPairs, outputs: Mapping[int, Tensor]) -> list[SamplePicture]:
-    """Pictures of enhanced images, uint8 (1, 3, H, W) by index of the pair."""
+    """Sample images from enhanced ones, uint8 (1, 3, H, W) by index of the pair."""
     return [
         SamplePicture(epoch=epoch, pair=pairs.names[index], jpeg=_encode(pairs, index, output))
         for index, output in sorted(outputs.items())

@@ -1,7 +1,6 @@
-"""Which patch every sample of every step is: a function of (seed, global step) alone.
+"""The patches of every step, as a function of (seed, global step) only.
 
-Neither the number of workers nor an interruption changes it, so one worker and eight, resumed
-and uninterrupted, see the same patches.
+They depend neither on the number of workers nor on interruptions.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _ORDER, _CROPS, _PARTNERS = 0, 1, 2
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample: a pair, where the crop lies (0 to 1 of the free range), and its symmetry.
+    """One sample: a pair, the position of the crop (0 to 1 of the free range), and its symmetry.
 
     With MixUp, ``partner`` takes ``1 - weight`` of the sample.
     """
@@ -67,7 +66,7 @@ class Sampler:
             self._stages.append(_Stage(start, samples, stage.batch_size, stage.patch_size))
 
     def plan(self, step: int) -> StepPlan:
-        """Batch and patch size of a step, and how many samples came before it."""
+        """Batch and patch size of a step, and the number of samples before it."""
         stage = [stage for stage in self._stages if stage.start <= step][-1]
         return StepPlan(
             batch_size=stage.batch_size,
@@ -80,7 +79,7 @@ class Sampler:
         return step >= self._recipe.mixup_start * self._total_steps
 
     def draws(self, step: int) -> list[Draw]:
-        """The samples of a global batch. Every pair once before any pair a second time."""
+        """The samples of a global batch. Every pair is used once before any is used again."""
         plan, seed = self.plan(step), self._recipe.seed
         pairs = _pair_order(seed, plan.first_sample, plan.batch_size, self._num_pairs)
         draws = _crops(np.random.default_rng((seed, _CROPS, step)), pairs, self._recipe)
@@ -115,7 +114,7 @@ def _pair_order(seed: int, first: int, count: int, num_pairs: int) -> NDArray[np
 
 
 def share(batch_size: int, *, rank: int, world_size: int) -> slice:
-    """The part of a global batch that a worker takes; sizes differ by at most one."""
+    """The part of a global batch for a worker; sizes differ by at most one."""
     return slice(batch_size * rank // world_size, batch_size * (rank + 1) // world_size)
 
 
@@ -123,7 +122,7 @@ def load_batch(
     pairs: PackedPairs, draws: Sequence[Draw], *, patch_size: int
 ) -> tuple[Tensor, Tensor]:
     """Cut the patches: low and high, float32 (N, 3, P, P) in [0, 1], RGB, channels last."""
-    # numpy: a second thread with a pool of OpenMP would keep the pool of the training thread from
+    # numpy, since a second thread with an OpenMP pool would keep that of the training thread from
     # waiting actively, which costs a third of a step
     both = _cut_all(pairs, draws, patch_size)
     partners = [draw.partner for draw in draws if draw.partner is not None]

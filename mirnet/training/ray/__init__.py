@@ -1,1 +1,1 @@
-"""Training on a Ray cluster: the only modules of training that import Ray."""
+"""Training on Ray; the only modules of training that import Ray."""

@@ -1,4 +1,4 @@
-"""A job as a folder on the checkpoint store: how data reach a cluster without a shared disk.
+"""A job as a folder on the checkpoint store: transfer of data to a cluster without shared disk.
 
 ``job.json`` has params and pair names; ``data.safetensors`` the decoded pixels and, for a warm
 start, the initial weights; ``teacher/`` a teacher in the project's format. Written once per run.
@@ -42,7 +42,7 @@ class JobManifest(BaseModel):
 
 
 def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "") -> None:
-    """Put a job at a path of the store, unless the same one is there already.
+    """Upload a job to a path of the store, unless the same one exists.
 
     Packs of large sets go to the folder ``packs``, where other runs find them.
 
@@ -76,14 +76,14 @@ def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "")
             save_model(job.teacher, folder / _TEACHER)
         filesystem.create_dir(path, recursive=True)
         fs.copy_files(name, path, fs.LocalFileSystem(), filesystem)
-        write_text(filesystem, f"{path}/{_JOB}", label)  # last: then it is whole
+        write_text(filesystem, f"{path}/{_JOB}", label)  # last: marks it as complete
 
 
 def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
-    """The job that :func:`send_job` put at a path.
+    """The job uploaded by :func:`send_job`.
 
     Raises:
-        TrainingError: there is none: this machine and the sender do not share the store.
+        TrainingError: there is none, since this machine and the sender do not share the store.
     """
     with storage_errors(path), tempfile.TemporaryDirectory() as name:
         text = read_text(filesystem, f"{path}/{_JOB}")

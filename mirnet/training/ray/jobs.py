@@ -67,7 +67,7 @@ def run_job(
     run_name: str,
     listener: Listener,
 ) -> JobOutcome:
-    """Submit the training or follow the one under way; ends the job when interrupted or cancelled.
+    """Submit the training or follow a running one; ends the job when interrupted or cancelled.
 
     Both functions are called here, which may reach a tracking server that the cluster may not.
 
@@ -143,7 +143,7 @@ class _LiveJob:
 
 
 def _under_way(client: JobSubmissionClient, run_name: str) -> _LiveJob | None:
-    """The live job of a run, if there is one."""
+    """The running job of a run, if any."""
     for job in _jobs_of(client, run_name):
         if job.status in _ALIVE:
             return _LiveJob(job.submission_id, job.metadata.get(_CHANNEL, job.submission_id))
@@ -151,7 +151,7 @@ def _under_way(client: JobSubmissionClient, run_name: str) -> _LiveJob | None:
 
 
 def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _LiveJob:
-    """Start a job; a second attempt of a run has a number in its id."""
+    """Start a job; further attempts of a run have a number in their id."""
     # not the id: another cluster may have had a job of this name, with this store
     channel = secrets.token_hex(8)
     attempt = len(_jobs_of(client, run_name)) + 1

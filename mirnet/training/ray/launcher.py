@@ -126,7 +126,7 @@ def launch_training(
 
 
 def workers_for(num_gpus: int, recipe: TrainParams) -> int:
-    """The most workers, each with a GPU of its own, over which all global batches divide."""
+    """The maximum number of workers with one GPU each that divides all global batches."""
     sizes = (recipe.batch_size, *(stage.batch_size for stage in recipe.progressive))
     return max(n for n in range(1, num_gpus + 1) if all(size % n == 0 for size in sizes))
 
@@ -163,7 +163,7 @@ def _fit_in_thread(
 
 @dataclass(frozen=True)
 class _SharedPack:
-    """A large set: a folder of this machine, or where nodes fetch it from."""
+    """A large data set: a folder of this machine, or the store from which nodes download it."""
 
     folder: Path
     filesystem: fs.FileSystem | None
@@ -191,7 +191,7 @@ def _share(
 
 @dataclass(frozen=True)
 class _SharedJob:
-    """A job without its pixels, and where they are."""
+    """A job without its pixels, and their location."""
 
     job: Job
     train: _SharedPack | ray.ObjectRef
@@ -215,14 +215,14 @@ def _without_pixels(pairs: PackedPairs) -> PackedPairs:
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
-    """What each worker runs. Errors that a restart cannot heal are returned, not raised."""
+    """Entry point of a worker. Errors that a restart cannot fix are returned, not raised."""
     context = RayContext(config["event_queue"], emit_events=config["emit_events"])
     context.share_cores()
     try:
         with context.log_to_driver():
             fit(context, config["job"].open())
     except ServiceError:
-        raise  # a full disk, a store: on this worker only, and the others wait for it
+        raise  # a full disk or store of this worker only, while the others wait for it
     except MirnetError as error:
         if isinstance(error.__cause__, torch.OutOfMemoryError):
             raise  # likewise
@@ -231,7 +231,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class RayContext:
-    """A Ray Train worker as the loop sees it."""
+    """The context of a Ray Train worker."""
 
     def __init__(self, event_queue: Queue, *, emit_events: bool) -> None:
         train_context = ray.train.get_context()
@@ -245,17 +245,17 @@ class RayContext:
         self.device: torch.device = get_device()
 
     def share_cores(self) -> None:
-        """Give each worker of this node its part of the cores."""
+        """Divide the cores of this node among its workers."""
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // self._local_world_size))
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """DDP, also for one worker: the arithmetic is then the same for any number."""
-        # buffers are constants: none need be sent at each step
+        # buffers are constants and need no synchronisation
         return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """A block in which a wrapped model's gradients only add up here."""
+        """A block in which gradients of a wrapped model are accumulated locally."""
         assert isinstance(wrapped, DistributedDataParallel)
         block: AbstractContextManager[None] = wrapped.no_sync()
         return block
@@ -278,7 +278,7 @@ class RayContext:
     def report(self, metrics: EpochMetrics | None, checkpoint: Path | None) -> None:
         """Publish an epoch; the checkpoint is uploaded while training goes on.
 
-        One at a time: where the store is slower than the steps, they wait for it.
+        One at a time: if the store is slower than the steps, they wait for it.
         """
         if checkpoint is not None:
             while self._uploading is not None and self._uploading.exists():
@@ -349,7 +349,7 @@ def _local_folder(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
 
 
 def _first_reason(error: ray.train.TrainingFailedError, restarts: int) -> str:
-    """The first worker's last line, which is what a person can act on."""
+    """The last line of the first worker's error, which names the cause."""
     failures = getattr(error, "worker_failures", {})
     cause = next(iter(failures.values()), error)
     return f"training failed after {restarts} restarts: {_last_line(cause)}"

@@ -1,4 +1,4 @@
-"""The nodes of a cluster: this one, and whether all of them see the checkpoint store."""
+"""The nodes of a cluster, and whether all of them can reach the checkpoint store."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PATIENCE_S = 60.0
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """Keeps an actor where the driver is: it must not die with another node."""
+    """Keeps an actor on the node of the driver, so that it does not die with another node."""
     return _on(ray.get_runtime_context().get_node_id())
 
 
 def check_shared(filesystem: fs.FileSystem, path: str) -> None:
-    """Have every node of the cluster read a file that this one writes to the checkpoint store.
+    """Check that every node can read a file that this one writes to the checkpoint store.
 
     Raises:
-        UsageError: a node does not see it; names the node, the store and the reason.
+        UsageError: a node cannot read it; names the node, the store and the reason.
         StorageError: this node cannot write there.
     """
     nodes = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
@@ -76,5 +76,5 @@ def _reason(answer: ray.ObjectRef) -> str | None:
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
         return str(error).strip().splitlines()[-1]
     except ray.exceptions.RayError:
-        return None  # the node is just going: training goes on without it
+        return None  # the node is leaving: training continues without it
     return reason

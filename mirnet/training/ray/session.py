@@ -1,4 +1,4 @@
-"""A Ray to work on: one of our own that ends with us, or a cluster that we only join."""
+"""Ray sessions: a local instance that ends with us, or a cluster that we join."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }
-# nobody takes this machine away with notice; one process less
+# this machine is not preemptible; saves one process
 _LOCAL_ENVIRONMENT = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 _MIN_OBJECT_STORE = 200_000_000
 
 
 @contextlib.contextmanager
 def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -> Iterator[None]:
-    """Connect to ``settings.ray_address``, or start a Ray here and end it on the way out.
+    """Connect to ``settings.ray_address``, or start a local Ray and end it afterwards.
 
-    A Ray that this process is already connected to is used as it is and left running.
+    A Ray that this process is already connected to is used and left running.
 
     Raises:
         ServiceError: nobody answers at the address; names it.
@@ -63,7 +63,7 @@ def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -
 
 
 def _check_connection(wanted: str | None) -> None:
-    """A process has one Ray connection: it must be the one that the settings name."""
+    """A process has one Ray connection, which must be that of the settings."""
     here = ray.get_runtime_context().gcs_address
     if wanted not in (None, "auto", here):
         raise ServiceError(
@@ -74,7 +74,7 @@ def _check_connection(wanted: str | None) -> None:
 def _join(address: str) -> None:
     try:
         if address != "auto":
-            # Ray itself needs minutes to find that nobody is there
+            # Ray itself needs minutes to detect that nothing answers
             socket.create_connection(_host_and_port(address), timeout=10).close()
         ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
@@ -90,7 +90,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
-    """Start a Ray without dashboard in a folder of its own.
+    """Start Ray without dashboard in a separate folder.
 
     The folder's name is short: unix sockets below it may have 107 characters.
     """
@@ -103,7 +103,7 @@ def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
         include_dashboard=False,
         object_store_memory=max(_MIN_OBJECT_STORE, int(object_store_bytes * 1.2)),
         logging_level=logging.WARNING,
-        log_to_driver=False,  # without a dashboard Ray's own actors complain every second
+        log_to_driver=False,  # without a dashboard Ray's own actors log a warning every second
         _temp_dir=str(folder),
     )
     return folder
@@ -114,7 +114,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def _signals_restored() -> Iterator[None]:
-    """Put back the handlers that Ray and we replace."""
+    """Restore the signal handlers that Ray and we replace."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
