@@ -1,4 +1,4 @@
-"""Where a batch reads, writes and keeps its records."""
+"""Source, target and records of a batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mirnet.storage.store import ObjectInfo, Store
 
 @dataclass(frozen=True)
 class BatchPaths:
-    """The places and decisions of one batch."""
+    """The addresses and options of one batch."""
 
     source: Place
     target: Store
@@ -36,11 +36,11 @@ class BatchPaths:
 
     @property
     def single(self) -> str | None:
-        """The name of the output where one image goes to one file."""
+        """The name of the output if one image goes to one file."""
         return self.planner.single_output
 
     def output_of_named(self, target: str) -> str | None:
-        """Where the one picture that a person named goes, as they would write it."""
+        """The output of the single image that was named, in the form the user would write."""
         if self.source.only_key is None:
             return None
         if self.single:
@@ -49,13 +49,13 @@ class BatchPaths:
 
     @property
     def quarantine(self) -> Store:
-        """Where bad inputs are copied to."""
+        """Prefix of the copies of bad inputs."""
         prefix = self.params.quarantine_prefix.strip("/")
         return (self.ledger.store if self.single else self.target).child(prefix)
 
     @property
     def format(self) -> str | None:
-        """Of a single output, by its name; otherwise outputs are as their inputs."""
+        """The format of a single output, by its name; otherwise that of each input."""
         entry = format_of_suffix(Path(self.single).suffix) if self.single else None
         return entry.name if entry else None
 
@@ -75,14 +75,14 @@ class BatchPaths:
         return past
 
     def check_inputs(self) -> None:
-        """Find out before anything is written whether there is anything to enhance.
+        """Check before anything is written that there is anything to enhance.
 
-        An inbox that is there is no error where the next run may find something in it: where
-        pictures are too young, or nobody has put anything into it. Under a prefix of S3 something
-        has to lie, or it could be misspelt, unless the whole bucket is still empty.
+        An existing inbox is not an error if the next run may find images in it: if images are too
+        young, or if it is empty. An S3 prefix without objects is an error, since it may be
+        misspelt, unless the whole bucket is empty.
 
         Raises:
-            UsageError: there is nothing to enhance, and it is not for such a reason.
+            UsageError: there is nothing to enhance, for another reason.
         """
         passed_over: Counter[str] = Counter()
         is_there = False
@@ -117,7 +117,7 @@ class BatchPaths:
 def open_batch(
     source: str, target: str, *, model: ModelRef, params: EnhanceParams, settings: Settings
 ) -> BatchPaths:
-    """Open the places and find out whether they answer; nothing is written.
+    """Open source and target and check that they answer; nothing is written.
 
     Raises:
         UsageError: source and target are the same place, the source lies inside the target, the
@@ -127,7 +127,7 @@ def open_batch(
     place = open_source(source, settings, follow_links=params.follow_links, apart=target)
     single = _single_output(place, source, target)
     if single:
-        # no folder of records beside the one picture that a person asked for
+        # no folder of records beside a single output file
         own_records = single_records(target, settings)
         ledger = Ledger(open_store(own_records, settings))
         store = open_store(_folder_of(target), settings, bookkeeping=own_records)
@@ -151,7 +151,7 @@ def open_batch(
 
 
 def _single_output(place: Place, source: str, target: str) -> str | None:
-    """The name of the output where one picture goes to one file; none where it is a folder."""
+    """The name of the output if one image goes to one file; none for a folder."""
     path = None if is_s3(target) else local_path(target)
     if path is not None:
         _check_way(path, target)
@@ -180,7 +180,7 @@ def _named_output(place: Place, source: str, target: str) -> str | None:
 
 
 def _check_way(path: Path, target: str) -> None:
-    """Folders that are missing are made, but not where a file is."""
+    """Missing folders are created, but not in place of a file."""
     for parent in path.parents:
         if parent.is_dir():
             return

@@ -1,9 +1,9 @@
-"""Are tonight's inputs like those that the model was trained on?
+"""Drift of the inputs from the training data of the model.
 
-A reference profile holds a histogram a figure: ``{"luminance": {"edges": [...], "share": [...]}}``
-with one edge more than shares. The outer bins are open. Compared by the chi-square test and the
-Jensen-Shannon distance of scipy: the test says that a difference is no accident, the distance
-(0 same, 1 disjoint) that it matters.
+A reference profile has one histogram per column,
+``{"luminance": {"edges": [...], "share": [...]}}``, with one edge more than shares. The outer bins are open. Compared by the chi-square test and the
+Jensen-Shannon distance of scipy: the test shows that a difference is significant, the distance
+(0 same, 1 disjoint) that it is large.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FLOOR = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class ColumnDrift:
-    """One figure of one night. ``distance``: Jensen-Shannon, base 2, 0 to 1."""
+    """Drift of one column in one run. ``distance``: Jensen-Shannon, base 2, 0 to 1."""
 
     column: str
     num_images: int
@@ -39,7 +39,7 @@ class ColumnDrift:
 
 @dataclass
 class DriftMonitor:
-    """Counts rows into the bins of a reference; memory does not grow with the rows.
+    """Counts rows in the bins of a reference; constant memory.
 
     Raises:
         UsageError: the reference is not of the form above; names the column.
@@ -62,7 +62,7 @@ class DriftMonitor:
             self._counts[column] = [0] * len(self._histograms[column]["share"])
 
     def add(self, row: Row) -> None:
-        """Count one image that was read tonight."""
+        """Count one image of this run."""
         for column, counts in self._counts.items():
             value = figure(row, column)
             if value is not None:
@@ -70,7 +70,7 @@ class DriftMonitor:
                 counts[bisect_right(inner, value)] += 1
 
     def result(self) -> list[ColumnDrift]:
-        """One entry a column of the reference that the rows have."""
+        """One entry per column of the reference that the rows have."""
         return [
             self._compare(column, counts)
             for column, counts in self._counts.items()

@@ -1,4 +1,4 @@
-"""The fate of one image: fetch, enhance, commit. Safe to repeat at any point."""
+"""One image: fetch, enhance, commit. Can be repeated at any point."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mirnet.storage.store import (
     TransientStorageError,
 )
 
-# what concerns one picture, and the word that its reason begins with
+# errors of a single image, and the first word of their reason
 _ABOUT_ONE = {
     KeyRefused: "name",
     ObjectMissing: "missing",
@@ -40,13 +40,13 @@ _ABOUT_ONE = {
     TransientStorageError: OUTAGE,
 }
 _ONES = tuple(_ABOUT_ONE)
-# of what one file holds that is not carried over
+# maximum length of the list of dropped metadata
 _MAX_WORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """The bytes of an input. ``num_pixels``: by its header; 0 where it will not be decoded."""
+    """The bytes of an input. ``num_pixels``: by its header; 0 if it will not be decoded."""
 
     item: WorkItem
     data: bytes
@@ -58,7 +58,7 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Decoded and measured, ready for the model. ``data``: as it came."""
+    """Decoded and measured, ready for the model. ``data``: the original bytes."""
 
     item: WorkItem
     image: Image
@@ -74,7 +74,7 @@ class Fetched:
 class Enhanced:
     """Ready to be encoded and written.
 
-    ``passed``: why the input goes out as it came; then ``image`` is the input.
+    ``passed``: why the input is passed through; then ``image`` is the input.
     """
 
     fetched: Fetched
@@ -85,10 +85,10 @@ class Enhanced:
 
 @dataclass(frozen=True)
 class ImageJob:
-    """What all images of a run share.
+    """State shared by all images of a run.
 
-    ``guard`` raises when the run may no longer write. ``format``: of the outputs, where it is
-    not that of the input. ``rejected``: keeps what is not written.
+    ``guard`` raises if the run may no longer write. ``format``: of the outputs, if it is
+    not that of the input. ``rejected``: stores rejected outputs.
     """
 
     source: Store
@@ -105,11 +105,11 @@ class ImageJob:
 
     @functools.cached_property
     def source_digest(self) -> str:
-        """Of the place that this job reads."""
+        """Digest of the source of this job."""
         return source_digest(self.source)
 
     def download(self, item: WorkItem) -> Downloaded | Row:
-        """Get the bytes; a row where that is already the end of it."""
+        """Get the bytes; a row if the image is finished by that."""
         begun = time.perf_counter()
         try:
             return self._download(item, begun)
@@ -133,23 +133,23 @@ class ImageJob:
         blob = self.source.get(info.key)
         try:
             height, width = read_size(blob.data, name=info.key)
-        except Exception:  # noqa: BLE001 - decoding says what is wrong with it
+        except Exception:  # noqa: BLE001 - decoding reports the problem
             height = width = 0
         pixels = height * width if height * width <= self.params.max_pixels else 0
         seconds = time.perf_counter() - begun
         return Downloaded(item, blob.data, blob.version, replaces, pixels, seconds)
 
     def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
-        """Decode and measure; a row where that is already the end of it."""
+        """Decode and measure; a row if the image is finished by that."""
         item, begun = got.item, time.perf_counter() - got.seconds
         try:
             image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
             before, dark = measure(image.pixels), shadows(image.pixels)
         except ImageError as error:
-            if error.reason == NO_MEMORY:  # another machine may have it
+            if error.reason == NO_MEMORY:  # another machine may have enough memory
                 return self._row(item, "failed", begun, reason=f"{NO_MEMORY}: {error}")
             return self._quarantine(item, error.reason, got.version, begun)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
             return self._row(item, "failed", begun, reason=f"decoding: {_first_words(error)}")
         seconds = time.perf_counter() - begun
         fetched = Fetched(item, image, before, dark, got.data, got.version, got.replaces, seconds)
@@ -158,17 +158,17 @@ class ImageJob:
         return fetched
 
     def batch_size(self, fetched: Fetched) -> int:
-        """How many pictures of this size the model takes at once."""
+        """Batch size of the model for images of this size."""
         return self.enhance.batch_size(fetched.image)
 
     def apply(self, batch: Sequence[Fetched]) -> list[Enhanced | Row]:
-        """Run the model on pictures of one size; of a batch that fails, each by itself."""
+        """Run the model on images of one size; after a failure, one by one."""
         begun = time.perf_counter()
         try:
             images = self.enhance([fetched.image for fetched in batch])
         except ServiceError:
-            raise  # no fault of a picture
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+            raise  # not caused by an image
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
             if len(batch) > 1:
                 return [state for fetched in batch for state in self.apply([fetched])]
             reason = f"model: {_first_words(error)}"
@@ -180,18 +180,18 @@ class ImageJob:
         ]
 
     def commit(self, enhanced: Enhanced) -> Row:
-        """Encode and write, whole or not at all, never over what is not ours."""
+        """Encode and write atomically, never over foreign objects."""
         begun = time.perf_counter() - enhanced.seconds
         item = enhanced.fetched.item
         try:
             return self._commit(enhanced, begun)
-        except UsageError as error:  # the input is good; its output cannot be written so
+        except UsageError as error:  # the input is valid; its output cannot be encoded
             return self._row(item, "failed", begun, reason=f"output: {_first_words(error)}")
         except _ONES as error:
             return self._row(item, "failed", begun, reason=_reason(error))
         except ServiceError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other pictures go on
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
             return self._row(item, "failed", begun, reason=f"writing: {_first_words(error)}")
 
     def _commit(self, enhanced: Enhanced, begun: float) -> Row:
@@ -233,13 +233,13 @@ class ImageJob:
         )
         if written is not None:
             return row
-        # somebody was first: a killed run, a job whose lease we took over, or a stranger
+        # another writer was first: a killed run, a job whose lease we took over, or a foreign one
         head = self.target.head(item.output_key)
         known = head and self._resolve_existing_output(item, head, fetched.version, begun)
         return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
 
     def _unless_harmful(self, enhanced: Enhanced) -> Enhanced:
-        """What the model would have spoilt stays as it was."""
+        """The output, or the input if the safety checks reject it."""
         if enhanced.passed:
             return enhanced
         fetched = enhanced.fetched
@@ -253,7 +253,7 @@ class ImageJob:
     def _resolve_existing_output(
         self, item: WorkItem, head: Head, version: str, begun: float
     ) -> Row | None:
-        """What an existing output means: done, not ours, or (none) ours and to be replaced."""
+        """A row for an existing output: done, or foreign; none: ours and to be replaced."""
         past = from_metadata(head.metadata)
         if past is None or not past.is_of(item.info.key, self.source_digest):
             return self._conflict(item, self.target.address(item.output_key), past, begun)
@@ -264,7 +264,7 @@ class ImageJob:
         made = self.model.made(past.row.model_label, past.row.weights_digest)
         if not made and self.params.on_new_model == "redo":
             return None
-        # the record on the output, as of this run
+        # the metadata of the output, as a row of this run
         took = round(time.perf_counter() - begun, 4)
         return replace(
             past.row,
@@ -278,7 +278,7 @@ class ImageJob:
     def _conflict(
         self, item: WorkItem, place: str, past: Origin | None, begun: float, found: str = ""
     ) -> Row:
-        """What lies at a place is not of this input; ``found``: what is wrong with the input."""
+        """An object at the output key is not of this input; ``found``: the problem of the input."""
         what = "is nothing that we made of this input"
         if past and past.row.source_digest in (None, self.source_digest):
             what = f"is of another picture of this source, {past.row.input_key}"
@@ -311,7 +311,7 @@ class ImageJob:
         return row
 
     def _row(self, item: WorkItem, status: Status, begun: float, **facts: Any) -> Row:
-        """A row of this run; ``facts`` are further columns, or others than the usual."""
+        """A row of this run; ``facts`` add or override columns."""
         info, model = item.info, self.model
         usual: dict[str, Any] = {
             "input_version": info.version,

@@ -1,5 +1,4 @@
-"""The folder ``_mirnet`` of a target: the only module that knows its files, and reads and writes
-them.
+"""The folder ``_mirnet`` of a target. Only this module knows its layout, and reads and writes it.
 
 ::
 
@@ -7,7 +6,7 @@ them.
         lease.json                   the job at work (mirnet.batch.lease)
         quarantine/KEY               copies of bad inputs (params: enhance.quarantine_prefix)
         runs/RUN_ID/                 one folder per run; their names sort in the order of leases
-            conditions.json          what decides over the bits of outputs
+            conditions.json          choices that affect the bytes of outputs
             max-pixels.json          agreed on by the workers of a Ray cluster
             in-hand.json             inputs in flight
             part-000000.parquet      rows, while the run is under way
@@ -64,7 +63,7 @@ def is_ledger_key(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The records of one target, in a store of their own."""
+    """The records of one target, in a separate store."""
 
     store: Store
 
@@ -78,7 +77,7 @@ class Ledger:
         return RunFolder(self._runs.child(run_id))
 
     def past_runs(self) -> PastRuns:
-        """One listing of what earlier runs wrote."""
+        """The records of earlier runs, from one listing."""
         by_run: dict[str, set[str]] = {}
         for info in advancing(self._runs.list()):
             run_id, _, name = info.key.partition("/")
@@ -154,24 +153,24 @@ class RunFolder:
         self.store.delete(name)
 
     def write_inflight(self, inputs: list[InputVersion]) -> None:
-        """Announce inputs before they are worked on."""
+        """Announce inputs before they are processed."""
         self._put(_INFLIGHT, json.dumps(inputs).encode(), content_type=_JSON)
 
     def clear_inflight(self) -> None:
-        """No input is worked on."""
+        """Record that no input is in flight."""
         self.store.delete(_INFLIGHT)
 
     def write_run_config(self, data: bytes) -> None:
-        """What decides over the bits of outputs, as JSON."""
+        """Write the choices that affect the bytes of outputs, as JSON."""
         self._put(_RUN_CONFIG, data, content_type=_JSON)
 
     def agree_on_max_pixels(self, own: int) -> int:
-        """The proposal of the worker that came first, for all of them."""
+        """The proposal of the first worker, for all workers."""
         self.store.put_if_absent(_MAX_PIXELS, json.dumps(own).encode(), content_type=_JSON)
         return int(json.loads(self.store.get(_MAX_PIXELS).data))
 
     def write_rejected(self, input_key: str, jpeg: bytes) -> None:
-        """What the model made of a picture that was passed through instead."""
+        """Write the thumbnail of a rejected output."""
         self._put(_rejected_name(input_key), jpeg, content_type="image/jpeg")
 
     def read_rejected(self, input_key: str) -> bytes:

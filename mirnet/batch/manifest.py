@@ -16,13 +16,13 @@ from mirnet.results import ModelRef
 
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
 Format = Literal["parquet", "jsonl"]
-# begins the reason of a row that failed because the store did not answer well
+# prefix of the reason of a row that failed because of the store
 OUTAGE = "storage"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One input and its fate. Luminances are mean luma of 0 to 1 (Rec. 709, as coded), and
+    """One input and its result. Luminances are mean luma, 0 to 1 (Rec. 709, as coded);
     ``shadows`` is that of the darkest tenth of the input.
     """
 
@@ -71,7 +71,7 @@ _KNOWN = frozenset(_NAMES)
 
 @dataclass(frozen=True, slots=True)
 class DoneRecord:
-    """What planning needs of a row: whether this input has been done, by what, to where."""
+    """The part of a row used by planning: input, result, model and output."""
 
     input_key: str
     input_version: str
@@ -90,7 +90,7 @@ class DoneRecord:
         return _label(self)
 
     def is_of(self, source_digest: str) -> bool:
-        """Whether the input lay in this source; rows of older Mirnets do not say in which."""
+        """Whether the input was in this source; True for old rows, which do not record it."""
         return self.source_digest in (None, source_digest)
 
 
@@ -108,7 +108,7 @@ _OPTIONAL_OF_DONE = frozenset(each.name for each in fields(DoneRecord) if each.d
 
 
 def as_dict(row: Row) -> dict[str, Any]:
-    """As dataclasses.asdict, which copies deeply and takes ten times as long."""
+    """Like dataclasses.asdict, which copies deeply and takes ten times as long."""
     return {name: getattr(row, name) for name in _NAMES}
 
 
@@ -123,12 +123,12 @@ def dump_rows(rows: list[Row], format: Format) -> bytes:
 
 
 def format_of(name: str) -> Format:
-    """By the suffix of a file of rows."""
+    """The format of a file of rows, by its suffix."""
     return "jsonl" if name.endswith(".jsonl") else "parquet"
 
 
 def load_rows(data: bytes, format: Format) -> Iterator[Row]:
-    """What :func:`dump_rows` wrote, by this or an older version of Mirnet."""
+    """Rows written by :func:`dump_rows`, also of older versions."""
     for values in _load_dicts(data, format):
         yield Row(**{name: value for name, value in values.items() if name in _KNOWN})
 
@@ -147,7 +147,7 @@ def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
 
 
 def load_done_records(data: bytes, format: Format) -> Iterator[DoneRecord]:
-    """As :func:`load_rows`, with what planning needs only.
+    """Like :func:`load_rows`, only the columns used by planning.
 
     Raises:
         pyarrow.ArrowException, ValueError, TypeError: not rows of a manifest.
@@ -157,7 +157,7 @@ def load_done_records(data: bytes, format: Format) -> Iterator[DoneRecord]:
             yield _checked(DoneRecord(*(values.get(name) for name in _DONE_NAMES)))  # type: ignore[arg-type]
         return
     file = pq.ParquetFile(io.BytesIO(data))
-    there = set(file.schema_arrow.names)  # an older Mirnet wrote fewer
+    there = set(file.schema_arrow.names)  # older versions wrote fewer
     for batch in file.iter_batches(10_000, columns=[n for n in _DONE_NAMES if n in there]):
         columns = (
             batch.column(name).to_pylist() if name in there else itertools.repeat(None)

@@ -1,4 +1,4 @@
-"""A batch of the one picture that a person named: its fate, and what went wrong in plain words."""
+"""Result of a batch of a single named image, with the reason in words."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def fate_of(row: Row | None, *, source: str, output: str) -> ImageFate:
 
 
 def why(fate: ImageFate) -> str:
-    """The reason itself, in words where it is a code."""
+    """The reason, in words if it is a code."""
     reason = fate.reason or fate.fate
     words = _WORDS.get(reason.partition(";")[0])
     return f"{reason}: {words}" if words else reason
 
 
 def error_of(fate: ImageFate, result: EnhanceResult) -> TooManyBad:
-    """One line; exit code 2 where the file is no picture at all."""
+    """One line; exit code 2 if the file is not an image."""
     kind = NotAPicture if fate.reason in _NO_PICTURES else TooManyBad
     return kind(f"{fate.input}: {why(fate)}", result)

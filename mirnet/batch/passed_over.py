@@ -1,4 +1,4 @@
-"""What a batch leaves alone: counted by reason, never silent."""
+"""Files that a batch skips, counted by reason."""
 
 from __future__ import annotations
 

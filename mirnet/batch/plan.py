@@ -1,5 +1,5 @@
-"""Plan: what is there, what is done, what is to do. Memory does not grow with the keys: the
-index is a temporary SQLite file, and no order of listings is assumed.
+"""The plan of a batch: which inputs exist, are done, are to be done. Memory does not grow with the
+keys: the index is a temporary SQLite file, and no order of listings is assumed.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One input to enhance. ``existing``: version of what lies at the output key already.
+    """One input to enhance. ``existing``: version of the object at the output key.
 
-    ``suspect``: a run may have died of it; it goes alone.
+    ``suspect``: a run may have died of it; it is processed alone.
     """
 
     info: ObjectInfo
@@ -74,7 +74,7 @@ class PlanCounts:
 
 @dataclass(frozen=True)
 class Planner:
-    """The decisions of a plan: pure, one object at a time.
+    """The decisions of a plan: pure functions of one object.
 
     ``source_digest``: of the source. ``own_prefix``: of a target inside the source. ``named``:
     a person named this one picture. ``single_output``: the key of its output.
@@ -109,7 +109,7 @@ class Planner:
         return self.own_prefix is not None and key.startswith(self.own_prefix)
 
     def output_key(self, key: str) -> str:
-        """Where the output of an input goes, below the target."""
+        """The output key of an input, below the target."""
         if self.single_output:
             return self.single_output
         return f"{self.model.label}/{key}" if self.params.layout == "versioned" else key
@@ -128,7 +128,7 @@ class Planner:
         return self.params.on_new_model == "keep" or bool(row["same_model"])
 
     def failed_before(self, info: ObjectInfo, row: sqlite3.Row | None) -> bool:
-        """Whether this version of it was tried, and failed."""
+        """Whether this version was tried and failed."""
         return (
             row is not None and row["status"] == "failed" and bool(row["version"] == info.version)
         )
@@ -184,7 +184,7 @@ class BatchPlan:
         self._suspects = dict(inputs)
 
     def add_outputs(self, listing: Iterable[ObjectInfo]) -> None:
-        """What lies in the target."""
+        """The objects of the target."""
         self._db.executemany(
             "INSERT OR REPLACE INTO outputs VALUES (?, ?)",
             (
@@ -252,7 +252,7 @@ class BatchPlan:
         return turn
 
     def was_bad(self, key: str, version: str) -> bool:
-        """Whether an earlier run tried this version of an input in vain."""
+        """Whether this version of an input was quarantined or failed in an earlier run."""
         found = self._db.execute(
             "SELECT 1 FROM done WHERE key = ? AND version = ? AND status IN"
             " ('quarantined', 'failed')",
@@ -276,7 +276,7 @@ class BatchPlan:
         return int(pages) * int(size)
 
     def __iter__(self) -> Iterator[WorkItem]:
-        # two statements: to sort the fresh ones would take room for all of them
+        # two statements, since sorting the fresh ones would take space for all of them
         for which in ("NOT turn ORDER BY number", "turn ORDER BY turn, place, number"):
             for row in self._db.execute(f"SELECT * FROM todo WHERE {which}"):
                 info = ObjectInfo(

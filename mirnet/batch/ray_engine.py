@@ -1,7 +1,7 @@
-"""The same fate of each image on a cluster: Ray Data with one actor per GPU, or a CPU.
+"""The batch on a cluster: Ray Data with one actor per GPU, or per CPU without GPUs.
 
-The driver holds the plan, the lease and the record; actors fetch, enhance and commit. An actor
-that dies is replaced and its images are done again, which finds what was done already.
+The driver holds the plan, the lease and the records; actors fetch, enhance and commit. An actor
+that dies is replaced and its images are repeated; finished outputs are recognised.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ logger = logging.getLogger(__name__)
 _SLICE = 20_000
 _BATCH = 16
 _STOPPED = "stopped"
-# of an actor, and of its work: a picture that kills each actor must not keep the run for ever
+# of an actor, and of its work: an image that kills each actor must not block the run for ever
 _RESTARTS = 4
 _OBJECT_STORE_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
 class RayJob:
-    """What an actor needs to make its own :class:`ImageJob`; holds no client and no secret."""
+    """Picklable description of an :class:`ImageJob` for actors; without clients and secrets."""
 
     source_uri: str
     target_uri: str
@@ -57,7 +57,7 @@ class RayJob:
     run_config: BatchRunConfig
 
     def open(self, enhance: Any) -> ImageJob:
-        """With clients of this process. The lease is watched by the driver."""
+        """The job with clients of this process. The driver watches the lease."""
         target = open_store(self.target_uri, self.settings)
         engine = open_engine(enhance, self.params.strength)
         run = Ledger.of_target(target).run(self.run_id)
@@ -86,7 +86,7 @@ class EnhanceActor:
         self._num_threads = job.settings.io_threads
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Work items as JSON -> rows as JSON, and at the end what stopped it, if anything."""
+        """Work items as JSON -> rows as JSON, and at the end the error that stopped it, if any."""
         items = [_load_item(text) for text in batch["item"]]
         done = []
         try:
@@ -100,7 +100,7 @@ class EnhanceActor:
 def process_on_ray(
     items: Iterable[WorkItem], job: RayJob, enhance: Any, *, guard: Callable[[], None]
 ) -> Iterator[Row]:
-    """Yield one row per item, in the order in which they end.
+    """Yield one row per item, in the order in which they finish.
 
     Raises:
         ServiceError: no Ray at the address, or it lost the work too often.
@@ -171,7 +171,7 @@ def _connected(settings: Settings) -> Iterator[None]:
         raise ServiceError(
             f"Ray at {settings.ray_address} (MIRNET_RAY_ADDRESS): {str(error).splitlines()[0]}"
         ) from error
-    hear_again()  # Ray has put a handler of its own there, which raises wherever it strikes
+    hear_again()  # Ray has installed its own handler, which raises at any point
     try:
         yield
     finally:

@@ -54,18 +54,18 @@ def run_batch(
         target: s3://bucket/prefix or a folder; for one image also the name of the output.
         enhance: an ``Enhancer``, an object with ``enhance_image(image, strength)``, a function
             ``Image -> Image``, or a :class:`LazyEnhance` of one of them. On Ray it has to pickle.
-        model: what made the outputs; goes to the manifest and onto every output.
+        model: identity of the model, for the manifest and the metadata of every output.
         progress: called with images ended and images to do.
-        limit: enhance at most so many.
+        limit: maximum number of images.
         reference: profile of the images that the model was trained on, for the drift check.
 
     Raises:
-        LeaseHeld: another job has been at work there for longer than ``max_held_s``.
+        LeaseHeld: another job has held the target for longer than ``max_held_s``.
         UsageError: source and target are the same place or in each other, or there is nothing
             to enhance.
         StorageError: a place cannot be reached, read or written; names it and what to do.
         TooManyBad: more than ``max_bad_share`` of the images were quarantined or failed, in this
-            run or of all that lies there. The manifest and the summary are written before.
+            run or of all images of the source. Manifest and summary are written before.
     """
     begun, meter = time.perf_counter(), CostMeter(settings)
     batch = open_batch(source, target, model=model, params=params, settings=settings)
@@ -89,7 +89,7 @@ def run_batch(
                 was_bad=plan.was_bad,
             )
             if plan.num_todo:
-                # closed at once: nothing may be on its way when the lease is given back
+                # closed immediately: nothing may be in flight when the lease is released
                 with closing(_enhanced(batch, plan, past, enhance, lease, settings)) as rows:
                     summary.take(rows, num_todo=plan.num_todo, progress=progress)
             lease.check()

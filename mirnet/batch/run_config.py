@@ -1,10 +1,10 @@
-"""What decides over the bits of outputs beside model and params, and must not change when a run
-is killed and another one ends its work.
+"""Choices that affect the bytes of outputs besides model and params, and must not change when a
+run is killed and another one continues.
 
-Compiled and eager arithmetic, a batch and a single image, a whole image and tiles round
-differently. So a run chooses once, from the first pictures of its plan, which sizes are compiled
-(and, if small, batched), writes that down before its first output, and a run that finds that its
-predecessor did not end goes on with the predecessor's choice.
+Compiled and eager code, a batch and a single image, a whole image and tiles round differently. So
+a run chooses once, from the first images of its plan, which sizes are compiled (and, if small,
+batched), and stores the choice before its first output. A run whose predecessor did not complete
+uses the predecessor's choice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mirnet.signals import advancing
 from mirnet.storage.store import KeyRefused, ObjectMissing, Store, TransientStorageError
 
 _SAMPLE = 32
-# compiling takes seconds to a minute a size: that many pictures of it have to be expected
+# compiling takes seconds to a minute per size: worthwhile for at least this many images of it
 LEAST_EXPECTED = 32
 _MAX_SIZES = 4
 _MAX_SAMPLED_BYTES = 32 * 2**20
@@ -35,7 +35,7 @@ _MAX_SAMPLED_BYTES = 32 * 2**20
 class BatchRunConfig:
     """``sizes``: (height, width) that are compiled. ``max_pixels``: larger images are tiled.
 
-    ``model`` and ``settings_digest`` say for which work they hold.
+    ``model`` and ``settings_digest`` identify the work they apply to.
     """
 
     model: str
@@ -49,7 +49,7 @@ class BatchRunConfig:
 
 
 def parse_run_config(data: bytes) -> BatchRunConfig:
-    """What :meth:`BatchRunConfig.dump` wrote."""
+    """The inverse of :meth:`BatchRunConfig.dump`."""
     values = json.loads(data)
     values["sizes"] = tuple((int(height), int(width)) for height, width in values["sizes"])
     return BatchRunConfig(**values)
@@ -68,9 +68,9 @@ def choose_run_config(
     """The config of a run, written into its folder.
 
     Args:
-        past: the runs before it; what the last one chose holds if it did not end.
-        plan: its first few pictures are looked at.
-        max_pixels: of the enhancer as it is loaded here; none where it is loaded elsewhere.
+        past: earlier runs; the choice of the last one is used if it did not complete.
+        plan: its first images are examined.
+        max_pixels: of the enhancer in this process; none if it is loaded elsewhere.
 
     Raises:
         StorageError: the target refuses, or source and target stop the run.
@@ -84,7 +84,7 @@ def choose_run_config(
 
 
 def _of_unfinished(past: PastRuns, *, model: ModelRef, digests: Digests) -> BatchRunConfig | None:
-    """That of the last run, if it did not end and was at the same work."""
+    """The choice of the last run, if it did not complete and had the same work."""
     unfinished = past.unfinished_config()
     if unfinished is None:
         return None
@@ -99,11 +99,11 @@ def _of_unfinished(past: PastRuns, *, model: ModelRef, digests: Digests) -> Batc
 
 
 def agree_on_max_pixels(run: RunFolder, config: BatchRunConfig, own: int | None) -> BatchRunConfig:
-    """The same ``max_pixels`` for all workers of a run, whatever memory is free on each: the first
-    one's, which it writes into the folder of the run.
+    """The same ``max_pixels`` for all workers of a run, independent of their free memory: that of
+    the first worker, which writes it to the folder of the run.
 
     Args:
-        own: of the worker's enhancer; none: it takes images of any size at once.
+        own: of the worker's enhancer; none: no limit.
     """
     if config.max_pixels is not None or own is None:
         return config
@@ -111,7 +111,7 @@ def agree_on_max_pixels(run: RunFolder, config: BatchRunConfig, own: int | None)
 
 
 def _frequent(source: Store, plan: BatchPlan) -> tuple[tuple[int, int], ...]:
-    """Sizes of which many are to be expected, the most frequent first."""
+    """Sizes of which many images are expected, most frequent first."""
     if plan.num_todo < LEAST_EXPECTED:
         return ()
 
@@ -121,7 +121,7 @@ def _frequent(source: Store, plan: BatchPlan) -> tuple[tuple[int, int], ...]:
         try:
             data = source.get(item.info.key).data
         except (KeyRefused, ObjectMissing, TransientStorageError):
-            return None  # its own row will say so
+            return None  # reported in its own row
         try:
             return read_size(data, name=item.info.key)
         except Exception:  # noqa: BLE001 - likewise

@@ -1,4 +1,4 @@
-"""Takes the rows of a run as they come, and closes the run: manifest, page, drift, summary."""
+"""Collects the rows of a run and closes it: manifest, contact sheet, drift, summary."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BAD = ("quarantined", "failed")
 
 @dataclass(frozen=True)
 class RunContext:
-    """What is known of a run apart from its rows.
+    """Facts of a run apart from its rows.
 
     ``begun``: ``time.perf_counter()``. ``remote``: other processes did the rows. ``output``: of
     the one picture that the person named, as they would write it.
@@ -52,7 +52,7 @@ class RunContext:
 class RunSummary:
     """Counts, records and judges rows. Memory: the rows since the last part.
 
-    ``was_bad``: whether an earlier run tried an input of this key and version in vain.
+    ``was_bad``: whether this key and version was quarantined or failed in an earlier run.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RunSummary:
         )
 
     def take(self, rows: Iterable[Row], *, num_todo: int, progress: BatchProgress | None) -> None:
-        """Take all rows, flushing a part from time to time.
+        """Take all rows, flushing parts at intervals.
 
         Raises:
             StorageError: the store has failed for many images in a row.
@@ -109,7 +109,7 @@ class RunSummary:
             raise
 
     def _flush_last(self) -> None:
-        """What is known, on the way out; that the store refuses is not what ended the run."""
+        """Write the pending rows after an error; a failure of the store is only logged."""
         try:
             self._record.flush()
         except StorageError as error:
@@ -139,14 +139,14 @@ class RunSummary:
             self._bad_reasons[short] += 1
 
     def _harmful(self) -> bool:
-        """Whether the model spoilt so many of the pictures that it worked on."""
+        """Whether too many outputs failed the safety checks."""
         spoilt = self._harm.total()
         worked_on = self.counts["enhanced"] + spoilt
         enough = worked_on >= self._params.harm_min_images
         return enough and exceeds(self._params.max_harm_share, spoilt, worked_on)
 
     def close(self, context: RunContext, source: Store, target: Store) -> EnhanceResult:
-        """Write manifest and page, then the summary.
+        """Write manifest and contact sheet, then the summary.
 
         Raises:
             TooManyBad: after all has been written.
@@ -254,7 +254,7 @@ def _counts(plan: PlanCounts) -> dict[str, int]:
 
 
 def exceeds(share: float, count: int, total: int) -> bool:
-    """By the quotient: the product 0.29 * 100 falls short of 29."""
+    """Compares the quotient: the product 0.29 * 100 is less than 29."""
     return total > 0 and count / total > share
 
 

@@ -160,14 +160,14 @@ def add_gains(
     params: EvaluateParams,
 ) -> dict[str, MethodScore]:
     """The summary with the candidate's paired PSNR gain over every other method."""
-    told = dict(summary)
+    with_gains = dict(summary)
     for name in summary.keys() - {candidate}:
         gain = paired_gain(
             scores, candidate, name, num_samples=params.bootstrap_samples, seed=params.seed
         )
         update = {"gain": (gain.mean, gain.low, gain.high)}
-        told[name] = summary[name].model_copy(update=update)
-    return told
+        with_gains[name] = summary[name].model_copy(update=update)
+    return with_gains
 
 
 def summarise(scores: pd.DataFrame, method: str, params: EvaluateParams) -> MethodScore:

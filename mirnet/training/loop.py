@@ -77,9 +77,9 @@ def fit(context: Context, job: Job) -> None:
             if not torch.isfinite(norm):  # equal on all workers, since gradients are averaged
                 if state.lower_scale():  # repeat the same batch
                     continue
-                blame = f"step {step}: loss or gradient is not finite; its batch held "
-                blame += ", ".join(batches.names(step))
-                go_back(state, undo, blame)
+                message = f"step {step}: loss or gradient is not finite; its batch held "
+                message += ", ".join(batches.names(step))
+                go_back(state, undo, message)
                 meter = Meter(context, batches, state.progress.sums)
                 continue
             state.update()
@@ -160,12 +160,14 @@ class Undo:
         state.progress.num_rollbacks = count + 1
 
 
-def go_back(state: TrainState, undo: Undo | None, blame: str) -> None:
+def go_back(state: TrainState, undo: Undo | None, message: str) -> None:
     """After non-finite values: end the run, or return to the last checkpoint."""
     if undo is None or state.progress.num_rollbacks == MAX_ROLLBACKS:
-        raise TrainingError(f"{blame}. Lower train.lr, set train.grad_clip, or look at these pairs")
+        raise TrainingError(
+            f"{message}. Lower train.lr, set train.grad_clip, or look at these pairs"
+        )
     undo.apply(state)
-    logger.warning("%s; back to step %d with half the learning rate", blame, state.progress.step)
+    logger.warning("%s; back to step %d with half the learning rate", message, state.progress.step)
 
 
 def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -> EpochMetrics:
