@@ -1,9 +1,10 @@
 """Drift of the inputs from the training data of the model.
 
 A reference profile has one histogram per column,
-``{"luminance": {"edges": [...], "share": [...]}}``, with one edge more than shares. The outer bins are open. Compared by the chi-square test and the
-Jensen-Shannon distance of scipy: the test shows that a difference is significant, the distance
-(0 same, 1 disjoint) that it is large.
+``{"luminance": {"edges": [...], "share": [...]}}``, with one edge more than shares. The
+outer bins are open. Compared by the chi-square test and the Jensen-Shannon distance of
+scipy: the test shows that a difference is significant, the distance (0 same, 1 disjoint) that it is
+large.
 """
 
 from __future__ import annotations
