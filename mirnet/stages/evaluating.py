@@ -167,7 +167,7 @@ def _contest(source: str, run: RunConfig, trained: TrainResult | None) -> _Conte
 
 def _logged(opened: OpenedModel, training_run: str | None, run: RunConfig) -> str | None:
     """The LoggedModel of a folder that a training run of ours left behind."""
-    from mirnet.tracking.registry import find_model
+    from mirnet.tracking.logged_models import find_model
 
     if training_run is None or opened.ref.weights_digest is None:
         return None

@@ -63,7 +63,8 @@ def log_trained(
         WeightsError: the model does not give its output again after its way through MLflow.
         ServiceError: MLflow refuses us.
     """
-    from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG, log_model
+    from mirnet.tracking.logged_models import log_model
+    from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG
 
     known = {DATA_TAG: version.digest, COMMIT_TAG: version.git_commit}
     tags = {key: value for key, value in known.items() if value is not None}
@@ -121,7 +122,7 @@ def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enh
 def _digest(path: Path) -> str:
     """SHA-256 of a folder's weights, or of a published checkpoint file."""
     if path.is_dir():
-        from mirnet.tracking.registry import weights_digest
+        from mirnet.tracking.logged_models import weights_digest
 
         return weights_digest(path)
     with path.open("rb") as file:

@@ -14,11 +14,7 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.results import ModelRef, OpenedModel
 from mirnet.tracking.client import connect, service_errors
-from mirnet.tracking.logged_models import DIGEST_TAG as DIGEST_TAG
-from mirnet.tracking.logged_models import download
-from mirnet.tracking.logged_models import find_model as find_model
-from mirnet.tracking.logged_models import log_model as log_model
-from mirnet.tracking.logged_models import weights_digest as weights_digest
+from mirnet.tracking.logged_models import DIGEST_TAG, download, log_model, weights_digest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

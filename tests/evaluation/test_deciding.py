@@ -24,7 +24,7 @@ from mirnet.models import build, save_model
 from mirnet.params import load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.stages import evaluating
-from mirnet.tracking import connect, packaging, registry, track
+from mirnet.tracking import connect, logged_models, packaging, registry, track
 from mirnet.tracking.outbox import deliver_all
 
 Pixels = NDArray[np.uint8]
@@ -53,7 +53,7 @@ class Site:
         folder = save_model(build("mirnet-xs", n_feat=8), self.root / name)
         with track(self.settings, purpose="train", name=name) as tracked:
             tracked.log_params(self.run.params)
-        model_id = registry.log_model(folder, run_id=tracked.run_id, settings=self.settings)
+        model_id = logged_models.log_model(folder, run_id=tracked.run_id, settings=self.settings)
         assert model_id
         return made_results.trained(tracked.run_id, folder)
 
@@ -81,11 +81,11 @@ def site(lol: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.Monk
 
     def load(folder: Path, _run: stages.RunConfig) -> Callable[[Pixels], Pixels]:
         # the registry keeps a copy of the folder; its weights say which one it was
-        digest = registry.weights_digest(folder)
+        digest = logged_models.weights_digest(folder)
         quirk = next(
             quirk
             for name, quirk in here.quirks.items()
-            if registry.weights_digest(here.root / name) == digest
+            if logged_models.weights_digest(here.root / name) == digest
         )
 
         def enhance(pixels: Pixels) -> Pixels:

@@ -8,7 +8,7 @@ import pytest
 
 from mirnet.config import Settings
 from mirnet.errors import GateRefused, ServiceError, UsageError
-from mirnet.tracking import aliases, connect, registry
+from mirnet.tracking import aliases, connect, logged_models, registry
 from mirnet.tracking.aliases import AliasChange
 from mirnet.tracking.lock import SUFFIX, alias_lock
 
@@ -136,7 +136,7 @@ def test_the_challenger_leaves_its_alias_when_it_wins(versions: Settings, unprov
 
 
 def test_an_unproven_version_moves_no_alias(versions: Settings) -> None:
-    connect(versions).set_model_version_tag("mirnet", "1", registry.DIGEST_TAG, "0" * 64)
+    connect(versions).set_model_version_tag("mirnet", "1", logged_models.DIGEST_TAG, "0" * 64)
     with pytest.raises(ValueError, match="not those that were registered"):
         promote(versions, "1")
     assert current(versions) == {} and aliases.history("mirnet", versions) == []

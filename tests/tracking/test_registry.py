@@ -16,7 +16,7 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.models import load_model
 from mirnet.results import DataVersion
-from mirnet.tracking import connect, packaging, registry, track
+from mirnet.tracking import connect, logged_models, packaging, registry, track
 
 # what an analyst's notebook does: MLflow and torch, nothing of ours, no pickle
 STRANGER = """
@@ -184,7 +184,7 @@ def test_a_model_is_logged_under_the_name_of_its_network(
 
     monkeypatch.setattr(packaging, "write_package", refused)  # takes seconds
     with pytest.raises(WeightsError, match="not packaged"):
-        registry.log_model(folder, run_id=run.run_id, settings=store)
+        logged_models.log_model(folder, run_id=run.run_id, settings=store)
     (model,) = connect(store).search_logged_models([run.experiment_id])
     assert model.name == "mirnet-v2"
 
@@ -192,7 +192,7 @@ def test_a_model_is_logged_under_the_name_of_its_network(
 def test_what_was_logged_under_another_name_is_found(store: Settings, tmp_path: Path) -> None:
     """Up to 0.1 every model was logged as "mirnet"."""
     folder = make_model(tmp_path / "v2", seed=0, name="mirnet-v2", n_feat=16)
-    digest = registry.weights_digest(folder)
+    digest = logged_models.weights_digest(folder)
     with track(store, purpose="train", name="run") as run:
         pass
     client = connect(store)
@@ -200,11 +200,11 @@ def test_what_was_logged_under_another_name_is_found(store: Settings, tmp_path: 
         run.experiment_id,
         name="mirnet",
         source_run_id=run.run_id,
-        tags={registry.DIGEST_TAG: digest},
+        tags={logged_models.DIGEST_TAG: digest},
     )
     client.finalize_logged_model(old.model_id, "READY")
-    assert registry.find_model(run.run_id, digest, store) == old.model_id
-    assert registry.log_model(folder, run_id=run.run_id, settings=store) == old.model_id
+    assert logged_models.find_model(run.run_id, digest, store) == old.model_id
+    assert logged_models.log_model(folder, run_id=run.run_id, settings=store) == old.model_id
 
 
 def test_a_folder_that_is_no_model_leaves_no_version(store: Settings, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_folder_that_is_no_model_leaves_no_version(store: Settings, tmp_path: 
 
 def test_weights_that_changed_in_the_store_are_refused(versions: Settings, tmp_path: Path) -> None:
     client = connect(versions)
-    for tag in (registry.DIGEST_TAG,):
+    for tag in (logged_models.DIGEST_TAG,):
         client.set_model_version_tag("mirnet", "1", tag, "0" * 64)
     with pytest.raises(WeightsError, match="not the weights of mirnet version 1"):
         registry.resolve("models:/mirnet/1", versions)
