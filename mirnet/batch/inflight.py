@@ -77,7 +77,7 @@ class Inflight:
         try:
             self._run.clear_inflight()
         except StorageError as error:
-            logger.warning("pictures that were in hand go last in the next run: %s", error)
+            logger.warning("images that were in flight go last in the next run: %s", error)
 
 
 def _parts(items: Iterable[WorkItem], *, alone: bool) -> Iterator[Iterable[WorkItem]]:

@@ -219,7 +219,7 @@ class Lease:
             self.entry, self._version, self._renewed = entry, version, begun
 
     def _give_up(self) -> None:
-        self._lost = f"nothing got on for {self._stuck_s:g} s (MIRNET_STUCK_S)"
+        self._lost = f"no progress for {self._stuck_s:g} s (MIRNET_STUCK_S)"
         logger.error("%s: %s; ending", self._ledger.lease_address, self._lost)
         ask_to_stop()
 

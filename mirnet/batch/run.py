@@ -109,7 +109,7 @@ def run_batch(
         if held.held_s > params.max_held_s:
             raise LeaseHeld(
                 f"{held}. It has been at work for {held.held_s / 3600:.1f} h, longer than "
-                f"enhance.max_held_s ({params.max_held_s:g}): look whether it gets on, or end it",
+                f"enhance.max_held_s ({params.max_held_s:g}): end it unless it makes progress",
                 holder=held.holder,
                 run_id=held.run_id,
                 held_s=held.held_s,

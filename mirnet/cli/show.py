@@ -165,10 +165,10 @@ def show_enhancement(result: EnhanceResult) -> None:
     if result.manifest_uri:
         _say(f"manifest: {result.manifest_uri}")
     if result.harmful:
-        spoilt = sum(result.harm.values())
+        rejected = sum(result.harm.values())
         _say(
-            f"harmful: {result.model} would have spoilt {spoilt} of the "
-            f"{spoilt + result.enhanced} pictures that it worked on; they are kept as they were"
+            f"harmful: {rejected} of {rejected + result.enhanced} outputs of {result.model} failed "
+            "the safety checks; these images are kept as they were"
         )
     if result.drifted:
         _say(f"drifted from the model's training pictures: {', '.join(result.drifted)}")

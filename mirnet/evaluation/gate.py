@@ -124,13 +124,13 @@ def decide(evidence: Evidence, params: PromoteParams) -> Decision:
         _at_least("darkening", evidence.luma_ratio, params.min_luma_ratio, "{:.2f}",
                   "of the reference's brightness"),
         _at_least("well-lit", evidence.well_lit_psnr, params.min_well_lit_psnr_db, "{:.1f} dB",
-                  "PSNR that well lit pictures keep"),
+                  "PSNR that well-lit images keep"),
         _at_most("harm", evidence.harm_share, params.max_harm_share, "{:.1%}",
-                 "of the dark pictures would be spoilt"),
+                 "of the dark images would be harmed"),
         _at_most("speed", evidence.seconds_per_megapixel, params.max_seconds_per_megapixel,
-                 "{:.2f} s", "a megapixel"),
+                 "{:.2f} s", "per megapixel"),
         _at_most("memory", evidence.mib_per_megapixel, params.max_mib_per_megapixel,
-                 "{:.0f} MiB", "a megapixel"),
+                 "{:.0f} MiB", "per megapixel"),
     )  # fmt: skip
     applied = tuple(check for check in checks if check is not None)
     promote = all(check.passed for check in applied)

@@ -1,4 +1,4 @@
-"""Image in, image out: padding, tiles, precision, compilation."""
+"""Inference on images of any size: margin, tiles, precision, compilation."""
 
 from mirnet.inference.enhancer import Enhancer
 

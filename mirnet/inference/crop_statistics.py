@@ -1,8 +1,8 @@
 """Global statistics over crops spread over a large image.
 
 The crops run through the network as one batch in which every global average is taken over all
-of them. What the same crops give at a smaller scale tells how much the scale matters: it corrects
-the statistics of a smaller copy of the image (control variates). Chosen by measurement, see
+of them. The difference to the same crops at a smaller scale corrects the statistics of a downscaled
+copy of the image (control variates). Chosen by measurement, see
 docs/benchmarks/large-images.md.
 """
 
@@ -36,7 +36,7 @@ class MosaicStatistics(GlobalPooling):
 
 
 def _inner(x: Tensor) -> Tensor:
-    """Without the margins, in proportion to the scale of the map; thin crops keep theirs."""
+    """Without the margins, scaled to the map; thin crops keep them."""
     rows, columns = (size * MARGIN // CROP for size in x.shape[2:])
     return x[:, :, rows : x.shape[2] - rows, columns : x.shape[3] - columns]
 
@@ -46,7 +46,7 @@ def crop_corners(
 ) -> npt.NDArray[np.int64]:
     """Top-left corners, (n, 2), of crops evenly spread over the image.
 
-    At least ``count`` of them, or as many as cover it, where that is fewer.
+    At least ``count`` of them, or as many as cover the image, if fewer.
     """
     crop_height, crop_width = sides
     max_rows, max_columns = -(-height // crop_height), -(-width // crop_width)

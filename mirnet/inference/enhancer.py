@@ -1,4 +1,4 @@
-"""Image in, image out."""
+"""Enhancement of images of any size in bounded memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ P = TypeVar("P", bound=np.uint8 | np.uint16)
 # rows and columns
 Part = tuple[Span, Span]
 
-# the least and largest tiles that pay
+# the smallest and largest useful tiles
 MIN_TILE_PIXELS = 320**2
 MAX_TILE_PIXELS = 2048**2
 # images that go through the network at once; on CPU, more than a fifth faster up to this size
@@ -49,7 +49,7 @@ CPU_BATCH = 4
 CPU_BATCH_PIXELS = 128 * 128
 MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
-# passes of that size and above, whose time is a hundred times what giving memory back takes
+# passes of at least this size take a hundred times as long as returning the memory
 GIVE_BACK_PIXELS = 2**18
 # as far as they fit into the image; more for copies that are downscaled by SMALL_COPY or more:
 # docs/benchmarks/large-images.md
@@ -62,21 +62,20 @@ SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 class Enhancer:
     """Enhances images of any size with one network, in bounded memory.
 
-    The network is given a margin of mirrored pixels around the image (:mod:`mirnet.models.margin`).
-    An image that fits into the memory limit goes through the network whole. A larger one goes
-    through in tiles that share global statistics, taken from a smaller copy of it or from
-    crops spread over it.
+    The network gets a margin of mirrored pixels around the image (:mod:`mirnet.models.margin`).
+    An image that fits into the memory limit is processed in one pass. A larger one is processed
+    in tiles that share global statistics, estimated from a downscaled copy and from crops.
 
     On CPU with glibc, memory that is freed stays with the process between the maps of a pass
     (:func:`~mirnet.inference.memory.keep_freed_memory`), which concerns the whole process.
 
     Args:
-        model: a network of :mod:`mirnet.models`; copied, so that it stays as it is.
+        model: a network of :mod:`mirnet.models`; copied, so it is not modified.
         precision: arithmetic; ``auto`` is bf16 where the hardware has units for it.
         device: ``cpu`` or ``cuda``; none: CUDA where there is one.
         memory_limit_gib: for feature maps; none: half of what is free, on CPU 3 GiB at most.
         compile: compile the network for image sizes that come again.
-        cache_dir: where compiled code is kept for other processes.
+        cache_dir: folder of compiled code, shared with other processes.
 
     Raises:
         UsageError: the memory limit is too small for the network, or it is of a kind that is not
@@ -112,7 +111,7 @@ class Enhancer:
             keep_freed_memory()
 
     def tile_shape(self, height: int, width: int) -> tuple[int, int] | None:
-        """(height, width) of the tiles of an image; None: it goes through whole."""
+        """(height, width) of the tiles of an image; None: it is processed in one pass."""
         if self._pixels(height, width) <= self.max_pixels:
             return None
         return tile_shape(height, width, **self._tiling)
@@ -133,11 +132,11 @@ class Enhancer:
     def fix_shapes(
         self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None
     ) -> None:
-        """Make the output depend on the image alone, whatever was enhanced before it.
+        """Make outputs independent of the images enhanced before.
 
-        Compiled and eager arithmetic round differently, so which size is compiled must not
-        depend on what came first: these are, from the first image on, and no others. Small
-        ones among them go through in batches, which are always full.
+        Compiled and eager code round differently, so the compiled sizes must not depend on the
+        order of images: these are compiled, from the first image on, and no others. Small ones
+        among them are processed in batches, which are always full.
 
         Args:
             sizes: (height, width).
@@ -149,7 +148,7 @@ class Enhancer:
         self.network.fix_shapes({self._tensor_shape(height, width) for height, width in sizes})
 
     def batch_size(self, height: int, width: int) -> int:
-        """How many images of a size go through the network at once: docs/inference.md."""
+        """Batch size for images of a size: docs/inference.md."""
         if (height, width) not in self._fixed:
             return 1
         pixels = self._pixels(height, width)
@@ -322,7 +321,7 @@ class Enhancer:
             give_back_freed_memory()
 
     def _whole(self, pixels: npt.NDArray[P]) -> Part:
-        """All of an image, with its margin."""
+        """The whole image with its margin."""
         rows, columns = (
             Span(-self.margin, size + self.margin, 0, size) for size in pixels.shape[:2]
         )
@@ -356,7 +355,7 @@ class Enhancer:
 
 
 def downscaling(height: int, width: int, *, max_pixels: int, margin: int) -> float:
-    """How much smaller an image must be, at least 1, for it and its margin to be ``max_pixels``."""
+    """The downscaling factor, at least 1, for an image and its margin to have ``max_pixels``."""
     # of (s height + 2 margin) (s width + 2 margin) = max_pixels, the s above 0
     area, half = height * width, margin * (height + width)
     s = (math.sqrt(half**2 + area * (max_pixels - 4 * margin**2)) - half) / area
@@ -382,7 +381,7 @@ def _crops_at_once(max_pixels: int, crop_pixels: int) -> int:
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:
-    """The image with other pixels."""
+    """The image with new pixels."""
     if image.grey:
         # as in Pillow's conversion to L; by parts, for the memory
         for rows in np.array_split(pixels, max(pixels.size // 2**22, 1)):

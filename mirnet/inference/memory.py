@@ -1,4 +1,4 @@
-"""How many pixels fit into memory at once, and what the allocator does with freed memory."""
+"""The number of pixels that fit into memory, and the allocator's handling of freed memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mirnet.models.registry import NetworkConfig
 
 GIB = 1024**3
 MAX_DEFAULT_GIB = 3.0
-# the rest is for the allocator's gaps, which take as much as the maps at worst, and for the image
+# the rest is for the allocator's gaps, at worst as large as the maps, and for the image
 SHARE_OF_MAPS = 0.5
 
 
 def default_limit(device: torch.device) -> float:
-    """Bytes that one enhancement may use unless told otherwise: half of what is free."""
+    """Default memory limit of one enhancement in bytes: half of the free memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 2
     free = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
@@ -30,7 +30,7 @@ def default_limit(device: torch.device) -> float:
 def free_in_container(folder: Path) -> float:
     """Bytes below the limit of this control group (version 2); infinite where there is none.
 
-    Cached files count as free: they give way.
+    Cached files count as free.
     """
     try:
         limit, used, facts = (
@@ -46,7 +46,7 @@ def free_in_container(folder: Path) -> float:
 
 
 def max_pixels(config: NetworkConfig, *, dtype: torch.dtype, limit: float) -> int:
-    """Pixels that the network can take at once within ``limit`` bytes."""
+    """Pixels per pass of the network within ``limit`` bytes."""
     return int(limit * SHARE_OF_MAPS / (config.peak_values * dtype.itemsize))
 
 
@@ -55,7 +55,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Let the C library hand freed feature maps out again, for the rest of this process.
+    """Make the C library reuse freed feature maps, for the rest of this process.
 
     By default glibc maps each block above 32 MiB anew, and the kernel zeroes its pages: a third
     of the time of large images (docs/benchmarks/inference.md). Affects all allocations of the main
@@ -69,7 +69,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Return what :func:`keep_freed_memory` kept to the system."""
+    """Return the memory kept by :func:`keep_freed_memory` to the system."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Which tiles cover an image."""
+"""Tiles that cover an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GRID = 4  # the coarsest pixel of MIRNet: tiles start on multiples of it
 
 @dataclass(frozen=True)
 class Span:
-    """Along one axis: what a tile reads, and which part of that it writes.
+    """The range of a tile along one axis: what is read, and which part of it is written.
 
     A read may begin before the image and end behind it, where the image is mirrored.
     """
@@ -23,12 +23,12 @@ class Span:
 
     @property
     def keep(self) -> slice:
-        """What is written, in the image."""
+        """The written range, in image coordinates."""
         return slice(self.keep_start, self.keep_stop)
 
     @property
     def kept_of_read(self) -> slice:
-        """What is written, in the tile."""
+        """The written range, in tile coordinates."""
         return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 

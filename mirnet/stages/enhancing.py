@@ -110,8 +110,9 @@ def read_contact(result: EnhanceResult, run: RunConfig) -> str | None:
 
 
 def _track(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
-    """Inputs against the model's training data, and what it would have spoilt, in MLflow; that
-    MLflow is away undoes no night.
+    """Log drift of the inputs and counts of rejected outputs to MLflow.
+
+    A failure of MLflow is only logged.
     """
     from mirnet.tracking import track
 

@@ -177,7 +177,7 @@ def _logged(opened: OpenedModel, training_run: str | None, run: RunConfig) -> st
 def _open_run(
     name: str, contest: _Contest, run: RunConfig, *, version: DataVersion, split: str
 ) -> AbstractContextManager[TrackedRun]:
-    """One run per method in MLflow; the same on the same pairs goes on with the same run."""
+    """One run per method in MLflow; the same method on the same pairs resumes its run."""
     from mirnet.tracking import track
 
     identity = contest.identities[name]

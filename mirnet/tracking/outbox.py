@@ -220,7 +220,7 @@ class Outbox:
             self._keep(entry)
             if not self._warned:
                 how = f"mirnet runs deliver {self.path}"
-                log.warning("%s. What the run has to say waits; later: %s", error, how)
+                log.warning("%s. Records of the run are queued; send them later: %s", error, how)
             self._warned = True
         else:
             self._warned = False

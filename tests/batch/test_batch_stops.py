@@ -159,7 +159,7 @@ def test_a_job_that_is_stuck_loses_its_lease_and_ends(places: tuple[str, str]) -
     with job(_STUCK, places, **settings) as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert b"nothing got on for 2 s (MIRNET_STUCK_S)" in err
+    assert b"no progress for 2 s (MIRNET_STUCK_S)" in err
     assert b"still at work 1 s after SIGTERM" in err
     # as one that killed its process, the picture goes last
     assert {
@@ -187,7 +187,7 @@ def test_a_lease_is_renewed_while_work_gets_on_only(places: tuple[str, str]) -> 
             advance()
         lease.check()
         time.sleep(1.6)
-        with pytest.raises(LeaseLost, match=r"nothing got on for 1 s \(MIRNET_STUCK_S\)"):
+        with pytest.raises(LeaseLost, match=r"no progress for 1 s \(MIRNET_STUCK_S\)"):
             lease.check()
         time.sleep(3.1)  # the clocks of stores count seconds
         with Lease(Ledger(store), lease_s=0.4) as successor:

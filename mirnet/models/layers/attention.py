@@ -18,7 +18,7 @@ from mirnet.models.layers.resize import LazyUpsample
 
 
 class SelectiveKernelFusion(nn.Module):
-    """SKFF: softmax-weighted sum of streams, a weight a channel (MIRNet section 3.1, eq. 1-2).
+    """SKFF: softmax-weighted sum of streams, one weight per channel (MIRNet section 3.1, eq. 1-2).
 
     MIRNet uses a PReLU, MIRNet-v2 a LeakyReLU of slope 0.2.
     """
@@ -49,7 +49,7 @@ class SelectiveKernelFusion(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """A gate a pixel from the maximum and mean over channels (MIRNet section 3.2)."""
+    """One gate per pixel from the maximum and mean over channels (MIRNet section 3.2)."""
 
     def __init__(self, kernel_size: int = 5) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """A gate a channel from the global average (MIRNet section 3.2; Hu et al., CVPR 2018)."""
+    """One gate per channel from the global average (MIRNet section 3.2; Hu et al., CVPR 2018)."""
 
     def __init__(self, channels: int, *, reduction: int = 8) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class ChannelAttention(nn.Module):
 
 
 class DualAttention(nn.Module):
-    """DAU: two 3x3 convolutions, then spatial and channel attention side by side.
+    """DAU: two 3x3 convolutions, then spatial and channel attention in parallel.
 
     MIRNet section 3.2. The published network shares one PReLU among all of its DAUs, so the
     activation is passed in.
@@ -94,7 +94,7 @@ class DualAttention(nn.Module):
     def forward(self, x: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         r = self.conv2(ops.conv_act(self.conv1, self.activation, x))
         gates = self.channel(statistics.mean(r))
-        # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number a pixel
+        # fuse(cat(s * r, c * r)) = s * (by_pixel r) + by_channel (c * r): s is one number per pixel
         for_pixels, for_channels = self._parts(r, gates)
         out: Tensor = x + self.spatial(r) * for_pixels + for_channels
         return out
@@ -104,7 +104,7 @@ class DualAttention(nn.Module):
         by_pixel, by_channel = self.fuse.weight.chunk(2, dim=1)
         if torch.compiler.is_exporting() or gates.shape != (1, r.shape[1], 1, 1):
             return F.conv2d(r, by_pixel), F.conv2d(r * gates, by_channel)
-        # one gate a channel for the whole batch goes into the weight: one pass over the map
+        # one gate per channel for the whole batch is folded into the weight: one pass over the map
         weight = torch.cat((by_pixel, by_channel * gates.reshape(1, -1, 1, 1)))
         first, second = F.conv2d(r, weight).chunk(2, dim=1)
         return first, second

@@ -1,7 +1,7 @@
-"""Where the global averages of a network come from.
+"""Sources of the global averages of a network.
 
-By default a network averages over the image that it is given. Inference by tiles hands in other
-statistics, so that every tile is treated as part of the whole image.
+By default a network averages over its input. Tiled inference passes other statistics, so that every
+tile is treated as part of the whole image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mirnet.models import ops
 
 
 class GlobalPooling:
-    """Averages over the whole of the maps at hand."""
+    """Averages over the whole maps."""
 
     def mean(self, *streams: Tensor) -> Tensor:
         """Global average of the sum of maps (N, C, H, W): (N, C, 1, 1).
@@ -36,7 +36,7 @@ class GlobalPooling:
 
 
 class GivenPooling(GlobalPooling):
-    """Statistics that were taken elsewhere, in the order in which the network asks for them."""
+    """Precomputed statistics, in the order in which the network requests them."""
 
     def __init__(self, values: Sequence[Tensor]) -> None:
         self._values = values
@@ -56,7 +56,7 @@ class GivenPooling(GlobalPooling):
 
 
 class RecordedPooling(GlobalPooling):
-    """Passes on the statistics of another source and keeps a copy of each."""
+    """Returns the statistics of another source and records a copy of each."""
 
     def __init__(self, source: GlobalPooling) -> None:
         self.source = source

@@ -21,10 +21,10 @@ def upsample2(x: Tensor) -> Tensor:
 
 
 class LazyUpsample(NamedTuple):
-    """The map ``upsample2(small) + full``, which is formed only where it is needed.
+    """The map ``upsample2(small) + full``, materialised only if needed.
 
     Bilinear x2 takes every pixel with a weight of 4 in all, those of the border too, so the mean of
-    the map is the sum of the means of its parts; and a weight a channel can come before it.
+    the map is the sum of the means of its parts; and a weight per channel can come before it.
     """
 
     small: Tensor
@@ -32,7 +32,7 @@ class LazyUpsample(NamedTuple):
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """What has the same mean in sum."""
+        """Maps whose means sum to the mean of this map."""
         return (self.small,) if self.full is None else (self.small, self.full)
 
     def materialize(self) -> Tensor:
