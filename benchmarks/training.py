@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from turns import take_turns as run_in_turns
 from turns import working_s
 
-from mirnet.config import Settings, apply_engine_defaults, use_kernel_cache
+from mirnet.config import Settings, apply_engine_defaults
+from mirnet.hardware import use_kernel_cache
 from mirnet.models.ops import cpu_gradients
 from mirnet.params import Params, load_params
 from mirnet.results import EpochMetrics

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from training import product_step, take_turns, with_recipe
 
-from mirnet.config import Settings, use_kernel_cache
+from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
 from mirnet.evaluation.baselines import autocontrast
 from mirnet.evaluation.metrics import psnr
+from mirnet.hardware import use_kernel_cache
 from mirnet.params import Params, ValidateParams, load_params
 from mirnet.results import EpochMetrics
 from mirnet.storage.arrow import open_filesystem

@@ -130,9 +130,14 @@ class Settings(BaseSettings):
         return self.storage_uri or str((self.workspace / "training").resolve())
 
 
-def use_kernel_cache(directory: Path) -> None:
-    """Share the code of ``torch.compile`` with other processes; a variable that is set wins."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(directory.resolve()))
+def set_kernel_cache(directory: Path, *, default: str) -> None:
+    """Share the code of ``torch.compile`` with other processes; a variable that is set wins.
+
+    Args:
+        default: of torch, which sets the variable itself when it is imported.
+    """
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", default) == default:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory.resolve())
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "results": {"errors", "atomic"},
     "atomic": set(),
     "telemetry": {"atomic"},
-    "hardware": {"params"},
+    "hardware": {"config", "params"},
     "presets": set(),
     "images": {"errors"},
     "models": BASE - {"params"},

@@ -19,8 +19,7 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from mirnet.config import use_kernel_cache
-from mirnet.hardware import find_compiler
+from mirnet.hardware import find_compiler, use_kernel_cache
 from mirnet.models.layers.pooling import GivenPooling, GlobalPooling, RecordedPooling
 from mirnet.models.network import Network
 from mirnet.models.ops.cuda_graph import CudaGraph
@@ -117,17 +116,23 @@ class FastNetwork:
             return self._replayed(key, image, values)
         if self._wants_compiled(key):
             try:
-                self.compiled_block = _compiled(torch.compile)
-                if self._records:
-                    return self._recorded(key, image, values)
-                return self._run(image, values)
+                return self._run_compiled(key, image, values)
             except torch._dynamo.exc.TorchDynamoException as error:
                 reason = str(error).strip().splitlines()[0]
                 logger.warning("compilation failed, going on without it: %s", reason)
                 self._can_compile = False
-            finally:
-                self.compiled_block = None
         return self._run(image, values)
+
+    def _run_compiled(
+        self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None
+    ) -> Tensor:
+        try:
+            self.compiled_block = _compiled(torch.compile)
+            if self._records:
+                return self._recorded(key, image, values)
+            return self._run(image, values)
+        finally:
+            self.compiled_block = None
 
     def _with_switches(self, model: Network) -> nn.Module:
         names = {module: name for name, module in model.named_modules()}

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mirnet.config import Settings, use_kernel_cache
+from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
 from mirnet.errors import TrainingError, UsageError, WeightsError
+from mirnet.hardware import use_kernel_cache
 from mirnet.models import load_model, num_parameters
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult

@@ -173,7 +173,7 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
             batch_engine=engine,  # type: ignore[arg-type]
             ray_address="in-process",
         )
-        run = stages.Run(load_params("demo", overrides=overrides), settings)
+        run = stages.RunConfig(load_params("demo", overrides=overrides), settings)
         result = stages.enhance(f"{s3}/in", target, run, model=str(tmp_path / "model"))
         assert (result.enhanced, result.quarantined, result.failed) == (41, 2, 0)
 

@@ -1,5 +1,8 @@
 import copy
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +321,55 @@ def test_in_a_full_batch_neither_place_nor_mates_matter(precision: Precision) ->
     half = enhancer.enhance_images(images[:2], 0.5)[0].pixels.astype(int)
     middle = (images[0].pixels.astype(int) + alone[0]) / 2
     assert np.abs(half - middle).max() <= 1
+
+
+@pytest.mark.slow
+def test_a_library_that_a_kill_cut_short_is_compiled_again(tmp_path: Path) -> None:
+    child = """
+import sys, torch
+from pathlib import Path
+from mirnet.inference.network import FastNetwork
+from mirnet.models import build
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = build("mirnet-xs", n_feat=8).eval()
+cpu = torch.device("cpu")
+fast = FastNetwork(model, device=cpu, dtype=torch.float32, cache_dir=Path(sys.argv[1]))
+for _ in range(3):
+    fast(torch.full((1, 3, 32, 32), 0.1))
+print("compiled" if fast._can_compile else "gave up")
+"""
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", child, str(tmp_path)],
+            env={k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "compiled\n", done.stderr
+        libraries = list(tmp_path.rglob("*.so"))
+        assert libraries and all(path.stat().st_size > 5000 for path in libraries)
+        for path in libraries:
+            os.truncate(path, 5000)
+            os.utime(path, (0, 0))
+
+
+@pytest.mark.parametrize(("chosen", "taken"), [(None, "ours"), ("theirs", "theirs")])
+def test_compiled_code_goes_where_settings_say(
+    chosen: str | None, taken: str, tmp_path: Path
+) -> None:
+    """Torch sets the variable to a folder of its own as soon as it is imported."""
+    child = """
+import os, sys, torch._dynamo
+from pathlib import Path
+from mirnet.hardware import use_kernel_cache
+use_kernel_cache(Path(sys.argv[1]))
+print(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+"""
+    there = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    if chosen:
+        there["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / chosen)
+    command = [sys.executable, "-c", child, str(tmp_path / "ours")]
+    done = subprocess.run(command, env=there, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / taken)
