@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mirnet.storage.s3session import S3Connection
 
 _ATTEMPTS = 20  # with pauses that grow to 20 seconds
+# at least: to put a large checkpoint together takes a store long
+_CONNECT_S, _REQUEST_S = 10.0, 60.0
 
 
 def open_filesystem(settings: Settings) -> tuple[fs.FileSystem, str]:
@@ -50,10 +52,11 @@ class PatientS3(fs.S3FileSystem):  # type: ignore[misc]
         super().__init__(
             endpoint_override=host or None,
             scheme=scheme or "https",
-            region=where.region,
+            # without an endpoint the SDK also asks the machine that it runs on
+            region=where.region or (where.DEFAULT_REGION if where.endpoint_url else None),
             allow_bucket_creation=False,
-            connect_timeout=where.connect_timeout_s,
-            request_timeout=where.read_timeout_s,
+            connect_timeout=max(_CONNECT_S, where.connect_timeout_s),
+            request_timeout=max(_REQUEST_S, where.read_timeout_s),
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import botocore.loaders
@@ -17,17 +17,23 @@ from botocore.exceptions import BotoCoreError, ClientError
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 
+# boto3 alone reads AWS_DEFAULT_REGION only; all other tools of AWS read AWS_REGION first
+_VARIABLES = {"region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)}
+
 
 @dataclass(frozen=True)
 class S3Connection:
     """All but the credentials, which every process finds for itself.
 
     Attributes:
+        region: none: not known here; clients look elsewhere, then take us-east-1.
         read_timeout_s: seconds without a byte.
     """
 
+    DEFAULT_REGION: ClassVar[str] = "us-east-1"
+
     endpoint_url: str | None
-    region: str = "us-east-1"
+    region: str | None = None
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 20.0
 
@@ -44,7 +50,7 @@ def connection(uri: str, settings: Settings) -> S3Connection:
         raise StorageError(f"{uri}: {error}", transient=False) from error
     return S3Connection(
         endpoint_url=settings.s3_endpoint_url,
-        region=region or S3Connection.region,
+        region=region,
         connect_timeout_s=min(5.0, settings.s3_timeout_s),
         read_timeout_s=settings.s3_timeout_s,
     )
@@ -65,7 +71,7 @@ def make_client(
     return _session().client(
         "s3",
         endpoint_url=where.endpoint_url,
-        region_name=where.region,
+        region_name=where.region or where.DEFAULT_REGION,
         config=Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=where.connect_timeout_s,
@@ -89,7 +95,7 @@ def list_buckets(endpoint_url: str, access_key: str, secret_key: str) -> list[st
 
 def _session() -> boto3.session.Session:
     """Credentials are looked up afresh; the models of the API, a second of JSON, are shared."""
-    inner = botocore.session.Session()
+    inner = botocore.session.Session(_VARIABLES)
     inner.register_component("data_loader", _api_models())
     parsers = inner.get_component("response_parser_factory")
     parsers.set_parser_defaults(timestamp_parser=_timestamp)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.runs import Purpose, experiment_name
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 SEED_PARAM = "train.seed"
 _PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
@@ -87,12 +91,18 @@ def list_runs(
             purpose=experiments[run.info.experiment_id],
             status=run.info.status,
             started_s=run.info.start_time / 1000,
-            params=run.data.params,
+            params=_params_of(run),
             metrics=run.data.metrics,
             tags={k: v for k, v in run.data.tags.items() if k.startswith("mirnet.")},
         )
         for run in runs
     ]
+
+
+def _params_of(run: Run) -> dict[str, str]:
+    """Without the sizes of the network that were not set: 0.1 logged them as ``None``."""
+    params = run.data.params.items()
+    return {k: v for k, v in params if v != "None" or not k.startswith("model.")}
 
 
 def find_run(reference: str, settings: Settings) -> RunSummary:

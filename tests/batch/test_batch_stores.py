@@ -12,8 +12,10 @@ from batch_samples import picture
 
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
+from mirnet.storage.arrow import open_filesystem
 from mirnet.storage.places import open_source, open_store
 from mirnet.storage.s3server import S3Server
+from mirnet.storage.s3session import connection, make_client
 from mirnet.storage.store import KeyRefused, ObjectMissing
 
 
@@ -212,3 +214,26 @@ def test_no_secret_in_messages_or_objects(s3: str, s3_server: S3Server) -> None:
     with pytest.raises(ObjectMissing) as caught:
         store.get("nothing")
     assert s3_server.secret_key not in str(caught.value) + repr(vars(store))
+
+
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({"AWS_REGION": "eu-central-1"}, "eu-central-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "eu-central-1", "AWS_DEFAULT_REGION": "eu-west-1"}, "eu-central-1"),
+        ({}, "us-east-1"),
+    ],
+)
+def test_every_client_is_in_the_region_of_the_environment(
+    variables: dict[str, str], region: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(storage_uri="s3://bucket/runs", s3_endpoint_url="http://127.0.0.1:9")
+    assert make_client(connection("s3://bucket", settings)).meta.region_name == region
+    filesystem, _ = open_filesystem(settings)
+    assert filesystem.region == region
