@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     max_pixels: int | None
 
-    def fix_shapes(self, conditions: BatchRunConfig) -> None:
+    def fix_shapes(self, run_config: BatchRunConfig) -> None:
         """Fix the compiled shapes, so that an output depends only on its image and these."""
 
     def batch_size(self, image: Image) -> int:
@@ -55,7 +55,7 @@ class _Function:
     def __init__(self, function: EnhanceImage) -> None:
         self._function = function
 
-    def fix_shapes(self, conditions: BatchRunConfig) -> None:
+    def fix_shapes(self, run_config: BatchRunConfig) -> None:
         """Nothing to choose."""
 
     def batch_size(self, image: Image) -> int:  # noqa: ARG002
@@ -74,9 +74,9 @@ class _Network:
         self._enhancer, self._strength = enhancer, strength
         self.max_pixels: int | None = enhancer.max_pixels
 
-    def fix_shapes(self, conditions: BatchRunConfig) -> None:
+    def fix_shapes(self, run_config: BatchRunConfig) -> None:
         """Compile what the conditions say."""
-        self._enhancer.fix_shapes(conditions.sizes, max_pixels=conditions.max_pixels)
+        self._enhancer.fix_shapes(run_config.sizes, max_pixels=run_config.max_pixels)
 
     def batch_size(self, image: Image) -> int:
         """As the enhancer says."""

@@ -156,23 +156,23 @@ class BatchPlan:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add_done(self, marks: Iterable[DoneRecord], planner: Planner) -> None:
+    def add_done(self, records: Iterable[DoneRecord], planner: Planner) -> None:
         """What earlier runs did with this source; of two rows of a key the later one counts."""
         model = planner.model
         self._db.executemany(
             "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
-                    mark.input_key,
-                    mark.input_version,
-                    model.made(mark.model_label, mark.weights_digest),
-                    mark.settings_digest,
-                    mark.status,
-                    mark.output_key,
+                    record.input_key,
+                    record.input_version,
+                    model.made(record.model_label, record.weights_digest),
+                    record.settings_digest,
+                    record.status,
+                    record.output_key,
                     row,
                 )
-                for row, mark in enumerate(advancing(marks))
-                if mark.is_of(planner.source_digest)
+                for row, record in enumerate(advancing(records))
+                if record.is_of(planner.source_digest)
             ),
         )
 

@@ -34,10 +34,10 @@ class EpochLogger:
     tracking_uri: str
     run_id: str
     pending_path: Path
-    _journal: Outbox = field(init=False, repr=False)
+    _outbox: Outbox = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._journal = Outbox(self.tracking_uri, self.pending_path)
+        self._outbox = Outbox(self.tracking_uri, self.pending_path)
 
     def extra(self, extra: NodeUsage | SamplePicture) -> None:
         """A sample image, by its pair, or the usage of a node, as system metrics."""
@@ -45,7 +45,7 @@ class EpochLogger:
             self._picture(extra)
             return
         values = {f"system/{extra.node}/{key}": value for key, value in extra.values.items()}
-        self._journal.write(Metrics(run_id=self.run_id, values=values, step=extra.epoch))
+        self._outbox.write(Metrics(run_id=self.run_id, values=values, step=extra.epoch))
 
     def _picture(self, picture: SamplePicture) -> None:
         with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
@@ -53,9 +53,9 @@ class EpochLogger:
             path.write_bytes(picture.jpeg)
             key = f"samples/{picture.pair}"
             entry = File(run_id=self.run_id, path=path, image_key=key, step=picture.epoch)
-            self._journal.write(entry)
+            self._outbox.write(entry)
 
     def __call__(self, metrics: EpochMetrics) -> None:
         known = metrics.model_dump(exclude_none=True)
         values = {name: known[key] for key, name in _NAMES.items() if key in known}
-        self._journal.write(Metrics(run_id=self.run_id, values=values, step=metrics.epoch))
+        self._outbox.write(Metrics(run_id=self.run_id, values=values, step=metrics.epoch))

@@ -69,19 +69,19 @@ def experiment_name(purpose: Purpose) -> str:
 class TrackedRun:
     """One MLflow run and the methods to write to it.
 
-    A write never fails because MLflow is away: it waits in the run's journal under the workspace
+    A write never fails because MLflow is away: it waits in the run's outbox under the workspace
     and is sent with the next write, with the next run on this machine, or by
     ``mirnet runs deliver``.
     """
 
-    journal: Outbox
+    outbox: Outbox
     run_id: str
     experiment_id: str
 
     @property
     def page(self) -> str:
         """Address of the run's page on an MLflow server; without a server, a description."""
-        place = without_secret(self.journal.tracking_uri).rstrip("/")
+        place = without_secret(self.outbox.tracking_uri).rstrip("/")
         if place.startswith(("http://", "https://")):
             return f"{place}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"MLflow run {self.run_id} in {place}"
@@ -93,7 +93,7 @@ class TrackedRun:
     def log_params(self, params: Params) -> None:
         """All parameters, flat, as ``section.key``; a resumed run already has them."""
         values = {key: str(value)[:_LONGEST_VALUE] for key, value in params.flat().items()}
-        self.journal.write(Parameters(run_id=self.run_id, values=values))
+        self.outbox.write(Parameters(run_id=self.run_id, values=values))
 
     def log_data(self, version: DataVersion, *, context: str, split: str | None = None) -> None:
         """Link the run to a data version; MLflow shows DVC's digest as that of the data set.
@@ -101,11 +101,11 @@ class TrackedRun:
         Args:
             context: Use of the data: training, evaluation, ...
         """
-        self.journal.write(Data(run_id=self.run_id, version=version, context=context, split=split))
+        self.outbox.write(Data(run_id=self.run_id, version=version, context=context, split=split))
 
     def log_used_model(self, model_id: str) -> None:
         """Link the run to the LoggedModel that it evaluates."""
-        self.journal.write(UsedModel(run_id=self.run_id, model_id=model_id))
+        self.outbox.write(UsedModel(run_id=self.run_id, model_id=model_id))
 
     def log_metrics(
         self,
@@ -119,7 +119,7 @@ class TrackedRun:
         entry = Metrics(
             run_id=self.run_id, values=dict(values), step=step, data=data, model_id=model_id
         )
-        self.journal.write(entry)
+        self.outbox.write(entry)
 
     def log_image(self, pixels: NDArray[np.uint8], key: str) -> None:
         """An image of MLflow's image grid, uint8 HWC RGB; runs are compared by its key."""
@@ -128,29 +128,29 @@ class TrackedRun:
         with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
             path = Path(folder) / "image.png"
             Image.fromarray(pixels).save(path)
-            self.journal.write(File(run_id=self.run_id, path=path, image_key=key))
+            self.outbox.write(File(run_id=self.run_id, path=path, image_key=key))
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """A table that MLflow shows and compares across runs; ``name`` ends in .json."""
         columns: dict[str, list[Any]] = {str(k): v.tolist() for k, v in table.items()}
-        self.journal.write(Table(run_id=self.run_id, columns=columns, name=name))
+        self.outbox.write(Table(run_id=self.run_id, columns=columns, name=name))
 
     def log_text(self, text: str, name: str) -> None:
         """A text artifact, such as a JSON."""
-        self.journal.write(Text(run_id=self.run_id, text=text, name=name))
+        self.outbox.write(Text(run_id=self.run_id, text=text, name=name))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """A file or folder as artifact."""
-        self.journal.write(File(run_id=self.run_id, path=path, folder=folder))
+        self.outbox.write(File(run_id=self.run_id, path=path, folder=folder))
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Tags; those without a value are left out."""
         values = {key: value for key, value in tags.items() if value is not None}
-        self.journal.write(Tags(run_id=self.run_id, values=values))
+        self.outbox.write(Tags(run_id=self.run_id, values=values))
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the run."""
-        self.journal.write(Finish(run_id=self.run_id, status=status))
+        self.outbox.write(Finish(run_id=self.run_id, status=status))
 
 
 def attach(run_id: str, settings: Settings) -> TrackedRun:
@@ -162,7 +162,7 @@ def attach(run_id: str, settings: Settings) -> TrackedRun:
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
         experiment_id = client.get_run(run_id).info.experiment_id
-    return TrackedRun(_journal(run_id, settings), run_id, experiment_id)
+    return TrackedRun(_outbox(run_id, settings), run_id, experiment_id)
 
 
 @contextmanager
@@ -228,10 +228,10 @@ def start_tracked_run(
         else:
             Tags(run_id=run_id, values=told).send(client)
             client.update_run(run_id, status="RUNNING")
-    return TrackedRun(_journal(run_id, settings), run_id, experiment_id)
+    return TrackedRun(_outbox(run_id, settings), run_id, experiment_id)
 
 
-def _journal(run_id: str, settings: Settings) -> Outbox:
+def _outbox(run_id: str, settings: Settings) -> Outbox:
     path = (settings.workspace / PENDING / f"{run_id}.jsonl").resolve()
     return Outbox(settings.mlflow_uri, path)
 
