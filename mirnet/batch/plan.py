@@ -49,7 +49,7 @@ class WorkItem:
 
 class Turn(IntEnum):
     """When an input is done. ``AGAIN``: it failed before, the longest ago first. ``SUSPECT``: it
-    was in hand when a run died. ``CULPRIT``: it was so alone; the longest ago first.
+    was in flight when a run died. ``CULPRIT``: it was so alone; the longest ago first.
     """
 
     FRESH = 0

@@ -104,7 +104,7 @@ def test_a_run_whose_mlflow_goes_away_loses_nothing(
     page = tmp_path / "page.html"
     page.write_text("<p>hello")
     with track(store, purpose="evaluate", name="first") as run:
-        run.journal.tracking_uri = nowhere
+        run.outbox.tracking_uri = nowhere
         run.log_params(Params())
         run.log_data(version, context="evaluation", split="eval15")
         run.log_metrics({"eval/psnr": 17.5, "eval/odd": float("nan")}, data=version)
@@ -134,4 +134,4 @@ def test_a_refusal_is_not_kept_for_later(store: Settings) -> None:
         with pytest.raises(ServiceError, match=r"(?i)invalid") as caught:
             run.log_metrics({"no\ngood": 1.0})
         assert not caught.value.transient
-    assert not run.journal.path.exists()
+    assert not run.outbox.path.exists()
