@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +78,7 @@ def follow(train, small_params, settings, tmp_path, monkeypatch):
         update={"ray_address": "http://head:8265", "storage_uri": str(tmp_path / "store")}
     )
     monkeypatch.setattr(jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(jobs, "END_PATIENCE_S", 0.1)
 
     def run(cluster: Cluster, **listeners: object) -> object:
         cluster.store = tmp_path / "store"
@@ -128,7 +130,12 @@ def test_a_head_that_stays_away_is_an_error_that_is_tried_again(follow, monkeypa
     ("answer", "exit_code", "kind", "reason"),
     [
         ((JobStatus.FAILED,), 137, ServiceError, "ended as FAILED: Killed"),
-        ((JobStatus.SUCCEEDED,), 0, ServiceError, "ended as SUCCEEDED"),
+        (
+            (JobStatus.SUCCEEDED,),
+            0,
+            ServiceError,
+            "its end event cannot be read: there is none in /",
+        ),
         ((JobStatus.FAILED, JobEnd(error="not finite")), 64, TrainingError, "not finite"),
         ((JobStatus.STOPPED,), None, TrainingError, "ended as STOPPED"),
         # its events lie where we cannot see them
@@ -138,7 +145,7 @@ def test_a_head_that_stays_away_is_an_error_that_is_tried_again(follow, monkeypa
 def test_only_a_job_that_died_without_a_word_is_worth_another_try(
     follow, answer, exit_code, kind, reason
 ):
-    with pytest.raises(kind, match=f"job mirnet-run on http://head:8265: {reason}") as caught:
+    with pytest.raises(kind, match=f"job mirnet-run on http://head:8265.*{reason}") as caught:
         follow(Cluster([answer], message="Ray's own words\nKilled\n", exit_code=exit_code))
     assert type(caught.value) is kind
 
@@ -178,19 +185,84 @@ def test_a_client_that_is_started_again_follows_the_job_from_its_first_event(fol
     assert told == [first, second]
 
 
-def test_a_store_that_is_away_for_a_while_is_asked_again(follow, monkeypatch, caplog):
-    fresh, calls = JobEventReader.fresh, []
+def test_the_end_of_a_job_may_be_seen_after_its_status(follow, monkeypatch):
+    monkeypatch.setattr(jobs, "END_PATIENCE_S", 60)
+    cluster = Cluster([lambda: _later(cluster)])
+    with pytest.raises(MirnetError, match="result"):  # there is no checkpoint behind this job
+        follow(cluster)
 
-    def away_once(self):
-        calls.append(self)
-        if len(calls) == 1:
+
+def _later(cluster: Cluster) -> tuple[object, ...]:
+    Timer(0.2, cluster._events.write, [DONE]).start()
+    return (JobStatus.SUCCEEDED,)
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """Let the store refuse so many reads."""
+    read = JobEventReader.next
+
+    def refuse(count: int) -> list[int]:
+        left = [count]
+
+        def next_event(self: JobEventReader) -> JobEvent | None:
+            if left[0] == 0:
+                return read(self)
+            left[0] -= 1
             raise StorageError("checkpoint store at x: slow down")
-        return fresh(self)
 
-    monkeypatch.setattr(JobEventReader, "fresh", away_once)
+        monkeypatch.setattr(JobEventReader, "next", next_event)
+        return left
+
+    return refuse
+
+
+def test_a_store_that_is_away_is_asked_again_while_ray_answers(follow, away, monkeypatch, caplog):
+    monkeypatch.setattr(jobs, "PATIENCE_S", 0)
+    left = away(5)
+    answers = [(JobStatus.RUNNING,)] * 5 + [("FAILED", JobEnd(error="not finite"))]
     with pytest.raises(TrainingError, match="not finite"):
-        follow(Cluster([(JobStatus.RUNNING,), ("FAILED", JobEnd(error="not finite"))]))
-    assert "slow down" in caplog.text
+        follow(Cluster(answers))
+    assert left == [0]
+    assert caplog.text.count("slow down") == 1
+
+
+def test_a_store_that_stays_away_is_an_error_that_is_tried_again(follow, away, monkeypatch):
+    monkeypatch.setattr(jobs, "STORE_PATIENCE_S", 0.1)
+    away(1000)
+    cluster = Cluster([(JobStatus.RUNNING,)] * 1000)
+    with pytest.raises(StorageError, match="slow down") as caught:
+        follow(cluster)
+    assert caught.value.transient
+    assert not cluster.stopped
+
+
+def test_a_success_whose_end_the_store_does_not_give_says_so(follow, away):
+    away(1000)
+    with pytest.raises(ServiceError, match=r"succeeded, but its end event .*slow down") as caught:
+        follow(Cluster([(JobStatus.SUCCEEDED, DONE)]))
+    assert caught.value.transient
+
+
+def test_an_error_of_the_listener_is_not_one_of_the_store(follow):
+    def refuse(_metrics: EpochMetrics) -> None:
+        raise StorageError("artifacts: refused")
+
+    epoch = EpochMetrics(epoch=0, step=1, lr=0.1, train_loss=1.0, train_psnr=9.0)
+    with pytest.raises(StorageError, match="artifacts"):
+        follow(Cluster([(JobStatus.RUNNING, epoch)]), on_progress=refuse)
+
+
+def test_a_running_job_of_the_version_before_is_refused_in_one_line(follow):
+    job = SimpleNamespace(
+        submission_id="mirnet-run", status=JobStatus.RUNNING, metadata={"mirnet_run": "run"}
+    )
+    cluster = Cluster([], jobs=[job])
+    remedy = "earlier version.*ray job stop --address http://head:8265 mirnet-run"
+    with pytest.raises(ServiceError, match=remedy) as caught:
+        follow(cluster)
+    assert not caught.value.transient and "\n" not in str(caught.value)
+    assert not cluster.stopped
 
 
 def test_who_submits_a_moment_later_follows_the_first(follow, caplog):

@@ -71,6 +71,8 @@ def test_a_job_trains_and_a_second_request_follows_the_first(
     client, seen, twice = JobSubmissionClient(head), [], []
     params = small_params("train.num_epochs=3")
     place = _on(head, settings, tmp_path)
+    earlier = tmp_path / "store" / "r1" / "events" / "earlier"
+    earlier.mkdir(parents=True)
 
     def follower() -> None:
         while not client.list_jobs():
@@ -88,6 +90,7 @@ def test_a_job_trains_and_a_second_request_follows_the_first(
     assert tuple(seen) == result.history == twice[-1].history
     assert [job.submission_id for job in client.list_jobs()] == ["mirnet-r1"]
     assert (tmp_path / "a" / "weights.safetensors").is_file()
+    assert len(list(earlier.parent.iterdir())) == 1 and not earlier.exists()
 
 
 @pytest.mark.slow

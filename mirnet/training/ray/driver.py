@@ -12,7 +12,7 @@ import sys
 from pyarrow import fs
 
 from mirnet.config import Settings, apply_engine_defaults, load_settings
-from mirnet.errors import MirnetError
+from mirnet.errors import MirnetError, StorageError
 from mirnet.results import LogLine
 from mirnet.signals import termination_as_exception
 from mirnet.storage.arrow import open_filesystem, storage_errors
@@ -23,6 +23,10 @@ from mirnet.training.request import Listener
 RESULT = "result"
 # exit code of a driver whose last line says why: another try would end likewise
 FAILED_WITH_REASON = 64
+# how long the last events are tried to be written
+FLUSH_S = 60.0
+
+logger = logging.getLogger("mirnet")  # __name__ is __main__ here
 
 
 def drive(run_name: str, settings: Settings, events: JobEventWriter) -> int:
@@ -58,31 +62,70 @@ class _ToFollower(logging.Handler):
 
 
 def main(run_name: str, channel: str) -> int:
-    """Exit code 0, or ``FAILED_WITH_REASON``, said in one line."""
+    """Run the job and tell how it ended, in an event and for failures in the last line on stderr.
+
+    Returns:
+        Exit code: 0; ``FAILED_WITH_REASON``; 1 if the training succeeded, but not all events could
+        be written.
+    """
     apply_engine_defaults()
-    events = None
     try:
         settings = load_settings()
         filesystem, root = open_filesystem(settings)
-        events = JobEventWriter(filesystem, events_folder(f"{root}/{run_name}", channel))
-        ours = logging.getLogger("mirnet")
-        ours.setLevel(logging.INFO)
-        ours.addHandler(_ToFollower(events))
-        with termination_as_exception(stop_s=settings.stop_s):
-            num_workers = drive(run_name, settings, events)
-        events.write(JobEnd(num_workers=num_workers))
     except MirnetError as error:
-        line = " ".join(str(error).splitlines())
-        if events is not None:
-            events.write(JobEnd(error=line))
-        sys.stderr.write(f"\n{line}\n")  # for who cannot see the events
+        _say(error)
         return FAILED_WITH_REASON
-    return 0
+    path = f"{root}/{run_name}"
+    events = JobEventWriter(filesystem, events_folder(path, channel))
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_ToFollower(events))
+    with termination_as_exception(stop_s=settings.stop_s):
+        delete_earlier_events(filesystem, path, channel)
+        return _run(run_name, settings, events)
+
+
+def _run(run_name: str, settings: Settings, events: JobEventWriter) -> int:
+    failure: MirnetError | None = None
+    try:
+        events.write(JobEnd(num_workers=drive(run_name, settings, events)))
+    except MirnetError as error:
+        failure = error
+        events.write(JobEnd(error=_line(error)))
+    try:
+        events.flush(FLUSH_S)
+    except StorageError as error:
+        _say(error)
+        if failure is None:
+            return 1
+    if failure is None:
+        return 0
+    _say(failure)
+    return FAILED_WITH_REASON
+
+
+def _line(error: MirnetError) -> str:
+    return " ".join(str(error).splitlines())
+
+
+def _say(error: MirnetError) -> None:
+    sys.stderr.write(f"\n{_line(error)}\n")  # for who cannot see the events
 
 
 def events_folder(path: str, channel: str) -> str:
     """Where the events of one job of a run are; ``path`` is the run's."""
     return f"{path}/events/{channel}"
+
+
+def delete_earlier_events(filesystem: fs.FileSystem, path: str, channel: str) -> None:
+    """Delete the events of earlier jobs of the run; a store that refuses is only logged."""
+    folder = fs.FileSelector(f"{path}/events", allow_not_found=True)
+    try:
+        with storage_errors(folder.base_dir):
+            for info in filesystem.get_file_info(folder):
+                if info.type == fs.FileType.Directory and info.base_name != channel:
+                    filesystem.delete_dir(info.path)
+    except StorageError as error:
+        logger.warning("the events of earlier jobs of this run are left: %s", error)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,50 @@
 """How a job on a cluster speaks to whoever follows it: numbered objects on the checkpoint store.
 
 One object per event, ``000000.json`` and up, written by the job's driver alone. A follower asks for
-the next number; one that is started again begins at the first.
+the next number; one that is started again begins at the first. ``kind`` names the type of an event;
+a reader skips kinds and fields that it does not know, so that versions may differ.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import time
 from collections import deque
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Lock, Thread
 
 from pyarrow import fs
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.errors import StorageError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, Result, SamplePicture
+from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import read_text, storage_errors, write_text
 
 logger = logging.getLogger(__name__)
 
+PAUSE_S = 2.0
+
 
 class JobEnd(Result):
-    """The last event of a job; without it the driver was killed."""
+    """The last event of a job; without it the driver was killed or lost the store."""
 
     num_workers: int | None = Field(default=None, description="of the training that succeeded")
     error: str | None = Field(default=None, description="why it failed, in one line")
 
 
 JobEvent = EpochMetrics | NodeUsage | SamplePicture | LogLine | JobEnd
-_EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
+_KINDS: dict[str, type[JobEvent]] = {
+    "epoch": EpochMetrics,
+    "usage": NodeUsage,
+    "picture": SamplePicture,
+    "log": LogLine,
+    "end": JobEnd,
+}
+_KIND_OF = {event: kind for kind, event in _KINDS.items()}
 
 
 @dataclass
@@ -51,14 +65,37 @@ class JobEventWriter:
         with self._lock:
             self._unsent.append(event)
             try:
-                while self._unsent:
-                    path = _path(self.folder, self._number)
-                    with storage_errors(path):
-                        write_text(self.filesystem, path, self._unsent[0].model_dump_json())
-                    self._unsent.popleft()
-                    self._number += 1
+                self._send()
             except StorageError as error:
                 sys.stderr.write(f"{error}\n{len(self._unsent)} events wait\n")
+
+    def flush(self, patience_s: float) -> None:
+        """Write what waits; a store that refuses is asked again for ``patience_s``.
+
+        Raises:
+            StorageError: some are not written; says how many.
+            SystemExit: as :func:`mirnet.signals.stop_if_asked`.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            stop_if_asked()
+            try:
+                with self._lock:
+                    return self._send()
+            except StorageError as error:
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"{len(self._unsent)} event(s) could not be written: {error}"
+                    ) from error
+            time.sleep(PAUSE_S)
+
+    def _send(self) -> None:
+        while self._unsent:
+            path = _path(self.folder, self._number)
+            with storage_errors(path):
+                write_text(self.filesystem, path, _encode(self._unsent[0]))
+            self._unsent.popleft()
+            self._number += 1
 
 
 @dataclass
@@ -69,28 +106,68 @@ class JobEventReader:
     folder: str
     _number: int = 0
 
-    def fresh(self) -> list[JobEvent]:
-        """The events since the last call.
+    def next(self) -> JobEvent | None:
+        """The next event; None if there is none yet.
 
         Raises:
-            StorageError: the store refuses; nothing of them is lost for the next call.
+            StorageError: the store refuses; the next call asks for the same event.
+            SystemExit: as :func:`mirnet.signals.stop_if_asked`.
         """
-        events: list[JobEvent] = []
-        number = self._number
-        while (text := self._read(number)) is not None:
-            try:
-                events.append(_EVENT.validate_json(text))
-            except ValidationError:
-                logger.warning("%s is no event that this version knows", _path(self.folder, number))
-            number += 1
-        self._number = number
-        return events
+        while True:
+            text = self._read()
+            if text is None:
+                return None
+            event = _decode(text, _path(self.folder, self._number))
+            self._number += 1
+            if event is not None:
+                return event
 
-    def _read(self, number: int) -> str | None:
-        path = _path(self.folder, number)
-        with storage_errors(path):
-            return read_text(self.filesystem, path)
+    def _read(self) -> str | None:
+        """In a thread of its own: a store that refuses holds pyarrow's calls for minutes."""
+        path, outcome = _path(self.folder, self._number), Future[str | None]()
+
+        def read() -> None:
+            try:
+                with storage_errors(path):
+                    outcome.set_result(read_text(self.filesystem, path))
+            except Exception as error:  # noqa: BLE001 - raised in the caller's thread
+                outcome.set_exception(error)
+
+        stop_if_asked()
+        Thread(target=read, name="mirnet-events", daemon=True).start()
+        while wait([outcome], timeout=PAUSE_S).not_done:
+            stop_if_asked()
+        return outcome.result()
 
 
 def _path(folder: str, number: int) -> str:
     return f"{folder}/{number:06d}.json"
+
+
+def _encode(event: JobEvent) -> str:
+    # not model_dump_json, which writes values that are not finite as null
+    return json.dumps({"kind": _KIND_OF[type(event)], **event.model_dump(mode="json")})
+
+
+class _Head(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+
+
+def _decode(text: str, path: str) -> JobEvent | None:
+    """An event, or None with a log line where this version cannot read it."""
+    try:
+        head = _Head.model_validate_json(text)
+        if head.kind not in _KINDS:
+            logger.debug("%s: an event of unknown kind %s", path, head.kind)
+            return None
+        known = _KINDS[head.kind]
+        extra = (head.model_extra or {}).keys() - known.model_fields.keys()
+        if extra:
+            logger.debug("%s: unknown fields %s", path, ", ".join(sorted(extra)))
+        return known.model_validate_json(text, extra="ignore")
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        logger.warning("%s is no event that this version can read: %s", path, reason)
+        return None

@@ -24,7 +24,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import mirnet
 from mirnet.config import Settings
-from mirnet.errors import ServiceError, TrainingError, UsageError
+from mirnet.errors import MirnetError, ServiceError, StorageError, TrainingError, UsageError
 from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import open_filesystem, storage_errors, uri_of
@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 POLL_S = 2.0
 # how long a head that does not answer is asked again
 PATIENCE_S = 120.0
+# the same of the store while Ray answers; one read may take pyarrow three minutes
+STORE_PATIENCE_S = 900.0
+# how long the last event of a job that has ended is waited for: NFS caches a missing name for 60 s
+END_PATIENCE_S = 90.0
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 _CHANNEL = "mirnet_events"
 
@@ -69,12 +73,13 @@ def run_job(
 ) -> JobOutcome:
     """Submit the training or follow a running one; ends the job when interrupted or cancelled.
 
-    Both functions are called here, which may reach a tracking server that the cluster may not.
+    The listener is called here, which may reach a tracking server that the cluster may not.
 
     Raises:
         UsageError: no checkpoint store that the cluster can see is set.
-        ServiceError: nobody answers at the address, or the job died without a word; the same run
-            name goes on from its last checkpoint.
+        ServiceError: nobody answers at the address, or the job died without a word or its last
+            event cannot be read: the same run name goes on from its last checkpoint. Not
+            transient: an earlier version submitted the running job.
         TrainingError: the job failed, with its own words.
     """
     address = settings.ray_address or ""
@@ -92,21 +97,27 @@ def run_job(
         send_job(job, filesystem, f"{path}/job", packs=f"{root}/packs")
         with _answers(address):
             live = _submit(client, settings, run_name)
+    channel = _channel_of(live, address)
     logger.info("following job %s on %s", live.submission_id, address)
-    events = JobEventReader(filesystem, events_folder(path, live.channel))
+    reader = JobEventReader(filesystem, events_folder(path, channel))
+    follower = _Follower(reader, listener)
     try:
-        ended, end = _follow(client, live.submission_id, events, listener, address)
+        ended = _follow(client, live.submission_id, follower, address)
+        unread = follower.hear_end(ended)
     except Exception:
         raise
     except BaseException:  # Ctrl-C, exit, or Prefect's signal of a cancelled flow run
         client.stop_job(live.submission_id)
         raise
-    if ended.status == JobStatus.SUCCEEDED and end.num_workers is not None:
+    end = follower.end
+    if ended.status == JobStatus.SUCCEEDED and end is not None and end.num_workers is not None:
         return JobOutcome(end.num_workers, uri_of(filesystem, path), filesystem, path)
-    reason = end.error or f"ended as {ended.status.value}: {_last_words(ended.message or '')}"
-    final = end.error or ended.driver_exit_code == FAILED_WITH_REASON
-    kind = TrainingError if final or ended.status == JobStatus.STOPPED else ServiceError
-    raise kind(f"job {live.submission_id} on {address}: {reason}")
+    raise _failure(
+        f"job {live.submission_id} on {address}",
+        ended,
+        end,
+        unread or f"there is none in {uri_of(filesystem, reader.folder)}",
+    )
 
 
 _NO_ANSWER = (ConnectionError, RuntimeError, RayError, requests.RequestException)
@@ -139,15 +150,26 @@ class _LiveJob:
     """A job to follow, and the folder of its events."""
 
     submission_id: str
-    channel: str
+    channel: str | None  # none: submitted by version 0.1, which had no events
 
 
 def _under_way(client: JobSubmissionClient, run_name: str) -> _LiveJob | None:
     """The running job of a run, if any."""
     for job in _jobs_of(client, run_name):
         if job.status in _ALIVE:
-            return _LiveJob(job.submission_id, job.metadata.get(_CHANNEL, job.submission_id))
+            return _LiveJob(job.submission_id, job.metadata.get(_CHANNEL))
     return None
+
+
+def _channel_of(live: _LiveJob, address: str) -> str:
+    if live.channel is None:
+        raise ServiceError(
+            f"job {live.submission_id} on {address} was submitted by an earlier version of Mirnet "
+            f"and cannot be followed: wait until it ends or stop it (ray job stop --address "
+            f"{address} {live.submission_id}), then run the same command again",
+            transient=False,
+        )
+    return live.channel
 
 
 def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _LiveJob:
@@ -179,37 +201,93 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _
     return _LiveJob(submitted, channel)
 
 
+@dataclass
+class _Patience:
+    """Waits out the errors of one service, for ``limit_s`` from the first in a row."""
+
+    limit_s: float
+    _since: float | None = None
+
+    def note(self, error: ServiceError | None) -> None:
+        """What the last call gave; None: an answer. Raises the error when the time is up."""
+        if error is None:
+            self._since = None
+        elif self._since is None:
+            self._since = time.monotonic()
+            logger.warning("%s Asking again for %.0f s.", error, self.limit_s)
+        elif time.monotonic() - self._since > self.limit_s:
+            raise error
+
+
+@dataclass
+class _Follower:
+    """Hands on the events of a job; ``end`` is the last one, once it has come."""
+
+    events: JobEventReader
+    listener: Listener
+    end: JobEnd | None = None
+
+    def hear(self) -> StorageError | None:
+        """Hand on what has come; the error if the store did not give all of it.
+
+        Errors of the listener are raised.
+        """
+        while True:
+            try:
+                event = self.events.next()
+            except StorageError as error:
+                return error
+            if event is None:
+                return None
+            if isinstance(event, JobEnd):
+                self.end = event
+            else:
+                _hand_on(event, self.listener)
+
+    def hear_end(self, ended: JobDetails) -> StorageError | None:
+        """The same after the job has ended, for ``END_PATIENCE_S`` if its last event is missing."""
+        # any other was killed or stopped
+        owed = ended.status == JobStatus.SUCCEEDED or ended.driver_exit_code == FAILED_WITH_REASON
+        deadline = time.monotonic() + END_PATIENCE_S
+        while True:
+            stop_if_asked()
+            error = self.hear()
+            if self.end is not None or not (owed or error) or time.monotonic() > deadline:
+                return error
+            time.sleep(POLL_S)
+
+
 def _follow(
-    client: JobSubmissionClient,
-    submission_id: str,
-    events: JobEventReader,
-    listener: Listener,
-    address: str,
-) -> tuple[JobDetails, JobEnd]:
-    """Hand on the job's events until it ends; how it ended by Ray's word and by its own."""
-    end = JobEnd()
-    answered = time.monotonic()
+    client: JobSubmissionClient, submission_id: str, follower: _Follower, address: str
+) -> JobDetails:
+    """Hand on the job's events until it has ended; how, by Ray's word."""
+    head, store = _Patience(PATIENCE_S), _Patience(STORE_PATIENCE_S)
     while True:
         stop_if_asked()
         try:
             with _answers(address):
                 job = client.get_job_info(submission_id)
-            fresh = events.fresh()  # after the status: of a job that has ended, all of them
         except ServiceError as error:
-            if time.monotonic() - answered > PATIENCE_S:
-                raise
-            logger.warning("%s Asking again.", error)
-            time.sleep(POLL_S)
-            continue
-        answered = time.monotonic()
-        for event in fresh:
-            if isinstance(event, JobEnd):
-                end = event
-            else:
-                _hand_on(event, listener)
-        if job.status not in _ALIVE:
-            return job, end
+            head.note(error)
+        else:
+            head.note(None)
+            if job.status not in _ALIVE:
+                return job
+            store.note(follower.hear())
         time.sleep(POLL_S)
+
+
+def _failure(job: str, ended: JobDetails, end: JobEnd | None, unread: object) -> MirnetError:
+    if end is not None and end.error:
+        return TrainingError(f"{job}: {end.error}")
+    if ended.status == JobStatus.SUCCEEDED:
+        return ServiceError(
+            f"{job} succeeded, but its end event cannot be read: {unread}. The same run name goes "
+            "on from its last checkpoint"
+        )
+    final = ended.driver_exit_code == FAILED_WITH_REASON or ended.status == JobStatus.STOPPED
+    kind = TrainingError if final else ServiceError
+    return kind(f"{job}: ended as {ended.status.value}: {_last_words(ended.message or '')}")
 
 
 def _hand_on(event: JobEvent, listener: Listener) -> None:
