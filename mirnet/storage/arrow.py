@@ -22,8 +22,12 @@ _ATTEMPTS = 20  # with pauses that grow to 20 seconds
 _CONNECT_S, _REQUEST_S = 10.0, 60.0
 
 
-def open_filesystem(settings: Settings) -> tuple[fs.FileSystem, str]:
+def open_filesystem(settings: Settings, *, attempts: int = _ATTEMPTS) -> tuple[fs.FileSystem, str]:
     """The filesystem of ``settings.checkpoints`` and the path on it, without a scheme.
+
+    Args:
+        attempts: how often S3 is asked; fewer for a caller with a patience of its own, as no signal
+            is heard meanwhile.
 
     Raises:
         UsageError: a scheme that is neither a path nor ``s3://``; names the setting.
@@ -33,21 +37,22 @@ def open_filesystem(settings: Settings) -> tuple[fs.FileSystem, str]:
     if uri.startswith("s3://"):
         from mirnet.storage.s3session import connection
 
-        return PatientS3(connection(uri, settings)), uri.removeprefix("s3://").rstrip("/")
+        store = PatientS3(connection(uri, settings), attempts)
+        return store, uri.removeprefix("s3://").rstrip("/")
     if "://" in uri:
         raise UsageError(f"MIRNET_STORAGE_URI {uri}: a path or s3://bucket/prefix is needed")
     return fs.LocalFileSystem(), str(Path(uri).resolve())
 
 
 class PatientS3(fs.S3FileSystem):  # type: ignore[misc]
-    """S3 whose refusals for a while are waited out, two to three minutes of them.
+    """S3 whose refusals for a while are waited out: by default two to three minutes of them.
 
     pyarrow's own pickle would drop timeouts and patience on the way to a worker. Credentials
     are those of the process that it is used in.
     """
 
-    def __init__(self, where: S3Connection) -> None:
-        self._where = where
+    def __init__(self, where: S3Connection, attempts: int = _ATTEMPTS) -> None:
+        self._where, self._attempts = where, attempts
         scheme, _, host = (where.endpoint_url or "").rpartition("://")
         super().__init__(
             endpoint_override=host or None,
@@ -57,11 +62,11 @@ class PatientS3(fs.S3FileSystem):  # type: ignore[misc]
             allow_bucket_creation=False,
             connect_timeout=max(_CONNECT_S, where.connect_timeout_s),
             request_timeout=max(_REQUEST_S, where.read_timeout_s),
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         )
 
-    def __reduce__(self) -> tuple[type[PatientS3], tuple[S3Connection]]:
-        return PatientS3, (self._where,)
+    def __reduce__(self) -> tuple[type[PatientS3], tuple[S3Connection, int]]:
+        return PatientS3, (self._where, self._attempts)
 
 
 def uri_of(filesystem: fs.FileSystem, path: str) -> str:

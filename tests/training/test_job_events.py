@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pickle
 import signal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Timer
+from threading import Thread, Timer
 
 import pytest
 from pyarrow import fs
 
+from mirnet.config import Settings, load_settings
 from mirnet.errors import StorageError
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
 from mirnet.signals import termination_as_exception
-from mirnet.storage.arrow import read_text
+from mirnet.storage.arrow import open_filesystem, read_text
 from mirnet.training.ray import job_events
 from mirnet.training.ray.job_events import JobEnd, JobEvent, JobEventReader, JobEventWriter
 
@@ -46,9 +49,6 @@ def test_each_event_arrives_once_and_as_what_it_was(tmp_path: Path) -> None:
 
 
 def test_events_over_s3(s3: str) -> None:
-    from mirnet.config import load_settings
-    from mirnet.storage.arrow import open_filesystem
-
     settings = load_settings().model_copy(update={"storage_uri": s3})
     filesystem, root = open_filesystem(settings)
     writer = JobEventWriter(filesystem, f"{root}/run/events/a")
@@ -112,22 +112,32 @@ def test_a_reader_gives_out_what_came_before_a_fault_and_loses_nothing(
     assert fresh(reader) == EVENTS[2:3]
 
 
-def test_sigterm_ends_a_read_that_the_store_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_follower_s_store_is_asked_a_few_times_only(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    released, returned = Event(), Event()
+    """20 attempts would take minutes in which no signal is heard."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    asked: list[str] = []
 
-    def hold(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        released.wait(60)
-        returned.set()
+    class Overloaded(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_response(503)
+            self.end_headers()
 
-    monkeypatch.setattr(job_events, "PAUSE_S", 0.01)
-    monkeypatch.setattr(job_events, "read_text", hold)
-    with termination_as_exception(), pytest.raises(SystemExit):
-        JobEventReader(LOCAL, str(tmp_path)).next()
-    assert not returned.is_set()
-    released.set()
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Overloaded) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        place = settings.model_copy(update={"storage_uri": "s3://b/p", "s3_endpoint_url": address})
+        filesystem, root = open_filesystem(place, attempts=2)
+        travelled = pickle.loads(pickle.dumps(filesystem))
+        with pytest.raises(StorageError, match="503"):
+            JobEventReader(travelled, f"{root}/run/events/a").next()
+        server.shutdown()
+    assert asked == ["/b/p/run/events/a/000000.json"] * 2
 
 
 def test_sigterm_is_heard_between_two_events(tmp_path: Path) -> None:

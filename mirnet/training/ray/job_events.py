@@ -12,9 +12,8 @@ import logging
 import sys
 import time
 from collections import deque
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from threading import Lock, Thread
+from threading import Lock
 
 from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field
@@ -114,30 +113,16 @@ class JobEventReader:
             SystemExit: as :func:`mirnet.signals.stop_if_asked`.
         """
         while True:
-            text = self._read()
+            stop_if_asked()
+            path = _path(self.folder, self._number)
+            with storage_errors(path):
+                text = read_text(self.filesystem, path)
             if text is None:
                 return None
-            event = _decode(text, _path(self.folder, self._number))
+            event = _decode(text, path)
             self._number += 1
             if event is not None:
                 return event
-
-    def _read(self) -> str | None:
-        """In a thread of its own: a store that refuses holds pyarrow's calls for minutes."""
-        path, outcome = _path(self.folder, self._number), Future[str | None]()
-
-        def read() -> None:
-            try:
-                with storage_errors(path):
-                    outcome.set_result(read_text(self.filesystem, path))
-            except Exception as error:  # noqa: BLE001 - raised in the caller's thread
-                outcome.set_exception(error)
-
-        stop_if_asked()
-        Thread(target=read, name="mirnet-events", daemon=True).start()
-        while wait([outcome], timeout=PAUSE_S).not_done:
-            stop_if_asked()
-        return outcome.result()
 
 
 def _path(folder: str, number: int) -> str:

@@ -39,8 +39,10 @@ logger = logging.getLogger(__name__)
 POLL_S = 2.0
 # how long a head that does not answer is asked again
 PATIENCE_S = 120.0
-# the same of the store while Ray answers; one read may take pyarrow three minutes
+# the same of the store while Ray answers
 STORE_PATIENCE_S = 900.0
+# of pyarrow for one read of an event, about a second
+_ATTEMPTS = 3
 # how long the last event of a job that has ended is waited for: NFS caches a missing name for 60 s
 END_PATIENCE_S = 90.0
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
@@ -99,7 +101,8 @@ def run_job(
             live = _submit(client, settings, run_name)
     channel = _channel_of(live, address)
     logger.info("following job %s on %s", live.submission_id, address)
-    reader = JobEventReader(filesystem, events_folder(path, channel))
+    impatient, _ = open_filesystem(settings, attempts=_ATTEMPTS)
+    reader = JobEventReader(impatient, events_folder(path, channel))
     follower = _Follower(reader, listener)
     try:
         ended = _follow(client, live.submission_id, follower, address)
