@@ -75,7 +75,9 @@ def test_every_image_is_accounted_for(places: tuple[str, str], settings: Setting
         "ignored": 1,
         "quarantined_before": 0,
         "enhanced": 3,
+        "passed_through": 0,
         "quarantined": 3,
+        "failed": 0,
     }
     assert summary["reasons"] == {"truncated": 1, "empty": 1, "not-an-image": 1}
 
