@@ -53,6 +53,14 @@ def listening(processes: Iterable[psutil.Process]) -> list[Port]:
     return sorted(found)
 
 
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """All below it; none where it has ended."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
 def family(pid: int) -> list[psutil.Process]:
     """A process and all below it."""
     first = psutil.Process(pid)

@@ -290,6 +290,8 @@ def _ray_environment(plan: StackPlan, secrets: Secrets) -> dict[str, str]:
         NO_PROXY=LOOPBACK,
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.ray,
+        # likewise of the agent on each node, which would listen on all interfaces
+        RAY_enable_metrics_collection="false",
     )
 
 

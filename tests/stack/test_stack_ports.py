@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from open_ports import Port, ask, listening, private, speaks_grpc, weed_shell
+from open_ports import Port, ask, children_of, listening, private, speaks_grpc, weed_shell
 from stack_client import Stack
 
 from mirnet.extras import program
@@ -45,7 +45,11 @@ _CALLS = (
 
 @pytest.fixture(scope="module")
 def ports(stack: Stack) -> list[Port]:
-    found = listening(of_stack(stack.plan.stack_id))
+    marked = of_stack(stack.plan.stack_id)
+    # Ray's agents set their titles over their environment, and with it over the marker
+    below = [child for process in marked for child in children_of(process)]
+    found = listening({*marked, *below})
+    assert any(port.process == "ray::DashboardAgent" for port in found)
     numbers = {port.number for port in found}
     # those that a person uses, so that the list is not empty for another reason
     for name in ("s3", "mlflow", "prefect", "ray-dashboard", "ray-gcs", "filer-grpc", "master"):
