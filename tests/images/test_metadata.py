@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 import PIL.Image
@@ -103,7 +103,9 @@ def test_the_table_says_what_becomes_of_each_field(entry: object, field: str) ->
 def test_nothing_is_lost_at_a_second_turn(format: str) -> None:
     once = decode(encode(FULL, format=format), name="a")
     twice = decode(encode(once), name="b")
-    assert replace(twice, pixels=PIXELS) == replace(once, pixels=PIXELS)
+    for each in fields(once):
+        if each.name != "pixels":
+            assert getattr(twice, each.name) == getattr(once, each.name), each.name
 
 
 def test_exif_is_kept_byte_for_byte_but_orientation_and_sizes() -> None:
