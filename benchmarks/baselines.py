@@ -1,6 +1,6 @@
 """Every baseline on every pair of a folder in the LoL layout, with intervals: a Markdown table.
 
-python benchmarks/baselines.py ../shared/lol
+python -m benchmarks.baselines ../shared/lol
 """
 
 from __future__ import annotations

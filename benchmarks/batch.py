@@ -1,8 +1,8 @@
 """Enhancement of buckets: what the machinery costs beside the model.
 
-    python benchmarks/batch.py overlap --images 500      # against the model alone, and a plain loop
-    python benchmarks/batch.py planning --keys 100000    # 99 percent of them done
-    python benchmarks/batch.py memory --images 5000      # must stay flat
+    python -m benchmarks.batch overlap --images 500      # against the model alone, and a plain loop
+    python -m benchmarks.batch planning --keys 100000    # 99 percent of them done
+    python -m benchmarks.batch memory --images 5000      # must stay flat
 
 All against a real S3 server on loopback that this starts and stops. Targets: overlap at most 1.15
 of the model alone and at least 4 times faster than the loop; planning at most 60 s and 300 MiB.
@@ -173,7 +173,8 @@ def _plain_loop(source: Store, target: str, network: Any, options: argparse.Name
     pictures go through Pillow as it comes.
     """
     import torch
-    from plain import plain_forward
+
+    from benchmarks.plain import plain_forward
 
     store = open_store(target, load_settings())
     number = min(options.images, options.loop_images)

@@ -1,7 +1,7 @@
 """What a night of very many pictures needs, from the measured cost of each step.
 
-    python benchmarks/batch_night.py measure > steps.json      # on this machine, small
-    python benchmarks/batch_night.py compute steps.json        # the tables of docs/scaling-batch.md
+    python -m benchmarks.batch_night measure > steps.json      # on this machine, small
+    python -m benchmarks.batch_night compute steps.json        # the tables of docs/scaling-batch.md
 
 Processor seconds are measured (they do not depend on what else the machine does); prices and
 limits of a public cloud are assumptions, named below and to be replaced by your own.
@@ -19,8 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from batch import BASE, MODEL, bucket, dark_picture, fill
-
+from benchmarks.batch import BASE, MODEL, bucket, dark_picture, fill
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import DoneRecord, Row, dump_rows

@@ -1,7 +1,7 @@
 """Ten million made-up keys through the real plan, lease, commit and record code, with kills,
 sleepers that wake up after a takeover, and jobs that race; then the invariants are checked.
 
-    python benchmarks/batch_simulation.py --keys 10000000
+    python -m benchmarks.batch_simulation --keys 10000000
 
 Only the store (in memory, with a clock of its own) and the pictures (constants) are made up.
 """

@@ -1,8 +1,8 @@
 """The gate: seconds and memory, and where its thresholds come from.
 
-    python benchmarks/data.py gate --pairs 1000     # cold, then cached
-    python benchmarks/data.py gate --pairs 10000    # growth
-    python benchmarks/data.py thresholds DIR ...    # real pairs in the LoL layout
+    python -m benchmarks.data gate --pairs 1000     # cold, then cached
+    python -m benchmarks.data gate --pairs 10000    # growth
+    python -m benchmarks.data thresholds DIR ...    # real pairs in the LoL layout
 
 Pairs are 600x400 PNG, crops of the sample photographs, darkened; every file has its own pixels.
 Targets on two cores: a manifest of 1,000 files in 30 s cold and 3 s cached.
@@ -23,10 +23,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import data_thresholds
 import numpy as np
 from PIL import Image
 
+from benchmarks import data_thresholds
 from mirnet.config import apply_engine_defaults
 from mirnet.data.degradation import DegradationRanges, darken, draw
 from mirnet.data.layout import EVAL_SPLIT, SIDES, TRAIN_SPLIT

@@ -1,6 +1,6 @@
 """Where the thresholds of the gate come from: distributions over real pairs, and made faults.
 
-    python benchmarks/data.py thresholds DIR ... [--image docs/images/thresholds.png]
+    python -m benchmarks.data thresholds DIR ... [--image docs/images/thresholds.png]
 
 Prints tables in Markdown, as docs/benchmarks/data.md shows them. Some minutes for 485 pairs.
 """

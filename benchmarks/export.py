@@ -1,6 +1,6 @@
 """Exported networks beside ours: size, speed, and what int8 costs in quality.
 
-    python benchmarks/export.py MODEL --pairs LOL/our485
+    python -m benchmarks.export MODEL --pairs LOL/our485
 
 Each form enhances the same pictures on the same threads; seconds are the best of several. PSNR is
 that of the enhanced pairs against their reference, over pairs that int8 was not calibrated on.

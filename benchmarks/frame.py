@@ -1,6 +1,6 @@
 """The frame of enhanced pictures: how bright each ring of pixels is, from the border inwards.
 
-    python benchmarks/frame.py MODEL LOL/our485 [--splits splits.json] [--count 48]
+    python -m benchmarks.frame MODEL LOL/our485 [--splits splits.json] [--count 48]
 
 The mean luma of a ring of the enhanced picture over that of the reference, as a mean over the
 pictures. Ring 0 is the outermost; without a frame it is as bright as ring 16. ``worst side`` is

@@ -1,6 +1,6 @@
 """Where the limits of ``enhance`` on spoilt pictures come from: figures of every kind of harm.
 
-python benchmarks/harm.py MODEL --pairs ../shared/lol --photographs ../shared/night
+python -m benchmarks.harm MODEL --pairs ../shared/lol --photographs ../shared/night
 
 For pairs in the LoL layout: what becomes of the dark pictures when the reference stands in for the
 output (the best that a model could do), and with the model. For photographs without a reference:

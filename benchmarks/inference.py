@@ -1,6 +1,6 @@
 """How fast the networks are: plain form, fast form, and the floor, side by side in one run.
 
-    python benchmarks/inference.py [--networks mirnet mirnet-v2] [--sizes 256x256 400x600]
+    python -m benchmarks.inference [--networks mirnet mirnet-v2] [--sizes 256x256 400x600]
 
 The plain form is float32, contiguous, eager, with every operation where the paper has it. The
 floor is the convolutions of the fast form alone, same shapes, layout and precision, back to back;
@@ -25,10 +25,10 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from plain import plain_forward
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.plain import plain_forward
 from mirnet.hardware import resolve_dtype
 from mirnet.inference import network as network_module
 from mirnet.inference.memory import keep_freed_memory

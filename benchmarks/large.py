@@ -1,6 +1,6 @@
 """Large images in bounded memory: peak above the idle process and time a megapixel.
 
-    python benchmarks/large.py [--networks mirnet-s] [--megapixels 3 12 50] [--model FOLDER]
+    python -m benchmarks.large [--networks mirnet-s] [--megapixels 3 12 50] [--model FOLDER]
 
 A photograph of the scikit-learn wheel, enlarged and darkened with sensor noise, a fresh process
 each, with the default memory limit; tiles are compiled when they come for the second time. The
@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from tiling import dark_photograph
 
+from benchmarks.tiling import dark_photograph
 from mirnet.inference import Enhancer
 from mirnet.models import build
 

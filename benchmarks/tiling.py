@@ -1,7 +1,7 @@
 """How a large image is best cut up: the figures and the picture of docs/benchmarks/large-images.md.
 
-    python benchmarks/tiling.py --model model [--pairs LOL/our485] [--picture docs/images/tiles.jpg]
-    python benchmarks/tiling.py --model model --all
+    python -m benchmarks.tiling --model model [--pairs LOL/our485] [--picture docs/images/tiles.jpg]
+    python -m benchmarks.tiling --model model --all
 
 A photograph of the sample data, enlarged to 2 megapixels and darkened with sensor noise, goes
 through the network whole and in tiles whose global statistics come from different places. With

@@ -1,4 +1,4 @@
-"""What training costs: ``python benchmarks/training.py [--preset cpu] [--json FILE]``.
+"""What training costs: ``python -m benchmarks.training [--preset cpu] [--json FILE]``.
 
 On random pairs: the step of the preset written as a plain eager float32 loop, the same step as the
 product computes it (medians), and the whole loop without anything around it, in one process on all
@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from plain import plain_forward
 from torch import Tensor, nn
-from turns import take_turns as run_in_turns
-from turns import working_s
 
+from benchmarks.plain import plain_forward
+from benchmarks.turns import take_turns as run_in_turns
+from benchmarks.turns import working_s
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.hardware import use_kernel_cache
 from mirnet.models.ops import cpu_gradients

@@ -1,4 +1,4 @@
-"""How patches reach a step: ``python benchmarks/training_data.py [--pairs 48] [--json FILE]``.
+"""How patches reach a step: ``python -m benchmarks.training_data [--pairs 48] [--json FILE]``.
 
 One pass of random crops over the same PNG pairs of 600x400, batch 4 of 160x160, from memory, from a
 mapped pack, from Ray's object store, and streamed by Ray Data, which decodes in every epoch.

@@ -1,6 +1,6 @@
 """How good a preset gets in a given time.
 
-    python benchmarks/training_quality.py LOL [--preset paper] [--minutes 30]
+    python -m benchmarks.training_quality LOL [--preset paper] [--minutes 30]
 
 Trains the preset on the training scenes of a LoL folder, in this process, with as many steps as fit
 into the time at the measured speed, and scores whole validation images beside autocontrast.
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from training import product_step, take_turns, with_recipe
 
+from benchmarks.training import product_step, take_turns, with_recipe
 from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
 from mirnet.evaluation.baselines import autocontrast

@@ -1,4 +1,4 @@
-"""How a preset scales, on paper: ``python benchmarks/training_scale.py [--step-s SECONDS]``.
+"""How a preset scales, on paper: ``python -m benchmarks.training_scale [--step-s SECONDS]``.
 
 Bytes of gradient and checkpoint are measured here by building and saving the network; the step time
 of one GPU is an assumption until you give your own (``benchmarks/training.py`` on that GPU).

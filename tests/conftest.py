@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ apply_engine_defaults(OMP_NUM_THREADS="1")
 for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, lambda *_: None)
+
+Command = Callable[..., int]
 
 _OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
 
@@ -92,3 +95,53 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://test/{uuid4().hex}"
+
+
+@pytest.fixture(params=["local", "s3"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Source and target, both local or both on S3."""
+    if request.param == "local":
+        (tmp_path / "source").mkdir()
+        return str(tmp_path / "source"), str(tmp_path / "target")
+    base = request.getfixturevalue("s3")
+    return f"{base}/source", f"{base}/target"
+
+
+@pytest.fixture
+def variables(places: tuple[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a process needs in its environment to reach the places."""
+    if not places[0].startswith("s3://"):
+        return {}
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.environment
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model folder of the smallest network."""
+    import torch
+
+    from mirnet.models import build, save_model
+
+    torch.manual_seed(0)
+    save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def enhance(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs ``mirnet enhance`` with these words; its exit code."""
+    from mirnet.cli import main
+
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(
+            sys, "argv", ["mirnet", "enhance", *words, "--model", str(folder), "--params", "demo"]
+        )
+        with pytest.raises(SystemExit) as left:
+            main()
+        return int(left.value.code or 0)
+
+    return run

@@ -10,7 +10,8 @@ import zlib
 import numpy as np
 import PIL.Image
 import tifffile
-from batch_samples import picture
+
+from tests.batch.samples import picture
 
 GOOD = "enhanced"
 Fate = tuple[bytes, str]

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_pictures import dark_pairs
 from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import BASELINES
@@ -13,6 +12,7 @@ from mirnet.evaluation.gate import Decision, Evidence, decide, gather_evidence
 from mirnet.evaluation.scoring import score_pairs
 from mirnet.evaluation.statistics import Gain
 from mirnet.params import EvaluateParams, PromoteParams
+from tests.evaluation.images import dark_pairs
 
 Pixels = NDArray[np.uint8]
 FAST = EvaluateParams(bootstrap_samples=300)

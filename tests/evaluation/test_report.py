@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_pictures import dark_pairs
 from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import BASELINES
@@ -15,6 +14,7 @@ from mirnet.evaluation.report import MAX_PICTURES, Page, add_decision, render_re
 from mirnet.evaluation.scoring import add_gains, score_pairs
 from mirnet.params import EvaluateParams
 from mirnet.results import EpochMetrics
+from tests.evaluation.images import dark_pairs
 
 FAST = EvaluateParams(bootstrap_samples=200)
 HISTORY = tuple(

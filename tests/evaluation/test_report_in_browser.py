@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import LOCAL, complaints, fetched, open_browser
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
-from test_report import HISTORY, make_page
 
 from mirnet.evaluation.report import Page
+from tests.browser import LOCAL, complaints, fetched, open_browser
+from tests.evaluation.test_report import HISTORY, make_page
 
 
 @pytest.fixture(scope="module")

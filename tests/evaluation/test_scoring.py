@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from evaluation_pictures import bright_picture, dark_pairs
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.color import deltaE_ciede2000
@@ -14,6 +13,7 @@ from mirnet.evaluation import defects, metrics
 from mirnet.evaluation.baselines import BASELINES, baseline
 from mirnet.evaluation.scoring import add_gains, score_pairs
 from mirnet.params import EvaluateParams
+from tests.evaluation.images import bright_picture, dark_pairs
 
 FAST = EvaluateParams(bootstrap_samples=200)
 

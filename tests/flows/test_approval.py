@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import made_results
 import pandas as pd
 import pytest
 import torch
@@ -27,6 +26,7 @@ from mirnet.models import build, save_model
 from mirnet.params import load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.tracking import aliases, registry, track
+from tests import made_results
 
 PAIRS = 8
 

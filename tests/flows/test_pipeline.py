@@ -12,7 +12,6 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from made_results import LENIENT_GATE
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from prefect.artifacts import Artifact
@@ -28,6 +27,7 @@ from mirnet.errors import DataError, GateRefused, TrainingError
 from mirnet.results import RetrainResult
 from mirnet.storage.places import open_store
 from mirnet.storage.s3server import S3Server
+from tests.made_results import LENIENT_GATE
 
 TINY = [
     "model.n_feat=8",

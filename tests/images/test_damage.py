@@ -11,10 +11,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
-from image_files import chunk, jpeg, photograph, png, saved, segment, with_segments
 
 from mirnet.errors import ImageError
 from mirnet.images import decode, to_png
+from tests.images.image_files import chunk, jpeg, photograph, png, saved, segment, with_segments
 
 EOI = b"\xff\xd9"
 KINDS = {

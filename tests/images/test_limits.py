@@ -11,11 +11,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
-from image_files import chunk, exif, saved
 
 from mirnet.errors import ImageError
 from mirnet.images import Image, decode, encode, limits, read_size
 from mirnet.images.formats import format_named
+from tests.images.image_files import chunk, exif, saved
 
 # megapixels apart, so that what is fixed plays no part
 SIDES = 1600, 3200

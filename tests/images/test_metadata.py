@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import tifffile
-from image_files import chunk, exif, jpeg, png, saved, segment, with_segments
 from PIL import ImageCms
 
 from mirnet.images import FORMATS, Image, decode, encode
@@ -19,6 +18,7 @@ from mirnet.images import icc as profiles
 from mirnet.images.formats import FIELDS, TABLE, Fate
 from mirnet.images.image import Metadata, Resolution
 from mirnet.images.metadata import left_behind
+from tests.images.image_files import chunk, exif, jpeg, png, saved, segment, with_segments
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

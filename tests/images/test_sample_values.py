@@ -7,11 +7,11 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from image_files import chunk, exif, png
 
 from mirnet.errors import ImageError
 from mirnet.images import decode, encode, read_size
 from mirnet.images.image import Image
+from tests.images.image_files import chunk, exif, png
 
 RNG = np.random.default_rng(0)
 

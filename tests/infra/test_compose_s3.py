@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from open_ports import ask, family, listening, private, speaks_grpc
 
 from mirnet.config import Settings, environment
 from mirnet.errors import StorageError
 from mirnet.storage.places import open_store
 from mirnet.storage.s3server import free_ports
+from tests.open_ports import ask, family, listening, private, speaks_grpc
 
 _NAMES = ("s3.port", "master.port", "volume.port", "filer.port", "admin.port")
 

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-OURS = {"mirnet", "flows", "docs"}
+OURS = {"mirnet", "flows", "docs", "tests", "benchmarks"}
 SOURCES = sorted([*ROOT.glob("mirnet/**/*.py"), *ROOT.glob("flows/**/*.py")])
 TESTS = sorted(
     [*ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/*.py"), *ROOT.glob("benchmarks/*.py")]

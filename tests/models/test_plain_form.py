@@ -1,21 +1,15 @@
 """The network against a second implementation, in the order of the papers."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.plain import plain_forward
 from mirnet.models import build
 from mirnet.models.layers.attention import ContextBlock, DualAttention, SelectiveKernelFusion
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, RecordedPooling
 from mirnet.models.layers.resize import BlurDown, Down, Up, upsample2
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from plain import plain_forward
 
 NETWORKS = [("mirnet", 8), ("mirnet-v2", 16)]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stack_client import PROJECT, Stack
 
 from mirnet.data.versioning import add, init_workspace
 from mirnet.stack import control
 from mirnet.stack.plan import StackPaths, load_plan
+from tests.stack.stack_client import PROJECT, Stack
 
 UP_S = 600
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from open_ports import Port, ask, children_of, listening, private, speaks_grpc, weed_shell
-from stack_client import Stack
 
 from mirnet.extras import program
 from mirnet.stack.processes import of_stack
 from mirnet.storage.s3server import keys_folder
+from tests.open_ports import Port, ask, children_of, listening, private, speaks_grpc, weed_shell
+from tests.stack.stack_client import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 

@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_results import LENIENT_GATE
-from stack_client import PROJECT, Stack, wait_for
 
 from mirnet.config import environment, load_settings
 from mirnet.errors import StorageError
@@ -22,6 +20,8 @@ from mirnet.stack import control
 from mirnet.stack.probes import basic, request
 from mirnet.stack.processes import kill_session
 from mirnet.storage.places import open_store
+from tests.made_results import LENIENT_GATE
+from tests.stack.stack_client import PROJECT, Stack, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 

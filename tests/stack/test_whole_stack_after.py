@@ -9,8 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from browser import open_browser
-from stack_client import PROJECT, Stack
 
 from mirnet.config import environment, load_settings
 from mirnet.stack import control
@@ -18,6 +16,8 @@ from mirnet.stack.plan import BUCKETS
 from mirnet.stack.probes import basic, request
 from mirnet.stack.processes import MARKER
 from mirnet.storage.places import open_store
+from tests.browser import open_browser
+from tests.stack.stack_client import PROJECT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch  # noqa: F401  sets up its loggers
-from tracking_models import make_model
 
 from mirnet.config import Settings
 from mirnet.results import DataVersion
 from mirnet.tracking import registry, track
+from tests.tracking.small_models import make_model
 
 # pytest listens to every level, and torch then writes thousands of records for an export
 logging.getLogger("torch.__trace").propagate = False

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser import complaints, fetched, open_browser
-from mlflow_server import PATIENCE_S, mlflow_server
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -19,6 +17,8 @@ from mirnet.config import Settings
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, registry, track
+from tests.browser import complaints, fetched, open_browser
+from tests.mlflow_server import PATIENCE_S, mlflow_server
 
 # MLflow asks for the user of a server without users, and its tables use an old name of their own
 MLFLOWS_OWN = ("mlflow/users/current", "AG Grid: since v27")

@@ -5,17 +5,17 @@ from __future__ import annotations
 import multiprocessing
 from pathlib import Path
 
-import made_results
 import pandas as pd
 import pytest
-from registering_child import Candidate, promote_and_die, skip_the_proof
-from tracking_models import make_model
 
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.params import load_params
 from mirnet.results import EvaluationResult
 from mirnet.tracking import aliases, connect, packaging, registry, track
+from tests import made_results
+from tests.tracking.registering_child import Candidate, promote_and_die, skip_the_proof
+from tests.tracking.small_models import make_model
 
 # in the order in which a promotion makes them; the alias of a lock is a model of its own
 WRITES = [
@@ -95,7 +95,7 @@ def candidate(store: Settings, tmp_path: Path) -> Candidate:
 def in_a_process(candidate: Candidate, die_at: int | None, trace: Path) -> int | None:
     """Exit code of a promotion in a process; the server that forks it has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["registering_child"])
+    context.set_forkserver_preload(["tests.tracking.registering_child"])
     child = context.Process(target=promote_and_die, args=(candidate, die_at, trace))
     child.start()
     child.join(timeout=200)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tracking_models import make_model
 
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.models import load_model
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, logged_models, packaging, registry, track
+from tests.tracking.small_models import make_model
 
 # what an analyst's notebook does: MLflow and torch, nothing of ours, no pickle
 STRANGER = """

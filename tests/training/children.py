@@ -37,8 +37,11 @@ class Children:
         }
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(given))
-        script = Path(__file__).with_name("training_child.py")
-        child = subprocess.Popen([sys.executable, str(script), str(path)], start_new_session=True)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.training.child", str(path)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,
+        )
         self._started.append(child)
         return child
 

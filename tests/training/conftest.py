@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from children import Children
 from PIL import Image
 
 from mirnet.config import Settings
 from mirnet.params import Params, load_params
 from mirnet.results import TrainResult
 from mirnet.training import Listener, TrainRequest, train_model
+from tests.training.children import Children
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from children import Children, as_overrides, wait_until
-from fault_proxy import FaultProxy
 from pyarrow import fs
 
 from mirnet.errors import StorageError, TrainingError
 from mirnet.results import TrainResult
 from mirnet.storage.s3server import S3Server
+from tests.fault_proxy import FaultProxy
+from tests.training.children import Children, as_overrides, wait_until
 
 OFTEN = ("train.num_epochs=3", "train.steps_per_epoch=40", "train.checkpoint_every=4")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import ray
-from children import Children, as_overrides, wait_until
 from ray.cluster_utils import Cluster
 
 from mirnet.config import Settings
+from tests.training.children import Children, as_overrides, wait_until
 
 pytestmark = pytest.mark.slow
 

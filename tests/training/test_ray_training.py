@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import ray
-from children import Children, as_overrides, wait_until
 
 from mirnet.config import Settings
 from mirnet.errors import TrainingError
 from mirnet.results import EpochMetrics
+from tests.training.children import Children, as_overrides, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fault_proxy import FaultProxy
-from hosts import DEVICE, OUTSIDE, Hosts, address, missing
 from mlflow import MlflowClient
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -28,6 +26,8 @@ from mirnet.results import DataVersion, EpochMetrics, NodeUsage, ValidationResul
 from mirnet.stages import RunConfig
 from mirnet.storage.s3server import S3Server
 from mirnet.training import TrainingEvent
+from tests.fault_proxy import FaultProxy
+from tests.training.hosts import DEVICE, OUTSIDE, Hosts, address, missing
 
 pytestmark = pytest.mark.slow
 HEAD, SECOND, THIRD = 1, 2, 3

@@ -1,0 +1,1 @@
+"""Measurements behind the claims of docs/benchmarks: ``python -m benchmarks.NAME --help``."""

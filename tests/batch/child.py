@@ -1,0 +1,73 @@
+"""Runs one batch in a process of its own, to be killed, stopped or raced."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.queues import Queue
+from typing import Any
+
+from mirnet.batch.run import run_batch
+from mirnet.config import Settings, environment
+from mirnet.errors import MirnetError
+from mirnet.images import Image
+from mirnet.params import EnhanceParams
+from tests.batch.samples import MODEL, double
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["mirnet.batch.run", "mirnet.storage.s3", "tests.batch.samples"])
+
+
+def work(
+    source: str,
+    target: str,
+    settings: dict[str, Any],
+    variables: dict[str, str],
+    seconds_an_image: float,
+    answers: Queue[str] | None,
+    deadly_side: int,
+) -> None:
+    def slowly(image: Image) -> Image:
+        if image.pixels.shape[0] == deadly_side:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(seconds_an_image)
+        return double(image)
+
+    with environment(**variables):
+        try:
+            result = run_batch(
+                source,
+                target,
+                enhance=slowly,
+                model=MODEL,
+                params=EnhanceParams(contact_images=0),
+                settings=Settings(**settings),
+            )
+        except MirnetError as error:
+            answer = f"{type(error).__name__}: {error}"
+        else:
+            answer = result.model_dump_json()
+        if answers is not None:
+            answers.put(answer)
+
+
+def start(
+    source: str,
+    target: str,
+    *,
+    settings: dict[str, Any],
+    variables: dict[str, str],
+    seconds_an_image: float = 0.0,
+    answers: Queue[str] | None = None,
+    deadly_side: int = 0,
+) -> ForkServerProcess:
+    """``deadly_side``: a picture of that height kills the process."""
+    process = CONTEXT.Process(
+        target=work,
+        args=(source, target, settings, variables, seconds_an_image, answers, deadly_side),
+    )
+    process.start()
+    return process

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from mirnet.batch.lease import Lease, LeaseEntry, LeaseHeld, LeaseLost
+from mirnet.batch.ledger import Ledger
+from mirnet.config import Settings
+from mirnet.errors import StorageError
+from mirnet.storage.places import open_store
+from tests.batch.samples import fill
+
+
+def test_second_is_refused_and_told_by_whom(places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    with Lease(Ledger(store), lease_s=30) as first:
+        with pytest.raises(LeaseHeld, match=rf"pid \d+ is at work on .*{first.run_id}") as caught:
+            Lease(Ledger(store), lease_s=30).__enter__()
+        assert caught.value.run_id == first.run_id
+    with Lease(Ledger(store), lease_s=30) as second:
+        assert second.entry.term == first.entry.term + 1
+        assert second.run_id > first.run_id
+
+
+@pytest.mark.parametrize("skew_s", [-86_400.0, 86_400.0])
+def test_skewed_clocks_of_jobs_do_not_matter_on_s3(
+    s3: str, skew_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's own wall clock is a day off; only the server's counts."""
+    store = open_store(s3, Settings())
+    now = time.time
+    with Lease(Ledger(store), lease_s=30) as first:
+        monkeypatch.setattr(time, "time", lambda: now() + skew_s)
+        with pytest.raises(LeaseHeld):
+            Lease(Ledger(store), lease_s=30).__enter__()
+    with Lease(Ledger(store), lease_s=30) as second:
+        assert second.run_id > first.run_id
+    monkeypatch.undo()
+    # abandoned by a job whose clock runs a day ahead: still stale after its lease, not later
+    dead = LeaseEntry(term=7, run_id="dead", holder="host pid 1", lease_s=0.5)
+    store.put("lease.json", dead.dump())
+    time.sleep(3.1)
+    monkeypatch.setattr(time, "time", lambda: now() + skew_s)
+    with Lease(Ledger(store), lease_s=0.5) as third:
+        assert third.entry.term == 8
+
+
+def test_renewed_lease_is_not_stale(places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    with Lease(Ledger(store), lease_s=1) as lease:
+        time.sleep(3.2)
+        lease.check()
+        with pytest.raises(LeaseHeld):
+            Lease(Ledger(store), lease_s=1).__enter__()
+
+
+def test_what_was_given_back_allows_no_more_writes(places: tuple[str, str]) -> None:
+    with Lease(Ledger(open_store(places[1], Settings())), lease_s=60) as lease:
+        lease.check()
+    with pytest.raises(LeaseLost, match="it was given back"):
+        lease.check()
+
+
+def test_holder_notices_a_takeover(places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    with Lease(Ledger(store), lease_s=0.4) as lease:
+        thief = LeaseEntry(term=99, run_id="thief", holder="elsewhere", lease_s=30)
+        store.put("lease.json", thief.dump())
+        time.sleep(0.7)
+        with pytest.raises(LeaseLost, match="taken it over"):
+            lease.check()
+    assert json.loads(store.get("lease.json").data)["run_id"] == "thief"
+
+
+def test_a_retry_in_the_same_process_need_not_wait(
+    places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt could not give its lease back: the store was away."""
+    store = open_store(places[1], Settings())
+    first = Lease(Ledger(store), lease_s=30)
+    first.__enter__()
+    with monkeypatch.context() as patch:
+
+        def away(*_: object, **__: object) -> None:
+            raise StorageError("the store is away")
+
+        patch.setattr(type(store), "put", away)
+        first.__exit__()
+    with Lease(Ledger(store), lease_s=30) as second:
+        assert second.entry.term == first.entry.term + 1
+        with pytest.raises(LeaseHeld):
+            Lease(Ledger(store), lease_s=30).__enter__()
+
+
+def test_garbage_in_the_lease_is_one_line(places: tuple[str, str]) -> None:
+    fill(places[1], {"lease.json": b"{"})
+    with pytest.raises(StorageError, match="is not a lease; delete it"):
+        Lease(Ledger(open_store(places[1], Settings())), lease_s=30).__enter__()

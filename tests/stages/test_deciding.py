@@ -1,0 +1,230 @@
+"""Evaluation and promotion as stages, on planted models: what each does to a picture is known."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mirnet import stages
+from mirnet.config import Settings
+from mirnet.models import build, save_model
+from mirnet.params import load_params
+from mirnet.results import EvaluationResult, PromotionResult, TrainResult
+from mirnet.stages import evaluating
+from mirnet.tracking import connect, logged_models, packaging, registry, track
+from mirnet.tracking.outbox import deliver_all
+from tests import made_results
+from tests.evaluation.images import dark_pairs
+from tests.mlflow_server import mlflow_server
+
+Pixels = NDArray[np.uint8]
+# what a model makes of the picture that it should give
+Quirk = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+FAST = ("evaluate.bootstrap_samples=300", "promote.max_colour_cast=12", "evaluate.split=eval15")
+
+
+@dataclass
+class Site:
+    """Data, and what the planted models are to do, by the name of their folder."""
+
+    data: Path
+    root: Path
+    settings: Settings
+    quirks: dict[str, Quirk] = field(default_factory=dict)
+
+    @property
+    def run(self) -> stages.RunConfig:
+        return stages.RunConfig(load_params("demo", overrides=FAST), self.settings)
+
+    def train(self, name: str, quirk: Quirk, *, seed: int) -> TrainResult:
+        """A model of these random weights whose folder has this name."""
+        self.quirks[name] = quirk
+        torch.manual_seed(seed)
+        folder = save_model(build("mirnet-xs", n_feat=8), self.root / name)
+        with track(self.settings, purpose="train", name=name) as tracked:
+            tracked.log_params(self.run.params)
+        model_id = logged_models.log_model(folder, run_id=tracked.run_id, settings=self.settings)
+        assert model_id
+        return made_results.trained(tracked.run_id, folder)
+
+    def decide(self, trained: TrainResult) -> tuple[EvaluationResult, PromotionResult]:
+        evaluation = stages.evaluate(self.data, self.run, trained=trained)
+        return evaluation, stages.promote(self.run, trained=trained, evaluation=evaluation)
+
+
+@pytest.fixture(scope="module")
+def lol(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("lol") / "data"
+    for number, (_, low, high) in enumerate(dark_pairs(12, side=64)):
+        split = "eval15" if number < 8 else "our485"
+        for kind, pixels in (("low", low), ("high", high)):
+            folder = root / split / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def site(lol: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    here = Site(lol, tmp_path / "models", settings)
+    answers = {low.tobytes(): high for _, low, high in dark_pairs(12, side=64)}
+
+    def load(folder: Path, _run: stages.RunConfig) -> Callable[[Pixels], Pixels]:
+        # the registry keeps a copy of the folder; its weights say which one it was
+        digest = logged_models.weights_digest(folder)
+        quirk = next(
+            quirk
+            for name, quirk in here.quirks.items()
+            if logged_models.weights_digest(here.root / name) == digest
+        )
+
+        def enhance(pixels: Pixels) -> Pixels:
+            ideal = answers.get(pixels.tobytes(), pixels).astype(np.float64)
+            return np.clip(np.rint(quirk(ideal)), 0, 255).astype(np.uint8)
+
+        return enhance
+
+    def package(model_dir: Path, target: Path, *, mlflow_model: object = None) -> Path:
+        shutil.copytree(model_dir, target / packaging.NATIVE)
+        return target
+
+    monkeypatch.setattr(evaluating, "load_enhancer", load)
+    # export and proof have tests of their own and take seconds
+    monkeypatch.setattr(packaging, "write_package", package)
+    monkeypatch.setattr(packaging, "verify_package", lambda _: None)
+    return here
+
+
+def mediocre(ideal: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ideal + 14
+
+
+def good(ideal: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ideal + 4
+
+
+def tags_of(site: Site, result: PromotionResult) -> dict[str, str]:
+    reference = f"models:/{result.name}/{result.version}"
+    return dict(registry.get_version(reference, site.settings).tags)
+
+
+def champion_of(site: Site) -> str | None:
+    current = stages.champion(site.run)
+    return current.ref.version if current else None
+
+
+def test_a_better_model_takes_over_and_everybody_can_see_why(site: Site) -> None:
+    first, decided = site.decide(site.train("first", mediocre, seed=1))
+    assert decided.alias == "champion" and champion_of(site) == "1"
+    evaluation, decided = site.decide(site.train("second", good, seed=2))
+    assert decided.promoted and champion_of(site) == "2"
+
+    assert set(evaluation.methods) >= {"input", "autocontrast", "clahe", "mirnet", "champion"}
+    gain = evaluation.methods["champion"].gain
+    assert gain is not None and gain[1] > 0
+    assert "surely better than the champion" in tags_of(site, decided)["mirnet.gate_reasons"]
+    page = Path(evaluation.report_path or "").read_text(encoding="utf-8")
+    assert "mirnet version 2 is champion" in page and "passed, champion: is surely better" in page
+
+    client = connect(site.settings)
+    scored = client.get_run(str(evaluation.run_id))
+    assert scored.data.tags["mirnet.gate"] == "promote"
+    assert scored.data.tags["mirnet.training_run"] == decided.run_id
+    assert scored.data.metrics["eval/gain_over_champion_low"] == pytest.approx(gain[1])
+    model_id = str(registry.get_version("models:/mirnet/2", site.settings).model_id)
+    assert [m.model_id for m in scored.inputs.model_inputs] == [model_id]
+    bound = {m.key: m.dataset_digest for m in client.get_logged_model(model_id).metrics}
+    assert bound["eval/psnr"] == evaluation.digest
+    experiment = client.get_run(str(first.run_id)).info.experiment_id
+    runs = client.search_runs([experiment])
+    names = {r.data.tags["mirnet.method"] for r in runs if r.info.status == "FINISHED"}
+    assert names == set(evaluation.methods)
+    # two candidates; each baseline and the champion went on with one run
+    assert len(runs) == len(evaluation.methods) + 1
+    logged = client.download_artifacts(str(evaluation.run_id), "index.html", str(site.root))
+    assert "mirnet version 2 is champion" in Path(logged).read_text(encoding="utf-8")
+
+
+def test_equal_models_never_take_over(site: Site) -> None:
+    site.decide(site.train("first", mediocre, seed=1))
+    _, same = site.decide(site.train("again", mediocre, seed=1))
+    assert (same.promoted, same.alias) == (False, "champion")
+    assert same.reasons == ("these weights are the champion already",)
+    _, equal = site.decide(site.train("other", mediocre, seed=3))
+    assert equal.alias is None and champion_of(site) == "1"
+    assert equal.reasons == (
+        "is not surely better than the champion: gain +0.00 dB (+0.00 to +0.00)",
+    )
+    assert tags_of(site, equal)["mirnet.gate"] == "refuse"
+
+
+@pytest.mark.parametrize(
+    ("quirk", "reason"),
+    [
+        (lambda ideal: ideal * 1.5 + 40, "of the pixels clipped beyond the reference's"),
+        (lambda ideal: ideal * [1.25, 1.0, 0.7], "mean colour cast"),
+        (lambda ideal: ideal * 0.5, "of the reference's brightness"),
+    ],
+    ids=["clipping", "colour-cast", "darkening"],
+)
+def test_a_harmful_model_is_refused_for_its_harm(site: Site, quirk: Quirk, reason: str) -> None:
+    evaluation, decided = site.decide(site.train("harmful", quirk, seed=1))
+    assert decided.alias is None and champion_of(site) is None
+    assert len(decided.reasons) == 1 and reason in decided.reasons[0]
+    tags = tags_of(site, decided)
+    assert tags["mirnet.gate"] == "refuse" and reason in tags["mirnet.gate_reasons"]
+    page = Path(evaluation.report_path or "").read_text(encoding="utf-8")
+    assert "Refused</strong>: mirnet version 1 stays without an alias" in page
+
+
+def test_a_baseline_alone_has_its_own_page(site: Site) -> None:
+    result = stages.evaluate(site.data, site.run, model="baseline:gamma")
+    assert result.methods["gamma"].gain is None
+    assert result.methods["clahe"].gain is not None
+    assert result.run_id == result.methods["gamma"].run_id
+    assert "baseline:gamma on eval15" in Path(result.report_path or "").read_text(encoding="utf-8")
+
+
+def test_mlflow_dies_while_pictures_are_scored(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is killed; the evaluation ends, and all is delivered once it is back."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = f"sqlite:///{tmp_path / 'server.db'}"
+    with mlflow_server(store, tmp_path) as server:
+        site.settings = site.settings.model_copy(update={"tracking_uri": server.address})
+
+        def deadly(ideal: NDArray[np.float64]) -> NDArray[np.float64]:
+            server.stop(signal.SIGKILL)
+            return good(ideal)
+
+        trained = site.train("deadly", deadly, seed=1)
+        result = stages.evaluate(site.data, site.run, trained=trained)
+        assert len(pd.read_parquet(result.scores_path)) == 8 * len(result.methods)
+        waiting = sorted((site.settings.workspace / "pending").glob("*.jsonl"))
+        assert len(waiting) == len(result.methods)
+
+        server.start()
+        deliver_all(server.address, site.settings.workspace / "pending")
+        client = connect(site.settings)
+        for method in result.methods.values():
+            found = client.get_run(str(method.run_id))
+            assert found.info.status == "FINISHED"
+            assert found.data.metrics["eval/psnr"] == pytest.approx(method.psnr)
+        artifacts = {a.path for a in client.list_artifacts(str(result.run_id))}
+        assert {"index.html", "scores.json", "images"} <= artifacts
+        assert not list((site.settings.workspace / "pending").iterdir())
+        assert result.report_url == (
+            f"{server.address}/#/experiments/{found.info.experiment_id}"
+            f"/runs/{result.run_id}/artifacts/index.html"
+        )
