@@ -22,11 +22,12 @@ from typing import IO
 
 import numpy as np
 
-from mirnet.batch import image_job, run_config
+from mirnet.batch import image_job, image_work, run_config
 from mirnet.batch.batch_paths import BatchPaths
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
+from mirnet.batch.image_work import ImageWork
 from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.ledger import Ledger
@@ -193,7 +194,7 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             params=params,
             digests=planner.digests,
             run_id=lease.run_id,
-            enhance=open_engine(lambda image: image, 1.0),
+            work=ImageWork(params, open_engine(lambda image: image, 1.0)),
             guard=lambda: None,
         )
         record = RunRecord(folder, format="parquet")
@@ -309,11 +310,11 @@ class World:
 def simulate(task: tuple[int, int]) -> Counter[str]:
     """One shard: some nights, each with kills and sleepers; checked at the end."""
     shard, num = task
-    image_job.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
+    image_work.decode = lambda _data, **_: PICTURE  # type: ignore[attr-defined]
     for module in (image_job, run_config):
         module.read_size = lambda _data, **_: (1, 1)  # type: ignore[attr-defined]
-    image_job.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
-    image_job.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
+    image_work.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
+    image_work.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
     world = World(shard, num)
     for night in range(NIGHTS):
         world.night = night

@@ -9,18 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.engine import Engine
-from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
+from mirnet.batch.image_work import Decoded, Encoded, ImageWork, Problem, first_words
 from mirnet.batch.manifest import OUTAGE, Row, Status
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.provenance import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.rejected import RejectedOutputs
-from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
-from mirnet.images import Image, decode, encode, read_size
-from mirnet.images.formats import format_named
-from mirnet.images.harm import judge
-from mirnet.images.metadata import left_behind
-from mirnet.images.stats import Measures, measure, shadows
+from mirnet.errors import ServiceError
+from mirnet.images import Image, read_size
+from mirnet.images.stats import Measures
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
 from mirnet.storage.store import (
@@ -40,8 +36,6 @@ _ABOUT_ONE = {
     TransientStorageError: OUTAGE,
 }
 _ONES = tuple(_ABOUT_ONE)
-# maximum length of the list of dropped metadata
-_MAX_WORDS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +81,7 @@ class Enhanced:
 class ImageJob:
     """State shared by all images of a run.
 
-    ``guard`` raises if the run may no longer write. ``format``: of the outputs, if it is
-    not that of the input. ``rejected``: stores rejected outputs.
+    ``guard`` raises if the run may no longer write. ``rejected``: stores rejected outputs.
     """
 
     source: Store
@@ -98,9 +91,8 @@ class ImageJob:
     params: EnhanceParams
     digests: Digests
     run_id: str
-    enhance: Engine
+    work: ImageWork
     guard: Callable[[], None]
-    format: str | None = None
     rejected: RejectedOutputs | None = None
 
     @functools.cached_property
@@ -142,113 +134,92 @@ class ImageJob:
     def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
         """Decode and measure; a row if the image is finished by that."""
         item, begun = got.item, time.perf_counter() - got.seconds
-        try:
-            image = decode(got.data, name=item.info.key, max_pixels=self.params.max_pixels)
-            before, dark = measure(image.pixels), shadows(image.pixels)
-        except ImageError as error:
-            if error.reason == NO_MEMORY:  # another machine may have enough memory
-                return self._row(item, "failed", begun, reason=f"{NO_MEMORY}: {error}")
-            return self._quarantine(item, error.reason, got.version, begun)
-        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
-            return self._row(item, "failed", begun, reason=f"decoding: {_first_words(error)}")
-        seconds = time.perf_counter() - begun
-        fetched = Fetched(item, image, before, dark, got.data, got.version, got.replaces, seconds)
-        if is_bright(dark, self.params):
-            return Enhanced(fetched, image, seconds, passed=BRIGHT)
-        return fetched
+        found = self.work.decode(got.data, name=item.info.key)
+        if isinstance(found, Problem):
+            return self._ended(item, found, got.version, begun)
+        image, passed, seconds = found.image, found.passed, time.perf_counter() - begun
+        fetched = Fetched(
+            *(item, image, found.before, found.shadows),
+            *(got.data, got.version, got.replaces, seconds),
+        )
+        return fetched if passed is None else Enhanced(fetched, image, seconds, passed=passed)
 
     def batch_size(self, fetched: Fetched) -> int:
         """Batch size of the model for images of this size."""
-        return self.enhance.batch_size(fetched.image)
+        return self.work.engine.batch_size(fetched.image)
 
     def apply(self, batch: Sequence[Fetched]) -> list[Enhanced | Row]:
         """Run the model on images of one size; after a failure, one by one."""
         begun = time.perf_counter()
-        try:
-            images = self.enhance([fetched.image for fetched in batch])
-        except ServiceError:
-            raise  # not caused by an image
-        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
-            if len(batch) > 1:
-                return [state for fetched in batch for state in self.apply([fetched])]
-            reason = f"model: {_first_words(error)}"
-            return [self._row(batch[0].item, "failed", begun, reason=reason)]
+        images = self.work.enhance([fetched.image for fetched in batch])
         each = (time.perf_counter() - begun) / len(batch)
         return [
-            Enhanced(fetched, image, fetched.seconds + each)
+            self._ended(fetched.item, image, fetched.version, begun)
+            if isinstance(image, Problem)
+            else Enhanced(fetched, image, fetched.seconds + each)
             for fetched, image in zip(batch, images, strict=True)
         ]
 
     def commit(self, enhanced: Enhanced) -> Row:
         """Encode and write atomically, never over foreign objects."""
         begun = time.perf_counter() - enhanced.seconds
-        item = enhanced.fetched.item
+        fetched = enhanced.fetched
+        decoded = Decoded(fetched.image, fetched.before, fetched.shadows)
+        output = self.work.encode(decoded, enhanced.image, enhanced.passed)
+        got = Downloaded(
+            *(fetched.item, fetched.data, fetched.version, fetched.replaces),
+            *(0, time.perf_counter() - begun),
+        )
+        return self.finish(got, output)
+
+    def finish(self, got: Downloaded, output: Encoded | Problem) -> Row:
+        """Write the output of an image, or quarantine it; ``got.seconds``: what it took so far."""
+        begun = time.perf_counter() - got.seconds
+        if isinstance(output, Problem):
+            return self._ended(got.item, output, got.version, begun)
+        if output.rejected is not None and self.rejected is not None:
+            self.rejected.keep(got.item.info.key, output.rejected)
         try:
-            return self._commit(enhanced, begun)
-        except UsageError as error:  # the input is valid; its output cannot be encoded
-            return self._row(item, "failed", begun, reason=f"output: {_first_words(error)}")
+            return self._write(got, output, begun)
         except _ONES as error:
-            return self._row(item, "failed", begun, reason=_reason(error))
+            return self._row(got.item, "failed", begun, reason=_reason(error))
         except ServiceError:
             raise
         except Exception as error:  # noqa: BLE001 - any failure must not affect other images
-            return self._row(item, "failed", begun, reason=f"writing: {_first_words(error)}")
+            return self._row(got.item, "failed", begun, reason=f"writing: {first_words(error)}")
 
-    def _commit(self, enhanced: Enhanced, begun: float) -> Row:
-        enhanced = self._unless_harmful(enhanced)
-        fetched, image, passed = enhanced.fetched, enhanced.image, enhanced.passed
-        item = fetched.item
-        data, lost = fetched.data, ""
-        if not passed or self.format not in (None, image.format):
-            data = encode(image, format=self.format)
-            lost = "; ".join(left_behind(image, self.format))[:_MAX_WORDS]
-        after = fetched.before if passed else measure(image.pixels)
+    def _write(self, got: Downloaded, output: Encoded, begun: float) -> Row:
+        item, passed = got.item, output.passed
         row = self._row(
             item,
             "passed_through" if passed else "enhanced",
             begun,
             reason=passed,
-            input_version=fetched.version,
+            input_version=got.version,
             settings_digest=self.digests.passed if passed else self.digests.output,
             output_key=item.output_key,
-            luminance_before=round(fetched.before.luminance, 5),
-            luminance_after=round(after.luminance, 5),
-            height=image.pixels.shape[0],
-            width=image.pixels.shape[1],
-            dark_share=round(fetched.before.dark_share, 5),
-            bright_share=round(fetched.before.bright_share, 5),
-            noise=round(fetched.before.noise, 6),
-            saturation=round(fetched.before.saturation, 5),
-            shadows=round(fetched.shadows, 5),
-            dropped=lost or None,
+            **output.columns,
         )
         self.guard()
         written = self.target.put(
             item.output_key,
-            data,
-            content_type=format_named(self.format or image.format).content_type,
+            got.data if output.data is None else output.data,
+            content_type=output.content_type,
             metadata=to_metadata(row),
-            replaces=fetched.replaces,
-            absent=fetched.replaces is None,
+            replaces=got.replaces,
+            absent=got.replaces is None,
         )
         if written is not None:
             return row
         # another writer was first: a killed run, a job whose lease we took over, or a foreign one
         head = self.target.head(item.output_key)
-        known = head and self._resolve_existing_output(item, head, fetched.version, begun)
+        known = head and self._resolve_existing_output(item, head, got.version, begun)
         return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
 
-    def _unless_harmful(self, enhanced: Enhanced) -> Enhanced:
-        """The output, or the input if the safety checks reject it."""
-        if enhanced.passed:
-            return enhanced
-        fetched = enhanced.fetched
-        harm = judge(fetched.image.pixels, enhanced.image.pixels, harm_limits(self.params))
-        if harm is None:
-            return enhanced
-        if self.rejected is not None:
-            self.rejected.keep(fetched.item.info.key, enhanced.image)
-        return replace(enhanced, image=fetched.image, passed=harm.reason)
+    def _ended(self, item: WorkItem, problem: Problem, version: str, begun: float) -> Row:
+        if problem.status == "quarantined":
+            return self._quarantine(item, problem.reason, version, begun)
+        return self._row(item, problem.status, begun, reason=problem.reason)
 
     def _resolve_existing_output(
         self, item: WorkItem, head: Head, version: str, begun: float
@@ -337,7 +308,3 @@ class ImageJob:
 def _reason(error: Exception) -> str:
     word = next(word for kind, word in _ABOUT_ONE.items() if isinstance(error, kind))
     return f"{word}: {error}"
-
-
-def _first_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -20,6 +20,7 @@ import ray.data
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import ImageJob
+from mirnet.batch.image_work import ImageWork
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import Row, as_dict
 from mirnet.batch.pipeline import process
@@ -72,7 +73,7 @@ class RayJob:
             params=self.params,
             digests=Digests.of(self.params),
             run_id=self.run_id,
-            enhance=engine,
+            work=ImageWork(self.params, engine),
             guard=lambda: None,
             rejected=RejectedOutputs(run, num_images=self.params.contact_images),
         )

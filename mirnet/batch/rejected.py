@@ -25,12 +25,15 @@ class RejectedOutputs:
         self._run, self._num = run, num_images
         self._numbers = itertools.count()
 
-    def keep(self, input_key: str, image: Image) -> None:
-        """Write a thumbnail, unless there are enough. A failure of the store is only logged."""
+    def keep(self, input_key: str, jpeg: bytes) -> None:
+        """Write a thumbnail (:func:`small_jpeg`), unless there are enough.
+
+        A failure of the store is only logged.
+        """
         if next(self._numbers) >= self._num:
             return
         try:
-            self._run.write_rejected(input_key, small_jpeg(image))
+            self._run.write_rejected(input_key, jpeg)
         except (KeyRefused, ObjectRefused, TransientStorageError) as error:
             logger.warning("%s: no picture of what was rejected: %s", input_key, error)
 

@@ -13,6 +13,7 @@ from mirnet.batch.batch_paths import BatchPaths, open_batch
 from mirnet.batch.drift import Profile
 from mirnet.batch.engine import LazyEnhance, open_engine
 from mirnet.batch.image_job import ImageJob
+from mirnet.batch.image_work import ImageWork
 from mirnet.batch.inflight import Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.ledger import PastRuns
@@ -190,9 +191,8 @@ def _enhanced(
         params=batch.params,
         digests=batch.planner.digests,
         run_id=lease.run_id,
-        enhance=engine,
+        work=ImageWork(batch.params, engine, batch.format),
         guard=lease.check,
-        format=batch.format,
         rejected=RejectedOutputs(folder, num_images=batch.params.contact_images),
     )
     run = partial(process, job=job, num_threads=settings.io_threads)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from boto3.exceptions import RetriesExceededError
 
-from mirnet.batch import image_job, run_config
+from mirnet.batch import image_job, image_work, run_config
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import preview, run_batch
 from mirnet.config import Settings
@@ -89,7 +89,7 @@ def test_whatever_happens_to_one_picture_the_others_go_on(
     name: str, places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(places[0], PICTURES)
-    usual, calls = getattr(image_job, name), []
+    usual, calls = getattr(image_work, name), []
 
     def once_out_of_memory(*args: object, **more: object) -> object:
         calls.append(1)
@@ -97,7 +97,7 @@ def test_whatever_happens_to_one_picture_the_others_go_on(
             raise MemoryError
         return usual(*args, **more)
 
-    monkeypatch.setattr(image_job, name, once_out_of_memory)
+    monkeypatch.setattr(image_work, name, once_out_of_memory)
     result = enhance(*places)
     assert (result.enhanced, result.failed) == (3, 1)
     (reason,) = {reason for status, reason in rows(places[1]).values() if status == "failed"}

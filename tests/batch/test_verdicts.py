@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mirnet.batch import image_job
+from mirnet.batch import image_work
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
@@ -95,7 +95,7 @@ def test_what_an_older_decoder_refused_is_tried_again(
         raise ImageError("cut short", reason="truncated")
 
     with monkeypatch.context() as patched:
-        patched.setattr(image_job, "decode", refuse)
+        patched.setattr(image_work, "decode", refuse)
         assert enhance(places, settings).quarantined == 2
     params = EnhanceParams()
     old = {"max_pixels": params.max_pixels, "max_bytes": params.max_bytes}

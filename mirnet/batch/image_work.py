@@ -1,0 +1,169 @@
+"""The work on one image that needs no store: the bytes of a file -> the bytes of its output.
+
+Runs in the process of the batch, and for suspects in a child process
+(:mod:`mirnet.batch.isolation`), which sees neither stores nor credentials of a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mirnet.batch.engine import Engine
+from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
+from mirnet.batch.manifest import Status
+from mirnet.batch.rejected import small_jpeg
+from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
+from mirnet.images import Image, decode, encode
+from mirnet.images.formats import format_named
+from mirnet.images.harm import judge
+from mirnet.images.metadata import left_behind
+from mirnet.images.stats import Measures, measure, shadows
+from mirnet.params import EnhanceParams
+
+# maximum length of the list of dropped metadata
+_MAX_WORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an image has no output: ``failed`` or ``quarantined``."""
+
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An image and its measures, ready for the model.
+
+    ``passed``: why the image is passed through without the model.
+    """
+
+    image: Image
+    before: Measures
+    shadows: float
+    passed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The output of an image.
+
+    ``data``: its bytes; none: those of the input. ``passed``: why the input is passed through.
+    ``columns``: of its row in the manifest. ``rejected``: thumbnail of an output that the safety
+    checks rejected, a JPEG.
+    """
+
+    data: bytes | None
+    content_type: str
+    passed: str | None
+    columns: dict[str, Any]
+    rejected: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ImageWork:
+    """Decodes, enhances, judges and encodes; the same bytes wherever it runs.
+
+    ``format``: of the outputs, if it is not that of the input.
+    """
+
+    params: EnhanceParams
+    engine: Engine
+    format: str | None = None
+
+    def whole(self, data: bytes, *, name: str) -> Encoded | Problem:
+        """All steps for one image.
+
+        Raises:
+            ServiceError: not caused by the image; :class:`~mirnet.errors.DeviceBroken` may be.
+        """
+        decoded = self.decode(data, name=name)
+        if isinstance(decoded, Problem):
+            return decoded
+        if decoded.passed is not None:
+            return self.encode(decoded, decoded.image, decoded.passed)
+        (image,) = self.enhance([decoded.image])
+        return image if isinstance(image, Problem) else self.encode(decoded, image, None)
+
+    def decode(self, data: bytes, *, name: str) -> Decoded | Problem:
+        """Decode and measure the bytes of a file."""
+        try:
+            image = decode(data, name=name, max_pixels=self.params.max_pixels)
+            before, dark = measure(image.pixels), shadows(image.pixels)
+        except ImageError as error:
+            if error.reason == NO_MEMORY:  # another machine may have enough memory
+                return Problem("failed", f"{NO_MEMORY}: {error}")
+            return Problem("quarantined", error.reason)
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
+            return Problem("failed", f"decoding: {first_words(error)}")
+        return Decoded(image, before, dark, BRIGHT if is_bright(dark, self.params) else None)
+
+    def enhance(self, images: Sequence[Image]) -> list[Image | Problem]:
+        """Run the model on images of one size; after a failure, one by one.
+
+        Raises:
+            ServiceError: as :meth:`whole`.
+        """
+        try:
+            return list(self.engine(images))
+        except ServiceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
+            if len(images) > 1:
+                return [each for image in images for each in self.enhance([image])]
+            return [Problem("failed", f"model: {first_words(error)}")]
+
+    def encode(self, decoded: Decoded, image: Image, passed: str | None) -> Encoded | Problem:
+        """Judge an output and encode it, or the input if the safety checks reject the output.
+
+        Args:
+            image: the output, or the input if it is passed through.
+            passed: why it is passed through.
+
+        Raises:
+            ServiceError: as :meth:`whole`.
+        """
+        try:
+            return self._encode(decoded, image, passed)
+        except UsageError as error:  # the input is valid; its output cannot be encoded
+            return Problem("failed", f"output: {first_words(error)}")
+        except ServiceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
+            return Problem("failed", f"writing: {first_words(error)}")
+
+    def _encode(self, decoded: Decoded, image: Image, passed: str | None) -> Encoded:
+        rejected = None
+        if passed is None:
+            harm = judge(decoded.image.pixels, image.pixels, harm_limits(self.params))
+            if harm is not None:
+                rejected, image, passed = small_jpeg(image), decoded.image, harm.reason
+        data, lost = None, ""
+        if not passed or self.format not in (None, image.format):
+            data = encode(image, format=self.format)
+            lost = "; ".join(left_behind(image, self.format))[:_MAX_WORDS]
+        before = decoded.before
+        after = before if passed else measure(image.pixels)
+        height, width = image.pixels.shape[:2]
+        columns = {
+            "luminance_before": round(before.luminance, 5),
+            "luminance_after": round(after.luminance, 5),
+            "width": width,
+            "height": height,
+            "dark_share": round(before.dark_share, 5),
+            "bright_share": round(before.bright_share, 5),
+            "noise": round(before.noise, 6),
+            "saturation": round(before.saturation, 5),
+            "shadows": round(decoded.shadows, 5),
+            "dropped": lost or None,
+        }
+        content_type = format_named(self.format or image.format).content_type
+        return Encoded(data, content_type, passed, columns, rejected)
+
+
+def first_words(error: Exception) -> str:
+    """The message of an error in one line, at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
