@@ -102,6 +102,21 @@ class Settings(BaseSettings):
     compile: bool = Field(
         True, description="compile the network for image sizes that occur repeatedly"
     )
+    signing_key: Path | None = Field(
+        None,
+        description="private key that signs model versions and moves of aliases (PEM, mode 0600); "
+        "none: keys/model-signing.key in the workspace",
+    )
+    trusted_keys: Path | None = Field(
+        None,
+        description="public keys whose signatures are trusted (PEM, one or more); "
+        "none: keys/model-signing.pub in the workspace",
+    )
+    allow_unsigned: bool = Field(
+        False,
+        description="use model versions and moves of aliases without a signature; a wrong "
+        "signature is refused in any case",
+    )
 
     @field_validator("num_workers")
     @classmethod
@@ -123,6 +138,11 @@ class Settings(BaseSettings):
         if self.tracking_uri:
             return self.tracking_uri
         return f"sqlite:///{(self.workspace / 'mlflow.db').resolve()}"
+
+    @property
+    def keys_dir(self) -> Path:
+        """Where the keys are unless other files are set."""
+        return self.workspace / "keys"
 
     @property
     def checkpoints(self) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mirnet.cli import data as data_commands
-from mirnet.cli import doctor, lineage, registry, runs, stack, weights
+from mirnet.cli import doctor, keys, lineage, registry, runs, stack, weights
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.add_typer(data_commands.app, name="data")
 app.add_typer(weights.app, name="weights")
 app.add_typer(runs.app, name="runs")
 app.add_typer(registry.app, name="registry")
+app.add_typer(keys.app, name="keys")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(stack.app, name="stack")
 app.add_typer(doctor.app, name="doctor")

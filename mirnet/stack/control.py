@@ -103,7 +103,7 @@ def last_lines(path: Path, count: int) -> list[str]:
 def _start(home: StackPaths, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
     if home.plan.is_file():
         _sweep(home)  # processes left by a killed supervisor
-    extras.need("stack", "cryptography", "flask_wtf", "psycopg2")
+    extras.need("stack", "flask_wtf", "psycopg2")
     extras.program("stack", "weed")
     plan = make_plan(home, project=project, database=database or _best_database(home))
     home.state.unlink(missing_ok=True)

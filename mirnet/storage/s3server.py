@@ -105,7 +105,6 @@ class S3Server:
             _kill_group(process)
 
     def _start(self) -> None:
-        extras.need("demo", "cryptography")
         prepare_folder(self.folder)
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.endpoint_url = f"http://127.0.0.1:{self.ports['s3']}"

@@ -60,7 +60,7 @@ def test_what_needs_no_extra_goes_on_without_it(
     assert target.is_file() and "net.pt2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", ["cryptography", "flask_wtf", "psycopg2"])
+@pytest.mark.parametrize("module", ["flask_wtf", "psycopg2"])
 def test_stack(module: str, command: Command) -> None:
     assert command("stack", "up", "--home", "home", without=module) == (
         f"mirnet: {module}: not installed; pip install 'mirnet-pipeline[stack]'\n"
