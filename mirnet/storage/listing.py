@@ -9,13 +9,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirnet.atomic import is_part_name
 from mirnet.errors import StorageError
 from mirnet.junk import is_junk
 from mirnet.signals import advance, advancing
 from mirnet.storage.store import LINK, OWN, SPECIAL, ObjectInfo
-
-PART = ".mirnet-part-"
-"""Prefix of the names of temporary files."""
 
 Explained = Callable[[Path], AbstractContextManager[None]]
 
@@ -78,7 +76,7 @@ class Listing:
 
     def _look_at(self, entry: os.DirEntry[str]) -> os.stat_result | ObjectInfo | None:
         """The entry as an object; none if it does not count."""
-        if entry.name.startswith(PART):
+        if is_part_name(entry.name):
             return None
         if entry.is_symlink():
             if not self.follow_links:

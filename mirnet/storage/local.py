@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Self
 
+from mirnet.atomic import create_part, is_part_name, remove_part
 from mirnet.beneath import Beneath, LinkInTheWay, NotRegular, open_regular
 from mirnet.errors import StorageError
 from mirnet.signals import advancing
-from mirnet.storage.listing import PART, Listing, version_of
+from mirnet.storage.listing import Listing, version_of
 from mirnet.storage.store import (
     Blob,
     Head,
@@ -198,8 +198,8 @@ class LocalStore(Store):
         """Remove the temporary files of killed writers."""
         with self._explained(self.root):
             for file in _files(self.root):
-                if file.name.startswith(PART):
-                    Path(file).unlink(missing_ok=True)
+                if is_part_name(file.name):
+                    remove_part(file.path)
 
     def copy_from(
         self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
@@ -300,13 +300,10 @@ class _Part:
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
-        self._name = f"{PART}{secrets.token_hex(8)}"
 
     def __enter__(self) -> Self:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.file: IO[bytes] = os.fdopen(
-            os.open(self._name, flags, 0o600, dir_fd=self._folder), "w+b"
-        )
+        self._name, descriptor = create_part(mode=0o600, dir_fd=self._folder)
+        self.file: IO[bytes] = os.fdopen(descriptor, "w+b")
         os.fchmod(self.file.fileno(), 0o644)
         return self
 

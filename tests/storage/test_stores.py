@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mirnet.atomic import replacing
 from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
 from mirnet.storage.arrow import open_filesystem
@@ -145,11 +146,14 @@ def test_a_file_in_the_way_concerns_one_key_only(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_invisible_and_swept(tmp_path: Path) -> None:
     store = open_store(str(tmp_path), Settings())
     store.put("sub/a", b"x")
-    (tmp_path / "sub" / ".mirnet-part-xyz").write_bytes(b"half")
-    assert [info.key for info in store.list("sub/")] == ["sub/a"]
-    store.sweep()
-    assert not (tmp_path / "sub" / ".mirnet-part-xyz").exists()
-    assert store.get("sub/a").data == b"x"
+    left = [tmp_path / "sub" / name for name in (".mirnet-part-xyz", f".mirnet-{'0a' * 8}.part")]
+    for part in left:
+        part.write_bytes(b"half")
+    with replacing(tmp_path / "sub" / "b") as fresh:  # of another process, which is at work
+        assert [info.key for info in store.list("sub/")] == ["sub/a"]
+        store.sweep()
+        assert fresh.exists() and not any(part.exists() for part in left)
+    assert [info.key for info in store.list("sub/")] == ["sub/a", "sub/b"]
 
 
 def test_read_only_target_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
