@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from mirnet.errors import UsageError
-from mirnet.models import build, list_architectures, num_parameters
+from mirnet.models import build, list_architectures, load_model, num_parameters, save_model
+from mirnet.params import load_params
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,19 @@ def test_params_override_the_named_sizes() -> None:
     model = build("mirnet-xs", n_feat=8, num_rrg=2)
     assert model.conv_in.out_channels == 8
     assert len(model.groups) == 2
+
+
+def test_mirnet_takes_channels_that_the_reductions_do_not_divide(tmp_path: Path) -> None:
+    params = load_params("demo", overrides=("model.name=mirnet-xs", "model.n_feat=13"))
+    model = params.model.config.build().eval()
+    block = model.groups[0].blocks[0]
+    widths = [unit.channel.squeeze.out_channels for unit in block.attention]
+    assert widths == [1, 3, 6], "an eighth of 13, 26 and 52, rounded down"
+    assert [fusion.squeeze.out_channels for fusion in block.fusion] == [4, 4, 6]
+    again = load_model(save_model(model, tmp_path / "model"))
+    image = torch.rand(1, 3, 16, 20)
+    with torch.inference_mode():
+        assert torch.equal(again(image), model(image))
 
 
 def test_v2_refuses_channels_that_its_groups_do_not_divide() -> None:

@@ -11,7 +11,7 @@ from mirnet.models.layers.attention import ContextBlock, DualAttention, Selectiv
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, RecordedPooling
 from mirnet.models.layers.resize import BlurDown, Down, Up, upsample2
 
-NETWORKS = [("mirnet", 8), ("mirnet-v2", 16)]
+NETWORKS = [("mirnet", 8), ("mirnet", 13), ("mirnet-v2", 16)]
 
 
 def small(name: str, n_feat: int) -> torch.nn.Module:

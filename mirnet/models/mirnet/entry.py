@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class MIRNetSizes(Sizes):
     """Sizes of MIRNet."""
 
+    # any number: the reductions to an eighth round down, as in the published network
     n_feat: int = Field(ge=8, le=256, description="channels at full resolution")
     num_rrg: int = Field(ge=1, le=8, description="recursive residual groups")
     num_msrb: int = Field(ge=1, le=8, description="multi-scale blocks per group")
