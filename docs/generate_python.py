@@ -28,10 +28,10 @@ print(score(enhanced, reference).psnr)
 ```
 
 Names are loaded on first use: `import mirnet` alone does not load torch. `mirnet.__version__` is
-the installed version. The names and errors on this page, and `decode`, `encode` and `Image` of
-`mirnet.images` ([formats](../formats.md)), are the public API; other modules may change in any
-version. The scripts in `examples/` use some of those and are updated with them. The package has
-type hints."""
+the installed version. The names and errors on this page, `decode`, `encode` and `Image` of
+`mirnet.images` ([formats](../formats.md)), and `Network` of `mirnet.models` as a type, are the
+public API; other modules may change in any version. The scripts in `examples/` use some of those
+and are updated with them. The package has type hints."""
 
 
 def python() -> str:

@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 import mirnet
 from mirnet.errors import ImageError, MirnetError, UsageError
-from mirnet.models import build, save_model
+from mirnet.images import Image
+from mirnet.models import Network, build, save_model
 from mirnet.params import ModelParams
 
 FUNCTIONS = ("list_architectures", "load_model", "open_enhancer", "score")
@@ -69,6 +70,24 @@ def test_types_resolve(name: str) -> None:
     assert hints.keys() == parameters | {"return"}
 
 
+@pytest.mark.parametrize("name", callables())
+def test_signatures_have_public_types_only(name: str) -> None:
+    public = {getattr(mirnet, name) for name in CLASSES} | {Image, Network}
+    hints = typing.get_type_hints(callables()[name], localns={c.__name__: c for c in public})
+    assert {part for hint in hints.values() for part in parts_of(hint) if is_ours(part)} <= public
+
+
+def parts_of(hint: object) -> Iterator[object]:
+    """A type and those it is made of."""
+    yield hint
+    for part in typing.get_args(hint):
+        yield from parts_of(part)
+
+
+def is_ours(part: object) -> bool:
+    return inspect.isclass(part) and part.__module__.partition(".")[0] == "mirnet"
+
+
 def test_import_is_light() -> None:
     code = (
         "import sys\n"
@@ -97,6 +116,13 @@ def test_from_a_model_folder_to_figures(tmp_path: Path, monkeypatch: pytest.Monk
     loaded = mirnet.load_model("model")
     assert np.array_equal(mirnet.Enhancer(loaded, compile=False)(low), by_text)
     assert mirnet.score(by_text, by_text).psnr == 100
+    for precision in ("float32", "bf16"):
+        chosen = [f"enhance.precision={precision}"]
+        asked = mirnet.open_enhancer("model", params="demo", overrides=chosen, compile=False)
+        plain = mirnet.Enhancer(loaded, precision=precision, compile=False)
+        assert np.array_equal(asked(low), plain(low))
+    with pytest.raises(UsageError, match=r"enhance\.precison"):
+        mirnet.open_enhancer("model", overrides=["enhance.precison=bf16"])
 
 
 def test_architectures_are_what_model_name_takes() -> None:

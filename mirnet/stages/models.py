@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,25 +79,33 @@ def log_trained(
 
 
 def open_enhancer(
-    source: str | Path, run: RunConfig | None = None, *, compile: bool = True
+    source: str | Path,
+    *,
+    params: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    compile: bool = True,
 ) -> Enhancer:
     """A model by its address, ready to run as ``mirnet enhance`` runs it.
+
+    Settings, such as the memory limit and the folder of compiled code, come from the environment
+    (``MIRNET_*``).
 
     Args:
         source: a model folder, a published checkpoint file, or ``models:/NAME@ALIAS`` and
             ``models:/NAME/VERSION`` of the registry (``MIRNET_TRACKING_URI``).
-        run: params (precision) and settings (memory limit, cache); none: those of the working
-            directory and the environment, as :func:`~mirnet.stages.load_run_config` reads them.
+        params: as ``--params``: a preset or a YAML file; none: ``params.yaml`` of the working
+            directory, else the preset ``cpu``.
+        overrides: as ``--set``, such as ``enhance.precision=float32``.
         compile: compile the network for image sizes that come again, unless
             ``MIRNET_COMPILE=false``.
 
     Raises:
-        UsageError: no such folder, file or version.
+        UsageError: no such folder, file, version, preset or parameter, or a value out of bounds.
         WeightsError: it holds no model, the version is not READY, or its weights are not those
             that were registered.
         ServiceError: MLflow cannot be reached.
     """
-    run = run or load_run_config()
+    run = load_run_config(params, list(overrides))
     return load_enhancer(open_model(str(source), run).folder, run, compile=compile)
 
 
