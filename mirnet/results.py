@@ -297,6 +297,11 @@ class EnhanceResult(Result):
     )
     quarantined: int = 0
     failed: int = 0
+    known_bad: int = Field(
+        default=0,
+        description="of the quarantined, failed and skipped: bad in an earlier run already, in the "
+        "same version",
+    )
     passed_over: dict[str, int] = Field(
         default_factory=dict, description="files that were passed over, by reason; not planned"
     )

@@ -62,10 +62,12 @@ class Turn(IntEnum):
 class PlanCounts:
     """What the listing held. ``passed_over``: what was left alone, by reason.
 
-    ``quarantined_before`` and ``kept``, which another model made, are among the skipped.
+    ``quarantined_before`` and ``kept``, which another model made, are among the skipped. ``ever``:
+    images of this source that this or an earlier run has planned, also those that are gone.
     """
 
     planned: int = 0
+    ever: int = 0
     skipped: int = 0
     quarantined_before: int = 0
     kept: int = 0
@@ -202,6 +204,7 @@ class BatchPlan:
         Only what is fresh counts then, so that a limit is not used up on what failed before.
         """
         later = 0
+        (self.counts.ever,) = self._db.execute("SELECT COUNT(*) FROM done").fetchone()
         for info in self._wanted(listing, planner):
             if limit is not None and self.num_todo - later >= limit:
                 break
@@ -230,6 +233,7 @@ class BatchPlan:
     def _decide(self, info: ObjectInfo, planner: Planner) -> Turn:
         self.counts.planned += 1
         done = self._db.execute(_LOOK_UP, (info.key,)).fetchone()
+        self.counts.ever += done is None
         output_key = planner.output_key(info.key)
         if planner.is_done(info, done, output_exists=bool(done and done["there"])):
             self.counts.skipped += 1

@@ -73,7 +73,7 @@ class RunSummary:
         self.counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._bad_reasons: Counter[str] = Counter()
-        self._num_fresh = self._num_fresh_bad = 0
+        self._num_fresh = self._num_fresh_bad = self._num_bad_again = 0
         self._harm: Counter[str] = Counter()
         self._sheet = ContactSheet(num_images=params.contact_images)
         self._drift = DriftMonitor(
@@ -121,21 +121,23 @@ class RunSummary:
         self._sheet.add(row)
         self._drift.add(row)
         self.counts[row.status] += 1
-        if not self._was_bad(row.input_key, row.input_version):
-            self._num_fresh += 1
-            self._num_fresh_bad += row.status in _BAD
+        bad = row.status in _BAD
+        known = self._was_bad(row.input_key, row.input_version)
+        self._num_bad_again += bad and known
+        self._num_fresh += not known
+        self._num_fresh_bad += bad and not known
         if row.reason:
-            self._count_reason(row, row.reason)
+            self._count_reason(row, row.reason, fresh=not known)
         self._row_s += row.seconds
 
-    def _count_reason(self, row: Row, reason: str) -> None:
+    def _count_reason(self, row: Row, reason: str, *, fresh: bool) -> None:
         kind = harm_kind(reason)
         if kind is not None:
             self._harm[kind] += 1
         # what stands before a colon is one of few, the rest names one picture
         short = reason if kind is not None else reason.partition(":")[0]
         self._reasons[short] += 1
-        if row.status in _BAD:
+        if row.status in _BAD and fresh:
             self._bad_reasons[short] += 1
 
     def _harmful(self) -> bool:
@@ -153,7 +155,7 @@ class RunSummary:
         """
         drift = self._drift.result()
         page = self._write_page(context, source, target)
-        problem = self._problem(context.plan)
+        problem = self._problem(context)
         cost = context.meter.cost(elsewhere_s=self._row_s if context.remote else 0.0)
         payload = self._summary(context, drift, problem) | {"cost": cost.model_dump()}
         manifest, summary = self._record.finish(payload)
@@ -171,6 +173,7 @@ class RunSummary:
             passed_over=dict(context.plan.passed_over),
             quarantined=self.counts["quarantined"],
             failed=self.counts["failed"],
+            known_bad=self._known_bad(context.plan),
             manifest_uri=manifest,
             summary_uri=summary,
             contact_uri=page,
@@ -203,23 +206,36 @@ class RunSummary:
         html = self._sheet.render(source, target, self._record.folder, title=title)
         return self._record.folder.write_page(html)
 
-    def _problem(self, plan: PlanCounts) -> str | None:
-        """Of what is new in this run, and of all that lies there: a rerun of a bad night is bad.
+    def _known_bad(self, plan: PlanCounts) -> int:
+        """Images that were bad in an earlier run already, in the same version."""
+        return self._num_bad_again + plan.quarantined_before
 
-        What was bad before and is tried again counts among all only: the few of a good night are
-        all that its rerun works on.
+    def _problem(self, context: RunContext) -> str | None:
+        """Why the run counts as failed: by what is new in it, then by all images of the source.
+
+        An image that was bad before in the same version is no news: it counts among all images
+        that the source ever held only, so that it does not fail every run once the good ones are
+        done or gone.
         """
-        share, before = self._params.max_bad_share, plan.quarantined_before
-        known_bad = self.counts["quarantined"] + self.counts["failed"] + before
-        if exceeds(share, self._num_fresh_bad, self._num_fresh):
+        share, known = self._params.max_bad_share, self._known_bad(context.plan)
+        least = self._params.bad_min_images
+        bad, total = self._num_fresh_bad + known, context.plan.ever
+        if context.output is not None:  # a person named this image, and is told about it again
+            if not exceeds(share, self._num_fresh_bad + self._num_bad_again, 1):
+                return None
+            found, also = "1 of 1 images", ""
+        elif exceeds(share, self._num_fresh_bad, max(self._num_fresh, least)):
             found = f"{self._num_fresh_bad} of {self._num_fresh} images"
-        elif exceeds(share, known_bad, plan.planned):
-            found = f"{known_bad} of {plan.planned} images"
-            found += f", {before} by earlier runs," if before else ""
+            also = f"; {known} more were bad before" if known else ""
+        elif exceeds(share, bad, max(total, least)):
+            found = f"{bad} of {total} images"
+            found += f", {known} by earlier runs," if known else ""
+            also = ""
         else:
             return None
         why = ", ".join(f"{reason} {count}" for reason, count in self._bad_reasons.most_common(5))
-        return f"{found} are bad ({why or 'quarantined'}), more than max_bad_share {share:g}"
+        why = f" ({why})" if why else ""
+        return f"{found} are bad{why}, more than max_bad_share {share:g}{also}"
 
     def _summary(
         self, context: RunContext, drift: list[ColumnDrift], problem: str | None
@@ -234,7 +250,8 @@ class RunSummary:
             "params": self._params.model_dump(mode="json"),
             "settings_digest": Digests.of(self._params).output,
             "counts": _counts(context.plan)
-            | {each: self.counts[each] for each in get_args(Status)},
+            | {each: self.counts[each] for each in get_args(Status)}
+            | {"known_bad": self._known_bad(context.plan)},
             "passed_over": dict(context.plan.passed_over),
             "reasons": dict(self._reasons),
             "harm": dict(self._harm),

@@ -121,6 +121,8 @@ def enhancement_table(result: EnhanceResult) -> Table:
             for reason, number in result.reasons.items():
                 if reason == "bright" or reason.startswith("harm:"):
                     table.add_row(f"  {reason}", str(number))
+    if result.known_bad:
+        table.add_row("bad before already", str(result.known_bad))
     if result.kept:
         table.add_row(f"skipped, {_KEPT}", str(result.kept))
     for reason, count in result.passed_over.items():

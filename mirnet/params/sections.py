@@ -239,6 +239,12 @@ class EnhanceParams(Section):
         le=1,
         description="maximum share of quarantined and failed images; above, the run fails",
     )
+    bad_min_images: int = Field(
+        3,
+        ge=1,
+        description="minimum number of images that max_bad_share is a share of: one bad image "
+        "alone does not fail a run",
+    )
     pass_luminance: float | None = Field(
         0.18,
         gt=0,

@@ -78,6 +78,7 @@ def test_every_image_is_accounted_for(places: tuple[str, str], settings: Setting
         "passed_through": 0,
         "quarantined": 3,
         "failed": 0,
+        "known_bad": 0,
     }
     assert summary["reasons"] == {"truncated": 1, "empty": 1, "not-an-image": 1}
 

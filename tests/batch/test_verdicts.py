@@ -145,8 +145,58 @@ def test_a_rerun_of_a_good_night_is_good(places: tuple[str, str], settings: Sett
     assert enhance(places, settings, fails_on_some, max_bad_share=0.25).failed == 4
     again = enhance(places, settings, fails_on_some, max_bad_share=0.25)
     assert (again.failed, again.skipped, again.problem) == (4, 16, None)
-    with pytest.raises(TooManyBad, match=r"4 of 20 images are bad \(model 4\)"):
+    assert again.known_bad == 4
+    with pytest.raises(TooManyBad, match=r"4 of 20 images, 4 by earlier runs, are bad, more"):
         enhance(places, settings, fails_on_some, max_bad_share=0.1)
+
+
+@pytest.mark.parametrize("num_bad", [1, 6])
+def test_known_failures_that_are_left_alone_in_an_inbox_fail_no_run(
+    num_bad: int, places: tuple[str, str], settings: Settings
+) -> None:
+    """Good images are moved away when they are done, bad ones stay and are tried each night."""
+    good = {f"{n}.png": picture(n, side=8) for n in range(20)}
+    fill(places[0], good | {f"bad{n}.png": picture(n, side=9) for n in range(num_bad)})
+    fill(places[0], {"cut.png": b"x"})
+
+    def fails_on_some(image: Image) -> Image:
+        if image.pixels.shape[0] == 9:
+            raise RuntimeError("out of memory")
+        return double(image)
+
+    first = enhance(places, settings, fails_on_some, max_bad_share=0.5)
+    assert (first.failed, first.quarantined, first.known_bad) == (num_bad, 1, 0)
+    source = open_store(places[0], settings)
+    for key in good:
+        source.delete(key)
+    for _ in range(2):
+        again = enhance(places, settings, fails_on_some, max_bad_share=0.5)
+        assert (again.failed, again.skipped, again.problem) == (num_bad, 1, None)
+        assert again.known_bad == num_bad + 1
+    told = json.loads(summaries(places[1], settings)[-1])
+    assert told["counts"]["known_bad"] == num_bad + 1
+    fill(places[0], {f"new{n}.png": b"x" for n in range(3)})
+    with pytest.raises(TooManyBad, match=rf"3 of 3 images are bad .*; {num_bad + 1} more were bad"):
+        enhance(places, settings, fails_on_some, max_bad_share=0.5)
+
+
+def test_one_bad_image_alone_fails_no_run_unless_it_was_named(
+    places: tuple[str, str], settings: Settings
+) -> None:
+    fill(places[0], {"a.png": b"x"})
+    for _ in range(2):
+        assert enhance(places, settings, max_bad_share=0.5).problem is None
+    with pytest.raises(TooManyBad, match="1 of 1 images are bad"):
+        fill(places[0], {"a.png": b"xy"})
+        enhance(places, settings, max_bad_share=0.5, bad_min_images=1)
+    for _ in range(2):
+        with pytest.raises(TooManyBad, match="not-an-image"):
+            enhance((f"{places[0]}/a.png", f"{places[1]}/"), settings, max_bad_share=0.5)
+
+
+def summaries(target: str, settings: Settings) -> list[bytes]:
+    store = open_store(target, settings)
+    return [store.get(i.key).data for i in store.list() if i.key.endswith("summary.json")]
 
 
 def test_many_good_ones_of_before_do_not_hide_a_bad_night(
