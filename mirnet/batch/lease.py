@@ -14,13 +14,15 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import psutil
+from pydantic import Field, TypeAdapter
 
 from mirnet.batch.ledger import Ledger
+from mirnet.batch.records import parse_json
 from mirnet.errors import MirnetError, StorageError
 from mirnet.signals import advance, ask_to_stop, idle_s
 
@@ -30,6 +32,9 @@ _RENEWALS_A_LEASE = 4
 # distinguishes this process from an earlier one with the same pid
 _PROCESS = secrets.token_hex(8)
 _held_here: set[str] = set()
+# run ids, which begin with the term in eight digits, sort by it
+_MAX_TERM = 10**8 - 1
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class LeaseHeld(MirnetError):
@@ -50,20 +55,23 @@ class LeaseLost(StorageError):
 class LeaseEntry:
     """Content of the lease object. ``term`` increases by one with every holder."""
 
-    term: int
+    term: Annotated[int, Field(ge=0, lt=_MAX_TERM)]
     run_id: str
     holder: str
-    lease_s: float
+    lease_s: _Seconds
     process: str = ""
     released: bool = False
     machine: str = ""
-    pid: int = 0
-    started: float = 0.0
-    held_s: float = 0.0  # by the holder's own clock, as of the last renewal
+    pid: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    started: _Seconds = 0.0
+    held_s: _Seconds = 0.0  # by the holder's own clock, as of the last renewal
 
     def dump(self) -> bytes:
         """As JSON."""
         return json.dumps(asdict(self)).encode()
+
+
+_ENTRY = TypeAdapter(LeaseEntry)  # unknown keys, of newer versions, are ignored
 
 
 class Lease:
@@ -143,17 +151,8 @@ class Lease:
         blob = self._ledger.read_lease()
         if blob.version != version:
             return None
-        try:
-            payload = json.loads(blob.data)
-            known = {
-                each.name for each in fields(LeaseEntry)
-            }  # newer versions may have more fields
-            return LeaseEntry(**{name: payload[name] for name in payload if name in known})
-        except (ValueError, TypeError) as error:
-            place = self._ledger.lease_address
-            raise StorageError(
-                f"{place} is not a lease; delete it if no job is at work", transient=False
-            ) from error
+        advice = "is not a lease; delete it if no job is at work"
+        return parse_json(_ENTRY, blob.data, address=self._ledger.lease_address, advice=advice)
 
     def _write(self, entry: LeaseEntry, replaces: str | None) -> str | None:
         """The written version; none if another job was first."""

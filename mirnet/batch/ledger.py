@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-import pyarrow as pa
+from pydantic import Field, TypeAdapter
 
 from mirnet.batch.manifest import (
     DoneRecord,
@@ -36,6 +36,7 @@ from mirnet.batch.manifest import (
     load_done_records,
     load_rows,
 )
+from mirnet.batch.records import parse_json, problem_of
 from mirnet.errors import StorageError
 from mirnet.signals import advance, advancing
 from mirnet.storage.local import BOOKKEEPING
@@ -52,6 +53,7 @@ _PAGE, _REJECTED = "contact.html", "rejected"
 _SUMMARY = "summary.json"
 _JSON = "application/json"
 
+T = TypeVar("T")
 InputVersion = tuple[str, str]
 """Key and version of an input."""
 
@@ -137,12 +139,15 @@ class RunFolder:
         """The contact sheet; its address."""
         return self.store.address(self._put(_PAGE, html.encode(), content_type="text/html"))
 
-    def read_summary(self) -> dict[str, Any] | None:
-        """None where the run did not end, or is not of this ledger."""
+    def read_source(self) -> str | None:
+        """The source of the run by its summary; none if it did not end or is not of this ledger.
+
+        Raises:
+            StorageError: the summary is not readable.
+        """
         if self.store.head(_SUMMARY) is None:
             return None
-        summary: dict[str, Any] = json.loads(self.store.get(_SUMMARY).data)
-        return summary
+        return _read(self.store, _SUMMARY, _SUMMARY_FACTS).source
 
     def read(self, name: str) -> bytes:
         """A part or manifest."""
@@ -167,7 +172,7 @@ class RunFolder:
     def agree_on_max_pixels(self, own: int) -> int:
         """The proposal of the first worker, for all workers."""
         self.store.put_if_absent(_MAX_PIXELS, json.dumps(own).encode(), content_type=_JSON)
-        return int(json.loads(self.store.get(_MAX_PIXELS).data))
+        return _read(self.store, _MAX_PIXELS, _COUNT)
 
     def write_rejected(self, input_key: str, jpeg: bytes) -> None:
         """Write the thumbnail of a rejected output."""
@@ -223,14 +228,12 @@ class PastRuns:
             StorageError: a manifest is not readable.
         """
         for run, name in self._files():
-            with _explained(run, name):
-                yield from load_rows(run.read(name), format_of(name))
+            yield from _load(run, name, load_rows)
 
     def done_records(self) -> Iterator[DoneRecord]:
         """As :meth:`rows`, with what planning needs only."""
         for run, name in self._files():
-            with _explained(run, name):
-                yield from load_done_records(run.read(name), format_of(name))
+            yield from _load(run, name, load_done_records)
 
     def _files(self) -> Iterator[tuple[RunFolder, str]]:
         for run_id, names in self.names.items():
@@ -248,14 +251,8 @@ class PastRuns:
         for run_id, names in advancing(self.names.items()):
             if _INFLIGHT not in names:
                 continue
-            store = self.ledger.run(run_id).store
-            try:
-                data = store.get(_INFLIGHT).data
-                yield [(str(key), str(version)) for key, version in json.loads(data)]
-            except ObjectMissing:  # that run is just ending
-                continue
-            except (ValueError, TypeError) as error:
-                raise _unreadable(store.address(_INFLIGHT)) from error
+            with suppress(ObjectMissing):  # that run is just ending
+                yield _read(self.ledger.run(run_id).store, _INFLIGHT, _INPUTS)
 
     def unfinished_config(self) -> UnfinishedConfig | None:
         """None where the last run ended, or chose none before it was killed.
@@ -269,27 +266,38 @@ class PastRuns:
             return None
         store, agreed = self.ledger.run(last).store, None
         if _MAX_PIXELS in self.names[last]:
-            try:
-                agreed = int(json.loads(store.get(_MAX_PIXELS).data))
-            except (ValueError, TypeError) as error:
-                raise _unreadable(store.address(_MAX_PIXELS)) from error
+            agreed = _read(store, _MAX_PIXELS, _COUNT)
         address = store.address(_RUN_CONFIG)
         return UnfinishedConfig(store.get(_RUN_CONFIG).data, agreed, address)
 
 
-def _unreadable(address: str) -> StorageError:
-    return StorageError(f"{address} is not readable; delete it", transient=False)
+@dataclass(frozen=True)
+class _SummaryFacts:
+    source: str
 
 
-@contextmanager
-def _explained(run: RunFolder, name: str) -> Iterator[None]:
+_SUMMARY_FACTS = TypeAdapter(_SummaryFacts)
+_COUNT = TypeAdapter(Annotated[int, Field(ge=1, lt=2**63)])
+_INPUTS = TypeAdapter(list[InputVersion])
+
+
+def _read(store: Store, name: str, kind: TypeAdapter[T]) -> T:
+    data, address = store.get(name).data, store.address(name)
+    return parse_json(kind, data, address=address, advice="is not readable; delete it")
+
+
+def _load(run: RunFolder, name: str, load: Callable[[bytes, Format], Iterator[T]]) -> Iterator[T]:
     """What is no manifest, by its name: to go on without it would do its images again."""
-    try:
-        yield
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise StorageError(
-            f"{run.store.address(name)}: not a manifest of ours ({reason}); move it "
-            "away: outputs that are there are taken up again by their own record",
-            transient=False,
-        ) from error
+    loaded = load(run.read(name), format_of(name))
+    while True:
+        try:
+            record = next(loaded)
+        except StopIteration:
+            return
+        except Exception as error:  # parsers raise anything on bytes that are not ours
+            raise StorageError(
+                f"{run.store.address(name)}: not a manifest of ours ({problem_of(error)}); move "
+                "it away: outputs that are there are taken up again by their own record",
+                transient=False,
+            ) from error
+        yield record

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import AfterValidator, TypeAdapter
 
 from mirnet.results import ModelRef
 
@@ -66,7 +68,6 @@ def _arrow_type(annotation: str) -> pa.DataType:
 
 SCHEMA = pa.schema([(each.name, _arrow_type(str(each.type))) for each in fields(Row)])
 _NAMES = tuple(each.name for each in fields(Row))
-_KNOWN = frozenset(_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ def _label(made: Row | DoneRecord) -> str:
     ).label
 
 
+_LARGEST = sys.float_info.max
 _DONE_NAMES = tuple(each.name for each in fields(DoneRecord))
 _OPTIONAL_OF_DONE = frozenset(each.name for each in fields(DoneRecord) if each.default is None)
 
@@ -128,47 +130,101 @@ def format_of(name: str) -> Format:
 
 
 def load_rows(data: bytes, format: Format) -> Iterator[Row]:
-    """Rows written by :func:`dump_rows`, also of older versions."""
-    for values in _load_dicts(data, format):
-        yield Row(**{name: value for name, value in values.items() if name in _KNOWN})
+    """Rows written by :func:`dump_rows`, also of older versions.
 
-
-def _load_dicts(data: bytes, format: Format) -> Iterator[dict[str, Any]]:
+    Raises:
+        Exception: of any type: not rows of a manifest.
+    """
     if format == "jsonl":
-        for line in data.splitlines():
-            if line:
-                values = json.loads(line)
-                if not isinstance(values, dict):
-                    raise ValueError(f"a line holds no object: {line[:40]!r}")
-                yield values
+        yield from (_ROW.validate_json(line, strict=True) for line in _lines(data))
         return
-    for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(10_000):
-        yield from batch.to_pylist()
+    file = _parquet(data, _NAMES)
+    for batch in file.iter_batches(10_000, columns=_known(file, _NAMES)):
+        yield from map(_ROW.validate_python, batch.to_pylist())
 
 
 def load_done_records(data: bytes, format: Format) -> Iterator[DoneRecord]:
-    """Like :func:`load_rows`, only the columns used by planning.
-
-    Raises:
-        pyarrow.ArrowException, ValueError, TypeError: not rows of a manifest.
-    """
+    """Like :func:`load_rows`, only the columns used by planning."""
     if format == "jsonl":
-        for values in _load_dicts(data, format):
-            yield _checked(DoneRecord(*(values.get(name) for name in _DONE_NAMES)))  # type: ignore[arg-type]
+        yield from (_DONE.validate_json(line, strict=True) for line in _lines(data))
         return
-    file = pq.ParquetFile(io.BytesIO(data))
-    there = set(file.schema_arrow.names)  # older versions wrote fewer
-    for batch in file.iter_batches(10_000, columns=[n for n in _DONE_NAMES if n in there]):
+    file = _parquet(data, _DONE_NAMES)
+    known = _known(file, _DONE_NAMES)
+    for batch in file.iter_batches(10_000, columns=known):
+        _check_done(batch)
         columns = (
-            batch.column(name).to_pylist() if name in there else itertools.repeat(None)
+            batch.column(name).to_pylist() if name in known else itertools.repeat(None)
             for name in _DONE_NAMES
         )
-        yield from map(_checked, map(DoneRecord, *columns))
+        yield from map(DoneRecord, *columns)
 
 
-def _checked(mark: DoneRecord) -> DoneRecord:
+def _lines(data: bytes) -> Iterator[bytes]:
+    return (line for line in data.splitlines() if line)
+
+
+def _parquet(data: bytes, names: tuple[str, ...]) -> pq.ParquetFile:
+    """A file whose columns of these names have our types."""
+    file = pq.ParquetFile(io.BytesIO(data))
+    for name in _known(file, names):
+        found, wanted = file.schema_arrow.field(name).type, SCHEMA.field(name).type
+        if not _is_like(found, wanted):
+            raise ValueError(f"{name} is of type {found}")
+    return file
+
+
+def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column may have been written by us, or rewritten by a tool without loss."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found):
+        return True
+    if wanted == pa.int64():
+        return bool(pa.types.is_integer(found))
+    if wanted == pa.float64():
+        return bool(pa.types.is_floating(found))
+    return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
+
+
+def _known(file: pq.ParquetFile, names: tuple[str, ...]) -> list[str]:
+    there = set(file.schema_arrow.names)  # older versions wrote fewer
+    return [name for name in names if name in there]
+
+
+def _check_done(batch: pa.RecordBatch) -> None:
+    """By column: a check per record would take longer than all of the rest."""
     for name in _DONE_NAMES:
-        value = getattr(mark, name)
-        if not (isinstance(value, str) or (value is None and name in _OPTIONAL_OF_DONE)):
-            raise ValueError(f"{name} is {value!r}")
-    return mark
+        if name in _OPTIONAL_OF_DONE:
+            continue
+        if batch.schema.get_field_index(name) < 0 or batch.column(name).null_count:
+            raise ValueError(f"{name} is missing")
+    unknown = set(batch.column("status").unique().to_pylist()) - set(get_args(Status))
+    if unknown:
+        raise ValueError(f"status is {str(unknown.pop())[:40]!r}")
+
+
+def parse_strings(values: Mapping[str, str]) -> Row:
+    """A row from its columns as text.
+
+    Raises:
+        ValueError: a column is missing, or its value is none that we write.
+    """
+    return _ROW.validate_strings(dict(values))
+
+
+def _in_range(row: Row) -> Row:
+    for name, lowest, highest in _RANGES:
+        value = getattr(row, name)
+        if value is not None and not lowest <= value <= highest:
+            raise ValueError(f"{name} is out of range")
+    return row
+
+
+_RANGES = [
+    (field.name, *((0, 2**63 - 1) if field.type == pa.int64() else (-_LARGEST, _LARGEST)))
+    for field in SCHEMA
+    if field.type != pa.string()
+]
+# Arrow has checked the types of Parquet, and JSON lines have those of JSON
+_ROW = TypeAdapter(Annotated[Row, AfterValidator(_in_range)])
+_DONE = TypeAdapter(DoneRecord)

@@ -9,11 +9,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
 from mirnet.batch.ledger import FOLDER, Ledger
-from mirnet.batch.manifest import Row
+from mirnet.batch.manifest import Row, parse_strings
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.storage.places import is_s3, local_path, open_store
@@ -22,7 +21,7 @@ from mirnet.storage.store import Store
 _PREFIX = "mirnet-"
 _KEY_HEADER = f"{_PREFIX}input-key"
 _NOT_CARRIED = {"input_size", "output_key", "seconds", "dropped"}
-_KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float}
+_KINDS: dict[str, Callable[[str], str]] = {"int": str, "float": str}
 _CARRIED = [
     (
         each.name,
@@ -81,13 +80,11 @@ def to_metadata(row: Row) -> dict[str, str]:
 
 
 def from_metadata(metadata: Mapping[str, str]) -> Origin | None:
-    """The row written by :func:`to_metadata`; none if there is none."""
-    values: dict[str, Any] = {
-        name: kind(metadata[header]) for name, header, kind in _CARRIED if header in metadata
-    }
+    """The row written by :func:`to_metadata`; none if there is none, or it is damaged."""
+    values = {name: kind(metadata[header]) for name, header, kind in _CARRIED if header in metadata}
     try:
-        return Origin(Row(input_size=0, **values))
-    except TypeError:
+        return Origin(parse_strings({"input_size": "0"} | values))
+    except ValueError:  # whoever can write to the target can write anything into its metadata
         return None
 
 
@@ -104,7 +101,8 @@ def trace(uri: str, settings: Settings) -> Origin:
     origin = from_metadata(head.metadata)
     if origin is None:
         raise StorageError(
-            f"{uri}: no record of Mirnet on it: not an output, or changed since", transient=False
+            f"{uri}: no record of Mirnet on it: not an output, or changed or damaged since",
+            transient=False,
         )
     return replace(origin, source=_source_of(origin.row.run_id, uri, settings))
 
@@ -119,9 +117,9 @@ def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
     for folder in folders:
         if not is_s3(folder) and not Path(folder).is_dir():
             continue
-        summary = Ledger(open_store(folder, settings)).run(run_id).read_summary()
-        if summary is not None:
-            return str(summary["source"])
+        source = Ledger(open_store(folder, settings)).run(run_id).read_source()
+        if source is not None:
+            return source
     return None
 
 

@@ -14,11 +14,14 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import PastRuns, RunFolder
 from mirnet.batch.plan import BatchPlan, WorkItem
-from mirnet.errors import StorageError
+from mirnet.batch.records import parse_json
 from mirnet.images import read_size
 from mirnet.results import ModelRef
 from mirnet.signals import advancing
@@ -29,6 +32,8 @@ _SAMPLE = 32
 LEAST_EXPECTED = 32
 _MAX_SIZES = 4
 _MAX_SAMPLED_BYTES = 32 * 2**20
+_Side = Annotated[int, Field(ge=1, le=2**20)]
+_Pixels = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 @dataclass(frozen=True)
@@ -40,19 +45,15 @@ class BatchRunConfig:
 
     model: str
     settings_digest: str
-    sizes: tuple[tuple[int, int], ...] = ()
-    max_pixels: int | None = None
+    sizes: tuple[tuple[_Side, _Side], ...] = ()
+    max_pixels: _Pixels | None = None
 
     def dump(self) -> bytes:
         """As JSON."""
         return json.dumps(asdict(self)).encode()
 
 
-def parse_run_config(data: bytes) -> BatchRunConfig:
-    """The inverse of :meth:`BatchRunConfig.dump`."""
-    values = json.loads(data)
-    values["sizes"] = tuple((int(height), int(width)) for height, width in values["sizes"])
-    return BatchRunConfig(**values)
+_RUN_CONFIG = TypeAdapter(BatchRunConfig)
 
 
 def choose_run_config(
@@ -88,12 +89,8 @@ def _of_unfinished(past: PastRuns, *, model: ModelRef, digests: Digests) -> Batc
     unfinished = past.unfinished_config()
     if unfinished is None:
         return None
-    try:
-        found = parse_run_config(unfinished.data)
-    except (ValueError, TypeError, KeyError) as error:
-        raise StorageError(
-            f"{unfinished.address} is not readable; delete it", transient=False
-        ) from error
+    advice = "is not readable; delete it"
+    found = parse_json(_RUN_CONFIG, unfinished.data, address=unfinished.address, advice=advice)
     same = (found.model, found.settings_digest) == (model.label, digests.output)
     return replace(found, max_pixels=found.max_pixels or unfinished.max_pixels) if same else None
 

@@ -17,6 +17,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Self
 
+from pydantic import TypeAdapter
+
 from mirnet.atomic import create_part, is_part_name, remove_part
 from mirnet.beneath import Beneath, LinkInTheWay, NotRegular, open_regular
 from mirnet.errors import StorageError
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 BOOKKEEPING = "_mirnet"
 """The folder below a target that is ours; mirnet.batch.ledger says what else lies in it."""
+# metadata by version of the file; by pydantic, which refuses wrong types and deep nesting
+_SIDECAR = TypeAdapter(dict[str, dict[str, str]])
 _NAME_ERRORS = {
     errno.EEXIST,
     errno.ENAMETOOLONG,
@@ -268,12 +272,11 @@ class LocalStore(Store):
         except (FileNotFoundError, NotRegular):
             return {}
         try:
-            known: dict[str, dict[str, str]] = json.loads(data)
+            return _SIDECAR.validate_json(data, strict=True)
         except ValueError:
             sidecar, path = place.path / name, self.root / key
             logger.warning("%s is damaged: %s counts as not ours", sidecar, path)
             return {}
-        return known
 
     @contextlib.contextmanager
     def _explained(self, path: Path) -> Iterator[None]:
