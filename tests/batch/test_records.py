@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from batch_samples import MODEL, enhance_batch, fill, picture
 
 from mirnet.batch.lease import Lease
 from mirnet.batch.ledger import Ledger
@@ -21,6 +20,7 @@ from mirnet.batch.provenance import from_metadata, to_metadata, trace
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.storage.places import open_store
+from tests.batch.samples import MODEL, enhance_batch, fill, picture
 
 DEEP = b"[" * 100_000
 ROW = Row("a.png", "v", 1, "enhanced", "00000001-x", "d", "mirnet", output_key="a.png")
