@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirnet.errors import UsageError
 
+LONGEST_LEASE_S = 86_400.0
+
 
 class Settings(BaseSettings):
     """Settings from ``MIRNET_*`` variables. The defaults need only this machine.
@@ -63,7 +65,10 @@ class Settings(BaseSettings):
     )
     io_threads: int = Field(4, ge=1, le=256, description="threads for transfers and codecs")
     lease_s: float = Field(
-        60.0, ge=0.1, description="seconds without renewal after which the lease of a job expires"
+        60.0,
+        ge=0.1,
+        le=LONGEST_LEASE_S,
+        description="seconds without renewal after which the lease of a job expires",
     )
     stuck_s: float = Field(
         3600.0,

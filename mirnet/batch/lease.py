@@ -1,12 +1,13 @@
 """One job per target: a lease object that its holder renews, and that expires if it does not.
 
-Clocks of clients are not compared: expiry is judged by the store's own clock (Date minus
-Last-Modified of a response), the holder uses its monotonic clock, and terms only increase.
+No two clocks are compared. By the age that the store gives, a lease can only be too young to be
+expired. It is taken from a holder that may be alive only after this process has watched it for a
+full ``lease_s`` of its own monotonic clock without seeing it renewed. The holder uses its monotonic
+clock as well, and terms only increase.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -14,27 +15,35 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Annotated, Self
 
 import psutil
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.records import parse_json
+from mirnet.config import LONGEST_LEASE_S
 from mirnet.errors import MirnetError, StorageError
-from mirnet.signals import advance, ask_to_stop, idle_s
+from mirnet.liveness import ProcessIdentity, Unchanged, has_ended, this_process
+from mirnet.signals import advance, ask_to_stop, idle_s, stop_if_asked
+from mirnet.storage.store import Head, ObjectMissing
 
 logger = logging.getLogger(__name__)
 
 _RENEWALS_A_LEASE = 4
+_LOOKS_A_LEASE = 8
+_LONGEST_NAP_S = 5.0
+_POLL_S = 0.5
+# a date that is further ahead than this says nothing about the age
+_AHEAD_S = 2.0
+_MAX_BYTES = 1 << 16
+# run ids, which begin with the term in eight digits, sort by it
+_MAX_TERM = 10**8 - 1
 # distinguishes this process from an earlier one with the same pid
 _PROCESS = secrets.token_hex(8)
 _held_here: set[str] = set()
-# run ids, which begin with the term in eight digits, sort by it
-_MAX_TERM = 10**8 - 1
-_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class LeaseHeld(MirnetError):
@@ -51,20 +60,31 @@ class LeaseLost(StorageError):
     """Our lease was taken over or not renewed in time: stop, another job may be running."""
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("control characters")
+    return text
+
+
+_Text = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseEntry:
     """Content of the lease object. ``term`` increases by one with every holder."""
 
     term: Annotated[int, Field(ge=0, lt=_MAX_TERM)]
-    run_id: str
-    holder: str
-    lease_s: _Seconds
-    process: str = ""
+    run_id: _Text
+    holder: _Text
+    lease_s: Annotated[_Seconds, Field(gt=0, le=LONGEST_LEASE_S)]
+    process: _Text = ""
     released: bool = False
-    machine: str = ""
+    machine: _Text = ""
     pid: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    started: _Seconds = 0.0
+    started: _Seconds = 0.0  # by the wall clock; for older versions only
     held_s: _Seconds = 0.0  # by the holder's own clock, as of the last renewal
+    ticks: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def dump(self) -> bytes:
         """As JSON."""
@@ -82,14 +102,24 @@ class Lease:
         lease_s: seconds without renewal after which others may take it.
         stuck_s: seconds without a call of :func:`mirnet.signals.advance` in this process after
             which it is no longer renewed, and the process is asked to stop.
+        clock: monotonic, in seconds; with ``sleep`` for watching the lease of another job.
 
     Raises:
         LeaseHeld: another job holds it and has renewed it within its ``lease_s``.
-        StorageError: the store refuses.
+        StorageError: the store refuses, or ignores conditions of writes.
     """
 
-    def __init__(self, ledger: Ledger, *, lease_s: float, stuck_s: float = 3600.0) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        lease_s: float,
+        stuck_s: float = 3600.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._ledger = ledger
+        self._clock, self._sleep = clock, sleep
         self._lease_s, self._stuck_s = lease_s, stuck_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, daemon=True)
@@ -99,6 +129,11 @@ class Lease:
         advance()  # before taking the lease: nobody would release it if this raises
         self.entry, self._version = self._acquire()
         self._renewed = self._taken = time.monotonic()
+        try:
+            self._check_conditions()
+        except BaseException:
+            self._release()
+            raise
         _held_here.add(self.run_id)
         self._thread.start()
         return self
@@ -107,10 +142,22 @@ class Lease:
         self._stop.set()
         self._thread.join()
         _held_here.discard(self.run_id)
-        if self._lost is not None:
-            return
+        if self._lost is None:
+            self._release()
+
+    def _check_conditions(self) -> None:
+        ignored = self._ledger.ignored_condition(self.entry.dump())
+        if ignored is not None:
+            raise StorageError(
+                f"{self._ledger.store.uri}: this store ignores {ignored} of a write, so two jobs "
+                "could overwrite each other's outputs; choose a target on a store with conditional "
+                "writes",
+                transient=False,
+            )
+
+    def _release(self) -> None:
         self._lost = "it was given back"
-        released = LeaseEntry(**asdict(self.entry) | {"released": True})
+        released = replace(self.entry, released=True)
         try:
             self._ledger.write_lease(released.dump(), replaces=self._version)
         except StorageError as error:
@@ -136,23 +183,31 @@ class Lease:
     def _acquire(self) -> tuple[LeaseEntry, str]:
         while True:
             head = self._ledger.lease_head()
-            found = None if head is None else self._read(head.version)
+            found = None if head is None else self._read(head)
             if head is not None:
                 if found is None:
                     continue
-                self._refuse_if_alive(found, head.age_s)
+                self._refuse_if_alive(found, head)
             entry = self._entry(term=found.term + 1 if found else 1)
             version = self._write(entry, head.version if head else None)
             if version is not None:
                 return entry, version
 
-    def _read(self, version: str) -> LeaseEntry | None:
+    def _read(self, head: Head) -> LeaseEntry | None:
         """The entry of that version; none if it has changed in the meantime."""
-        blob = self._ledger.read_lease()
-        if blob.version != version:
+        address, advice = (
+            self._ledger.lease_address,
+            "is not a lease; delete it if no job is at work",
+        )
+        if head.size > _MAX_BYTES:
+            raise StorageError(f"{address} {advice} (too large)", transient=False)
+        try:
+            blob = self._ledger.read_lease()
+        except ObjectMissing:
             return None
-        advice = "is not a lease; delete it if no job is at work"
-        return parse_json(_ENTRY, blob.data, address=self._ledger.lease_address, advice=advice)
+        if blob.version != head.version:
+            return None
+        return parse_json(_ENTRY, blob.data, address=address, advice=advice)
 
     def _write(self, entry: LeaseEntry, replaces: str | None) -> str | None:
         """The written version; none if another job was first."""
@@ -161,22 +216,70 @@ class Lease:
         if version is not None:
             return version
         # a write whose response was lost may have succeeded; its repetition was refused
-        blob = self._ledger.read_lease()
+        try:
+            blob = self._ledger.read_lease()
+        except ObjectMissing:
+            return None
+        if blob.version == replaces:
+            raise StorageError(
+                f"{self._ledger.lease_address}: the store refuses a write on the condition that "
+                "holds (If-Match with the ETag of the object); it cannot be a target",
+                transient=False,
+            )
         return blob.version if blob.data == data else None
 
-    def _refuse_if_alive(self, found: LeaseEntry, age_s: float) -> None:
+    def _refuse_if_alive(self, found: LeaseEntry, head: Head) -> None:
         if found.released:
             return
         if found.process == _own_process() and found.run_id not in _held_here:
             return  # an earlier attempt of ours that could not release it
-        if _died_here(found):
+        if has_ended(ProcessIdentity(found.machine, found.pid, found.ticks)):
             logger.warning("taking over the lease of %s, which has died", found.holder)
             return
-        if age_s > found.lease_s:
-            logger.warning("taking over the lease of %s, silent for %.0f s", found.holder, age_s)
-            return
-        age_s = max(age_s, 0)
-        raise LeaseHeld(
+        if -_AHEAD_S <= head.age_s <= found.lease_s:
+            raise self._held(found, head.age_s)
+        self._watch(found, head)
+
+    def _watch(self, found: LeaseEntry, head: Head) -> None:
+        """Return once it has not been renewed for its ``lease_s`` by our own clock.
+
+        Its age is no proof: the clock of the store may have been set since the last renewal.
+
+        Raises:
+            LeaseHeld: it was renewed.
+        """
+        age_s, nap_s = head.age_s, min(found.lease_s / _LOOKS_A_LEASE, _LONGEST_NAP_S)
+        dated = f"{age_s:.0f} s old" if age_s > 0 else f"dated {-age_s:.0f} s ahead"
+        logger.info(
+            "the lease of %s is %s: watching it for %g s", found.holder, dated, found.lease_s
+        )
+        unchanged = Unchanged(max_gap_s=2 * nap_s, clock=self._clock)
+        unchanged.look(head.version)
+        while True:
+            self._rest(nap_s)
+            now = self._ledger.lease_head()
+            if now is None:
+                return
+            # the versions of some stores depend on the content only
+            if now.version != head.version or now.age_s < age_s - _AHEAD_S:
+                entry = self._read(now)
+                if entry is not None and entry.released:
+                    return
+                raise self._held(entry or found, 0.0)
+            age_s = now.age_s
+            if unchanged.look(now.version) > found.lease_s:
+                break
+        logger.warning("taking over the lease of %s, %s and not renewed", found.holder, dated)
+
+    def _rest(self, seconds: float) -> None:
+        end = self._clock() + seconds
+        while (left := end - self._clock()) > 0:
+            stop_if_asked()
+            self._sleep(min(left, _POLL_S))
+
+    def _held(self, found: LeaseEntry, age_s: float) -> LeaseHeld:
+        age_s = max(age_s, 0.0)
+        return LeaseHeld(
             f"{found.holder} is at work on {self._ledger.store.uri} (run {found.run_id}, last sign "
             f"of life {age_s:.0f} s ago); nothing to do here. Were it dead, the lease would be "
             f"free in {found.lease_s - age_s:.0f} s",
@@ -188,16 +291,17 @@ class Lease:
     def _entry(self, *, term: int) -> LeaseEntry:
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         run_id = f"{term:08d}-{now}-{secrets.token_hex(3)}"
-        holder = f"{socket.gethostname()} pid {os.getpid()}"
+        process = this_process()
         return LeaseEntry(
             term,
             run_id,
-            holder,
+            f"{socket.gethostname()} pid {process.pid}",
             self._lease_s,
             process=_own_process(),
-            machine=_machine(),
-            pid=os.getpid(),
+            machine=process.machine,
+            pid=process.pid,
             started=psutil.Process().create_time(),
+            ticks=process.ticks,
         )
 
     def _renew_until_stopped(self) -> None:
@@ -221,28 +325,6 @@ class Lease:
         self._lost = f"no progress for {self._stuck_s:g} s (MIRNET_STUCK_S)"
         logger.error("%s: %s; ending", self._ledger.lease_address, self._lost)
         ask_to_stop()
-
-
-def _died_here(entry: LeaseEntry) -> bool:
-    """Whether the holder was a process of this machine that has ended; False if in doubt."""
-    if not entry.machine or entry.machine != _machine():
-        return False
-    try:
-        return abs(psutil.Process(entry.pid).create_time() - entry.started) > 1
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.AccessDenied:
-        return False
-
-
-@functools.cache
-def _machine() -> str:
-    """Identifies this boot of the system and this container; empty if unknown."""
-    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    try:
-        return f"{boot.read_text().strip()} {space.readlink()}"
-    except OSError:
-        return ""
 
 
 def _own_process() -> str:

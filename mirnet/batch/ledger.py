@@ -107,6 +107,14 @@ class Ledger:
         """The version written; none where another version lies there than the one to replace."""
         return self.store.put(_LEASE, data, replaces=replaces, absent=replaces is None)
 
+    def ignored_condition(self, lease: bytes) -> str | None:
+        """The condition of writes that the store ignores; none as it should be.
+
+        Args:
+            lease: as it is; written again where a condition is ignored.
+        """
+        return self.store.ignored_condition(_LEASE, lease)
+
 
 @dataclass(frozen=True)
 class RunFolder:

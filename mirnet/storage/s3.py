@@ -9,6 +9,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, TypeVar
@@ -63,6 +64,8 @@ _ADVICE = {
     "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
     "AllAccessDisabled": "the bucket has been disabled by its provider",
     "AccountProblem": "the account has been disabled by its provider",
+    "NotImplemented": "the store lacks this request; needed are conditional writes (If-None-Match, "
+    "If-Match)",
     "AccessDenied": "access denied; these credentials need s3:ListBucket, s3:GetObject on the "
     "source and s3:PutObject on the target",
 }
@@ -81,13 +84,29 @@ _RETRIED = {
 }
 
 
+@dataclass(slots=True)
+class _ETags:
+    """How this server wants the ETag in If-Match, and whether it has accepted one."""
+
+    form: str = '"%s"'
+    proven: bool = False
+
+
 class S3Store(Store):
     """A bucket, or a prefix in it. One client per process; not usable after a fork."""
 
     def __init__(
-        self, client: Any, bucket: str, prefix: str, endpoint: str, *, timeout_s: float = 20.0
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str,
+        endpoint: str,
+        *,
+        timeout_s: float = 20.0,
+        etags: _ETags | None = None,
     ) -> None:
         self._client = client
+        self._etags = etags or _ETags()
         self._timeout_s = timeout_s
         self.bucket = bucket
         self.prefix = prefix
@@ -137,7 +156,14 @@ class S3Store(Store):
     def child(self, name: str) -> S3Store:
         """The prefix ``name`` below this one; shares the client."""
         prefix = f"{self.prefix}{name}/"
-        return S3Store(self._client, self.bucket, prefix, self.endpoint, timeout_s=self._timeout_s)
+        return S3Store(
+            self._client,
+            self.bucket,
+            prefix,
+            self.endpoint,
+            timeout_s=self._timeout_s,
+            etags=self._etags,
+        )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """One request per thousand keys."""
@@ -165,7 +191,7 @@ class S3Store(Store):
         date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         # a Date without a zone is UTC by HTTP
         age = (date.replace(tzinfo=UTC) - answer["LastModified"]).total_seconds()
-        age = max(0.0, age - _HTTP_RESOLUTION_S)
+        age = max(0.0, age - _HTTP_RESOLUTION_S) if age >= 0 else age
         return Head(answer["ContentLength"], _etag(answer), answer.get("Metadata", {}), age)
 
     def get(self, key: str) -> Blob:
@@ -199,24 +225,47 @@ class S3Store(Store):
         absent: bool = False,
     ) -> str | None:
         """One request, atomic on the server."""
-        condition = {"IfNoneMatch": "*"} if absent else {}
-        if replaces is not None:
-            condition = {"IfMatch": f'"{replaces}"'}
+        write = functools.partial(
+            self._put, key, data, ContentType=content_type, Metadata=dict(metadata or {})
+        )
+        if replaces is None:
+            return write(**({"IfNoneMatch": "*"} if absent else {}))
+        version = write(IfMatch=self._etags.form % replaces)
+        if version is None and not self._etags.proven and self._is(key, replaces):
+            # Ceph 16 compares it with the quotes
+            version = write(IfMatch=replaces)
+            if version is not None:
+                self._etags.form = "%s"
+        self._etags.proven |= version is not None
+        return version
 
-        def once() -> str | None:
-            answer = self._client.put_object(
-                **self._named(key),
-                **condition,
-                Body=data,
-                ContentType=content_type,
-                Metadata=dict(metadata or {}),
-            )
+    def _put(self, key: str, data: bytes, **options: Any) -> str | None:
+        """The version; none where the condition does not hold."""
+
+        def once() -> str:
+            answer = self._client.put_object(**self._named(key), Body=data, **options)
             return _etag(answer)
 
         try:
             return self._again(key, once)
         except _ConditionFailed:
             return None
+        except ObjectMissing:  # AWS, for If-Match without an object
+            if "IfMatch" in options:
+                return None
+            raise
+
+    def _is(self, key: str, version: str) -> bool:
+        head = self.head(key)
+        return head is not None and head.version == version
+
+    def ignored_condition(self, key: str, data: bytes) -> str | None:
+        """Two requests, which both have to be refused."""
+        never = {"If-None-Match": {"IfNoneMatch": "*"}, "If-Match": {"IfMatch": f'"{"0" * 32}"'}}
+        for name, condition in never.items():
+            if self._put(key, data, **condition) is not None:
+                return name
+        return None
 
     def delete(self, key: str) -> None:
         """One request."""

@@ -69,7 +69,8 @@ class Blob:
 class Head:
     """Version and metadata of an object, without its bytes.
 
-    ``age_s``: since the last write, by the store's own clock; a lower bound.
+    ``age_s``: since the last write, by the store's own clock; a lower bound. Negative if that clock
+    was set back since then.
     """
 
     size: int
@@ -136,6 +137,15 @@ class Store(ABC):
         With ``absent`` only if it does not exist, with ``replaces`` only over that version;
         returns none, without writing, if the condition does not hold.
         """
+
+    def ignored_condition(self, key: str, data: bytes) -> str | None:  # noqa: ARG002
+        """The condition of :meth:`put` that this store ignores; none as it should be.
+
+        Args:
+            key: of an object that exists.
+            data: its bytes; written again where a condition is ignored.
+        """
+        return None
 
     @abstractmethod
     def delete(self, key: str) -> None:

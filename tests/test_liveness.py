@@ -1,0 +1,76 @@
+"""Whether a process is alive, where clocks, host names and PIDs say little about it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from mirnet.liveness import ProcessIdentity, Unchanged, has_ended, this_process
+
+
+def test_this_process_is_alive() -> None:
+    mine = this_process()
+    assert mine.machine
+    assert not has_ended(mine)
+    assert ProcessIdentity.parse(str(mine)) == mine
+
+
+@pytest.mark.parametrize("text", ["", "1 2", "boot pid -1 2", "boot pid 1 x", "boot pid ² 1"])
+def test_other_text_is_no_identity(text: str) -> None:
+    found = ProcessIdentity.parse(text)
+    assert found is None or not found.machine
+
+
+def test_a_child_has_ended_when_it_is_gone() -> None:
+    code = "from mirnet.liveness import this_process; print(this_process(), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        theirs = ProcessIdentity.parse(child.stdout.readline().decode().strip())
+        assert theirs is not None and theirs.pid == child.pid
+        assert theirs.machine == this_process().machine
+        assert not has_ended(theirs)
+        child.kill()
+    assert has_ended(theirs)
+
+
+def test_a_reused_pid_is_another_process() -> None:
+    mine = this_process()
+    assert has_ended(replace(mine, ticks=mine.ticks - 1))
+    assert not has_ended(replace(mine, ticks=0)), "of a version that did not record it"
+
+
+@pytest.mark.parametrize("machine", ["", "another boot", this_process().machine + "1"])
+def test_nothing_is_known_of_other_machines(machine: str) -> None:
+    """Also of another PID namespace of this one, whatever the name of its host."""
+    assert not has_ended(ProcessIdentity(machine, 999_999_999, 1))
+
+
+def test_a_process_that_cannot_be_seen_is_not_taken_for_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where /proc shows to each user only their own processes."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not has_ended(replace(this_process(), pid=999_999_999))
+
+
+def test_unchanged_counts_only_time_in_which_it_looked() -> None:
+    now = 0.0
+    watch = Unchanged(max_gap_s=10, clock=lambda: now)
+    assert watch.look("a") == 0
+    now = 4
+    assert watch.look("a") == 4
+    now = 1000  # frozen
+    assert watch.look("a") == 14
+    assert watch.look("b") == 0
+    now = 1001
+    assert watch.look("b") == 1
