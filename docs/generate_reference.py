@@ -108,6 +108,9 @@ RUN_COLUMNS = {
     "saturation": "mean saturation of the input",
     "dropped": "metadata of the input that the output does not have: docs/formats.md",
     "shadows": "mean luma of the darkest tenth of the input",
+    "output_size": "bytes",
+    "output_version": "ETag of the output as written; for files size and time of modification",
+    "output_digest": "SHA-256 of the output as written, hexadecimal",
 }
 PAIR_COLUMNS = {
     "pair": "split/name",

@@ -297,6 +297,13 @@ class EnhanceResult(Result):
     )
     quarantined: int = 0
     failed: int = 0
+    outputs_deleted: int = Field(
+        default=0, description="outputs of done images that were deleted since; done again"
+    )
+    outputs_changed: int = Field(
+        default=0,
+        description="outputs of done images that were changed since, enhance.check_outputs=true",
+    )
     known_bad: int = Field(
         default=0,
         description="of the quarantined, failed and skipped: bad in an earlier run already, in the "
@@ -334,6 +341,39 @@ class EnhanceResult(Result):
     )
     seconds: float
     cost: Cost | None = None
+
+
+class OutputProblem(Result):
+    """An output that is not what was written."""
+
+    output: str = Field(description="key below the target")
+    input: str = Field(description="key below the source")
+    problem: Literal["deleted", "truncated", "replaced", "unreadable"]
+    detail: str | None = None
+
+
+class VerifyResult(Result):
+    """Result of `mirnet verify`; outputs = intact + not_checkable + the problems."""
+
+    target: str
+    outputs: int = Field(description="outputs that the manifests record")
+    intact: int
+    not_checkable: int = Field(
+        description="recorded by a version that noted neither version nor digest"
+    )
+    deleted: int = 0
+    truncated: int = Field(default=0, description="fewer bytes than were written")
+    replaced: int = Field(default=0, description="other bytes than were written")
+    unreadable: int = 0
+    quick: bool = Field(default=False, description="versions and sizes only, nothing was read")
+    problems: tuple[OutputProblem, ...] = Field(default=(), description="the first 1000")
+    bytes_read: int = 0
+    seconds: float = 0.0
+
+    @property
+    def num_problems(self) -> int:
+        """Outputs that are not what was written."""
+        return self.deleted + self.truncated + self.replaced + self.unreadable
 
 
 class RetrainResult(Result):

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mirnet.batch.digests import Digests
@@ -15,6 +16,7 @@ from mirnet.batch.nesting import own_prefix
 from mirnet.batch.passed_over import may_come, nothing_to_enhance
 from mirnet.batch.plan import BatchPlan, Planner
 from mirnet.batch.provenance import single_records, source_digest
+from mirnet.batch.verification import has_digest
 from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES, format_of_suffix
@@ -66,7 +68,9 @@ class BatchPaths:
             UsageError: as of :meth:`check_inputs`, which has run before.
         """
         past = self.ledger.past_runs()
-        plan.add_done(past.done_records(), self.planner)
+        if self.params.check_outputs:
+            plan.check_outputs(partial(has_digest, self.target))
+        plan.add_done(past.done_records(outputs=self.params.check_outputs), self.planner)
         plan.add_outputs(self._outputs())
         plan.suspect(suspects(past))
         plan.add_inputs(self._inputs(), self.planner, limit=limit)

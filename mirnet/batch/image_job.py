@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -190,6 +191,7 @@ class ImageJob:
 
     def _write(self, got: Downloaded, output: Encoded, begun: float) -> Row:
         item, passed = got.item, output.passed
+        data = got.data if output.data is None else output.data
         row = self._row(
             item,
             "passed_through" if passed else "enhanced",
@@ -198,19 +200,21 @@ class ImageJob:
             input_version=got.version,
             settings_digest=self.digests.passed if passed else self.digests.output,
             output_key=item.output_key,
+            output_size=len(data),
+            output_digest=hashlib.sha256(data).hexdigest(),
             **output.columns,
         )
         self.guard()
         written = self.target.put(
             item.output_key,
-            got.data if output.data is None else output.data,
+            data,
             content_type=output.content_type,
             metadata=to_metadata(row),
             replaces=got.replaces,
             absent=got.replaces is None,
         )
         if written is not None:
-            return row
+            return replace(row, output_version=written)
         # another writer was first: a killed run, a job whose lease we took over, or a foreign one
         head = self.target.head(item.output_key)
         known = head and self._resolve_existing_output(item, head, got.version, begun)
@@ -230,6 +234,8 @@ class ImageJob:
             return self._conflict(item, self.target.address(item.output_key), past, begun)
         if past.row.input_version != version:
             return None
+        if item.changed and past.row.run_id != self.run_id:
+            return None  # ours by its metadata, and not the bytes that we wrote
         if not self.digests.hold(past.row.status, past.row.settings_digest):
             return None
         made = self.model.made(past.row.model_label, past.row.weights_digest)
@@ -242,6 +248,8 @@ class ImageJob:
             input_key=item.info.key,
             input_size=item.info.size,
             output_key=item.output_key,
+            output_size=head.size,
+            output_version=head.version,
             run_id=self.run_id,
             seconds=took,
         )
@@ -251,6 +259,8 @@ class ImageJob:
     ) -> Row:
         """An object at the output key is not of this input; ``found``: the problem of the input."""
         what = "is nothing that we made of this input"
+        if item.changed:
+            what = "was changed since we wrote it"
         if past and past.row.source_digest in (None, self.source_digest):
             what = f"is of another picture of this source, {past.row.input_key}"
         elif past:

@@ -24,6 +24,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, TypeAdapter
@@ -238,10 +239,11 @@ class PastRuns:
         for run, name in self._files():
             yield from _load(run, name, load_rows)
 
-    def done_records(self) -> Iterator[DoneRecord]:
-        """As :meth:`rows`, with what planning needs only."""
+    def done_records(self, *, outputs: bool = False) -> Iterator[DoneRecord]:
+        """As :meth:`rows`, with what planning needs only; as :func:`load_done_records`."""
+        load = partial(load_done_records, outputs=outputs)
         for run, name in self._files():
-            yield from _load(run, name, load_done_records)
+            yield from _load(run, name, load)
 
     def _files(self) -> Iterator[tuple[RunFolder, str]]:
         for run_id, names in self.names.items():

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,6 +54,9 @@ class Row:
     shadows: float | None = None
     source_digest: str | None = None
     dropped: str | None = None
+    output_size: int | None = None
+    output_version: str | None = None
+    output_digest: str | None = None
 
     @property
     def model_label(self) -> str:
@@ -72,7 +75,10 @@ _NAMES = tuple(each.name for each in fields(Row))
 
 @dataclass(frozen=True, slots=True)
 class DoneRecord:
-    """The part of a row used by planning: input, result, model and output."""
+    """The part of a row used by planning: input, result, model and output.
+
+    Size, version and digest of the output are none if they were not asked for.
+    """
 
     input_key: str
     input_version: str
@@ -84,6 +90,9 @@ class DoneRecord:
     model_run_id: str | None = None
     weights_digest: str | None = None
     source_digest: str | None = None
+    output_size: int | None = None
+    output_version: str | None = None
+    output_digest: str | None = None
 
     @property
     def model_label(self) -> str:
@@ -104,6 +113,8 @@ def _label(made: Row | DoneRecord) -> str:
     ).label
 
 
+R = TypeVar("R", Row, DoneRecord)
+_OF_OUTPUT = ("output_size", "output_version", "output_digest")
 _LARGEST = sys.float_info.max
 _DONE_NAMES = tuple(each.name for each in fields(DoneRecord))
 _OPTIONAL_OF_DONE = frozenset(each.name for each in fields(DoneRecord) if each.default is None)
@@ -143,13 +154,19 @@ def load_rows(data: bytes, format: Format) -> Iterator[Row]:
         yield from map(_ROW.validate_python, batch.to_pylist())
 
 
-def load_done_records(data: bytes, format: Format) -> Iterator[DoneRecord]:
-    """Like :func:`load_rows`, only the columns used by planning."""
+def load_done_records(
+    data: bytes, format: Format, *, outputs: bool = False
+) -> Iterator[DoneRecord]:
+    """Like :func:`load_rows`, only the columns used by planning.
+
+    Args:
+        outputs: with size, version and digest of the outputs, which are much of a file.
+    """
     if format == "jsonl":
         yield from (_DONE.validate_json(line, strict=True) for line in _lines(data))
         return
     file = _parquet(data, _DONE_NAMES)
-    known = _known(file, _DONE_NAMES)
+    known = _known(file, _DONE_NAMES if outputs else _DONE_NAMES[: -len(_OF_OUTPUT)])
     for batch in file.iter_batches(10_000, columns=known):
         _check_done(batch)
         columns = (
@@ -180,7 +197,7 @@ def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_null(found):
         return True
     if wanted == pa.int64():
-        return bool(pa.types.is_integer(found))
+        return bool(pa.types.is_signed_integer(found))
     if wanted == pa.float64():
         return bool(pa.types.is_floating(found))
     return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
@@ -212,9 +229,9 @@ def parse_strings(values: Mapping[str, str]) -> Row:
     return _ROW.validate_strings(dict(values))
 
 
-def _in_range(row: Row) -> Row:
+def _in_range(row: R) -> R:
     for name, lowest, highest in _RANGES:
-        value = getattr(row, name)
+        value = getattr(row, name, None)
         if value is not None and not lowest <= value <= highest:
             raise ValueError(f"{name} is out of range")
     return row
@@ -227,4 +244,4 @@ _RANGES = [
 ]
 # Arrow has checked the types of Parquet, and JSON lines have those of JSON
 _ROW = TypeAdapter(Annotated[Row, AfterValidator(_in_range)])
-_DONE = TypeAdapter(DoneRecord)
+_DONE = TypeAdapter(Annotated[DoneRecord, AfterValidator(_in_range)])

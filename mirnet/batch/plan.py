@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Self
@@ -22,14 +22,17 @@ from mirnet.storage.store import ObjectInfo
 
 _TABLES = """
 CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
-                  status TEXT, output TEXT, row INTEGER) WITHOUT ROWID;
-CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT) WITHOUT ROWID;
+                  status TEXT, output TEXT, row INTEGER, output_size INTEGER,
+                  output_version TEXT, output_digest TEXT) WITHOUT ROWID;
+CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT, size INTEGER) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
                   modified REAL, problem TEXT, output TEXT, existing TEXT, turn INTEGER,
-                  place INTEGER);
+                  place INTEGER, changed INTEGER);
 """
+HasDigest = Callable[[str, str], bool]
 _LOOK_UP = """
-SELECT done.*, outputs.key IS NOT NULL AS there
+SELECT done.*, outputs.key IS NOT NULL AS there, outputs.version AS found_version,
+       outputs.size AS found_size
 FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
 """
 
@@ -38,13 +41,15 @@ FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
 class WorkItem:
     """One input to enhance. ``existing``: version of the object at the output key.
 
-    ``suspect``: a run may have died of it; it is processed alone.
+    ``suspect``: a run may have died of it; it is processed alone. ``changed``: the object at the
+    output key has other bytes than its row says.
     """
 
     info: ObjectInfo
     output_key: str
     existing: str | None = None
     suspect: bool = False
+    changed: bool = False
 
 
 class Turn(IntEnum):
@@ -64,6 +69,7 @@ class PlanCounts:
 
     ``quarantined_before`` and ``kept``, which another model made, are among the skipped. ``ever``:
     images of this source that this or an earlier run has planned, also those that are gone.
+    ``outputs_deleted``, ``outputs_changed``: of done images; they are done again.
     """
 
     planned: int = 0
@@ -71,6 +77,8 @@ class PlanCounts:
     skipped: int = 0
     quarantined_before: int = 0
     kept: int = 0
+    outputs_deleted: int = 0
+    outputs_changed: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
@@ -144,6 +152,7 @@ class BatchPlan:
     """
 
     def __init__(self) -> None:
+        self._has_digest: HasDigest | None = None
         self._suspects: dict[tuple[str, str], tuple[Turn, int]] = {}
         # an empty name: a file in the temporary folder that has no name there, so that nothing
         # of it is left after a kill
@@ -162,7 +171,7 @@ class BatchPlan:
         """What earlier runs did with this source; of two rows of a key the later one counts."""
         model = planner.model
         self._db.executemany(
-            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     record.input_key,
@@ -172,6 +181,9 @@ class BatchPlan:
                     record.status,
                     record.output_key,
                     row,
+                    record.output_size,
+                    record.output_version,
+                    record.output_digest,
                 )
                 for row, record in enumerate(advancing(records))
                 if record.is_of(planner.source_digest)
@@ -185,12 +197,21 @@ class BatchPlan:
         """
         self._suspects = dict(inputs)
 
+    def check_outputs(self, has_digest: HasDigest) -> None:
+        """Before the inputs are added: done images whose output has changed are done again.
+
+        Args:
+            has_digest: whether the object at an output key has this SHA-256; called for those of
+                the recorded size and another version only.
+        """
+        self._has_digest = has_digest
+
     def add_outputs(self, listing: Iterable[ObjectInfo]) -> None:
         """The objects of the target."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO outputs VALUES (?, ?)",
+            "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?)",
             (
-                (info.key, info.version)
+                (info.key, info.version, info.size)
                 for info in advancing(listing)
                 if not is_ledger_key(info.key)
             ),
@@ -235,7 +256,13 @@ class BatchPlan:
         done = self._db.execute(_LOOK_UP, (info.key,)).fetchone()
         self.counts.ever += done is None
         output_key = planner.output_key(info.key)
-        if planner.is_done(info, done, output_exists=bool(done and done["there"])):
+        there = bool(done and done["there"])
+        is_done = planner.is_done(info, done, output_exists=there)
+        changed = is_done and self._is_changed(done)
+        self.counts.outputs_changed += changed
+        if not there and not is_done:
+            self.counts.outputs_deleted += planner.is_done(info, done, output_exists=True)
+        if is_done and not changed:
             self.counts.skipped += 1
             bad = done["status"] == "quarantined"
             self.counts.quarantined_before += bad
@@ -246,14 +273,24 @@ class BatchPlan:
         turn: Turn
         turn, place = self._suspects.get((info.key, info.version), usual)
         self._db.execute(
-            "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, place)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, place,"
+            " changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(info.key, info.version, info.size, info.modified, info.problem),
-                *(output_key, self._output(output_key), turn, place),
+                *(output_key, self._output(output_key), turn, place, changed),
             ),
         )
         return turn
+
+    def _is_changed(self, done: sqlite3.Row) -> bool:
+        """Whether the output of a done image is known to have other bytes than recorded."""
+        if self._has_digest is None or done["status"] == "quarantined":
+            return False
+        if done["output_version"] in (None, done["found_version"]):
+            return False
+        if done["output_digest"] is None or done["output_size"] != done["found_size"]:
+            return True
+        return not self._has_digest(done["output"], done["output_digest"])
 
     def was_bad(self, key: str, version: str) -> bool:
         """Whether this version of an input was quarantined or failed in an earlier run."""
@@ -287,4 +324,5 @@ class BatchPlan:
                     row["key"], row["size"], row["version"], row["modified"], row["problem"]
                 )
                 suspect = row["turn"] >= Turn.SUSPECT
-                yield WorkItem(info, row["output"], row["existing"], suspect)
+                changed = bool(row["changed"])
+                yield WorkItem(info, row["output"], row["existing"], suspect, changed)

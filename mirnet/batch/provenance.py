@@ -20,7 +20,10 @@ from mirnet.storage.store import Store
 
 _PREFIX = "mirnet-"
 _KEY_HEADER = f"{_PREFIX}input-key"
-_NOT_CARRIED = {"input_size", "output_key", "seconds", "dropped"}
+_NOT_CARRIED = {
+    *("input_size", "output_key", "seconds", "dropped"),
+    *("output_size", "output_version"),  # the store knows them
+}
 _KINDS: dict[str, Callable[[str], str]] = {"int": str, "float": str}
 _CARRIED = [
     (
@@ -37,7 +40,8 @@ _MAX_KEY = 800
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Origin of an object. ``row`` is without size, output key, seconds and ``dropped``.
+    """Origin of an object. ``row`` is without what its metadata do not carry: size of the input,
+    key, size and version of the output, seconds and ``dropped``.
 
     ``source``: source of the run, if its summary still exists.
     """
@@ -69,7 +73,7 @@ _quoted = functools.lru_cache(maxsize=1024)(quote)
 
 
 def to_metadata(row: Row) -> dict[str, str]:
-    """A row as object metadata: ASCII, at most about 1.6 KiB."""
+    """A row as object metadata: ASCII, at most about 1.7 KiB."""
     metadata = {
         header: _quoted(str(value))
         for name, header, _ in _CARRIED

@@ -170,6 +170,8 @@ class RunSummary:
             passed_through=self.counts["passed_through"],
             skipped=context.plan.skipped,
             kept=context.plan.kept,
+            outputs_deleted=context.plan.outputs_deleted,
+            outputs_changed=context.plan.outputs_changed,
             passed_over=dict(context.plan.passed_over),
             quarantined=self.counts["quarantined"],
             failed=self.counts["failed"],
@@ -267,6 +269,8 @@ def _counts(plan: PlanCounts) -> dict[str, int]:
         "skipped": plan.skipped,
         "ignored": plan.passed_over.total(),
         "quarantined_before": plan.quarantined_before,
+        "outputs_deleted": plan.outputs_deleted,
+        "outputs_changed": plan.outputs_changed,
     }
 
 

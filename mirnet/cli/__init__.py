@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mirnet.cli import data as data_commands
-from mirnet.cli import doctor, keys, lineage, registry, runs, stack, weights
+from mirnet.cli import doctor, keys, lineage, registry, runs, stack, verify, weights
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(stack.app, name="stack")
 app.add_typer(doctor.app, name="doctor")
+app.command()(verify.verify)
 app.command("export", hidden=True)(weights.export)  # the name of before, still good
 
 DataOption = Annotated[

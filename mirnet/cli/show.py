@@ -31,6 +31,7 @@ from mirnet.results import (
     PromotionResult,
     TrainResult,
     ValidationResult,
+    VerifyResult,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +122,9 @@ def enhancement_table(result: EnhanceResult) -> Table:
             for reason, number in result.reasons.items():
                 if reason == "bright" or reason.startswith("harm:"):
                     table.add_row(f"  {reason}", str(number))
+    for change in ("deleted", "changed"):
+        if number := getattr(result, f"outputs_{change}"):
+            table.add_row(f"outputs that were {change}", str(number))
     if result.known_bad:
         table.add_row("bad before already", str(result.known_bad))
     if result.kept:
@@ -176,6 +180,19 @@ def show_enhancement(result: EnhanceResult) -> None:
         _say(f"drifted from the model's training pictures: {', '.join(result.drifted)}")
 
 
+def show_verification(result: VerifyResult) -> None:
+    """The problems by output, then the counts."""
+    for found in result.problems:
+        detail = f" ({found.detail})" if found.detail else ""
+        _say(f"{found.output}: {found.problem}{detail}")
+    if result.num_problems > len(result.problems):
+        _say(f"and {result.num_problems - len(result.problems)} more")
+    read = "versions and sizes only" if result.quick else f"{result.bytes_read / 1e6:.1f} MB read"
+    _say(f"{result.target}: {result.outputs} outputs, {result.intact} intact; {read}")
+    if result.not_checkable:
+        _say(f"{result.not_checkable} not checkable: an earlier version wrote their rows")
+
+
 class _Rate(ProgressColumn):
     """Images per second."""
 
@@ -184,14 +201,16 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def enhancement_progress(*, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+def enhancement_progress(
+    *, quiet: bool = False, title: str = "enhancing"
+) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with images per second and time left; nothing without a terminal.
 
     Args:
         quiet: never show a bar.
     """
     columns = (
-        TextColumn("enhancing"),
+        TextColumn(title),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
@@ -234,6 +253,9 @@ def show_plan(plan: BatchPlan) -> None:
     for item in plan:
         _say(f"{item.info.key} -> {item.output_key}")
     counts = plan.counts
+    for change in ("deleted", "changed"):
+        if number := getattr(counts, f"outputs_{change}"):
+            _say(f"{number} outputs were {change} since they were written")
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.passed_over.items())
     _say(
         f"{plan.num_todo} to enhance of {counts.planned} planned, "
@@ -249,6 +271,8 @@ def plan_json(plan: BatchPlan) -> str:
         "todo": plan.num_todo,
         "planned": counts.planned,
         "skipped": counts.skipped,
+        "outputs_deleted": counts.outputs_deleted,
+        "outputs_changed": counts.outputs_changed,
         "passed_over": dict(counts.passed_over),
         "images": [{"input": item.info.key, "output": item.output_key} for item in plan],
     }

@@ -284,6 +284,11 @@ class EnhanceParams(Section):
     on_new_model: Literal["keep", "redo"] = Field(
         "keep", description="outputs of another model version: keep them, or redo them"
     )
+    check_outputs: bool = Field(
+        False,
+        description="compare existing outputs with their rows, and do those again that were "
+        "changed; else only deleted ones",
+    )
     suffixes: tuple[str, ...] = Field(
         SUFFIXES,
         description="file name suffixes to take, case-insensitive; empty: all",

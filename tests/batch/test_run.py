@@ -74,6 +74,8 @@ def test_every_image_is_accounted_for(places: tuple[str, str], settings: Setting
         "skipped": 0,
         "ignored": 1,
         "quarantined_before": 0,
+        "outputs_deleted": 0,
+        "outputs_changed": 0,
         "enhanced": 3,
         "passed_through": 0,
         "quarantined": 3,

@@ -17,6 +17,7 @@ import pytest
 
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.provenance import trace
+from mirnet.batch.verification import verify_outputs
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.storage.places import open_store
@@ -69,3 +70,5 @@ def test_a_half_done_night_of_0_1_is_gone_on_with(half_done: dict[str, str]) -> 
     assert trace(f"{TARGET}/0.png", settings).input_address == f"{SOURCE}/0.png"
     again = enhance_batch(SOURCE, TARGET, settings, contact_images=0, max_bad_share=1)
     assert (again.skipped, again.enhanced) == (8, 0)
+    verified = verify_outputs(TARGET, settings)
+    assert (verified.outputs, verified.not_checkable, verified.num_problems) == (7, 3, 0)

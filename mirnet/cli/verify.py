@@ -1,0 +1,32 @@
+"""``mirnet verify``: whether the outputs of a target are what was written."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    target: Annotated[str, typer.Argument(help="Folder, s3://bucket/prefix or single output")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare versions and sizes only; read no output")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+) -> None:
+    """Find outputs that were replaced, truncated or deleted. Exit code 1 if there are any."""
+    from mirnet.batch.verification import verify_outputs
+    from mirnet.cli.show import enhancement_progress, show_verification
+    from mirnet.config import load_settings
+    from mirnet.errors import DataError
+
+    with enhancement_progress(quiet=as_json, title="verifying") as progress:
+        result = verify_outputs(target, load_settings(), quick=quick, progress=progress)
+    if as_json:
+        typer.echo(result.model_dump_json(indent=2))
+    else:
+        show_verification(result)
+    if result.num_problems:
+        raise DataError(
+            f"{target}: {result.num_problems} of {result.outputs} outputs are not what was written"
+        )
