@@ -93,3 +93,8 @@ class GateRefused(MirnetError):
     """Validation blocked the data, or the promotion gate refused the model. Exit code 3."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": BASE | {"images", "junk", "beneath"},
     "inference": BASE | {"models", "hardware", "images", "signals"},
     "evaluation": BASE | {"images", "data", "inference"},
-    "training": BASE | {"models", "hardware", "storage", "data", "evaluation", "signals"},
+    "training": BASE | {"models", "hardware", "storage", "images", "data", "evaluation", "signals"},
     "storage": BASE | {"signals", "junk", "beneath"},
     "batch": BASE
     | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"},

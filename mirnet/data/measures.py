@@ -16,6 +16,7 @@ from scipy.fft import dctn
 from mirnet.errors import ImageError
 from mirnet.images import decode
 from mirnet.images.stats import REC601, to_luma
+from mirnet.images.thumbnails import to_8_bit
 
 Pixels = npt.NDArray[np.uint8]
 Luminance = npt.NDArray[np.float32]
@@ -72,7 +73,7 @@ def measure_file(path: Path, *, max_pixels: int) -> tuple[FileFacts, Luminance |
         message = str(error).removeprefix(f"{path.name}: ")
         return replace(facts, error=message), None
     pixels = image.pixels
-    narrow = np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
+    narrow = to_8_bit(pixels)
     grey = luminance(narrow)
     return _measure(facts, pixels, narrow, grey), grey
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from mirnet.atomic import write_atomically
 from mirnet.data.layout import SIDES
 from mirnet.errors import ImageError
 from mirnet.images import decode
+from mirnet.images.thumbnails import data_uri, to_8_bit
 from mirnet.results import Finding
 
 _WIDTH = 180
@@ -44,7 +43,7 @@ def _section(root: Path, findings: Sequence[Finding], manifest: pd.DataFrame) ->
     for finding in findings[:_MOST]:
         if finding.pair in files.index and finding.pair not in shown:
             row = files.loc[finding.pair]
-            shown[finding.pair] = "".join(_picture(root, row[side], side) for side in SIDES)
+            shown[finding.pair] = "".join(_views(root, row[side], side) for side in SIDES)
         colour = "#b3261e" if finding.severity == "critical" else "#8a6d00"
         rows.append(
             f'<div style="{_STYLE}">{shown.get(finding.pair, "")}'
@@ -58,26 +57,19 @@ def _section(root: Path, findings: Sequence[Finding], manifest: pd.DataFrame) ->
     return f'<div class="container" id="findings"><h3>Flagged pairs</h3>{body}{more}</div>'
 
 
-def _picture(root: Path, relative: object, side: str) -> str:
+def _views(root: Path, relative: object, side: str) -> str:
     if not isinstance(relative, str):
         return ""
     try:
         image = decode((root / relative).read_bytes(), name=relative)
     except (ImageError, OSError):
-        return f"<div>{html.escape(side)}: no picture</div>"
-    pixels = image.pixels
-    eight = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    small = Image.fromarray(eight)
+        return f"<div>{html.escape(side)}: no image</div>"
+    small = Image.fromarray(to_8_bit(image.pixels))
     small.thumbnail((_WIDTH, _WIDTH))
     views = [small]
     if side == "low":
         values = np.asarray(small, np.float32)
         top = max(1.0, float(np.percentile(values, 99.5)))
         views.append(Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8)))
-    return "".join(f'<img alt="{side}" src="{_data_uri(view)}">' for view in views)
-
-
-def _data_uri(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    uris = (data_uri(view, "JPEG", quality=80) for view in views)
+    return "".join(f'<img alt="{side}" src="{uri}">' for uri in uris)

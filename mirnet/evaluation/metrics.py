@@ -1,14 +1,12 @@
 """Image metrics with fixed conventions; the data range is always given, never inferred.
 
 The main metrics are RGB PSNR and SSIM on images of equal size rounded to 8 bits, per image, then
-averaged over images: no resize, no crop, no padding in the score. Arrays are HWC RGB at the
-interface, tensors NCHW inside.
+averaged over images: no resize, no crop, no padding in the score. Arrays are HWC RGB.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -72,22 +70,10 @@ def ssim(
     return float(value)
 
 
-def psnr_per_image(output: Tensor, reference: Tensor, *, data_range: float) -> Tensor:
-    """:func:`psnr` of each image, (N, 3, H, W) in 0..data_range -> (N,) float64 on the CPU."""
-    return _per_image(psnr, output, reference, data_range)
+def ms_ssim(output: NDArray[np.generic], reference: NDArray[np.generic]) -> float:
+    """Five-scale MS-SSIM (Wang et al., 2003) of two HWC images in 0..255.
 
-
-def ssim_per_image(output: Tensor, reference: Tensor, *, data_range: float) -> Tensor:
-    """:func:`ssim` of each image, (N, 3, H, W) in 0..data_range -> (N,) float64 on the CPU."""
-    return _per_image(ssim, output, reference, data_range)
-
-
-def ms_ssim(
-    output: NDArray[np.generic], reference: NDArray[np.generic], *, data_range: float = 255.0
-) -> float:
-    """Five-scale MS-SSIM (Wang et al., 2003) of two HWC images; NaN under 176 pixels per side.
-
-    Each scale halves by 2x2 means; negative terms count as zero.
+    Each scale halves by 2x2 means; negative terms count as zero. NaN under 176 pixels per side.
     """
     _check_shapes(output, reference)
     if min(output.shape[:2]) < MS_SSIM_MIN_SIDE:
@@ -95,24 +81,21 @@ def ms_ssim(
     x, y = output.astype(np.float64), reference.astype(np.float64)
     product = 1.0
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
-        similarity, contrast = _similarity_and_contrast(x, y, data_range)
+        similarity, contrast = _similarity_and_contrast(x, y)
         last = scale == len(MS_SSIM_WEIGHTS) - 1
         product *= max(similarity if last else contrast, 0.0) ** weight
         x, y = _halved(x), _halved(y)
     return product
 
 
-def gt_mean(
-    output: NDArray[np.generic], reference: NDArray[np.generic], *, data_range: float = 255.0
-) -> NDArray[np.float64]:
-    """The output scaled to the mean grey of the reference, clipped, HWC float64.
+def gt_mean(output: NDArray[np.generic], reference: NDArray[np.generic]) -> NDArray[np.float64]:
+    """The output scaled to the mean grey of the reference, clipped to 0..255, HWC float64.
 
     The correction uses the reference and adds 2 to 4.6 dB on LoL, so scores after it are reported
     only under ``gt_mean_*`` names.
     """
     scale = luma(reference).mean() / max(luma(output).mean(), 1e-8)
-    scaled: NDArray[np.float64] = np.clip(output.astype(np.float64) * scale, 0, data_range)
-    return scaled
+    return np.asarray(np.clip(output.astype(np.float64) * scale, 0, 255))
 
 
 def luma(image: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -120,11 +103,9 @@ def luma(image: NDArray[np.generic]) -> NDArray[np.float64]:
     return to_luma(image.astype(np.float64), REC601)
 
 
-def _similarity_and_contrast(
-    x: NDArray[np.float64], y: NDArray[np.float64], data_range: float
-) -> tuple[float, float]:
+def _similarity_and_contrast(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Mean SSIM and mean of its contrast-structure term over the valid region."""
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mean_x, mean_y = _windowed(x), _windowed(y)
     variances = _windowed(x * x) - mean_x**2 + _windowed(y * y) - mean_y**2
     covariance = _windowed(x * y) - mean_x * mean_y
@@ -143,23 +124,6 @@ def _halved(image: NDArray[np.float64]) -> NDArray[np.float64]:
     height, width = (side // 2 * 2 for side in image.shape[:2])
     even = image[:height, :width]
     return np.asarray(even.reshape(height // 2, 2, width // 2, 2, -1).mean(axis=(1, 3)))
-
-
-def _per_image(
-    metric: Callable[..., float], output: Tensor, reference: Tensor, data_range: float
-) -> Tensor:
-    if output.shape != reference.shape:
-        raise ValueError(
-            f"images of different size: {tuple(output.shape)} and {tuple(reference.shape)}"
-        )
-    # numpy in float64 is several times faster than torch's convolutions here, on CPU tensors
-    pairs = zip(_to_hwc(output), _to_hwc(reference), strict=True)
-    return torch.tensor([metric(x, y, data_range=data_range) for x, y in pairs], dtype=torch.double)
-
-
-def _to_hwc(batch: Tensor) -> NDArray[np.generic]:
-    array = batch.detach().movedim(1, -1).cpu()
-    return np.asarray(array if array.dtype == torch.uint8 else array.float())
 
 
 def _check_shapes(output: NDArray[np.generic], reference: NDArray[np.generic]) -> None:

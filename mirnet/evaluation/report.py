@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -22,6 +20,7 @@ from mirnet.evaluation import charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
 from mirnet.evaluation.statistics import Gain
+from mirnet.images.thumbnails import data_uri
 from mirnet.results import EpochMetrics, MethodScore
 
 LONGEST_SIDE = 800
@@ -133,13 +132,6 @@ def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -
     return True
 
 
-def side_by_side(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Images of one size in a row, separated by white: one image for MLflow's image grid."""
-    gap = np.full((pictures[0].shape[0], 4, 3), 255, np.uint8)
-    parts = [part for picture in pictures for part in (picture, gap)][:-1]
-    return np.concatenate(parts, axis=1)
-
-
 def _summary_rows(summary: Mapping[str, MethodScore]) -> list[tuple[MethodScore, str]]:
     """Each method with the candidate's paired gain over it."""
     return [
@@ -242,9 +234,7 @@ def _failures(
 def _data_uri(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=_WEBP_QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(image, "WEBP", quality=_WEBP_QUALITY)
 
 
 def _template() -> Template:

@@ -82,7 +82,7 @@ def publish(
     model_ids: Mapping[str, str | None],
 ) -> None:
     """Figures, tables and pictures to MLflow, so that analysts see all methods in one table."""
-    from mirnet.evaluation.report import side_by_side
+    from mirnet.images.thumbnails import side_by_side
 
     scores, pairs, version = evaluated.scores, evaluated.pairs, evaluated.version
     shown = [pairs[i] for i in sorted({0, len(pairs) // 2, len(pairs) - 1})]

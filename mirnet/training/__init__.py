@@ -14,7 +14,7 @@ __all__ = ["IN_PROCESS", "Listener", "TrainRequest", "TrainingEvent", "train_mod
 IN_PROCESS = "in-process"
 
 
-def train_model(request: TrainRequest, listener: Listener | None = None) -> TrainResult:
+def train_model(request: TrainRequest, listener: Listener = Listener()) -> TrainResult:
     """Train, and write the best model by validation PSNR to ``request.model_dir``.
 
     Raises:
@@ -26,4 +26,4 @@ def train_model(request: TrainRequest, listener: Listener | None = None) -> Trai
     """
     from mirnet.training.launch import launch
 
-    return launch(request, listener or Listener())
+    return launch(request, listener)

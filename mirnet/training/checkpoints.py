@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mirnet.errors import TrainingError
+from mirnet.errors import TrainingError, first_line
 from mirnet.models import Network, load_model, save_model
 from mirnet.results import EpochMetrics
 from mirnet.training.job import Job
@@ -188,7 +188,7 @@ class TrainState:
         try:
             self._load_tensors(folder, progress)
         except (OSError, EOFError, RuntimeError, SafetensorError, UnpicklingError) as error:
-            reason = (str(error).splitlines() or [repr(error)])[0]
+            reason = first_line(error)
             raise TrainingError(f"the checkpoint in {folder} is damaged: {reason}") from error
         self.schedule.load_state_dict(progress.schedule)
         self.scaler.load_state_dict(progress.scaler)
@@ -233,7 +233,7 @@ def read_progress(folder: Path) -> TrainingProgress:
     try:
         return TrainingProgress.model_validate_json((folder / _PROGRESS).read_bytes())
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise TrainingError(f"{folder} is not a training checkpoint: {reason}") from error
 
 

@@ -57,12 +57,12 @@ class InProcess:
     def __init__(
         self,
         store: CheckpointStore,
-        listener: Listener | None = None,
+        listener: Listener = Listener(),
     ) -> None:
         self.node = socket.gethostname()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._store = store
-        self._listener = listener or Listener()
+        self._listener = listener
 
     def wrap(self, model: nn.Module) -> nn.Module:
         return model
@@ -83,11 +83,10 @@ class InProcess:
             self._store.put(checkpoint)
         if metrics is None:
             return
-        for hear in (self._listener.on_epoch, self._listener.on_progress):
-            if hear is not None:
-                hear(metrics)
+        if self._listener.on_epoch is not None:
+            self._listener.on_epoch(metrics)
+        self._listener.hear(metrics)
 
     def emit(self, events: Sequence[TrainingEvent]) -> None:
-        if self._listener.on_event is not None:
-            for event in events:
-                self._listener.on_event(event)
+        for event in events:
+            self._listener.hear(event)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -43,3 +45,12 @@ class Job:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps_per_epoch * self.params.train.num_epochs
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """A finished run; ``checkpoint`` opens a local copy of its last checkpoint."""
+
+    num_workers: int
+    checkpoint_uri: str
+    checkpoint: AbstractContextManager[Path | None]

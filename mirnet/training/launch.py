@@ -7,7 +7,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from mirnet.training.checkpoints import BEST, TrainingProgress, copy_weights, re
 from mirnet.training.context import InProcess
 from mirnet.training.data.packs import pack_key, pack_on_disk
 from mirnet.training.data.pairs import PackedPairs, check_patch_fits, pack_pairs
-from mirnet.training.job import Job
+from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.store import CheckpointStore
 
@@ -53,20 +52,20 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
     if params.train.compile:
         use_kernel_cache((settings.cache_dir or settings.workspace / "cache").resolve() / "kernels")
     logged = replace(listener, on_progress=_with_log(listener.on_progress, params))
-    num_workers, uri, checkpoint = _run(job, settings, request.run_name, logged)
-    with checkpoint as folder:
+    outcome = _run(job, settings, request.run_name, logged)
+    with outcome.checkpoint as folder:
         progress = export_best(folder, request.model_dir)
     return TrainResult(
         run_id=request.mlflow_run_id,
         model_dir=str(request.model_dir),
-        checkpoint_uri=uri,
+        checkpoint_uri=outcome.checkpoint_uri,
         model_name=params.model.name,
         num_parameters=num_parameters(params.model.config.build()),
         digest=request.digest,
         best_epoch=progress.best_epoch,
         best_val_psnr=progress.best_val_psnr,
         history=tuple(progress.history),
-        num_workers=num_workers,
+        num_workers=outcome.num_workers,
         seconds=time.monotonic() - started,
     )
 
@@ -82,24 +81,20 @@ def _with_log(
     return log
 
 
-def _run(
-    job: Job, settings: Settings, run_name: str, listener: Listener
-) -> tuple[int, str, AbstractContextManager[Path | None]]:
-    """Train on the configured backend: number of workers, address of checkpoints, the last one."""
+def _run(job: Job, settings: Settings, run_name: str, listener: Listener) -> JobOutcome:
+    """Train on the configured backend."""
     if settings.ray_address == IN_PROCESS:
         filesystem, path = open_filesystem(settings)
         store = CheckpointStore(filesystem, f"{path}/{run_name}/in-process")
         fit(InProcess(store, listener), job)
-        return 1, store.uri, store.latest()
+        return JobOutcome(1, store.uri, store.latest())
     if settings.ray_address and settings.ray_address.startswith(("http://", "https://")):
         from mirnet.training.ray.jobs import run_job
 
-        outcome = run_job(job, settings=settings, run_name=run_name, listener=listener)
-        return outcome.num_workers, outcome.checkpoint_uri, outcome.checkpoint()
+        return run_job(job, settings=settings, run_name=run_name, listener=listener)
     from mirnet.training.ray.launcher import launch_training
 
-    result = launch_training(job, settings=settings, run_name=run_name, listener=listener)
-    return result.num_workers, result.checkpoint_uri, result.checkpoint()
+    return launch_training(job, settings=settings, run_name=run_name, listener=listener)
 
 
 def check_request(request: TrainRequest) -> None:

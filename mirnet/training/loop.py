@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mirnet.errors import StorageError, TrainingError
+from mirnet.errors import StorageError, TrainingError, first_line
 from mirnet.results import EpochMetrics
 from mirnet.signals import advance
 from mirnet.training.acceleration import autocast, compile_blocks
@@ -65,7 +65,7 @@ def fit(context: Context, job: Job) -> None:
     monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
     undo = Undo(state) if recipe.on_nonfinite == "rollback" else None
 
-    with open_batches(context, job, sampler) as batches, memory_advice():
+    with closing(Batches(context, job.train, sampler)) as batches, memory_advice():
         meter = Meter(context, batches, state.progress.sums)
         while not state.finished:
             advance()
@@ -187,11 +187,11 @@ def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -
     )
     recipe, last = job.params.train, done == job.total_steps
     if last or (epoch + 1) % recipe.validate_every == 0:
-        pictured = samples.wanted(recipe, epoch=epoch, last=last)
-        keep = samples.chosen(len(job.val), recipe.num_samples) if pictured else ()
+        sampled = samples.wanted(recipe, epoch=epoch, last=last)
+        keep = samples.chosen(len(job.val), recipe.num_samples) if sampled else ()
         scores = validate(context, state.scored, job.val, precision=recipe.precision, keep=keep)
         metrics = metrics.model_copy(update=scores.means())
-        context.emit(samples.pictures(epoch, job.val, scores.outputs))
+        context.emit(samples.images(epoch, job.val, scores.outputs))
     whole = meter.means()
     metrics = metrics.model_copy(
         update={"seconds": whole.seconds, "cpu_s": whole.cpu_s, "gpu_s": whole.gpu_s}
@@ -226,16 +226,6 @@ def sweep_scratch() -> None:
 
 
 @contextmanager
-def open_batches(context: Context, job: Job, sampler: Sampler) -> Iterator[Batches]:
-    """The batches of a run; their thread ends with the block."""
-    batches = Batches(context, job.train, sampler)
-    try:
-        yield batches
-    finally:
-        batches.close()
-
-
-@contextmanager
 def memory_advice() -> Iterator[None]:
     """Converts an out-of-memory error of a GPU to one that names the params to lower."""
     try:
@@ -243,5 +233,5 @@ def memory_advice() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             "the GPU has too little memory: raise train.accumulate, or lower train.batch_size, "
-            f"train.patch_size, or take a smaller model.name ({str(error).splitlines()[0]})"
+            f"train.patch_size, or take a smaller model.name ({first_line(error)})"
         ) from error

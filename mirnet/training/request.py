@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirnet.config import Settings
 from mirnet.params import Params
-from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+
+logger = logging.getLogger(__name__)
 
 TrainingEvent = NodeUsage | SamplePicture
 
@@ -52,9 +55,19 @@ class Listener:
         on_epoch: called once per epoch, in the process that controls training (on a Ray cluster
             that is not the caller's); must pickle.
         on_progress: the same in the caller's process.
-        on_event: sample pictures and the usage of nodes, in the caller's process.
+        on_event: sample images and the usage of nodes, in the caller's process.
     """
 
     on_epoch: Callable[[EpochMetrics], None] | None = None
     on_progress: Callable[[EpochMetrics], None] | None = None
     on_event: Callable[[TrainingEvent], None] | None = None
+
+    def hear(self, event: EpochMetrics | LogLine | TrainingEvent) -> None:
+        """Pass on what a worker or a cluster sent to the caller's process; log lines are logged."""
+        if isinstance(event, LogLine):
+            logger.log(event.level, "%s", event.message)
+        elif isinstance(event, EpochMetrics):
+            if self.on_progress is not None:
+                self.on_progress(event)
+        elif self.on_event is not None:
+            self.on_event(event)

@@ -44,7 +44,7 @@ class CheckpointStore:
             try:
                 self._fs.create_dir(str(self._path / name), recursive=True)
                 fs.copy_files(str(folder), str(self._path / name), fs.LocalFileSystem(), self._fs)
-                self._point_to(name)
+                write_text(self._fs, str(self._path / _LATEST), name)
             except OSError:
                 self._remove(name)  # otherwise a full disk would keep the partial folder
                 raise
@@ -74,6 +74,3 @@ class CheckpointStore:
     def _latest_name(self) -> str | None:
         with storage_errors(self.uri):
             return read_text(self._fs, str(self._path / _LATEST))
-
-    def _point_to(self, name: str) -> None:
-        write_text(self._fs, str(self._path / _LATEST), name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mirnet.evaluation.metrics import psnr_per_image, ssim_per_image, to_uint8
+from mirnet.evaluation import metrics
 from mirnet.models import Network
 from mirnet.models.margin import Margined
 from mirnet.params import TrainPrecision
@@ -21,13 +21,13 @@ from mirnet.training.data.pairs import PackedPairs, Pixels
 class Scores:
     """Values of each validation image, float64 (N,), equal on all workers.
 
-    ``outputs`` are the kept images that this worker scored, uint8 (1, 3, H, W) by their index.
+    ``outputs`` are the kept images that this worker scored, uint8 HWC RGB by their index.
     """
 
     loss: Tensor
     psnr: Tensor
     ssim: Tensor
-    outputs: dict[int, Tensor] = field(default_factory=dict)
+    outputs: dict[int, Pixels] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Means over the images, by the names of :class:`~mirnet.results.EpochMetrics`."""
@@ -56,14 +56,14 @@ def validate(
     model.eval()
     table = torch.zeros(3, len(pairs), dtype=torch.float64, device=context.device)
     for index in range(context.rank, len(pairs), context.world_size):
-        low, high = (_to_batch(image, context.device) for image in pairs.pair(index))
-        output = _forward(model, low, precision)
-        eight_bit = to_uint8(output), to_uint8(high)
-        table[0, index] = (output - high).abs().mean()
-        table[1, index] = psnr_per_image(*eight_bit, data_range=255).squeeze()
-        table[2, index] = ssim_per_image(*eight_bit, data_range=255).squeeze()
+        low, high = pairs.pair(index)
+        output = _forward(model, _to_batch(low, context.device), precision)
+        enhanced = metrics.to_uint8(output)[0].permute(1, 2, 0).cpu().numpy()
+        table[0, index] = (output - _to_batch(high, context.device)).abs().mean()
+        table[1, index] = metrics.psnr(enhanced, high)
+        table[2, index] = metrics.ssim(enhanced, high)
         if index in keep:
-            outputs[index] = eight_bit[0]
+            outputs[index] = enhanced
     model.train()
     loss, psnr, ssim = context.sum(table).cpu().unbind()
     return Scores(loss, psnr, ssim, outputs)

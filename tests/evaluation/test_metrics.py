@@ -79,21 +79,6 @@ def test_range_is_never_inferred() -> None:
     )
 
 
-def test_batch_is_per_image() -> None:
-    pairs = [noise_pair(seed, (24, 24, 3)) for seed in range(3)]
-    output, reference = (
-        torch.stack([torch.from_numpy(p[i]).permute(2, 0, 1) for p in pairs]) for i in (0, 1)
-    )
-    for function, single in (
-        (metrics.psnr_per_image, metrics.psnr),
-        (metrics.ssim_per_image, metrics.ssim),
-    ):
-        expected = [single(*pair) for pair in pairs]
-        assert function(output, reference, data_range=255).tolist() == pytest.approx(expected)
-        only = function(output[:1], reference[:1], data_range=255)
-        assert only.tolist() == pytest.approx(expected[:1])
-
-
 def test_to_uint8_clamps_and_rounds() -> None:
     values = torch.tensor([-0.5, 0.0, 0.5 / 255 + 1e-6, 0.999, 1.7])
     assert metrics.to_uint8(values).tolist() == [0, 0, 1, 255, 255]

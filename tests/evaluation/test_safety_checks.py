@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mirnet.evaluation.report import side_by_side
 from mirnet.evaluation.safety_checks import (
     guarded,
     harm_share,
@@ -15,6 +14,7 @@ from mirnet.evaluation.safety_checks import (
     well_lit_psnr,
 )
 from mirnet.images.harm import HarmLimits
+from mirnet.images.thumbnails import side_by_side
 
 Pixels = NDArray[np.uint8]
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 
-import numpy as np
 from PIL import Image
-from torch import Tensor
 
+from mirnet.images.thumbnails import side_by_side
 from mirnet.params import TrainParams
 from mirnet.results import SamplePicture
 from mirnet.training.data.pairs import PackedPairs, Pixels
 
 _QUALITY = 90
-_GAP = 4
 
 
 def wanted(recipe: TrainParams, *, epoch: int, last: bool) -> bool:
@@ -30,19 +28,16 @@ def chosen(num_pairs: int, num_samples: int) -> frozenset[int]:
     return frozenset(number * num_pairs // count for number in range(count))
 
 
-def pictures(epoch: int, pairs: PackedPairs, outputs: Mapping[int, Tensor]) -> list[SamplePicture]:
-    """Sample images from enhanced ones, uint8 (1, 3, H, W) by index of the pair."""
+def images(epoch: int, pairs: PackedPairs, outputs: Mapping[int, Pixels]) -> list[SamplePicture]:
+    """Low, output and high of pairs side by side; outputs (H, W, 3) by index of the pair."""
     return [
-        SamplePicture(epoch=epoch, pair=pairs.names[index], jpeg=_encode(pairs, index, output))
+        SamplePicture(epoch=epoch, pair=pairs.names[index], jpeg=_jpeg(pairs, index, output))
         for index, output in sorted(outputs.items())
     ]
 
 
-def _encode(pairs: PackedPairs, index: int, output: Tensor) -> bytes:
+def _jpeg(pairs: PackedPairs, index: int, output: Pixels) -> bytes:
     low, high = pairs.pair(index)
-    enhanced: Pixels = output[0].permute(1, 2, 0).cpu().numpy().astype(np.uint8)
-    gap = np.full((low.shape[0], _GAP, 3), 255, np.uint8)
-    row = np.concatenate([low, gap, enhanced, gap, high], axis=1)
     target = io.BytesIO()
-    Image.fromarray(row).save(target, "JPEG", quality=_QUALITY)
+    Image.fromarray(side_by_side([low, output, high])).save(target, "JPEG", quality=_QUALITY)
     return target.getvalue()

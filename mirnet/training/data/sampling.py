@@ -58,7 +58,7 @@ class Sampler:
     def __init__(self, recipe: TrainParams, *, num_pairs: int, total_steps: int) -> None:
         self._recipe = recipe
         self._num_pairs = num_pairs
-        self._total_steps = total_steps
+        self._mixup_from = recipe.mixup_start * total_steps
         self._stages = [_Stage(0, 0, recipe.batch_size, recipe.patch_size)]
         for stage in recipe.progressive:
             before, start = self._stages[-1], round(stage.start * total_steps)
@@ -72,11 +72,8 @@ class Sampler:
             batch_size=stage.batch_size,
             patch_size=stage.patch_size,
             first_sample=stage.samples_before + (step - stage.start) * stage.batch_size,
-            mixup_alpha=self._recipe.mixup_alpha if self._mixes(step) else None,
+            mixup_alpha=self._recipe.mixup_alpha if step >= self._mixup_from else None,
         )
-
-    def _mixes(self, step: int) -> bool:
-        return step >= self._recipe.mixup_start * self._total_steps
 
     def draws(self, step: int) -> list[Draw]:
         """The samples of a global batch. Every pair is used once before any is used again."""

@@ -44,7 +44,7 @@ def drive(run_name: str, settings: Settings, events: JobEventWriter) -> int:
         run_name=run_name,
         listener=Listener(on_progress=events.write, on_event=events.write),
     )
-    with outcome.checkpoint() as folder, storage_errors(path):
+    with outcome.checkpoint as folder, storage_errors(path):
         filesystem.create_dir(f"{path}/{RESULT}", recursive=True)
         fs.copy_files(str(folder), f"{path}/{RESULT}", fs.LocalFileSystem(), filesystem)
     return outcome.num_workers

@@ -18,7 +18,7 @@ from threading import Lock
 from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field
 
-from mirnet.errors import StorageError
+from mirnet.errors import StorageError, first_line
 from mirnet.results import EpochMetrics, LogLine, NodeUsage, Result, SamplePicture
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import read_text, storage_errors, write_text
@@ -147,12 +147,11 @@ def _decode(text: str, path: str) -> JobEvent | None:
         if head.kind not in _KINDS:
             logger.debug("%s: an event of unknown kind %s", path, head.kind)
             return None
-        known = _KINDS[head.kind]
-        extra = (head.model_extra or {}).keys() - known.model_fields.keys()
+        kind = _KINDS[head.kind]
+        extra = (head.model_extra or {}).keys() - kind.model_fields.keys()
         if extra:
             logger.debug("%s: unknown fields %s", path, ", ".join(sorted(extra)))
-        return known.model_validate_json(text, extra="ignore")
+        return kind.model_validate_json(text, extra="ignore")
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        logger.warning("%s is no event that this version can read: %s", path, reason)
+        logger.warning("%s is no event that this version can read: %s", path, first_line(error))
         return None

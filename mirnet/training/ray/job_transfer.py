@@ -49,16 +49,12 @@ def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "")
     Raises:
         StorageError: the store refuses; names the path.
     """
-    places = {
-        role: f"{packs}/{pairs.folder.name}"
-        for role, pairs in (("train", job.train), ("val", job.val))
-        if pairs.folder is not None
-    }
-    for role, place in places.items():
-        folder = (job.train if role == "train" else job.val).folder
-        assert folder is not None
-        send_pack(folder, filesystem, place)
-    label = JobManifest(
+    places = {}
+    for role, pairs in (("train", job.train), ("val", job.val)):
+        if pairs.folder is not None:
+            places[role] = f"{packs}/{pairs.folder.name}"
+            send_pack(pairs.folder, filesystem, places[role])
+    manifest = JobManifest(
         params=job.params,
         digest=job.digest,
         train=job.train.names,
@@ -68,7 +64,7 @@ def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "")
         packs=places,
     ).model_dump_json(by_alias=True)
     with storage_errors(path), tempfile.TemporaryDirectory() as name:
-        if read_text(filesystem, f"{path}/{_JOB}") == label:
+        if read_text(filesystem, f"{path}/{_JOB}") == manifest:
             return
         folder = Path(name)
         save_file(_tensors(job), folder / _DATA)
@@ -76,7 +72,7 @@ def send_job(job: Job, filesystem: fs.FileSystem, path: str, *, packs: str = "")
             save_model(job.teacher, folder / _TEACHER)
         filesystem.create_dir(path, recursive=True)
         fs.copy_files(name, path, fs.LocalFileSystem(), filesystem)
-        write_text(filesystem, f"{path}/{_JOB}", label)  # last: marks it as complete
+        write_text(filesystem, f"{path}/{_JOB}", manifest)  # last: marks it as complete
 
 
 def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
@@ -93,19 +89,19 @@ def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
                 "the sender. Set MIRNET_STORAGE_URI to s3://bucket/prefix or to a shared folder"
             )
         fs.copy_files(path, name, filesystem, fs.LocalFileSystem())
-        label, tensors = JobManifest.model_validate_json(text), load_file(Path(name) / _DATA)
-        teacher = load_model(Path(name) / _TEACHER) if label.has_teacher else None
+        manifest, tensors = JobManifest.model_validate_json(text), load_file(Path(name) / _DATA)
+        teacher = load_model(Path(name) / _TEACHER) if manifest.has_teacher else None
     initial = {
         key.removeprefix(_INITIAL): value
         for key, value in tensors.items()
         if key.startswith(_INITIAL)
     }
     return Job(
-        params=label.params,
-        train=_pairs(label, "train", tensors, filesystem),
-        val=_pairs(label, "val", tensors, filesystem),
-        digest=label.digest,
-        initial=initial if label.has_initial else None,
+        params=manifest.params,
+        train=_pairs(manifest, "train", tensors, filesystem),
+        val=_pairs(manifest, "val", tensors, filesystem),
+        digest=manifest.digest,
+        initial=initial if manifest.has_initial else None,
         teacher=teacher,
     )
 
@@ -121,10 +117,10 @@ def _tensors(job: Job) -> dict[str, Tensor]:
 
 
 def _pairs(
-    label: JobManifest, role: str, tensors: dict[str, Tensor], filesystem: fs.FileSystem
+    manifest: JobManifest, role: str, tensors: dict[str, Tensor], filesystem: fs.FileSystem
 ) -> PackedPairs:
-    if role in label.packs:
-        place = label.packs[role]
+    if role in manifest.packs:
+        place = manifest.packs[role]
         return fetch_pack(filesystem, place, node_folder(place))
-    names = label.train if role == "train" else label.val
+    names = manifest.train if role == "train" else manifest.val
     return PackedPairs(names, tensors[f"{role}.sizes"].numpy(), tensors[f"{role}.pixels"].numpy())

@@ -24,13 +24,20 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 import mirnet
 from mirnet.config import Settings
-from mirnet.errors import MirnetError, ServiceError, StorageError, TrainingError, UsageError
-from mirnet.results import EpochMetrics, LogLine
+from mirnet.errors import (
+    MirnetError,
+    ServiceError,
+    StorageError,
+    TrainingError,
+    UsageError,
+    first_line,
+)
+from mirnet.results import EpochMetrics
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import open_filesystem, storage_errors, uri_of
-from mirnet.training.job import Job
+from mirnet.training.job import Job, JobOutcome
 from mirnet.training.ray.driver import FAILED_WITH_REASON, RESULT, events_folder
-from mirnet.training.ray.job_events import JobEnd, JobEvent, JobEventReader
+from mirnet.training.ray.job_events import JobEnd, JobEventReader
 from mirnet.training.ray.job_transfer import send_job
 from mirnet.training.request import Listener
 
@@ -47,23 +54,6 @@ _ATTEMPTS = 3
 END_PATIENCE_S = 90.0
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 _CHANNEL = "mirnet_events"
-
-
-@dataclass(frozen=True)
-class JobOutcome:
-    """A job that succeeded."""
-
-    num_workers: int
-    checkpoint_uri: str
-    filesystem: fs.FileSystem
-    path: str
-
-    @contextmanager
-    def checkpoint(self) -> Iterator[Path]:
-        """A local copy of the last checkpoint."""
-        with tempfile.TemporaryDirectory() as folder, storage_errors(self.path):
-            fs.copy_files(f"{self.path}/{RESULT}", folder, self.filesystem, fs.LocalFileSystem())
-            yield Path(folder)
 
 
 def run_job(
@@ -114,13 +104,21 @@ def run_job(
         raise
     end = follower.end
     if ended.status == JobStatus.SUCCEEDED and end is not None and end.num_workers is not None:
-        return JobOutcome(end.num_workers, uri_of(filesystem, path), filesystem, path)
+        uri, checkpoint = uri_of(filesystem, path), _local_copy(filesystem, f"{path}/{RESULT}")
+        return JobOutcome(end.num_workers, uri, checkpoint)
     raise _failure(
         f"job {live.submission_id} on {address}",
         ended,
         end,
         unread or f"there is none in {uri_of(filesystem, reader.folder)}",
     )
+
+
+@contextmanager
+def _local_copy(filesystem: fs.FileSystem, path: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, storage_errors(path):
+        fs.copy_files(path, folder, filesystem, fs.LocalFileSystem())
+        yield Path(folder)
 
 
 _NO_ANSWER = (ConnectionError, RuntimeError, RayError, requests.RequestException)
@@ -132,9 +130,8 @@ def _answers(address: str) -> Iterator[None]:
     try:
         yield
     except _NO_ANSWER as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
         raise ServiceError(
-            f"Ray at {address} does not answer: {reason}. Is MIRNET_RAY_ADDRESS right?"
+            f"Ray at {address} does not answer: {first_line(error)}. Is MIRNET_RAY_ADDRESS right?"
         ) from error
 
 
@@ -167,7 +164,7 @@ def _under_way(client: JobSubmissionClient, run_name: str) -> _LiveJob | None:
 def _channel_of(live: _LiveJob, address: str) -> str:
     if live.channel is None:
         raise ServiceError(
-            f"job {live.submission_id} on {address} was submitted by an earlier version of Mirnet "
+            f"job {live.submission_id} on {address} was submitted by an earlier version of MIRNet "
             f"and cannot be followed: wait until it ends or stop it (ray job stop --address "
             f"{address} {live.submission_id}), then run the same command again",
             transient=False,
@@ -244,8 +241,10 @@ class _Follower:
                 return None
             if isinstance(event, JobEnd):
                 self.end = event
-            else:
-                _hand_on(event, self.listener)
+                continue
+            if isinstance(event, EpochMetrics) and self.listener.on_epoch is not None:
+                self.listener.on_epoch(event)
+            self.listener.hear(event)
 
     def hear_end(self, ended: JobDetails) -> StorageError | None:
         """The same after the job has ended, for ``END_PATIENCE_S`` if its last event is missing."""
@@ -291,17 +290,6 @@ def _failure(job: str, ended: JobDetails, end: JobEnd | None, unread: object) ->
     final = ended.driver_exit_code == FAILED_WITH_REASON or ended.status == JobStatus.STOPPED
     kind = TrainingError if final else ServiceError
     return kind(f"{job}: ended as {ended.status.value}: {_last_words(ended.message or '')}")
-
-
-def _hand_on(event: JobEvent, listener: Listener) -> None:
-    if isinstance(event, EpochMetrics):
-        for hear in (listener.on_epoch, listener.on_progress):
-            if hear is not None:
-                hear(event)
-    elif isinstance(event, LogLine):
-        logger.log(event.level, "%s", event.message)
-    elif not isinstance(event, JobEnd) and listener.on_event is not None:
-        listener.on_event(event)
 
 
 def _last_words(text: str) -> str:

@@ -33,7 +33,7 @@ from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import open_filesystem, uri_of
 from mirnet.training.data.packs import fetch_pack, node_folder, open_pack, send_pack
 from mirnet.training.data.pairs import PackedPairs, Pixels
-from mirnet.training.job import Job
+from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
 from mirnet.training.ray.session import ray_session
@@ -44,26 +44,9 @@ logger = logging.getLogger(__name__)
 _EMPTY = np.empty(0, np.uint8)
 
 
-@dataclass(frozen=True)
-class LaunchOutcome:
-    """A finished run."""
-
-    num_workers: int
-    checkpoint_uri: str
-    _checkpoint: ray.train.Checkpoint
-
-    def checkpoint(self) -> AbstractContextManager[Path]:
-        """A local folder with the last checkpoint."""
-        return _local_folder(self._checkpoint)
-
-
 def launch_training(
-    job: Job,
-    *,
-    settings: Settings,
-    run_name: str,
-    listener: Listener | None = None,
-) -> LaunchOutcome:
+    job: Job, *, settings: Settings, run_name: str, listener: Listener
+) -> JobOutcome:
     """Run the loop on ``settings.num_workers`` Ray workers.
 
     ``listener.on_epoch`` is called in the controller's process, the others in this one.
@@ -72,7 +55,6 @@ def launch_training(
         ServiceError: Ray or the checkpoint store does not answer; names the address.
         TrainingError: the workers failed, more often than restarts are allowed.
     """
-    listener = listener or Listener()
     least, most = settings.worker_range
     in_memory = [pairs for pairs in (job.train, job.val) if pairs.folder is None]
     num_bytes = sum(pairs.pixels.nbytes for pairs in in_memory)
@@ -122,7 +104,7 @@ def launch_training(
     if result.checkpoint is None:
         raise TrainingError(f"run {run_name} ended without a checkpoint")
     uri = uri_of(filesystem, f"{path}/{run_name}")
-    return LaunchOutcome(answer.get("num_workers", most), uri, result.checkpoint)
+    return JobOutcome(answer.get("num_workers", most), uri, _local_folder(result.checkpoint))
 
 
 def workers_for(num_gpus: int, recipe: TrainParams) -> int:
@@ -150,14 +132,7 @@ def _fit_in_thread(
     while not outcome.done() or not event_queue.empty():
         stop_if_asked()
         with suppress(Empty):
-            item = event_queue.get(timeout=0.5)
-            if isinstance(item, LogLine):
-                logger.log(item.level, "%s", item.message)
-            elif not isinstance(item, EpochMetrics):
-                assert listener.on_event is not None
-                listener.on_event(item)
-            elif listener.on_progress is not None:
-                listener.on_progress(item)
+            listener.hear(event_queue.get(timeout=0.5))
     return outcome.result()
 
 
@@ -255,19 +230,15 @@ class RayContext:
         return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """A block in which gradients of a wrapped model are accumulated locally."""
         assert isinstance(wrapped, DistributedDataParallel)
-        block: AbstractContextManager[None] = wrapped.no_sync()
-        return block
+        return wrapped.no_sync()
 
     def sum(self, values: Tensor) -> Tensor:
-        """Elementwise sum over the workers, in place."""
         dist.all_reduce(values)
         return values
 
     @contextmanager
     def restored(self) -> Iterator[Path | None]:
-        """The folder of the last checkpoint of this run, if there is one."""
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             yield None
@@ -291,13 +262,12 @@ class RayContext:
         )
 
     def emit(self, events: Sequence[TrainingEvent]) -> None:
-        """Hand pictures and figures of this worker to the driver; no barrier."""
         if self._emits_events and events:
             self._event_queue.put_nowait_batch(list(events))
 
     @contextmanager
     def log_to_driver(self) -> Iterator[None]:
-        """Let people read what the first worker logs where the run was started."""
+        """Send the log lines of the first worker to the driver."""
         ours, handler = logging.getLogger("mirnet"), _ToDriver(self._event_queue)
         if self.rank != 0:
             yield

@@ -10,7 +10,7 @@ import ray.exceptions
 from pyarrow import fs
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, first_line
 from mirnet.storage.arrow import storage_errors, uri_of
 
 _PATIENCE_S = 60.0
@@ -64,7 +64,7 @@ def _sees(filesystem: fs.FileSystem, path: str) -> str | None:
         with filesystem.open_input_stream(path) as stream:
             stream.read()
     except (OSError, pyarrow.ArrowException) as error:
-        return str(error).splitlines()[0]
+        return first_line(error)
     return None
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import ray
 
 from mirnet.config import Settings, apply_engine_defaults
-from mirnet.errors import ServiceError
+from mirnet.errors import ServiceError, first_line
 from mirnet.signals import hear_again
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,8 @@ def _join(address: str) -> None:
             socket.create_connection(_host_and_port(address), timeout=10).close()
         ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise ServiceError(
-            f"Ray at {address} does not answer: {reason}. Is MIRNET_RAY_ADDRESS right?"
+            f"Ray at {address} does not answer: {first_line(error)}. Is MIRNET_RAY_ADDRESS right?"
         ) from error
 
 
