@@ -17,8 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from mirnet.config import Settings, engine_variable
@@ -48,38 +47,45 @@ class DoctorCheck(Result):
     advice: str = ""
 
 
+class Verdict(NamedTuple):
+    """A :class:`DoctorCheck` without its name."""
+
+    outcome: CheckOutcome
+    found: str
+    advice: str = ""
+
+
 def examine(settings: Settings) -> list[DoctorCheck]:
     """Run all checks, the quick ones first."""
-    checks: list[Callable[[Settings], DoctorCheck]] = [
-        check_python,
-        check_packages,
-        check_disk,
-        check_memory,
-        check_gpu,
-        check_compiler,
-        check_clock,
-        check_mlflow,
-        check_storage,
-        check_ray,
-        check_prefect,
-    ]
-    return [check(settings) for check in checks]
+    checks: dict[str, Callable[[Settings], Verdict]] = {
+        "python": check_python,
+        "packages": check_packages,
+        "disk": check_disk,
+        "memory": check_memory,
+        "gpu": check_gpu,
+        "compiler": check_compiler,
+        "clock": check_clock,
+        "mlflow": check_mlflow,
+        "storage": check_storage,
+        "ray": check_ray,
+        "prefect": check_prefect,
+    }
+    return [DoctorCheck(name=name, **check(settings)._asdict()) for name, check in checks.items()]
 
 
-def check_python(_: Settings) -> DoctorCheck:
+def check_python(_: Settings) -> Verdict:
     """Whether the tests pass on this version of Python."""
     version = platform.python_version()
     if sys.version_info[:2] not in _TESTED:
-        return DoctorCheck(
-            name="python",
-            outcome="warning",
-            found=version,
-            advice="tested on " + ", ".join(f"{major}.{minor}" for major, minor in _TESTED),
+        return Verdict(
+            "warning",
+            version,
+            "tested on " + ", ".join(f"{major}.{minor}" for major, minor in _TESTED),
         )
-    return DoctorCheck(name="python", outcome="ok", found=version)
+    return Verdict("ok", version)
 
 
-def check_packages(_: Settings) -> DoctorCheck:
+def check_packages(_: Settings) -> Verdict:
     """Installed versions against the declared ranges."""
     from packaging.requirements import Requirement
 
@@ -94,13 +100,12 @@ def check_packages(_: Settings) -> DoctorCheck:
         else:
             met += 1
     if problems:
-        return DoctorCheck(
-            name="packages",
-            outcome="failed",
-            found="; ".join(problems),
-            advice="pip install mirnet-pipeline, in an environment of its own",
+        return Verdict(
+            "failed",
+            "; ".join(problems),
+            "pip install mirnet-pipeline, in an environment of its own",
         )
-    return DoctorCheck(name="packages", outcome="ok", found=f"{met} requirements met")
+    return Verdict("ok", f"{met} requirements met")
 
 
 def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
@@ -111,7 +116,7 @@ def _package_problem(name: str, fits: Callable[[str], bool]) -> str | None:
     return None if fits(version) else f"{name} {version}"
 
 
-def check_disk(settings: Settings) -> DoctorCheck:
+def check_disk(settings: Settings) -> Verdict:
     """Free space on the disk of the workspace."""
     folder = settings.workspace.absolute()
     while not folder.exists():
@@ -120,66 +125,53 @@ def check_disk(settings: Settings) -> DoctorCheck:
     found = f"{free:.1f} GiB free at {folder}"
     advice = "remove old runs (see runbooks/disk-full.md) or set MIRNET_WORKSPACE"
     if not os.access(folder, os.W_OK):
-        return DoctorCheck(
-            name="disk", outcome="failed", found=f"{folder} is not writable", advice=advice
-        )
+        return Verdict("failed", f"{folder} is not writable", advice)
     if free < _MIN_FREE_GIB:
-        return DoctorCheck(name="disk", outcome="failed", found=found, advice=advice)
+        return Verdict("failed", found, advice)
     if free < _GOOD_FREE_GIB:
-        return DoctorCheck(name="disk", outcome="warning", found=found, advice=advice)
-    return DoctorCheck(name="disk", outcome="ok", found=found)
+        return Verdict("warning", found, advice)
+    return Verdict("ok", found)
 
 
-def check_memory(_: Settings) -> DoctorCheck:
+def check_memory(_: Settings) -> Verdict:
     """Physical memory; limits of a container are not considered."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB
     found = f"{total:.1f} GiB, {os.cpu_count()} CPUs"
     if total < _MIN_MEMORY_GIB:
-        return DoctorCheck(
-            name="memory",
-            outcome="warning",
-            found=found,
-            advice=f"training with two Ray workers wants {_MIN_MEMORY_GIB} GiB",
+        return Verdict(
+            "warning", found, f"training with two Ray workers wants {_MIN_MEMORY_GIB} GiB"
         )
-    return DoctorCheck(name="memory", outcome="ok", found=found)
+    return Verdict("ok", found)
 
 
-def check_gpu(_: Settings) -> DoctorCheck:
+def check_gpu(_: Settings) -> Verdict:
     """Warns of a GPU that torch cannot use, not of the absence of one."""
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return DoctorCheck(name="gpu", outcome="ok", found=", ".join(names))
-    listed = _output("nvidia-smi", "--list-gpus")
+        return Verdict("ok", ", ".join(names))
+    listed = _listed_gpus()
     if listed:
-        return DoctorCheck(
-            name="gpu",
-            outcome="warning",
-            found=f"{listed.splitlines()[0]}, which torch {torch.__version__} cannot use",
-            advice="install the CUDA build of the same torch version",
+        return Verdict(
+            "warning",
+            f"{listed[0]}, which torch {torch.__version__} cannot use",
+            "install the CUDA build of the same torch version",
         )
-    return DoctorCheck(
-        name="gpu", outcome="skipped", found="none; training and enhancement run on CPU"
-    )
+    return Verdict("skipped", "none; training and enhancement run on CPU")
 
 
-def check_compiler(_: Settings) -> DoctorCheck:
+def check_compiler(_: Settings) -> Verdict:
     """torch.compile on a CPU calls a C++ compiler at run time."""
     from mirnet.hardware import find_compiler
 
     found = find_compiler()
     if found is None:
-        return DoctorCheck(
-            name="compiler",
-            outcome="warning",
-            found="no C++ compiler",
-            advice="install g++, or leave train.compile off",
-        )
-    return DoctorCheck(name="compiler", outcome="ok", found=found)
+        return Verdict("warning", "no C++ compiler", "install g++, or leave train.compile off")
+    return Verdict("ok", found)
 
 
-def check_clock(settings: Settings) -> DoctorCheck:
+def check_clock(settings: Settings) -> Verdict:
     """Our clock against those of the servers."""
     worst, seen = 0.0, []
     for url in (settings.tracking_uri, settings.s3_endpoint_url):
@@ -189,91 +181,81 @@ def check_clock(settings: Settings) -> DoctorCheck:
                 seen.append(f"{skew:+.0f} s to {urlsplit(url).netloc.rpartition('@')[2]}")
                 worst = max(worst, abs(skew))
     if not seen:
-        return DoctorCheck(
-            name="clock", outcome="skipped", found="no remote server to compare with"
-        )
+        return Verdict("skipped", "no remote server to compare with")
     found = ", ".join(seen)
     if worst > _MAX_SKEW_S:
-        return DoctorCheck(
-            name="clock",
-            outcome="failed",
-            found=found,
-            advice="set this machine's clock (chrony, systemd-timesyncd): S3 refuses 15 minutes",
+        return Verdict(
+            "failed",
+            found,
+            "set this machine's clock (chrony, systemd-timesyncd): S3 refuses 15 minutes",
         )
-    return DoctorCheck(name="clock", outcome="ok", found=found)
+    return Verdict("ok", found)
 
 
-def check_mlflow(settings: Settings) -> DoctorCheck:
+def check_mlflow(settings: Settings) -> Verdict:
     """A real request to the tracking store."""
     from mirnet.tracking import check_tracking
 
     try:
         check_tracking(settings)
     except MirnetError as error:
-        return DoctorCheck(
-            name="mlflow",
-            outcome="failed",
-            found=str(error),
-            advice="MIRNET_TRACKING_URI, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD; "
+        return Verdict(
+            "failed",
+            str(error),
+            "MIRNET_TRACKING_URI, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD; "
             "see runbooks/mlflow-down.md",
         )
     uri = urlsplit(settings.mlflow_uri)
-    return DoctorCheck(
-        name="mlflow", outcome="ok", found=f"{uri.scheme}://{uri.hostname or uri.path}"
-    )
+    return Verdict("ok", f"{uri.scheme}://{uri.hostname or uri.path}")
 
 
-def check_storage(settings: Settings) -> DoctorCheck:
+def check_storage(settings: Settings) -> Verdict:
     """The credentials against every bucket that the settings name."""
     from mirnet.storage.places import open_store
 
     uris = [uri for uri in (settings.storage_uri, settings.artifact_uri) if uri]
     remote = [uri for uri in uris if uri.startswith("s3://")]
     if not remote:
-        return DoctorCheck(name="storage", outcome="skipped", found="no bucket in the settings")
+        return Verdict("skipped", "no bucket in the settings")
     try:
         for uri in remote:
             open_store(uri, settings).check()
     except StorageError as error:
-        return DoctorCheck(
-            name="storage",
-            outcome="failed",
-            found=str(error),
-            advice="AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, "
+        return Verdict(
+            "failed",
+            str(error),
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE, "
             "MIRNET_S3_ENDPOINT_URL; see runbooks/credentials-expired.md",
         )
-    return DoctorCheck(name="storage", outcome="ok", found=", ".join(remote))
+    return Verdict("ok", ", ".join(remote))
 
 
-def check_ray(settings: Settings) -> DoctorCheck:
+def check_ray(settings: Settings) -> Verdict:
     """Whether the cluster's address accepts connections."""
     address = settings.ray_address
     if address is None or address == "in-process":
-        return DoctorCheck(name="ray", outcome="skipped", found="a Ray of our own")
+        return Verdict("skipped", "a Ray of our own")
     parts = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         socket.create_connection(
             (parts.hostname or "", parts.port or 8265), timeout=_TIMEOUT_S
         ).close()
     except (OSError, ValueError) as error:
-        return DoctorCheck(
-            name="ray",
-            outcome="failed",
-            found=f"{address}: {error}",
-            advice="start the cluster or correct MIRNET_RAY_ADDRESS; see runbooks/lost-node.md",
+        return Verdict(
+            "failed",
+            f"{address}: {error}",
+            "start the cluster or correct MIRNET_RAY_ADDRESS; see runbooks/lost-node.md",
         )
-    return DoctorCheck(name="ray", outcome="ok", found=address)
+    return Verdict("ok", address)
 
 
-def check_prefect(_: Settings) -> DoctorCheck:
+def check_prefect(_: Settings) -> Verdict:
     """A request to the API, with the credentials in force."""
     from mirnet.stack.probes import basic, request
 
     url = engine_variable("PREFECT_API_URL")
     if url is None:
-        return DoctorCheck(
-            name="prefect", outcome="skipped", found="no PREFECT_API_URL: one of our own"
-        )
+        return Verdict("skipped", "no PREFECT_API_URL: one of our own")
     login = engine_variable("PREFECT_API_AUTH_STRING")
     try:
         status, _content = request(
@@ -283,20 +265,10 @@ def check_prefect(_: Settings) -> DoctorCheck:
             timeout_s=_TIMEOUT_S,
         )
     except OSError as error:
-        return DoctorCheck(
-            name="prefect",
-            outcome="failed",
-            found=f"{url}: {error}",
-            advice="start the server or correct PREFECT_API_URL",
-        )
+        return Verdict("failed", f"{url}: {error}", "start the server or correct PREFECT_API_URL")
     if status != 200:
-        return DoctorCheck(
-            name="prefect",
-            outcome="failed",
-            found=f"{url}: HTTP {status}",
-            advice="PREFECT_API_AUTH_STRING=user:password",
-        )
-    return DoctorCheck(name="prefect", outcome="ok", found=url)
+        return Verdict("failed", f"{url}: HTTP {status}", "PREFECT_API_AUTH_STRING=user:password")
+    return Verdict("ok", url)
 
 
 def _skew_s(url: str) -> float | None:
@@ -311,19 +283,16 @@ def _skew_s(url: str) -> float | None:
     return None if stamp is None else time.time() - parsedate_to_datetime(stamp).timestamp()
 
 
-def _output(*command: str) -> str:
-    path = shutil.which(command[0])
-    if path is None:
-        return ""
+def _listed_gpus() -> list[str]:
+    """One line per GPU of the driver; empty without a driver."""
     try:
         done = subprocess.run(
-            [path, *command[1:]],
+            ["nvidia-smi", "--list-gpus"],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
             check=False,
-            cwd=Path.cwd(),
         )
-    except subprocess.TimeoutExpired:
-        return ""
-    return done.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.strip().splitlines()
