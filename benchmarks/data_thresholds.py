@@ -27,7 +27,7 @@ from mirnet.data.layout import Pair, find_pairs
 from mirnet.data.manifest import build_manifest
 from mirnet.data.measures import FileFacts, Luminance, luminance, measure_file, noise_sigma_robust
 from mirnet.data.scenes import TWIN, similarity
-from mirnet.images import MAX_PIXELS, read_rgb
+from mirnet.images import read_rgb
 from mirnet.params import ValidateParams
 
 QUANTILES = (0.0, 0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999, 1.0)
@@ -70,7 +70,7 @@ class Measured:
 def measure(pair: Pair, rivals: Sequence[Path]) -> Measured:
     """All figures of one pair."""
     (low, low_grey), (high, high_grey) = (
-        measure_file(path, max_pixels=MAX_PIXELS) for path in (pair.low_path, pair.high_path)
+        measure_file(path) for path in (pair.low_path, pair.high_path)
     )
     assert low_grey is not None and high_grey is not None
     others = [luminance(read_rgb(path)) for path in rivals]

@@ -39,8 +39,6 @@ class ModelEntry(Result):
 
 
 class DemoOutcome(Result):
-    """``reports/demo.json``."""
-
     psnr: dict[str, float]
     ssim: dict[str, float]
     enhance: EnhanceCounts
@@ -67,13 +65,11 @@ class DemoOutcome(Result):
         )
 
     def write(self, reports: Path, *, page: Path) -> None:
-        """``demo.json`` and ``demo/index.html``."""
         self.save(reports / "demo.json")
         (reports / "demo").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(page, reports / "demo" / "index.html")
 
     def show(self, reports: Path) -> None:
-        """Print tables and the paths of the reports."""
         console = Console()
         scores = Table("method", "PSNR dB", "SSIM", title="evaluation pairs")
         for name in METHODS:

@@ -38,7 +38,6 @@ class Watch(Result):
 
     @property
     def failed(self) -> tuple[DoctorCheck, ...]:
-        """Failed checks."""
         return tuple(check for check in self.checks if check.outcome == "failed")
 
 

@@ -21,8 +21,6 @@ _STAGES: dict[str, type[TrainResult | EvaluationResult | EnhanceResult]] = {
 
 
 class Champion(Result):
-    """The present champion."""
-
     version: str
     age_s: float
     data_digest: str | None

@@ -86,7 +86,6 @@ def _commit(folder: Path) -> str:
 
 
 def main() -> None:
-    """Serve until Ctrl-C."""
     serve(*load_deployments(Path("prefect.yaml")))
 
 

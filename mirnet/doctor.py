@@ -39,8 +39,6 @@ _TIMEOUT_S = 10.0
 
 
 class DoctorCheck(Result):
-    """Result of one check."""
-
     name: str
     outcome: CheckOutcome
     found: str

@@ -25,7 +25,6 @@ class JsonLines(logging.Formatter):
     """Time (UTC), level, logger, message, the ids in force, and the error with its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON; line breaks in a message are escaped."""
         entry: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -41,7 +40,6 @@ class JsonLines(logging.Formatter):
 
 
 def formatter(style: Style) -> logging.Formatter:
-    """The formatter of a style."""
     return JsonLines() if style == "json" else logging.Formatter(_TEXT)
 
 

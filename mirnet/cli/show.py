@@ -194,8 +194,6 @@ def show_verification(result: VerifyResult) -> None:
 
 
 class _Rate(ProgressColumn):
-    """Images per second."""
-
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:.1f} images/s" if task.speed else "")
 

@@ -20,8 +20,6 @@ app = typer.Typer(
 
 
 class Format(StrEnum):
-    """Formats of ``export``."""
-
     PT2 = "pt2"
     ONNX = "onnx"
     INT8 = "int8"

@@ -56,8 +56,6 @@ class Limits:
 
 @dataclass(frozen=True)
 class Member:
-    """One file of an archive."""
-
     path: PurePosixPath
     """Prefixed with the name of its archive; never absolute, never with ``..``."""
     size: int

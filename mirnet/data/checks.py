@@ -25,10 +25,10 @@ class DataCheck:
     """Allowed values or bounds of one column; neither: the column must be empty."""
 
     name: str
-    severity: Severity
     column: str
     message: str
     """Format string with the columns of the row, and ``value``."""
+    severity: Severity = "critical"
     allowed: frozenset[str] | None = None
     minimum: float | None = None
     maximum: float | None = None
@@ -61,7 +61,6 @@ def checks(params: ValidateParams, *, digest: str | None = None) -> list[DataChe
 
 
 def names() -> list[str]:
-    """Names of all checks."""
     return [check.name for check in checks(ValidateParams())]
 
 
@@ -71,13 +70,16 @@ def _completeness() -> Iterator[DataCheck]:
         ("missing-high", "high/{name} is missing"),
         ("empty-split", "the split has no pairs"),
     ):
-        yield DataCheck(kind, "critical", "kind", message, allowed=_KINDS - {kind})
+        yield DataCheck(kind, "kind", message, allowed=_KINDS - {kind})
     yield DataCheck(
-        "stray", "warning", "kind", "the file does not belong here", allowed=_KINDS - {"stray"}
+        "stray",
+        "kind",
+        "the file does not belong here",
+        severity="warning",
+        allowed=_KINDS - {"stray"},
     )
     yield DataCheck(
         "case-clash",
-        "critical",
         "case_clash",
         "differs from {value} in upper and lower case only: one of them is lost on other systems",
     )
@@ -86,17 +88,15 @@ def _completeness() -> Iterator[DataCheck]:
 def _readability(params: ValidateParams) -> Iterator[DataCheck]:
     for side in SIDES:
         file = f"{side}/{{name}}"
-        yield DataCheck(f"{side}-unreadable", "critical", f"{side}_error", f"{file}: {{value}}")
+        yield DataCheck(f"{side}-unreadable", f"{side}_error", f"{file}: {{value}}")
         yield DataCheck(
             f"{side}-mode",
-            "critical",
             f"{side}_mode",
             f"{file} is stored as {{value}}: convert it to RGB",
             allowed=frozenset({"RGB"}),
         )
         yield DataCheck(
             f"{side}-bits",
-            "critical",
             f"{side}_bits",
             f"{file} has {{value:.0f}} bits per channel: convert it to 8",
             minimum=8,
@@ -104,7 +104,6 @@ def _readability(params: ValidateParams) -> Iterator[DataCheck]:
         )
         yield DataCheck(
             f"{side}-too-small",
-            "critical",
             f"{side}_min_side",
             f"{file} has {{value:.0f}} pixels on its shorter side, "
             f"fewer than {params.min_side} (validate.min_side)",
@@ -113,13 +112,10 @@ def _readability(params: ValidateParams) -> Iterator[DataCheck]:
 
 
 def _pairing(params: ValidateParams) -> Iterator[DataCheck]:
-    yield DataCheck(
-        "size-mismatch", "critical", "size_mismatch", "low and high differ in size: {value}"
-    )
-    yield DataCheck("identical", "critical", "identical", "low and high are the same picture")
+    yield DataCheck("size-mismatch", "size_mismatch", "low and high differ in size: {value}")
+    yield DataCheck("identical", "identical", "low and high are the same image")
     yield DataCheck(
         "swapped",
-        "critical",
         "contrary",
         "low and high look swapped: high is {value:.2f} times as bright as low",
         minimum=1.0,
@@ -140,55 +136,52 @@ def _suspicions(params: ValidateParams) -> Iterator[DataCheck]:
     """Warnings that occur in every real data set; many of one kind block."""
     yield DataCheck(
         "nearly-black",
-        "warning",
         "low_p99",
         "low is nearly black: 99 % of its pixels are at most {value:.1f} of 255",
+        severity="warning",
         minimum=params.min_low_p99,
     )
     yield DataCheck(
         "saturated",
-        "warning",
         "high_clipped",
         "high is saturated: {value:.0%} of its pixels are white",
+        severity="warning",
         maximum=params.max_high_clipped,
     )
     yield DataCheck(
         "misaligned",
-        "warning",
         "alignment",
         "low and high are misaligned or unrelated: correlation {value:.2f}",
+        severity="warning",
         minimum=params.min_alignment,
     )
     yield DataCheck(
         "misaligned-shift",
-        "warning",
         "shift",
         "low and high are misaligned by {shift_x:+.1f}, {shift_y:+.1f} pixels",
+        severity="warning",
         maximum=params.max_shift,
     )
 
 
 def _repetition() -> Iterator[DataCheck]:
     yield DataCheck(
-        "duplicate", "warning", "duplicate_of", "the low has the same content as that of {value}"
+        "duplicate",
+        "duplicate_of",
+        "the low has the same content as that of {value}",
+        severity="warning",
     )
-    yield DataCheck(
-        "leak-exact",
-        "critical",
-        "leak_exact",
-        "the same picture is in the training split: {value}",
-    )
+    yield DataCheck("leak-exact", "leak_exact", "the same image is in the training split: {value}")
     yield DataCheck(
         "leak-near",
-        "warning",
         "leak_similarity",
         "the same scene is in the training split: {leak_near} (similarity {value:.3f})",
+        severity="warning",
         maximum=0.0,
     )
 
 
 def add_verdict_columns(manifest: pd.DataFrame, params: ValidateParams) -> pd.DataFrame:
-    """The manifest with additional columns for the checks."""
     table = manifest.copy()
     for side in SIDES:
         table[f"{side}_min_side"] = table[[f"{side}_width", f"{side}_height"]].min(axis=1)

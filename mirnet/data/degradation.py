@@ -64,7 +64,6 @@ class Degradation(Section):
 
 
 def draw(ranges: DegradationRanges, rng: np.random.Generator) -> Degradation:
-    """Random parameters of one pair."""
     shot = _log_uniform(rng, ranges.shot_noise)
     # the line through measured cameras: Brooks et al. 2019, figure 4
     read = np.exp(2.18 * np.log(shot) + 1.20 + rng.normal(0, 0.26))

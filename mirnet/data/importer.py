@@ -18,7 +18,7 @@ from mirnet.data.measures import measure_file
 from mirnet.data.placing import Patterns
 from mirnet.data.sources import Source, open_source
 from mirnet.errors import DataError
-from mirnet.images import MAX_PIXELS, decode, encode
+from mirnet.images import decode, encode
 from mirnet.params import ValidateParams
 
 _MARKER = ".source"
@@ -118,7 +118,7 @@ def _look_at_sides(source: Source, plan: ImportPlan, path: Path) -> None:
             files = [Path(folder) / f"{side}.image" for side in ("low", "high")]
             for entry, file in zip((pair.low, pair.high), files, strict=True):
                 source.copy(entry, file)
-            low, high = (measure_file(file, max_pixels=MAX_PIXELS)[1] for file in files)
+            low, high = (measure_file(file)[1] for file in files)
             if low is None or high is None:
                 continue  # the gate reports the reason
             fit = align(low, high).alignment

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -24,8 +25,6 @@ _MAX_BYTES = 2**28
 
 @dataclass(frozen=True)
 class Listed:
-    """One file of a listing."""
-
     path: str
     """Relative, with forward slashes; never outside of the folder."""
     md5: str
@@ -177,8 +176,4 @@ def refuse_links(root: Path, listed: Iterable[Listed]) -> None:
 
 def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, _new_md5).hexdigest()
-
-
-def _new_md5() -> Any:
-    return hashlib.md5(usedforsecurity=False)
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()

@@ -21,7 +21,6 @@ from mirnet.data.measures import FACTS, FileFacts, measure_file
 from mirnet.data.scenes import clusters, find_twins
 from mirnet.data.versioning import Snapshot, take_snapshot
 from mirnet.errors import DataError
-from mirnet.images import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +36,6 @@ def build_manifest(
     cache_dir: Path | None = None,
     num_processes: int | None = None,
     snapshot: Snapshot | None = None,
-    max_pixels: int = MAX_PIXELS,
 ) -> pd.DataFrame:
     """Measure every pair below ``root``; measurements are cached by content.
 
@@ -54,10 +52,10 @@ def build_manifest(
     table = pd.DataFrame(_rows(layout))
     files = {file.path: file for file in snapshot.files}
     for side in SIDES:
-        known = [files.get(path) for path in table[side]]
-        table[f"{side}_md5"] = [file.md5 if file else None for file in known]
-        table[f"{side}_bytes"] = [file.size if file else None for file in known]
-    measured = _measure_all(root, table, cache_dir, num_processes, max_pixels)
+        tracked = [files.get(path) for path in table[side]]
+        table[f"{side}_md5"] = [file.md5 if file else None for file in tracked]
+        table[f"{side}_bytes"] = [file.size if file else None for file in tracked]
+    measured = _measure_all(root, table, cache_dir, num_processes)
     table = table.merge(measured, how="left", on=["low_md5", "high_md5"])
     # plus one grey level on both sides, so that a black low has a ratio too
     table["exposure_ratio"] = (table["high_mean"] + 1) / (table["low_mean"] + 1)
@@ -90,34 +88,31 @@ def _row(
 
 
 def _measure_all(
-    root: Path,
-    table: pd.DataFrame,
-    cache_dir: Path | None,
-    num_processes: int | None,
-    max_pixels: int,
+    root: Path, table: pd.DataFrame, cache_dir: Path | None, num_processes: int | None
 ) -> pd.DataFrame:
     """Facts by the hashes of both sides, one row per pair."""
     wanted = table[~table["kind"].isin(["stray", "empty-split"])].drop_duplicates(
         ["low_md5", "high_md5"]
     )
-    known = _read_cache(cache_dir)
+    measured = _read_cache(cache_dir)
     fresh = wanted
-    if known is not None:
-        both = wanted.merge(known[["low_md5", "high_md5"]], how="left", indicator=True)
+    if measured is not None:
+        both = wanted.merge(measured[["low_md5", "high_md5"]], how="left", indicator=True)
         fresh = wanted[(both["_merge"] == "left_only").to_numpy()]
     log.info("%d of %d pairs are to be measured", len(fresh), len(wanted))
     # threads: decoders, numpy and scipy release the interpreter lock for nearly all of the work
     with ThreadPoolExecutor(num_processes or os.cpu_count() or 1) as pool:
-        measure = partial(_measure_row, root=root, max_pixels=max_pixels)
+        measure = partial(_measure_row, root=root)
         rows = list(pool.map(measure, fresh[["low", "high", "low_md5", "high_md5"]].itertuples()))
     new = pd.DataFrame(rows, columns=list(_types())).astype(_types())
-    if known is None:
-        known = new
+    if measured is None:
+        measured = new
     elif len(new):
-        known = pd.concat([known, new], ignore_index=True)
-    if len(new):
-        _write_cache(known, cache_dir)
-    return known
+        measured = pd.concat([measured, new], ignore_index=True)
+    if len(new) and cache_dir is not None:
+        with replacing(cache_dir / CACHE) as file:
+            measured.to_parquet(file, index=False)
+    return measured
 
 
 def _types() -> dict[str, str]:
@@ -133,14 +128,14 @@ def _type(name: str) -> str:
     return "object" if name.endswith("_thumb") else "float64"
 
 
-def _measure_row(row: Any, *, root: Path, max_pixels: int) -> dict[str, Any]:
+def _measure_row(row: Any, *, root: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"low_md5": row.low_md5, "high_md5": row.high_md5}
     greys = []
     for side in SIDES:
         relative = getattr(row, side)
         measured, grey = FileFacts(), None
         if isinstance(relative, str):
-            measured, grey = measure_file(root / relative, max_pixels=max_pixels)
+            measured, grey = measure_file(root / relative)
         facts |= {f"{side}_{name}": value for name, value in vars(measured).items()}
         greys.append(grey)
     low, high = greys
@@ -156,13 +151,6 @@ def _read_cache(cache_dir: Path | None) -> pd.DataFrame | None:
     except (OSError, ValueError) as error:
         log.warning("%s: not readable, measuring anew: %s", cache_dir / CACHE, error)
         return None
-
-
-def _write_cache(table: pd.DataFrame, cache_dir: Path | None) -> None:
-    if cache_dir is None:
-        return
-    with replacing(cache_dir / CACHE) as fresh:
-        table.to_parquet(fresh, index=False)
 
 
 def _read_sources(root: Path) -> dict[str, str]:
@@ -200,7 +188,7 @@ def _twins(unique: pd.DataFrame, cache_dir: Path | None) -> list[tuple[int, int]
             return [(first, second) for first, second in json.loads(path.read_text())]
         except ValueError as error:
             log.warning("%s: not readable, looking for twins anew: %s", path, error)
-    couples = [(twin.first, twin.second) for twin in find_twins(list(unique["high_thumb"]))]
+    couples = find_twins(list(unique["high_thumb"]))
     if path:
         write_atomically(path, json.dumps(couples))
     return couples

@@ -32,8 +32,6 @@ class PlannedPair:
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """The plan of an import."""
-
     pairs: tuple[PlannedPair, ...]
     unpaired: tuple[PurePosixPath, ...]
     ignored: tuple[PurePosixPath, ...]
@@ -111,8 +109,6 @@ def some(names: Iterable[object]) -> str:
 
 @dataclass(frozen=True)
 class _Found:
-    """Pairs of one folder."""
-
     pairs: list[PlannedPair]
     assumed: bool = False
 
@@ -122,8 +118,6 @@ Matched = dict[Bucket, _Found]
 
 @dataclass(frozen=True)
 class _Tried:
-    """Result of one rule."""
-
     way: Way
     placed: dict[PurePosixPath, Placed]
     matched: Matched

@@ -60,7 +60,7 @@ class FileFacts:
 FACTS = tuple(field.name for field in fields(FileFacts))
 
 
-def measure_file(path: Path, *, max_pixels: int) -> tuple[FileFacts, Luminance | None]:
+def measure_file(path: Path) -> tuple[FileFacts, Luminance | None]:
     """Facts of a file, and its luminance (H, W), 0 to 255. Errors are facts too."""
     try:
         data = path.read_bytes()
@@ -68,7 +68,7 @@ def measure_file(path: Path, *, max_pixels: int) -> tuple[FileFacts, Luminance |
         return FileFacts(error=f"cannot be read: {error.strerror}"), None
     facts = _read_header(data)
     try:
-        image = decode(data, name=path.name, max_pixels=max_pixels)
+        image = decode(data, name=path.name)
     except ImageError as error:
         message = str(error).removeprefix(f"{path.name}: ")
         return replace(facts, error=message), None
@@ -140,22 +140,22 @@ def _read_header(data: bytes) -> FileFacts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Pillow.open(io.BytesIO(data))
+            image = Pillow.open(io.BytesIO(data))
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
         return FileFacts()
-    key = "+alpha" if picture.mode == "RGB" and "transparency" in picture.info else ""
+    key = "+alpha" if image.mode == "RGB" and "transparency" in image.info else ""
     return FileFacts(
-        format=picture.format,
-        mode=picture.mode + key,
-        bits=_bits(picture, data),
-        width=picture.width,
-        height=picture.height,
+        format=image.format,
+        mode=image.mode + key,
+        bits=_bits(image, data),
+        width=image.width,
+        height=image.height,
     )
 
 
-def _bits(picture: Pillow.Image, data: bytes) -> int:
-    if picture.format == "PNG":
+def _bits(image: Pillow.Image, data: bytes) -> int:
+    if image.format == "PNG":
         return data[24]  # IHDR: Pillow converts 16-bit RGB to 8 bits silently
-    if picture.format == "TIFF":
-        return int(max(picture.tag_v2.get(258, (8,))))  # type: ignore[attr-defined]
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(258, (8,))))  # type: ignore[attr-defined]
     return 8

@@ -75,8 +75,6 @@ _SPLIT_AFFIX = re.compile(
 
 @dataclass(frozen=True)
 class FolderName:
-    """Interpretation of the name of one folder."""
-
     side: Side | None = None
     split: str | None = None
     """The word for the split, if any: ``train_low``."""

@@ -65,14 +65,16 @@ def ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[Way]:
         }
         yield Way("--low and --high", partial(_by_pattern, sides=sides))
         return
-    yield Way("folders", _by_inner_folder)
-    yield Way("outer folders", _by_outer_folder)
-    yield Way("words in names of folders", _by_longer_folder)
+    yield Way("folders", _by_folder)
+    yield Way("outer folders", partial(_by_folder, inner=False))
+    # LOL_low/1.png and LOL_normal/1.png
+    yield Way("words in names of folders", partial(_by_folder, with_rest=True))
     for positions in (("end",), ("start",), ("end", "start")):
         place = partial(_by_file, positions=positions)
         yield Way("words in names of files", place, flat=True)
     yield Way("names of files", _by_whole_file, flat=True)
-    yield Way("A and B", _by_letter, assumed=True)
+    # trainA/1.png and trainB/1.png
+    yield Way("A and B", partial(_by_folder, letters=True), assumed=True)
     for at in ("end", "start"):
         told = (side_of_file(entry.path.stem, at) for entry in images)
         named = {found[0] for found in told if found}
@@ -82,25 +84,7 @@ def ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[Way]:
             yield Way(f"a word for {named.pop()} only", place, assumed=True, flat=True)
 
 
-def _by_inner_folder(entry: Entry) -> Placed | None:
-    return _by_folder(entry, inner=True)
-
-
-def _by_outer_folder(entry: Entry) -> Placed | None:
-    return _by_folder(entry, inner=False)
-
-
-def _by_longer_folder(entry: Entry) -> Placed | None:
-    """``LOL_low/1.png`` and ``LOL_normal/1.png``."""
-    return _by_folder(entry, inner=True, with_rest=True)
-
-
-def _by_letter(entry: Entry) -> Placed | None:
-    """``trainA/1.png`` and ``trainB/1.png``."""
-    return _by_folder(entry, inner=True, letters=True)
-
-
-def _by_folder(entry: Entry, *, inner: bool, **reading: bool) -> Placed | None:
+def _by_folder(entry: Entry, *, inner: bool = True, **reading: bool) -> Placed | None:
     parts = entry.path.parts
     depths = range(len(parts) - 1)
     for depth in reversed(depths) if inner else depths:

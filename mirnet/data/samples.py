@@ -129,7 +129,7 @@ def make_from_photographs(
     shots = []
     for photo in photos:
         source = photo.relative_to(src).as_posix()
-        stem = photo.relative_to(src).as_posix().replace("/", "-")
+        stem = source.replace("/", "-")
         split = EVAL_SPLIT if photo in judged else TRAIN_SPLIT
         for turn in range(per_photo):
             name = f"{stem}-{turn + 1:02d}.png" if per_photo > 1 else f"{stem}.png"

@@ -7,7 +7,6 @@ search for the best fitting box for the few likely matches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -29,44 +28,34 @@ _BLOCK = 1024
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Twins:
-    """Two thumbnails of one scene."""
-
-    first: int
-    second: int
-    similarity: float
-
-
-def find_twins(thumbs: Sequence[bytes]) -> list[Twins]:
+def find_twins(thumbs: Sequence[bytes]) -> list[tuple[int, int]]:
     """Pairs of thumbnails (64x64 luminance) of the same scene; each index at most a few times.
 
     Finds re-encoded and resized images, and crops that keep 85 % of either axis.
     """
     if len(thumbs) < 2:
         return []
-    pictures = [_picture(thumb) for thumb in thumbs]
-    crops = np.stack([_crops(picture) for picture in pictures])
-    twins: dict[tuple[int, int], float] = {}
-    for inner, outer in _likely(crops):
-        box = _BOXES[int((crops[outer] @ crops[inner, 0]).argmax())]
-        similarity = _fit(pictures[outer], pictures[inner], box)
-        if similarity >= TWIN:
-            couple = (min(inner, outer), max(inner, outer))
-            twins[couple] = max(similarity, twins.get(couple, 0.0))
-    return [Twins(*couple, similarity) for couple, similarity in sorted(twins.items())]
+    images = [_unpacked(thumb) for thumb in thumbs]
+    crops = np.stack([_crops(image) for image in images])
+    twins = {
+        (min(inner, outer), max(inner, outer))
+        for inner, outer in _likely(crops)
+        if _similarity(images, crops, inner, outer) >= TWIN
+    }
+    return sorted(twins)
 
 
 def similarity(first: bytes, second: bytes) -> float:
     """Correlation of two thumbnails, the best over crops of either."""
-    pictures = (_picture(first), _picture(second))
-    crops = [_crops(picture) for picture in pictures]
-    return max(
-        _fit(
-            pictures[outer], pictures[inner], _BOXES[int((crops[outer] @ crops[inner][0]).argmax())]
-        )
-        for inner, outer in ((0, 1), (1, 0))
-    )
+    images = [_unpacked(first), _unpacked(second)]
+    crops = np.stack([_crops(image) for image in images])
+    return max(_similarity(images, crops, 0, 1), _similarity(images, crops, 1, 0))
+
+
+def _similarity(images: Sequence[Vectors], crops: Vectors, inner: int, outer: int) -> float:
+    """Correlation of one thumbnail with the part of another that fits it best."""
+    box = _BOXES[int((crops[outer] @ crops[inner, 0]).argmax())]
+    return _fit(images[outer], images[inner], box)
 
 
 def clusters(count: int, links: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
@@ -89,19 +78,19 @@ def _boxes() -> tuple[Box, ...]:
 _BOXES = _boxes()
 
 
-def _picture(thumb: bytes) -> npt.NDArray[np.float32]:
+def _unpacked(thumb: bytes) -> npt.NDArray[np.float32]:
     shape = (THUMB_SIDE, THUMB_SIDE)
     return np.frombuffer(thumb, np.uint8).reshape(shape).astype(np.float32)
 
 
-def _crops(picture: npt.NDArray[np.float32]) -> Vectors:
-    return np.stack([_vector(picture, box, _COARSE) for box in _BOXES])
+def _crops(image: npt.NDArray[np.float32]) -> Vectors:
+    return np.stack([_vector(image, box, _COARSE) for box in _BOXES])
 
 
-def _vector(picture: npt.NDArray[np.float32], box: Box, side: int) -> Vectors:
+def _vector(image: npt.NDArray[np.float32], box: Box, side: int) -> Vectors:
     """A part of a thumbnail as a vector of mean 0 and length 1: dot products are correlations."""
     left, top, right, bottom = (THUMB_SIDE * edge for edge in box)
-    part = Image.fromarray(picture).resize(
+    part = Image.fromarray(image).resize(
         (side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom)
     )
     vector = np.asarray(part, np.float32).ravel()

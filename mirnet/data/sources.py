@@ -20,8 +20,6 @@ Copy = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a source."""
-
     path: PurePosixPath
     """Below the source; never absolute, never with ``..``."""
     size: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +22,6 @@ from mirnet.images import read_rgb
 
 @dataclass(frozen=True)
 class Shot:
-    """One pair to synthesise."""
-
     pair_id: str
     source: str
     """Name of the photograph: pairs with the same source stay in one split."""
@@ -39,32 +37,26 @@ def synthesize(
     seed: int,
     ranges: DegradationRanges,
     num_processes: int = 1,
-    on_pair: Callable[[str], None] | None = None,
-) -> Path:
+) -> None:
     """Write low and high of every shot below ``dst``, and the table of their parameters.
 
-    Returns:
-        Path of the table: pair, source, crop and all parameters of the degradation.
+    The table has pair, source, crop and all parameters of the degradation.
 
     Raises:
         ImageError: a photograph cannot be read; names it.
     """
     make = partial(_make, dst=dst, seed=seed, ranges=ranges)
-    rows: list[dict[str, object]] = []
     if num_processes <= 1:
-        for shot in shots:
-            rows.append(make(shot))
-            if on_pair:
-                on_pair(shot.pair_id)
+        rows = [make(shot) for shot in shots]
     else:
         # spawn: the caller may have threads of torch or MLflow, which a fork would break
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-            for row in pool.map(make, shots, chunksize=4):
-                rows.append(row)
-                if on_pair:
-                    on_pair(str(row["pair"]))
-    return _write_table(rows, dst / PAIRS_TABLE)
+            rows = list(pool.map(make, shots, chunksize=4))
+    with (dst / PAIRS_TABLE).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _make(shot: Shot, *, dst: Path, seed: int, ranges: DegradationRanges) -> dict[str, object]:
@@ -99,11 +91,3 @@ def _rounded(how: Degradation) -> dict[str, object]:
         key: f"{value:.6g}" if isinstance(value, float) else value
         for key, value in how.model_dump().items()
     }
-
-
-def _write_table(rows: list[dict[str, object]], path: Path) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path

@@ -322,7 +322,6 @@ class _Reasons(logging.Handler):
         self._before = [(one.handlers, one.propagate) for one in self._loggers]
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See :class:`logging.Handler`."""
         reason = record.exc_info[1] if record.exc_info else None
         message = record.getMessage() + (f" - {reason}" if reason else "")
         self.messages.append(" ".join(message.split()))

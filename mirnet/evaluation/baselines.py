@@ -17,7 +17,6 @@ GAMMA = 0.4
 
 
 def untouched(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The unchanged input."""
     return pixels
 
 

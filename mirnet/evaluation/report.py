@@ -47,8 +47,6 @@ _DEFECTS = {
 
 @dataclass(frozen=True)
 class Page:
-    """Contents of the report besides scores and images."""
-
     title: str
     candidate: str
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -65,7 +65,6 @@ class Format:
 
     @property
     def fields(self) -> dict[str, Fate]:
-        """How each field is treated."""
         return {
             name: Fate.KEPT
             if name in self.kept

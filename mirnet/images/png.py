@@ -86,8 +86,6 @@ def with_chunks(data: bytes, chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 @dataclass(frozen=True)
 class Header:
-    """IHDR."""
-
     width: int
     height: int
     depth: int

@@ -20,8 +20,6 @@ FORMAT = 1
 
 
 class Description(BaseModel):
-    """Content of ``architecture.json``."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = Field(FORMAT, ge=1, le=FORMAT, description="version of this format")

@@ -35,8 +35,6 @@ BUCKETS = ("mlflow", "training", "photos", "enhanced")
 
 @dataclass(frozen=True)
 class StackPaths:
-    """The folder of a stack and the files in it."""
-
     root: Path
 
     @property

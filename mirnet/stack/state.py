@@ -19,8 +19,6 @@ Phase = Literal["waiting", "starting", "healthy", "unhealthy", "restarting", "st
 
 
 class ServiceState(BaseModel):
-    """One service."""
-
     model_config = ConfigDict(frozen=True)
 
     phase: Phase = "waiting"
@@ -32,8 +30,6 @@ class ServiceState(BaseModel):
 
 
 class StackState(BaseModel):
-    """The supervisor and all its services."""
-
     model_config = ConfigDict(frozen=True)
 
     supervisor: int | None = None
@@ -67,12 +63,10 @@ class StatusBoard:
                 self._changed.notify_all()
 
     def get(self, name: str) -> ServiceState:
-        """The last known state of a service."""
         with self._changed:
             return self._services[name]
 
     def wait_healthy(self, names: tuple[str, ...], *, timeout_s: float) -> bool:
-        """Wait until the named services are healthy."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: all(self._services[name].phase == "healthy" for name in names), timeout_s

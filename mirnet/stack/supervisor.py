@@ -57,7 +57,6 @@ class ServiceThread(threading.Thread):
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Start, monitor, clean up, restart."""
         delay, restarts = 1.0, 0
         while not self._stop_asked.is_set():
             if not self._board.wait_healthy(self.service.after, timeout_s=1.0):
@@ -74,7 +73,6 @@ class ServiceThread(threading.Thread):
             self._stop_asked.wait(delay)
 
     def stop(self) -> None:
-        """End the service and all its children."""
         self._stop_asked.set()
         process = self._process
         if process is not None and process.poll() is None:

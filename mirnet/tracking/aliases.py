@@ -11,7 +11,9 @@ import getpass
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -70,10 +72,8 @@ def promote(
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
     verify(version, settings)
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri), alias_lock(client, version.name) as still_ours:
-        _recover(client, version.name)
-        champion = _aliases(client, version.name).get("champion")
+    with _locked(version.name, settings) as locked:
+        champion = locked.aliases().get("champion")
         if champion == version.version:
             return None
         if expected_champion not in (ANY_CHAMPION, champion):
@@ -83,7 +83,7 @@ def promote(
             )
         targets = {"previous": champion} if champion else {}
         targets["champion"] = version.version
-        return _move(client, version.name, targets, action="promote", why=why, check=still_ours)
+        return locked.move(targets, action="promote", why=why)
 
 
 def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
@@ -96,29 +96,25 @@ def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
     """
     target = get_version(f"models:/{name}@previous", settings)
     verify(target, settings)
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
-        _recover(client, name)
-        aliases = _aliases(client, name)
+    with _locked(name, settings) as locked:
+        aliases = locked.aliases()
         if aliases.get("previous") != target.version or aliases.get("champion") == target.version:
             raise UsageError(
                 f"{name}: previous is {_shown(aliases.get('previous'))}, champion is "
                 f"{_shown(aliases.get('champion'))}: there is nothing to go back to"
             )
         targets = {"previous": aliases["champion"], "champion": target.version}
-        return _move(client, name, targets, action="rollback", why=why, check=still_ours)
+        return locked.move(targets, action="rollback", why=why)
 
 
 def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
     """Restore both aliases to their state before a promotion, if it is still the latest."""
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri), alias_lock(client, change.name) as still_ours:
-        _recover(client, change.name)
-        if _aliases(client, change.name).get("champion") != change.version:
+    with _locked(change.name, settings) as locked:
+        if locked.aliases().get("champion") != change.version:
             log.warning("%s: another promotion came later; nothing undone", change.name)
             return
         targets = {"previous": change.previous_before, "champion": change.from_version}
-        _move(client, change.name, targets, action="undo", why=why, check=still_ours)
+        locked.move(targets, action="undo", why=why)
 
 
 def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> AliasChange:
@@ -129,11 +125,8 @@ def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> Al
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
     verify(version, settings)
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri), alias_lock(client, version.name) as still_ours:
-        _recover(client, version.name)
-        targets = {"challenger": version.version}
-        return _move(client, version.name, targets, action="challenge", why=why, check=still_ours)
+    with _locked(version.name, settings) as locked:
+        return locked.move({"challenger": version.version}, action="challenge", why=why)
 
 
 def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasChange | None:
@@ -142,13 +135,10 @@ def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasC
     Raises:
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
-        _recover(client, name)
-        if _aliases(client, name).get("challenger") != version:
+    with _locked(name, settings) as locked:
+        if locked.aliases().get("challenger") != version:
             return None
-        targets = {"challenger": None}
-        return _move(client, name, targets, action="withdraw", why=why, check=still_ours)
+        return locked.move({"challenger": None}, action="withdraw", why=why)
 
 
 def history(name: str, settings: Settings) -> list[AliasChange]:
@@ -160,27 +150,53 @@ def history(name: str, settings: Settings) -> list[AliasChange]:
         return _history(client, name)
 
 
-def _move(
-    client: MlflowClient,
-    name: str,
-    targets: Mapping[str, str | None],
-    *,
-    action: Action,
-    why: str,
-    check: Callable[[], None],
-) -> AliasChange:
-    """Record, move, mark as done. The last alias is the one of the change.
+@contextmanager
+def _locked(name: str, settings: Settings) -> Iterator[_LockedModel]:
+    """Hold the lock of a model's aliases; what a dead process left unfinished is settled first."""
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, name) as check:
+        _recover(client, name)
+        yield _LockedModel(client, name, check)
 
-    Args:
-        targets: version by alias, in the order of the moves; ``None`` removes the alias.
-    """
-    alias, version = list(targets.items())[-1]
-    entry = _entry(client, name, action=action, alias=alias, version=version, why=why)
-    _write(client, entry)
-    check()
-    for each, target in targets.items():
-        _put(client, name, each, target)
-    return _finish(client, entry)
+
+@dataclass(frozen=True)
+class _LockedModel:
+    """A model whose aliases no other process moves; ``check`` raises if the lock was lost."""
+
+    client: MlflowClient
+    name: str
+    check: Callable[[], None]
+
+    def aliases(self) -> dict[str, str]:
+        """Version by alias."""
+        return _aliases(self.client, self.name)
+
+    def move(self, targets: Mapping[str, str | None], *, action: Action, why: str) -> AliasChange:
+        """Record, move, mark as done. The last alias is the one of the change.
+
+        Args:
+            targets: version by alias, in the order of the moves; ``None`` removes the alias.
+        """
+        alias, version = list(targets.items())[-1]
+        before, now = self.aliases(), time.time()
+        entry = AliasChange(
+            change_id=f"{int(now * 1000):014d}-{uuid.uuid4().hex[:8]}",
+            time_s=now,
+            action=action,
+            name=self.name,
+            alias=alias,
+            version=version,
+            from_version=before.get(alias),
+            previous_before=before.get("previous"),
+            who=getpass.getuser(),
+            why=why[:2000],
+            state="planned",
+        )
+        _write(self.client, entry)
+        self.check()
+        for each, target in targets.items():
+            _put(self.client, self.name, each, target)
+        return _finish(self.client, entry)
 
 
 def _finish(client: MlflowClient, entry: AliasChange) -> AliasChange:
@@ -205,31 +221,6 @@ def _recover(client: MlflowClient, name: str) -> None:
         log.warning(
             "%s: a %s to version %s was cut off: %s", name, entry.action, entry.version, state
         )
-
-
-def _entry(
-    client: MlflowClient,
-    name: str,
-    *,
-    action: Action,
-    alias: str,
-    version: str | None,
-    why: str,
-) -> AliasChange:
-    aliases, now = _aliases(client, name), time.time()
-    return AliasChange(
-        change_id=f"{int(now * 1000):014d}-{uuid.uuid4().hex[:8]}",
-        time_s=now,
-        action=action,
-        name=name,
-        alias=alias,
-        version=version,
-        from_version=aliases.get(alias),
-        previous_before=aliases.get("previous"),
-        who=getpass.getuser(),
-        why=why[:2000],
-        state="planned",
-    )
 
 
 def _write(client: MlflowClient, entry: AliasChange) -> AliasChange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from mirnet.config import Settings, apply_engine_defaults
-from mirnet.errors import ServiceError
+from mirnet.errors import ServiceError, first_line
 from mirnet.extras import need
 
 if TYPE_CHECKING:
@@ -78,6 +78,16 @@ def artifact_root(settings: Settings) -> str | None:
     return (settings.workspace / "mlartifacts").resolve().as_uri()
 
 
+class ignored(AbstractContextManager[None]):  # noqa: N801 - used like contextlib.suppress
+    """Ends a block at MLflow's error of this code, such as ``RESOURCE_ALREADY_EXISTS``."""
+
+    def __init__(self, error_code: str) -> None:
+        self._error_code = error_code
+
+    def __exit__(self, _type: object, error: object, _traceback: object) -> bool:
+        return getattr(error, "error_code", None) == self._error_code
+
+
 @contextmanager
 def service_errors(uri: str) -> Iterator[None]:
     """Convert errors of MLflow, its HTTP client and its database to :class:`ServiceError`."""
@@ -90,10 +100,9 @@ def service_errors(uri: str) -> Iterator[None]:
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         if isinstance(error, ServiceError):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
         raise ServiceError(
-            f"MLflow at {without_secret(uri)}: {lines[0][:300]}", transient=not refused
+            f"MLflow at {without_secret(uri)}: {first_line(error)[:300]}", transient=not refused
         ) from error
 
 

@@ -42,20 +42,20 @@ class EpochLogger:
     def extra(self, extra: NodeUsage | SamplePicture) -> None:
         """A sample image, by its pair, or the usage of a node, as system metrics."""
         if isinstance(extra, SamplePicture):
-            self._picture(extra)
+            self._image(extra)
             return
         values = {f"system/{extra.node}/{key}": value for key, value in extra.values.items()}
         self._outbox.write(Metrics(run_id=self.run_id, values=values, step=extra.epoch))
 
-    def _picture(self, picture: SamplePicture) -> None:
+    def _image(self, sample: SamplePicture) -> None:
         with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
             path = Path(folder) / "image.jpg"
-            path.write_bytes(picture.jpeg)
-            key = f"samples/{picture.pair}"
-            entry = File(run_id=self.run_id, path=path, image_key=key, step=picture.epoch)
+            path.write_bytes(sample.jpeg)
+            key = f"samples/{sample.pair}"
+            entry = File(run_id=self.run_id, path=path, image_key=key, step=sample.epoch)
             self._outbox.write(entry)
 
     def __call__(self, metrics: EpochMetrics) -> None:
-        known = metrics.model_dump(exclude_none=True)
-        values = {name: known[key] for key, name in _NAMES.items() if key in known}
+        given = metrics.model_dump(exclude_none=True)
+        values = {name: given[key] for key, name in _NAMES.items() if key in given}
         self._outbox.write(Metrics(run_id=self.run_id, values=values, step=metrics.epoch))

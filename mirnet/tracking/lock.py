@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mirnet.errors import ServiceError
-from mirnet.tracking.client import process_is_gone
+from mirnet.tracking.client import ignored, process_is_gone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,32 +52,29 @@ def alias_lock(
             raise ServiceError(f"the aliases of {name} are locked by another promotion; try again")
         time.sleep(_POLL_S)
 
-    def still_ours() -> None:
+    def is_ours() -> bool:
         holder = _holder(client, name)
-        if holder is None or holder.tags.get("owner") != owner:
+        return holder is not None and holder.tags.get("owner") == owner
+
+    def check() -> None:
+        if not is_ours():
             raise ServiceError(f"the lock on the aliases of {name} was lost; run it again")
 
     try:
-        yield still_ours
+        yield check
     finally:
-        holder = _holder(client, name)
-        if holder is not None and holder.tags.get("owner") == owner:
+        if is_ours():
             client.delete_registered_model(name + SUFFIX)
 
 
 def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
     tags = {"owner": owner, "host": socket.gethostname(), "pid": str(os.getpid())}
-    try:
+    with ignored("RESOURCE_ALREADY_EXISTS"):
         client.create_registered_model(
             name + SUFFIX, tags=tags, description="held while an alias moves"
         )
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_ALREADY_EXISTS":
-            return False
-        raise
-    return True
+        return True
+    return False
 
 
 def _take_over_if_stale(client: MlflowClient, name: str) -> None:
@@ -105,11 +102,6 @@ def _is_stale(holder: RegisteredModel) -> bool:
 
 
 def _holder(client: MlflowClient, name: str) -> RegisteredModel | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
+    with ignored("RESOURCE_DOES_NOT_EXIST"):
         return client.get_registered_model(name + SUFFIX)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+    return None

@@ -54,8 +54,8 @@ def log_model(
         model_id = _find(client, run.info.experiment_id, run_id, digest)
         if model_id is None:
             _fail_unfinished(client, run)
-            known = dict(tags or {}) | {DIGEST_TAG: digest}
-            model_id = _create(client, model_dir, run=run, tags=known, settings=settings)
+            all_tags = dict(tags or {}) | {DIGEST_TAG: digest}
+            model_id = _create(client, model_dir, run=run, tags=all_tags, settings=settings)
         _show_as_output(client, run, model_id)
     return model_id
 

@@ -45,7 +45,6 @@ class Metrics(_Entry):
     model_id: str | None = None
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's metrics."""
         from mlflow.entities import Metric
 
         name, digest = (dataset_name(self.data), self.data.digest) if self.data else (None, None)
@@ -65,23 +64,19 @@ class Parameters(_Entry):
     values: dict[str, str]
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's parameters."""
         from mlflow.entities import Param
 
-        known = client.get_run(self.run_id).data.params
-        fresh = [Param(key, value) for key, value in self.values.items() if key not in known]
+        existing = client.get_run(self.run_id).data.params
+        fresh = [Param(key, value) for key, value in self.values.items() if key not in existing]
         for start in range(0, len(fresh), _BATCH_OF_PARAMS):
             client.log_batch(self.run_id, params=fresh[start : start + _BATCH_OF_PARAMS])
 
 
 class Tags(_Entry):
-    """Tags of the run."""
-
     kind: Literal["tags"] = "tags"
     values: dict[str, str]
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's tags."""
         from mlflow.entities import RunTag
 
         client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in self.values.items()])
@@ -96,7 +91,6 @@ class Data(_Entry):
     split: str | None = None
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's inputs."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         version = self.version
@@ -119,24 +113,20 @@ class UsedModel(_Entry):
     model_id: str
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's inputs, once, since MLflow stores every call."""
         from mlflow.entities import LoggedModelInput
 
         inputs = client.get_run(self.run_id).inputs
-        known = {model.model_id for model in inputs.model_inputs} if inputs else set()
-        if self.model_id not in known:
+        existing = {model.model_id for model in inputs.model_inputs} if inputs else set()
+        if self.model_id not in existing:  # MLflow would store every call
             client.log_inputs(self.run_id, models=[LoggedModelInput(self.model_id)])
 
 
 class Text(_Entry):
-    """A text artifact."""
-
     kind: Literal["text"] = "text"
     text: str
     name: str
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's artifacts."""
         client.log_text(self.run_id, self.text, self.name)
 
 
@@ -148,7 +138,6 @@ class Table(_Entry):
     name: str
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's tables, replacing one of the same name."""
         import pandas as pd
 
         if any(a.path == self.name for a in client.list_artifacts(self.run_id)):
@@ -169,7 +158,6 @@ class File(_Entry):
     step: int = 0
 
     def send(self, client: MlflowClient) -> None:
-        """Into the run's artifacts."""
         if self.image_key is not None:
             from mlflow import Image
 
@@ -182,13 +170,10 @@ class File(_Entry):
 
 
 class Finish(_Entry):
-    """The end of the run."""
-
     kind: Literal["finish"] = "finish"
     status: Literal["FINISHED", "FAILED", "KILLED"]
 
     def send(self, client: MlflowClient) -> None:
-        """As the run's status."""
         client.set_terminated(self.run_id, self.status)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from mirnet.config import environment
-from mirnet.errors import WeightsError
+from mirnet.errors import WeightsError, first_line
 from mirnet.models import Network, load_model
 from mirnet.models.margin import Margined
 
@@ -107,8 +107,8 @@ def _native(package: Path) -> nn.Module:
     from mlflow.models import Model
 
     network = load_model(package / NATIVE).eval()
-    known = Model.load(str(package)).metadata or {}
-    return Margined(network) if MARGIN in known else network
+    metadata = Model.load(str(package)).metadata or {}
+    return Margined(network) if MARGIN in metadata else network
 
 
 def _load_exported(package: Path) -> nn.Module:
@@ -119,7 +119,7 @@ def _load_exported(package: Path) -> nn.Module:
         with environment(MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false"):
             loaded: nn.Module = mlflow.pytorch.load_model(str(package))
     except (MlflowException, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{package} does not load: {_first_line(error)}") from error
+        raise WeightsError(f"{package} does not load: {first_line(error)}") from error
     return loaded
 
 
@@ -128,7 +128,7 @@ def _run_free(exported: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = exported(batch)
     except (AssertionError, RuntimeError) as error:
         raise WeightsError(
-            f"the exported graph takes one size only: {_first_line(error)}"
+            f"the exported graph takes one size only: {first_line(error)}"
         ) from error
     return output
 
@@ -150,8 +150,4 @@ def _stored(package: Path, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} is missing or damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise WeightsError(f"{path} is missing or damaged: {first_line(error)}") from error

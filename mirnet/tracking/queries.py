@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, first_line
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.runs import Purpose, experiment_name
 
@@ -79,10 +79,9 @@ def list_runs(
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            line = str(error).splitlines()[0]
             raise UsageError(
-                f"--filter {filter_string}: {line}. Names with a slash or a dot stand in "
-                "backticks: metrics.`eval/psnr` > 18"
+                f"--filter {filter_string}: {first_line(error)}. Names with a slash or a dot stand "
+                "in backticks: metrics.`eval/psnr` > 18"
             ) from error
     return [
         RunSummary(

@@ -13,23 +13,18 @@ from typing import TYPE_CHECKING
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.results import ModelRef, OpenedModel
-from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.client import connect, ignored, service_errors
 from mirnet.tracking.logged_models import DIGEST_TAG, download, log_model, weights_digest
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 DATA_TAG, COMMIT_TAG = "mirnet.data_digest", "mirnet.git_commit"
 MODEL_TAG = "mirnet.logged_model"
-ALIASES = ("champion", "challenger", "previous")
-_ALREADY_THERE = "RESOURCE_ALREADY_EXISTS"
 
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version of a registered model."""
-
     name: str
     version: str
     run_id: str | None
@@ -41,7 +36,6 @@ class RegisteredVersion:
 
     @property
     def weights_digest(self) -> str | None:
-        """SHA-256 of the weights."""
         return self.tags.get(DIGEST_TAG)
 
     @property
@@ -74,23 +68,24 @@ def register(
         tags: Tags of the version, such as ``mirnet.data_digest`` and ``mirnet.git_commit``.
 
     Raises:
-        WeightsError: the folder is no model, or its package does not give its output again.
-        ServiceError: MLflow cannot be reached or refuses us.
+        WeightsError: the folder is not a model, or its package does not reproduce its output.
+        ServiceError: MLflow cannot be reached or refuses access.
     """
     client, digest = connect(settings), weights_digest(model_dir)
-    known = {k: v for k, v in (tags or {}).items() if v is not None} | {DIGEST_TAG: digest}
+    all_tags = {k: v for k, v in (tags or {}).items() if v is not None} | {DIGEST_TAG: digest}
     with service_errors(settings.mlflow_uri):
         for version in list_versions(name, settings):
             same = version.weights_digest == digest and version.run_id == run_id
             if same and version.status == "READY":
                 return version
-        model_id = log_model(model_dir, run_id=run_id, tags=known, settings=settings)
-        _create_name(client, name)
+        model_id = log_model(model_dir, run_id=run_id, tags=all_tags, settings=settings)
+        with ignored("RESOURCE_ALREADY_EXISTS"):
+            client.create_registered_model(name)
         # a models:/ID source would be looked up in MLflow's global store instead of this one
         location = client.get_logged_model(model_id).artifact_location
-        tags_with_id = known | {MODEL_TAG: model_id}
+        all_tags[MODEL_TAG] = model_id
         created = client.create_model_version(
-            name, location, run_id=run_id, tags=tags_with_id, model_id=model_id
+            name, location, run_id=run_id, tags=all_tags, model_id=model_id
         )
         return _version(created, ())
 
@@ -182,16 +177,6 @@ def tag_version(
             client.update_model_version(name, version, description)
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value)
-
-
-def _create_name(client: MlflowClient, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != _ALREADY_THERE:
-            raise
 
 
 def _native_folder(version: RegisteredVersion, settings: Settings) -> Path:

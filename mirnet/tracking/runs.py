@@ -23,6 +23,7 @@ from mirnet.signals import termination_as_exception
 from mirnet.tracking.client import (
     artifact_root,
     connect,
+    ignored,
     process_is_gone,
     service_errors,
     without_secret,
@@ -104,7 +105,6 @@ class TrackedRun:
         self.outbox.write(Data(run_id=self.run_id, version=version, context=context, split=split))
 
     def log_used_model(self, model_id: str) -> None:
-        """Link the run to the LoggedModel that it evaluates."""
         self.outbox.write(UsedModel(run_id=self.run_id, model_id=model_id))
 
     def log_metrics(
@@ -136,7 +136,6 @@ class TrackedRun:
         self.outbox.write(Table(run_id=self.run_id, columns=columns, name=name))
 
     def log_text(self, text: str, name: str) -> None:
-        """A text artifact, such as a JSON."""
         self.outbox.write(Text(run_id=self.run_id, text=text, name=name))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
@@ -149,7 +148,6 @@ class TrackedRun:
         self.outbox.write(Tags(run_id=self.run_id, values=values))
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """End the run."""
         self.outbox.write(Finish(run_id=self.run_id, status=status))
 
 
@@ -185,7 +183,7 @@ def track(
     Raises:
         ServiceError: MLflow cannot be reached or refuses access.
     """
-    run = start_tracked_run(settings, purpose=purpose, name=name, key=key, tags=tags)
+    run = _start(settings, purpose, name, key, tags or {})
     try:
         with (
             termination_as_exception(stop_s=settings.stop_s, raise_after_s=LEAVE_S),
@@ -201,32 +199,31 @@ def track(
     run.finish("FINISHED")
 
 
-def start_tracked_run(
+def _start(
     settings: Settings,
-    *,
     purpose: Purpose,
     name: str,
-    key: str | None = None,
-    tags: Mapping[str, str | None] | None = None,
+    key: str | None,
+    tags: Mapping[str, str | None],
 ) -> TrackedRun:
-    """Create the run, or resume the one of the same key. Prefer :func:`track`."""
+    """Create the run, or resume the one of the same key."""
     client, uri = connect(settings), settings.mlflow_uri
     deliver_all(uri, settings.workspace / PENDING)
     # MLflow's filters cannot escape a quote inside a value
     key = key.replace("'", "_") if key else None
-    known = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
-    known |= environment_tags() | dict(tags or {})
-    told = {tag: value for tag, value in known.items() if value is not None}
+    own = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
+    given = own | environment_tags() | dict(tags)
+    run_tags = {tag: value for tag, value in given.items() if value is not None}
     with service_errors(uri):
         experiment_id = _experiment(client, settings, purpose)
         end_orphans(client, experiment_id)
         run_id = _find(client, experiment_id, key) if key else None
         if run_id is None:
-            told |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "mirnet"}
-            created = client.create_run(experiment_id, run_name=name, tags=told)
+            run_tags |= {"mlflow.user": getpass.getuser(), "mlflow.source.name": "mirnet"}
+            created = client.create_run(experiment_id, run_name=name, tags=run_tags)
             run_id = str(created.info.run_id)
         else:
-            Tags(run_id=run_id, values=told).send(client)
+            Tags(run_id=run_id, values=run_tags).send(client)
             client.update_run(run_id, status="RUNNING")
     return TrackedRun(_outbox(run_id, settings), run_id, experiment_id)
 
@@ -244,15 +241,15 @@ def end_orphans(client: MlflowClient, experiment_id: str) -> int:
     """
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
     host = socket.gethostname()
-    left = 0
+    orphans = 0
     for run in running:
-        theirs, pid = run.data.tags.get(HOST_TAG), run.data.tags.get(PID_TAG, "")
-        gone = process_is_gone(host, pid) if theirs == host else _is_silent(client, run)
+        started_on, pid = run.data.tags.get(HOST_TAG), run.data.tags.get(PID_TAG, "")
+        gone = process_is_gone(host, pid) if started_on == host else _is_silent(client, run)
         if gone:
             log.warning("run %s was left by a process that is gone: KILLED", run.info.run_name)
             client.set_terminated(run.info.run_id, "KILLED")
-            left += 1
-    return left
+            orphans += 1
+    return orphans
 
 
 def _is_silent(client: MlflowClient, run: Run) -> bool:
@@ -271,23 +268,20 @@ def _experiment(client: MlflowClient, settings: Settings, purpose: Purpose) -> s
     from mlflow.exceptions import MlflowException
 
     name = experiment_name(purpose)
-    known = client.get_experiment_by_name(name)
-    if known is None:
-        try:
-            root = artifact_root(settings)
-            location = f"{root}/{name}" if root else None
-            # the pages of training runs, not those of language model applications
-            tags = {"mlflow.experimentKind": "custom_model_development"}
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
+        root = artifact_root(settings)
+        location = f"{root}/{name}" if root else None
+        # the pages of training runs, not those of language model applications
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        with ignored("RESOURCE_ALREADY_EXISTS"):
             return str(client.create_experiment(name, location, tags=tags))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            known = client.get_experiment_by_name(name)
-    if known is None or known.lifecycle_stage == "deleted":
+        existing = client.get_experiment_by_name(name)
+    if existing is None or existing.lifecycle_stage == "deleted":
         raise MlflowException(
             f"experiment {name} is deleted; restore it: mlflow experiments restore"
         )
-    return str(known.experiment_id)
+    return str(existing.experiment_id)
 
 
 def _find(client: MlflowClient, experiment_id: str, key: str) -> str | None:

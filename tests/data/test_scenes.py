@@ -17,7 +17,6 @@ from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.data.scenes import TWIN, clusters, find_twins, similarity
 from mirnet.data.splits import split_pairs, val_stands_in
 from mirnet.errors import DataError
-from mirnet.images import MAX_PIXELS
 from mirnet.params import ValidateParams
 
 
@@ -50,7 +49,7 @@ def test_twins_after_encoding_resizing_and_cropping(number: int) -> None:
     changed = [encoded(original), original.resize((150, 130)), encoded(corner), middle]
     others = [thumb(photo(n)) for n in range(len(PHOTOGRAPHS)) if n != number]
     twins = find_twins([thumb(original), *map(thumb, changed), *others])
-    joined = clusters(5 + len(others), [(t.first, t.second) for t in twins])
+    joined = clusters(5 + len(others), twins)
     assert set(np.flatnonzero(joined == joined[0])) == {0, 1, 2, 3, 4}
     assert all(similarity(thumb(original), thumb(one)) > TWIN for one in changed)
 
@@ -90,7 +89,7 @@ def test_facts_by_hand(tmp_path: Path) -> None:
     pixels[:10, :100] = (0, 100, 0)
     path = tmp_path / "x.png"
     Image.fromarray(pixels).save(path)
-    facts, grey = measure_file(path, max_pixels=MAX_PIXELS)
+    facts, grey = measure_file(path)
     assert grey is not None
     assert (facts.width, facts.height, facts.mode, facts.bits) == (200, 100, "RGB", 8)
     assert facts.clipped == 0.5
@@ -98,7 +97,7 @@ def test_facts_by_hand(tmp_path: Path) -> None:
     assert (facts.p01, facts.p99) == (0, 255)
     assert (facts.red, facts.green) == pytest.approx((127.5, 132.5))
     Image.fromarray(pixels).save(path, compress_level=9)
-    assert measure_file(path, max_pixels=MAX_PIXELS)[0].pixels == facts.pixels
+    assert measure_file(path)[0].pixels == facts.pixels
 
 
 def test_manifest_is_measured_once(dataset: Path, tmp_path: Path, caplog: object) -> None:

@@ -140,7 +140,7 @@ def test_a_file_without_a_partner_is_in_no_share(good_pair: pd.DataFrame) -> Non
     ],
 )
 def test_tolerated(share: float, judged: int, tolerated: int) -> None:
-    assert DataCheck("any", "critical", "x", "", share=share).tolerated(judged) == tolerated
+    assert DataCheck("any", "x", "", share=share).tolerated(judged) == tolerated
 
 
 def test_a_share_of_nothing_allows_none(good_pair: pd.DataFrame) -> None:

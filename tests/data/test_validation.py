@@ -167,7 +167,7 @@ DEFECTS: list[tuple[str, Callable[[Path], None], str, str, str]] = [
     ("missing-high", remove("high"), "critical", ONE, "high/astronaut-01.png is missing"),
     ("size-mismatch", change_size, "critical", ONE, "128x100 and 128x128"),
     ("swapped", swap, "critical", ONE, "look swapped"),
-    ("identical", same_picture, "critical", ONE, "the same picture"),
+    ("identical", same_picture, "critical", ONE, "the same image"),
     ("high-unreadable", truncate, "critical", ONE, "high/astronaut-01.png"),
     ("low-unreadable", corrupt, "critical", ONE, "low/astronaut-01.png"),
     ("low-unreadable", empty, "critical", ONE, "empty"),

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 
 class MIRNetV2Sizes(Sizes):
-    """Sizes of MIRNet-v2."""
-
     # what the grouped convolutions divide
     n_feat: int = Field(ge=16, le=256, multiple_of=16, description="channels at full resolution")
     num_rrg: int = Field(ge=1, le=8, description="recursive residual groups")

@@ -28,8 +28,6 @@ _INITIAL = "initial."
 
 
 class JobManifest(BaseModel):
-    """Content of ``job.json``."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     params: Params
