@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Self
 
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -15,52 +16,24 @@ from mirnet.results import EnhanceResult, Result, RetrainResult
 METHODS = ("input", "autocontrast", "mirnet")
 
 
-class EnhanceCounts(Result):
-    """Counts of the images of the bucket by result."""
-
-    planned: int
-    enhanced: int
-    quarantined: int
-    failed: int
-
-
-class DataEntry(Result):
-    """The data version."""
-
-    digest: str
-
-
-class ModelEntry(Result):
-    """The registered model."""
-
-    name: str
-    version: str
-    alias: str | None
-
-
 class DemoOutcome(Result):
-    psnr: dict[str, float]
+    psnr: dict[str, float] = Field(description="dB by method")
     ssim: dict[str, float]
-    enhance: EnhanceCounts
-    data: DataEntry
-    model: ModelEntry
-    seconds: dict[str, float]
+    enhance: dict[str, int] = Field(description="images of the bucket by result")
+    data: dict[str, str] = Field(description="the version: digest")
+    model: dict[str, str | None] = Field(description="as registered: name, version, alias")
+    seconds: dict[str, float] = Field(description="by step")
 
     @classmethod
     def of(cls, trained: RetrainResult, batch: EnhanceResult, seconds: dict[str, float]) -> Self:
         """Collect the figures of both flows."""
-        methods, promotion = trained.evaluation.methods, trained.promotion
+        methods = trained.evaluation.methods
         return cls(
             psnr={name: round(methods[name].psnr, 3) for name in METHODS},
             ssim={name: round(methods[name].ssim, 4) for name in METHODS},
-            enhance=EnhanceCounts(
-                planned=batch.planned,
-                enhanced=batch.enhanced,
-                quarantined=batch.quarantined,
-                failed=batch.failed,
-            ),
-            data=DataEntry(digest=trained.evaluation.digest),
-            model=ModelEntry(name=promotion.name, version=promotion.version, alias=promotion.alias),
+            enhance=batch.model_dump(include={"planned", "enhanced", "quarantined", "failed"}),
+            data={"digest": trained.evaluation.digest},
+            model=trained.promotion.model_dump(include={"name", "version", "alias"}),
             seconds={name: round(value, 1) for name, value in seconds.items()},
         )
 
@@ -76,7 +49,7 @@ class DemoOutcome(Result):
             scores.add_row(name, f"{self.psnr[name]:.2f}", f"{self.ssim[name]:.3f}")
         console.print(scores)
         counts = Table("images", "", title="bucket")
-        for name, count in self.enhance.model_dump().items():
+        for name, count in self.enhance.items():
             counts.add_row(name, str(count))
         console.print(counts)
         times = Table("step", "seconds")
@@ -85,7 +58,7 @@ class DemoOutcome(Result):
         console.print(times)
         uri = load_settings().mlflow_uri
         console.print(f"figures:  {reports / 'demo.json'}")
-        console.print(f"pictures: {reports / 'demo' / 'index.html'}")
+        console.print(f"images:   {reports / 'demo' / 'index.html'}")
         console.print("MLflow:   ", end="")
         console.print(
             f".venv/bin/mlflow server --backend-store-uri {uri} --port 5000", soft_wrap=True
@@ -100,9 +73,10 @@ class DemoOutcome(Result):
             problems.append(
                 f"MIRNet is {gain:+.2f} dB over autocontrast; {min_gain_db} is required"
             )
-        if counts.planned != num_images:
-            problems.append(f"{num_images} images in the bucket, {counts.planned} planned")
-        if (counts.enhanced, counts.quarantined, counts.failed) != (num_images - 1, 1, 0):
+        expected = {"enhanced": num_images - 1, "quarantined": 1, "failed": 0}
+        if counts["planned"] != num_images:
+            problems.append(f"{num_images} images in the bucket, {counts['planned']} planned")
+        if any(counts[name] != number for name, number in expected.items()):
             problems.append("expected all images enhanced but the truncated one, quarantined")
         for problem in problems:
             print(f"demo: {problem}")

@@ -14,6 +14,7 @@ import typer
 
 from mirnet.cli import data as data_commands
 from mirnet.cli import doctor, keys, lineage, registry, runs, stack, verify, weights
+from mirnet.cli.terminal import printable
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = typer.Typer(
@@ -189,8 +190,6 @@ def main() -> None:
     try:
         app()
     except MirnetError as error:
-        from mirnet.cli.printable import printable
-
         message = " ".join(str(error).split())
         print(f"mirnet: {printable(message)}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -170,8 +171,6 @@ def push(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
 @app.command()
 def files(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
     """Path, md5, size and remote URL of every file, one JSON object per line."""
-    from dataclasses import asdict
-
     from mirnet.config import load_settings
     from mirnet.data.versioning import list_remote_files
 

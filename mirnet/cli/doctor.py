@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
+from rich.table import Table
+
+from mirnet.cli.terminal import console
 
 app = typer.Typer(invoke_without_command=True, help="Check this machine and the servers.")
 
@@ -16,8 +20,6 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Versions, disk, memory, GPU, clock, MLflow, S3, Ray, Prefect. Exit code 1 on a failure."""
-    import json
-
     from mirnet.config import load_settings
     from mirnet.doctor import examine
 
@@ -25,13 +27,10 @@ def doctor(
     if as_json:
         typer.echo(json.dumps([check.model_dump() for check in checks], indent=2))
     else:
-        from rich.console import Console
-        from rich.table import Table
-
         table = Table("check", "", "found", "what to do")
         for check in checks:
             sign = _SIGNS.get(check.outcome, check.outcome)
             table.add_row(check.name, sign, check.found, check.advice)
-        Console().print(table)
+        console.print(table)
     if any(check.outcome == "failed" for check in checks):
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,8 +24,6 @@ def lineage(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Input and its version, model version, MLflow run, data digest, git commit, gate decision."""
-    import json
-
     from mirnet.batch.provenance import trace
     from mirnet.config import load_settings
 

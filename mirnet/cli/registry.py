@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
+from rich.table import Table
+
+from mirnet.cli.terminal import console
 
 app = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
 
@@ -16,11 +20,6 @@ ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/NUMBER or m
 @app.command("list")
 def list_(name: NameOption = "mirnet") -> None:
     """All versions, newest first, with aliases and the gate's decision."""
-    import time
-
-    from rich.table import Table
-
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG, list_versions
 
@@ -43,7 +42,6 @@ def list_(name: NameOption = "mirnet") -> None:
 @app.command()
 def show(reference: ReferenceArgument) -> None:
     """Tags, aliases and files of one version."""
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.registry import get_version, resolve
 
@@ -60,7 +58,6 @@ def show(reference: ReferenceArgument) -> None:
 @app.command()
 def promote(reference: ReferenceArgument, why: WhyOption) -> None:
     """Make a version champion without the gate, after a test that it loads and runs."""
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import promote as move
     from mirnet.tracking.registry import get_version
@@ -79,7 +76,6 @@ def promote(reference: ReferenceArgument, why: WhyOption) -> None:
 @app.command()
 def rollback(why: WhyOption, name: NameOption = "mirnet") -> None:
     """Exchange champion and previous."""
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import rollback as move
 
@@ -90,11 +86,6 @@ def rollback(why: WhyOption, name: NameOption = "mirnet") -> None:
 @app.command()
 def history(name: NameOption = "mirnet") -> None:
     """Every change of an alias: who, when, why and from what."""
-    import time
-
-    from rich.table import Table
-
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import history as read
 

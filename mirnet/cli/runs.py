@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.table import Table
+
+from mirnet.cli.terminal import console
 
 app = typer.Typer(help="MLflow runs: list, compare, spread over seeds.", no_args_is_help=True)
 
@@ -27,11 +31,6 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 20,
 ) -> None:
     """The newest runs with status and main metrics: eval/ of evaluations, val/ of trainings."""
-    import time
-
-    from rich.table import Table
-
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.queries import list_runs
 
@@ -39,14 +38,14 @@ def list_(
     # no border, to fit in 80 columns
     table = Table("run", "name", "status", "started", "data", *_HEADLINE, box=None)
     for run in runs:
-        known = [[run.metrics[k] for k in keys if k in run.metrics] for keys in _HEADLINE.values()]
+        found = [[run.metrics[k] for k in keys if k in run.metrics] for keys in _HEADLINE.values()]
         table.add_row(
             run.run_id[:8],
             run.name,
             run.status,
             time.strftime("%m-%d %H:%M", time.localtime(run.started_s)),
             run.tags.get("mirnet.data_digest", "")[:8],
-            *(f"{values[0]:.4g}" if values else "" for values in known),
+            *(f"{values[0]:.4g}" if values else "" for values in found),
         )
     console.print(table if runs else "no runs")
 
@@ -56,9 +55,6 @@ def compare(
     runs: Annotated[list[str], typer.Argument(help="Ids or names, or prefixes of them")],
 ) -> None:
     """Differences between runs: tags, parameters, and all metrics."""
-    from rich.table import Table
-
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.queries import differences, find_run
 
@@ -83,9 +79,6 @@ def seeds(
     ] = "eval15",
 ) -> None:
     """Mean and spread of one metric over runs that differ only in their seed."""
-    from rich.table import Table
-
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.evaluation.statistics import spread
     from mirnet.tracking.queries import SEED_PARAM, list_runs, same_recipe, with_scores
@@ -99,9 +92,9 @@ def seeds(
     for name, members in groups.items():
         # a seed with several runs counts once, by its newest run
         values = {run.params[SEED_PARAM]: run.metrics.get(metric) for run in reversed(members)}
-        known = [value for value in values.values() if value is not None]
-        if len(known) >= 2:
-            found = spread(known)
+        given = [value for value in values.values() if value is not None]
+        if len(given) >= 2:
+            found = spread(given)
             figures = (found.mean, found.std, found.low, found.high)
             seeds_of = sorted(seed for seed, value in values.items() if value is not None)
             table.add_row(name, ", ".join(seeds_of), *(f"{f:.4g}" for f in figures))
@@ -113,7 +106,6 @@ def deliver(
     path: Annotated[Path, typer.Argument(help="File named by the warning of a run")],
 ) -> None:
     """Send the queued records of a run to MLflow."""
-    from mirnet.cli.show import console
     from mirnet.config import load_settings
     from mirnet.tracking.outbox import deliver as send
 

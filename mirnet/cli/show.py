@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -21,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from mirnet.cli.printable import printable
+from mirnet.cli.terminal import console, printable
 from mirnet.results import (
     Cost,
     EnhanceResult,
@@ -37,7 +36,6 @@ from mirnet.results import (
 if TYPE_CHECKING:
     from mirnet.batch.plan import BatchPlan
 
-console = Console()
 _KEPT = "by another model; enhance.on_new_model=redo does it again"
 
 

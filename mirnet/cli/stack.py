@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+
+from mirnet.cli.terminal import console
 
 if TYPE_CHECKING:
     from mirnet.stack.plan import StackPaths
@@ -101,9 +105,6 @@ def status(
 
 
 def _show(state: StackState) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("service", "state", "for", "pid", "restarts", "address", "message")
     for name, service in state.services.items():
         table.add_row(
@@ -115,7 +116,7 @@ def _show(state: StackState) -> None:
             service.address,
             service.message,
         )
-    Console().print(table)
+    console.print(table)
 
 
 @app.command()
@@ -150,12 +151,10 @@ def env(
 ) -> None:
     """Variables that a shell needs to reach the stack. Prints secrets: use it in eval."""
     from mirnet.stack import control
-    from mirnet.stack.plan import load_plan
-    from mirnet.stack.services import client_environment
 
-    place = _home(home)
+    variables = control.environment(_home(home))
     if as_json:
-        typer.echo(json.dumps(client_environment(place, *load_plan(place)), indent=2))
+        typer.echo(json.dumps(variables, indent=2))
         return
-    for line in control.shell_lines(place):
-        typer.echo(line)
+    for name, value in variables.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,10 +18,7 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    PT2 = "pt2"
-    ONNX = "onnx"
-    INT8 = "int8"
+_MOST_LOWS = 16
 
 
 @app.command("import")
@@ -46,7 +42,9 @@ def export(
     model: Annotated[
         Path, typer.Option("--model", help="Model folder or published checkpoint")
     ] = Path("model"),
-    format: Annotated[Format, typer.Option("--format", help="Format to write")] = Format.PT2,
+    format: Annotated[
+        Literal["pt2", "onnx", "int8"], typer.Option("--format", help="Format to write")
+    ] = "pt2",
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="int8: folder of dark images")
     ] = None,
@@ -57,19 +55,19 @@ def export(
 
     network = load_model(model)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if format is Format.INT8:
+    if format == "int8":
         loss = exporting.export_int8(
             network, target, lows=_lows(calibrate, multiple=network.size_multiple)
         )
         typer.echo(f"{target}: {_size(target)}, {loss:.1f} dB PSNR to float32 on the lows")
         return
-    write = exporting.export_pt2 if format is Format.PT2 else exporting.export_onnx
+    write = exporting.export_pt2 if format == "pt2" else exporting.export_onnx
     deviation = write(network, target)
     typer.echo(f"{target}: {_size(target)}, deviates by at most {deviation:.1e} from the network")
 
 
-def _lows(folder: Path | None, *, multiple: int, most: int = 16) -> list[npt.NDArray[np.float32]]:
-    """Up to ``most`` images of a folder as (1, 3, H, W), cropped to multiples."""
+def _lows(folder: Path | None, *, multiple: int) -> list[npt.NDArray[np.float32]]:
+    """The first images of a folder as (1, 3, H, W), cropped to multiples."""
     import numpy as np
 
     from mirnet.images import read_rgb
@@ -77,20 +75,15 @@ def _lows(folder: Path | None, *, multiple: int, most: int = 16) -> list[npt.NDA
     if folder and not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
     paths = sorted(p for p in folder.rglob("*") if p.is_file()) if folder else []
-    images = [read_rgb(path) for path in paths[:most]]
-    for path, image in zip(paths, images, strict=False):
+    lows = []
+    for path in paths[:_MOST_LOWS]:
+        image = read_rgb(path)
         if min(image.shape[:2]) < 8:
             raise UsageError(f"{path}: too small to calibrate on, 8 pixels per side are needed")
-    return [
-        np.ascontiguousarray(
-            image[
-                : image.shape[0] // multiple * multiple, : image.shape[1] // multiple * multiple
-            ].transpose(2, 0, 1)[None],
-            dtype=np.float32,
-        )
-        / np.float32(255)
-        for image in images
-    ]
+        height, width = (side // multiple * multiple for side in image.shape[:2])
+        batch = image[:height, :width].transpose(2, 0, 1)[None]
+        lows.append(np.ascontiguousarray(batch, dtype=np.float32) / np.float32(255))
+    return lows
 
 
 def _size(path: Path) -> str:

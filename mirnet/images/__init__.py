@@ -6,41 +6,34 @@ decoder.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from mirnet.images.formats import FORMATS
+from mirnet.images.formats import FORMATS as FORMATS
 
 if TYPE_CHECKING:
-    from mirnet.images.decoding import decode, read_rgb, read_size
-    from mirnet.images.encoding import encode, to_png
-    from mirnet.images.image import MAX_PIXELS, Image, Pixels
+    from mirnet.images.decoding import (
+        decode as decode,
+    )
+    from mirnet.images.decoding import (
+        read_rgb as read_rgb,
+    )
+    from mirnet.images.decoding import (
+        read_size as read_size,
+    )
+    from mirnet.images.encoding import encode as encode
+    from mirnet.images.encoding import to_png as to_png
+    from mirnet.images.image import MAX_PIXELS as MAX_PIXELS
+    from mirnet.images.image import Image as Image
+    from mirnet.images.image import Pixels as Pixels
+else:
+    _HOMES = {
+        **dict.fromkeys(("decode", "read_rgb", "read_size"), "decoding"),
+        **dict.fromkeys(("encode", "to_png"), "encoding"),
+        **dict.fromkeys(("MAX_PIXELS", "Image", "Pixels"), "image"),
+    }
 
-_HOMES = {
-    "decode": "decoding",
-    "read_rgb": "decoding",
-    "read_size": "decoding",
-    "encode": "encoding",
-    "to_png": "encoding",
-    "MAX_PIXELS": "image",
-    "Image": "image",
-    "Pixels": "image",
-}
-
-__all__ = [
-    "FORMATS",
-    "MAX_PIXELS",
-    "Image",
-    "Pixels",
-    "decode",
-    "encode",
-    "read_rgb",
-    "read_size",
-    "to_png",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

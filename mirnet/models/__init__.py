@@ -1,6 +1,6 @@
 """The networks: by name, to and from files, published checkpoints, export.
 
-What needs torch is loaded when it is asked for: params ask the registry alone.
+What needs torch is loaded on first use: params need the registry alone.
 """
 
 from __future__ import annotations
@@ -8,36 +8,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mirnet.models.registry import Architecture, architectures, build, configure, list_architectures
+from mirnet.models.registry import (
+    Architecture as Architecture,
+)
+from mirnet.models.registry import (
+    architectures as architectures,
+)
+from mirnet.models.registry import (
+    build as build,
+)
+from mirnet.models.registry import (
+    configure as configure,
+)
+from mirnet.models.registry import (
+    list_architectures as list_architectures,
+)
 
 if TYPE_CHECKING:
-    from mirnet.models.files import load_model, save_model
-    from mirnet.models.network import Network, num_parameters
-    from mirnet.models.published import read_checkpoint
-
-__all__ = [
-    "Architecture",
-    "Network",
-    "architectures",
-    "build",
-    "configure",
-    "list_architectures",
-    "load_model",
-    "num_parameters",
-    "read_checkpoint",
-    "save_model",
-]
-_HOMES = {
-    "Network": "network",
-    "load_model": "files",
-    "num_parameters": "network",
-    "read_checkpoint": "published",
-    "save_model": "files",
-}
-
-
-# hidden from type checkers, which would take any name for one that exists
-if not TYPE_CHECKING:
+    from mirnet.models.files import load_model as load_model
+    from mirnet.models.files import save_model as save_model
+    from mirnet.models.network import Network as Network
+    from mirnet.models.network import num_parameters as num_parameters
+    from mirnet.models.published import read_checkpoint as read_checkpoint
+else:
+    _HOMES = {
+        "Network": "network",
+        "load_model": "files",
+        "num_parameters": "network",
+        "read_checkpoint": "published",
+        "save_model": "files",
+    }
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

@@ -87,8 +87,8 @@ def log_path(home: StackPaths, service: str) -> Path:
     """
     path = home.logs / f"{service}.log"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in home.logs.glob("*.log"))) or "none yet"
-        raise UsageError(f"no log of {service!r} in {home.logs}; there are: {known}")
+        existing = ", ".join(sorted(p.stem for p in home.logs.glob("*.log"))) or "none yet"
+        raise UsageError(f"no log of {service!r} in {home.logs}; there are: {existing}")
     return path
 
 
@@ -132,9 +132,8 @@ def _best_database(home: StackPaths) -> Literal["postgres", "sqlite"]:
 
 
 def _wait_until_healthy(home: StackPaths, timeout_s: float, progress: StackProgress) -> StackState:
-    deadline = time.monotonic() + timeout_s
     started = time.monotonic()
-    while time.monotonic() < deadline:
+    while time.monotonic() - started < timeout_s:
         state = status(home)
         progress(state)
         if state.healthy:
@@ -143,9 +142,8 @@ def _wait_until_healthy(home: StackPaths, timeout_s: float, progress: StackProgr
             lines = last_lines(log_path(home, "supervisor"), 1)
             raise ServiceError(f"the supervisor ended: {lines[-1] if lines else 'no log'}")
         time.sleep(0.5)
-    state = status(home)
-    late = {name: s for name, s in state.services.items() if s.phase != "healthy"}
-    name, service = next(iter(late.items()))
+    services = status(home).services
+    name, service = next((n, s) for n, s in services.items() if s.phase != "healthy")
     raise ServiceError(
         f"{name} is {service.phase} after {timeout_s:.0f} s: {service.message}; "
         f"see {home.logs / f'{name}.log'}"
@@ -174,10 +172,6 @@ def _sweep(home: StackPaths) -> None:
         end(left, grace_s=15)
 
 
-def shell_lines(home: StackPaths) -> list[str]:
-    """``export NAME=value`` lines for a shell that uses the stack. They contain secrets."""
-    import shlex
-
-    plan, secrets = load_plan(home)
-    variables = client_environment(home, plan, secrets)
-    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+def environment(home: StackPaths) -> dict[str, str]:
+    """Variables of a shell that uses the stack. They contain secrets."""
+    return client_environment(home, *load_plan(home))

@@ -138,13 +138,13 @@ def load_plan(home: StackPaths) -> tuple[StackPlan, Secrets]:
         raise UsageError(f"{home.secrets} has mode {mode:o}; set it: chmod 600 {home.secrets}")
     try:
         plan = StackPlan.model_validate_json(home.plan.read_text(encoding="utf-8"))
-        known = Secrets.model_validate_json(home.secrets.read_text(encoding="utf-8"))
+        existing = Secrets.model_validate_json(home.secrets.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(
             f"{home.root}: {home.plan.name} or {home.secrets.name} is not ours; "
             "move the folder away and run `mirnet stack up` again"
         ) from error
-    return plan, known
+    return plan, existing
 
 
 def make_plan(

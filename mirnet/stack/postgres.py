@@ -82,8 +82,7 @@ class Cluster:
         finally:
             password_file.unlink(missing_ok=True)
         if made.returncode:
-            lines = (made.stderr or made.stdout).strip().splitlines()
-            raise ServiceError(f"initdb of {self.data}: {lines[-1] if lines else 'failed'}")
+            raise ServiceError(f"initdb of {self.data}: {_last_line(made.stderr or made.stdout)}")
 
     def create_databases(self, password: str, owners: dict[str, str]) -> None:
         """One role and one database of the same name per client. Idempotent.
@@ -113,7 +112,8 @@ class Cluster:
                         sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(role)
                     )
         except psycopg2.Error as error:
-            raise ServiceError(f"PostgreSQL at 127.0.0.1:{self.port}: {_line(error)}") from error
+            reason = _last_line(str(error))
+            raise ServiceError(f"PostgreSQL at 127.0.0.1:{self.port}: {reason}") from error
 
     def problem(self, password: str) -> str | None:
         """None if a query is answered, else the problem."""
@@ -123,7 +123,7 @@ class Cluster:
             with self._connect(password) as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except psycopg2.Error as error:
-            return f"127.0.0.1:{self.port}: {_line(error)}"
+            return f"127.0.0.1:{self.port}: {_last_line(str(error))}"
         return None
 
     @contextmanager
@@ -176,6 +176,5 @@ def owner_for(folder: Path) -> str | None:
     return _OWNER
 
 
-def _line(error: psycopg2.Error) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["failed"])[-1]

@@ -17,14 +17,7 @@ MARKER = "MIRNET_STACK_PROCESS"
 
 def of_session(leader: int) -> list[psutil.Process]:
     """A service and its children: all processes of its session."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, PermissionError, psutil.Error):
-            continue
-    return found
+    return [process for process in psutil.process_iter() if _session(process) == leader]
 
 
 def of_stack(stack_id: str, sessions: Iterable[int] = ()) -> list[psutil.Process]:
@@ -33,8 +26,7 @@ def of_stack(stack_id: str, sessions: Iterable[int] = ()) -> list[psutil.Process
     Sessions count only while one of their processes has the marker: ids are reused.
     """
     marked = [p for p in psutil.process_iter() if _marker(p) == stack_id]
-    known = set(sessions)
-    confirmed = {leader for p in marked if (leader := _session(p)) in known and leader}
+    confirmed = set(sessions).intersection(map(_session, marked))
     pids = {p.pid for p in marked}
     more = [p for leader in confirmed for p in of_session(leader) if p.pid not in pids]
     return [p for p in (*marked, *more) if p.pid != os.getpid()]
@@ -84,7 +76,8 @@ def _marker(process: psutil.Process) -> str | None:
 
 
 def _session(process: psutil.Process) -> int | None:
+    """None if it has ended, as a zombie too."""
     try:
-        return os.getsid(process.pid)
-    except (ProcessLookupError, PermissionError):
+        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
+    except (ProcessLookupError, PermissionError, psutil.Error):
         return None

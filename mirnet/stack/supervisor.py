@@ -38,13 +38,7 @@ class ServiceThread(threading.Thread):
     """Keeps one service running until stopped."""
 
     def __init__(
-        self,
-        service: Service,
-        board: StatusBoard,
-        home: StackPaths,
-        stack_id: str,
-        *,
-        interval_s: float = 1.0,
+        self, service: Service, board: StatusBoard, home: StackPaths, stack_id: str
     ) -> None:
         super().__init__(name=service.name, daemon=True)
         self.service = service
@@ -52,7 +46,7 @@ class ServiceThread(threading.Thread):
         self._log_path = home.logs / f"{service.name}.log"
         self._cwd = home.root
         self._stack_id = stack_id
-        self._interval_s = interval_s
+
         self._stop_asked = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -121,10 +115,11 @@ class ServiceThread(threading.Thread):
         """Returns the reason for a restart, or returns at a stop."""
         ready = False
         last_good = time.monotonic()
-        while not self._stop_asked.wait(10 * self._interval_s if ready else self._interval_s):
+        while not self._stop_asked.wait(10.0 if ready else 1.0):
             code = process.poll()
             if code is not None:
-                return f"ended with {_exit(code)}; see {self._log_path}"
+                how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+                return f"ended with {how}; see {self._log_path}"
             problem = self._check(first=not ready)
             now = time.monotonic()
             if problem is None:
@@ -161,19 +156,13 @@ class ServiceThread(threading.Thread):
 def supervise(home: StackPaths, found: list[Service], stack_id: str, stop: threading.Event) -> None:
     """Run the services until ``stop``; then end them in reverse order."""
     board = StatusBoard(home, os.getpid(), {service.name: service.address for service in found})
-    keepers = [ServiceThread(service, board, home, stack_id) for service in found]
-    for keeper in keepers:
-        keeper.start()
+    threads = [ServiceThread(service, board, home, stack_id) for service in found]
+    for thread in threads:
+        thread.start()
     stop.wait()
-    for keeper in reversed(keepers):
-        logger.info("%s: stopping", keeper.name)
-        keeper.stop()
-
-
-def _exit(code: int) -> str:
-    if code < 0:
-        return signal.Signals(-code).name
-    return f"exit code {code}"
+    for thread in reversed(threads):
+        logger.info("%s: stopping", thread.name)
+        thread.stop()
 
 
 def main(arguments: list[str]) -> int:

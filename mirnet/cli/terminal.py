@@ -1,6 +1,10 @@
-"""Untrusted names, made safe for a terminal."""
+"""The terminal, and untrusted names made safe for it."""
 
 from __future__ import annotations
+
+from rich.console import Console
+
+console = Console()
 
 
 def printable(text: str) -> str:
