@@ -48,7 +48,7 @@ def ask_person(promotion: PromotionResult, evaluation: EvaluationResult, within_
     reasons = "\n".join(f"- {reason}" for reason in promotion.reasons)
     text = (
         f"{promotion.name} version {promotion.version} passed the gate and is the challenger.\n\n"
-        f"{reasons}\n\nPictures: {page}\n\nResume this run within {within_s} s, or it is refused."
+        f"{reasons}\n\nImages: {page}\n\nResume this run within {within_s} s, or it is refused."
     )
     create_markdown_artifact(key="approval", markdown=text)
     announce_waiting(promotion, flow_run_id=str(flow_run.get_id()), within_s=within_s)

@@ -1,5 +1,5 @@
 """What people see of a night in Prefect: progress while it runs, then counts, worst cases, drift,
-and pictures of before and after.
+and images before and after.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _EVERY_S = 10.0
 
 
 class NightProgress:
-    """Called after each picture; tells Prefect every ten seconds. Only inside a task."""
+    """Called after each image; tells Prefect every ten seconds. Only inside a task."""
 
     def __init__(self) -> None:
         self._begun = self._told = time.monotonic()
         self._artifact: UUID | None = None
 
     def __call__(self, done: int, todo: int) -> None:
-        """``done`` of ``todo`` pictures have ended."""
+        """``done`` of ``todo`` images have ended."""
         if not done:
             return
         now = time.monotonic()
@@ -97,5 +97,5 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
 
 
 def _body(page: str) -> str:
-    """The page without its head; pictures are inside it, as data."""
+    """The page without its head; its images are in it as data."""
     return page.partition("</style>")[2]

@@ -113,10 +113,10 @@ def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResul
             {"method": s.method, "psnr": round(s.psnr, 3), "ssim": round(s.ssim, 4)}
             for s in result.methods.values()
         ],
-        description=f"{result.split} of {result.digest}. Pictures: {result.report_path}",
+        description=f"{result.split} of {result.digest}. Images: {result.report_path}",
     )
     page = result.report_url or Path(result.report_path or "").resolve().as_uri()
-    create_link_artifact(key="report", link=page, link_text="pictures, scores and the decision")
+    create_link_artifact(key="report", link=page, link_text="images, scores and the decision")
     return result
 
 

@@ -36,11 +36,11 @@ class ModelRef:
     def made(self, label: str, weights_digest: str | None) -> bool:
         """Whether what carries this label and digest is of this model.
 
-        Two registries may both have a version 7, so the weights count too; outputs of Mirnet
-        before it knew them have none.
+        Two registries may both have a version 7, so the weights count too; outputs of the first
+        versions of MIRNet have no digest.
         """
-        known = weights_digest and self.weights_digest
-        return label == self.label and (not known or weights_digest == self.weights_digest)
+        comparable = weights_digest and self.weights_digest
+        return label == self.label and (not comparable or weights_digest == self.weights_digest)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class EpochMetrics(Result):
         )
 
 
-class SamplePicture(Result):
+class SampleImage(Result):
     """A validation pair and its output at some epoch."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")

@@ -100,7 +100,7 @@ def show_evaluation(result: EvaluationResult) -> None:
     """Scores with intervals and the path of the report."""
     console.print(evaluation_table(result))
     if result.report_path:
-        _say(f"pictures: {result.report_path}")
+        _say(f"images: {result.report_path}")
 
 
 def show_promotion(result: PromotionResult) -> None:
@@ -132,17 +132,17 @@ def enhancement_table(result: EnhanceResult) -> Table:
     return table
 
 
-def enhancement_sentence(picture: ImageFate, result: EnhanceResult) -> str:
+def enhancement_sentence(image: ImageFate, result: EnhanceResult) -> str:
     """Result of a single image: ``photo.jpg -> bright.jpg, 1.4 s, mirnet 3``."""
     from mirnet.batch.one_picture import SKIPPED, why
 
-    if picture.output is None:
-        return f"{picture.input}: {picture.fate}, {why(picture)}"
-    said = [f"{picture.input} -> {picture.output}"]
-    if picture.fate == SKIPPED:
+    if image.output is None:
+        return f"{image.input}: {image.fate}, {why(image)}"
+    said = [f"{image.input} -> {image.output}"]
+    if image.fate == SKIPPED:
         return f"{said[0]}, done already{f' {_KEPT}' if result.kept else ''}"
-    if picture.fate == "passed_through":
-        said.append(f"unchanged ({why(picture)})" if picture.reason else "unchanged")
+    if image.fate == "passed_through":
+        said.append(f"unchanged ({why(image)})" if image.reason else "unchanged")
     model = f"{result.model} {result.model_version}" if result.model_version else result.model
     return ", ".join([*said, f"{result.seconds:.1f} s", model])
 
@@ -175,7 +175,7 @@ def show_enhancement(result: EnhanceResult) -> None:
             "the safety checks; these images are kept as they were"
         )
     if result.drifted:
-        _say(f"drifted from the model's training pictures: {', '.join(result.drifted)}")
+        _say(f"drifted from the model's training images: {', '.join(result.drifted)}")
 
 
 def show_verification(result: VerifyResult) -> None:

@@ -81,10 +81,10 @@ def scan(root: Path) -> Layout:
         missing += lacking
         if not found:
             empty.append(split.name)
-    known = {path for pair in pairs for path in (pair.low_path, pair.high_path)}
-    known |= {_partner(path) for path in missing}
-    known |= {root / note for note in NOTES}
-    strays = sorted(p for p in root.rglob("*") if not p.is_dir() and p not in known)
+    expected = {path for pair in pairs for path in (pair.low_path, pair.high_path)}
+    expected |= {_partner(path) for path in missing}
+    expected |= {root / note for note in NOTES}
+    strays = sorted(p for p in root.rglob("*") if not p.is_dir() and p not in expected)
     return Layout(root, tuple(pairs), tuple(missing), tuple(strays), tuple(empty))
 
 

@@ -193,14 +193,14 @@ def _refuse_splits_in_names(best: _Tried, name: str) -> None:
     Raises:
         DataError: names have words of several splits, or of one in a folder of both sides.
     """
-    paired = [pair for b, found in best.matched.items() if b[1] is None for pair in found.pairs]
-    told = [split_in(pair.name) for pair in paired]
-    known = [found for found in told if found]
-    certain = len({role for role, _ in known}) > 1
+    paired = [pair for b, match in best.matched.items() if b[1] is None for pair in match.pairs]
+    splits = [split_in(pair.name) for pair in paired]
+    found = [split for split in splits if split]
+    certain = len({role for role, _ in found}) > 1
     if best.way.flat:
-        certain |= any(numbered for _, numbered in known) or (bool(known) and all(told))
+        certain |= any(numbered for _, numbered in found) or (bool(found) and all(splits))
     if certain:
-        named = [pair.low.path for pair, found in zip(paired, told, strict=True) if found]
+        named = [pair.low.path for pair, split in zip(paired, splits, strict=True) if split]
         raise DataError(
             f"{name}: names of files say the split: {some(named)}. Put each split into a folder of "
             "its own, such as train and test, or take all, or some, as one set with --low and "

@@ -95,14 +95,14 @@ def read_folder(name: str, *, letters: bool = False, with_rest: bool = False) ->
     splits = [word for word in words if word in _SPLITS]
     rest = [word for word in words if word not in _SPLITS]
     rest = [word for word in rest if word not in _FILLERS] or rest
-    known = _LETTERS if letters else _SIDES
+    sides = _LETTERS if letters else _SIDES
     split = splits[0] if len(splits) == 1 else None
-    side = known.get("".join(rest))
+    side = sides.get("".join(rest))
     if side or not with_rest:
         return FolderName(side, split)
     for count in reversed(range(1, len(rest))):
         for part, other in ((rest[-count:], rest[:-count]), (rest[:count], rest[count:])):
-            if side := known.get("".join(part)):
+            if side := sides.get("".join(part)):
                 return FolderName(side, split, " ".join(other))
     return FolderName(None, split)
 

@@ -52,12 +52,12 @@ class Source:
 
     def fingerprint(self) -> str:
         """Changes if the source or one of its files changes."""
-        known = self.root.stat()
-        told = [str(self.root.resolve())]
+        status = self.root.stat()
+        parts = [str(self.root.resolve())]
         if not self.root.is_dir():
-            told += [str(known.st_size), *map(str, _changed_ns(known))]
-        told += map(repr, self.entries())
-        return hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest()
+            parts += [str(status.st_size), *map(str, _changed_ns(status))]
+        parts += map(repr, self.entries())
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 @contextmanager
@@ -99,11 +99,11 @@ def _walk(root: Path, found: _Found, *, follow_links: bool) -> None:
     """All files below a folder; a folder reached again through links is not entered again."""
     seen: set[tuple[int, int]] = set()
     for folder, inner, names in os.walk(root, followlinks=follow_links):
-        known = Path(folder).stat()
-        if (known.st_dev, known.st_ino) in seen:
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
             inner.clear()
             continue
-        seen.add((known.st_dev, known.st_ino))
+        seen.add((status.st_dev, status.st_ino))
         inner[:] = [name for name in inner if not name.startswith(".")]
         for name in sorted([*inner, *names]):
             path = Path(folder) / name
@@ -128,13 +128,13 @@ def _take_file(path: Path, relative: PurePosixPath, found: _Found, *, follow_lin
         with os.fdopen(file, "rb") as stream, target.open("wb") as copied:
             shutil.copyfileobj(stream, copied)
 
-    known = path.stat()
-    found.copies[Entry(relative, known.st_size, _changed_ns(known))] = copy
+    status = path.stat()
+    found.copies[Entry(relative, status.st_size, _changed_ns(status))] = copy
 
 
-def _changed_ns(known: os.stat_result) -> tuple[int, int]:
+def _changed_ns(status: os.stat_result) -> tuple[int, int]:
     # a replaced file may keep its size and modification time
-    return known.st_mtime_ns, known.st_ctime_ns
+    return status.st_mtime_ns, status.st_ctime_ns
 
 
 def _unpack(path: Path, found: _Found) -> None:

@@ -43,11 +43,11 @@ def training_curves(history: Sequence[EpochMetrics]) -> dict[str, str]:
     }
 
 
-def brightness_histogram(pictures: Mapping[str, Sequence[NDArray[np.uint8]]]) -> str:
+def brightness_histogram(kinds: Mapping[str, Sequence[NDArray[np.uint8]]]) -> str:
     """Share of pixels by luma over all images, one line per kind (low, enhanced, reference)."""
     bins = np.arange(0, 257, 4)
     figure, axes = _figure()
-    for colour, (name, images) in zip(_COLOURS, pictures.items(), strict=False):
+    for colour, (name, images) in zip(_COLOURS, kinds.items(), strict=False):
         counts = sum((np.histogram(luma(image), bins)[0] for image in images), np.zeros(64))
         share = counts / max(counts.sum(), 1)
         axes.plot(bins[:-1], share, color=colour, label=name)
@@ -56,7 +56,7 @@ def brightness_histogram(pictures: Mapping[str, Sequence[NDArray[np.uint8]]]) ->
     axes.set_yscale("symlog", linthresh=0.01)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    return _svg(figure, "Histogram of brightness: " + ", ".join(pictures))
+    return _svg(figure, "Histogram of brightness: " + ", ".join(kinds))
 
 
 def score_strips(scores: Mapping[str, Sequence[float]], *, label: str) -> str:
@@ -76,9 +76,9 @@ def _lines(
 ) -> str:
     figure, axes = _figure()
     for colour, (name, values) in zip(_COLOURS, series.items(), strict=False):
-        known = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), color=colour, label=name, marker=".")
+        given = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
+        if given:
+            axes.plot(*zip(*given, strict=True), color=colour, label=name, marker=".")
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -24,7 +24,7 @@ from mirnet.images.thumbnails import data_uri
 from mirnet.results import EpochMetrics, MethodScore
 
 LONGEST_SIDE = 800
-MAX_PICTURES = 15
+MAX_IMAGES = 15
 _WEBP_QUALITY = 90
 _GAIN = "gain"
 
@@ -56,7 +56,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Picture:
+class GalleryEntry:
     """One pair of the gallery; images as data URIs by kind."""
 
     pair_id: str
@@ -85,23 +85,23 @@ def render_report(
             images and gains are to be shown.
         outputs: outputs of the methods, by (pair id, method).
     """
-    known = baseline if baseline in summary and baseline != page.candidate else None
-    pictures = _gallery(page.candidate, known, scores=scores, pairs=pairs, outputs=outputs)
+    shown = baseline if baseline in summary and baseline != page.candidate else None
+    gallery = _gallery(page.candidate, shown, scores=scores, pairs=pairs, outputs=outputs)
     html = _template().render(
         page=page,
         decision=page.decision,
         outcome="",
-        baseline=known,
+        baseline=shown,
         rows=_summary_rows(summary),
         columns=_COLUMNS,
         curves=[(k, Markup(v)) for k, v in charts.training_curves(page.history).items()]
         if page.history
         else [],
-        pictures=pictures,
+        gallery=gallery,
         num_pairs=len(pairs),
         charts=_distributions(page.candidate, scores, summary, pairs, outputs),
-        failures=_failures(page.candidate, scores, shown={p.pair_id for p in pictures}),
-        images=_image_rows(page.candidate, known, scores),
+        failures=_failures(page.candidate, scores, shown={entry.pair_id for entry in gallery}),
+        images=_image_rows(page.candidate, shown, scores),
         longest_side=LONGEST_SIDE,
         quality=_WEBP_QUALITY,
     )
@@ -145,14 +145,14 @@ def _gallery(
     scores: pd.DataFrame,
     pairs: Sequence[ScoredPair],
     outputs: Mapping[tuple[str, str], NDArray[np.uint8]],
-) -> list[Picture]:
+) -> list[GalleryEntry]:
     """Best, worst and median first; all pairs if there are few, else evenly over the ranks."""
     table = _candidate_rows(candidate, baseline, scores).sort_values("psnr", ascending=False)
     by_id = {pair_id: (low, high) for pair_id, low, high in pairs}
     ranks = _ranks(len(table))
-    chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), MAX_PICTURES)).round())
+    chosen = np.unique(np.linspace(0, len(table) - 1, min(len(table), MAX_IMAGES)).round())
     order = sorted((int(i) for i in chosen), key=lambda i: (i not in ranks, i))
-    pictures = []
+    entries = []
     for index in order:
         row = table.iloc[index]
         pair_id = str(row["pair_id"])
@@ -161,8 +161,8 @@ def _gallery(
         if baseline:
             shown[baseline] = outputs[pair_id, baseline]
         shown |= {"enhanced": outputs[pair_id, candidate], "reference": high}
-        pictures.append(
-            Picture(
+        entries.append(
+            GalleryEntry(
                 pair_id=pair_id,
                 rank=ranks.get(index, f"rank {index + 1} of {len(table)}"),
                 psnr=float(row["psnr"]),
@@ -171,7 +171,7 @@ def _gallery(
                 images={name: _data_uri(pixels) for name, pixels in shown.items()},
             )
         )
-    return pictures
+    return entries
 
 
 def _ranks(number: int) -> dict[int, str]:

@@ -17,9 +17,9 @@ from mirnet.images.stats import shadows
 _MIB = 2**20
 
 
-def well_lit_psnr(enhance: Enhance, pictures: Sequence[NDArray[np.uint8]]) -> float:
+def well_lit_psnr(enhance: Enhance, images: Sequence[NDArray[np.uint8]]) -> float:
     """Mean PSNR in dB between well-lit images and the method's outputs for them."""
-    return sum(psnr(enhance(picture), picture) for picture in pictures) / len(pictures)
+    return sum(psnr(enhance(image), image) for image in images) / len(images)
 
 
 def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | None) -> Enhance:
@@ -40,10 +40,10 @@ def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | Non
 
 
 def harm_share(
-    pictures: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], limits: HarmLimits
+    images: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]], limits: HarmLimits
 ) -> float:
     """Share of (input, output) pairs with a harmful output."""
-    harms = [judge(before, after, limits) is not None for before, after in pictures]
+    harms = [judge(before, after, limits) is not None for before, after in images]
     return sum(harms) / len(harms)
 
 

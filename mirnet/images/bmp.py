@@ -37,11 +37,11 @@ def open_file(data: bytes, *, name: str) -> BmpImageFile:
         raise
 
 
-def read(picture: BmpImageFile, data: bytes) -> Image:
+def read(pillow: BmpImageFile, data: bytes) -> Image:
     """The image; an alpha channel that is 0 everywhere is ignored, as unused by its writer."""
-    across, down = picture.info.get("dpi", (0, 0))
+    across, down = pillow.info.get("dpi", (0, 0))
     resolution = Resolution(across, down).per("metre") if across > 0 and down > 0 else None
-    image = strips.to_image(picture, "BMP")
+    image = strips.to_image(pillow, "BMP")
     if image.alpha is not None and not image.alpha.any():
         image = replace(image, alpha=None)
     profile = data[14] == _V5 and data[_COLOUR_SPACE : _COLOUR_SPACE + 4] in (b"DEBM", b"KNIL")

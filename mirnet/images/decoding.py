@@ -185,8 +185,8 @@ def _read_jpeg(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     samples = jpeg.decode(stream, {1: "GRAY", 3: "RGB", 4: "CMYK"}[num], name=name)
     if num == 4:
         ink = 255 - samples if stream.adobe else samples
-        picture = PIL.Image.fromarray(ink, "CMYK")
-        samples, icc = strips.cmyk_to_srgb(picture, icc), None
+        pillow = PIL.Image.fromarray(ink, "CMYK")
+        samples, icc = strips.cmyk_to_srgb(pillow, icc), None
     grey = num == 1
     pixels = strips.three(samples.reshape(samples.shape[:2])) if grey else samples
     image = Image(pixels, "JPEG", grey=grey, icc=icc, exif=exif, metadata=carried)
@@ -209,9 +209,9 @@ def _read_tiff(data: bytes, name: str, check: Check) -> tuple[Image, int]:
 
 
 def _read_bmp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    picture = bmp.open_file(data, name=name)
-    check(picture.height, picture.width)
-    return bmp.read(picture, data), 1
+    pillow = bmp.open_file(data, name=name)
+    check(pillow.height, pillow.width)
+    return bmp.read(pillow, data), 1
 
 
 def _size_of_png(data: bytes, name: str) -> tuple[int, int, int]:
@@ -235,8 +235,8 @@ def _size_of_tiff(data: bytes, name: str) -> tuple[int, int, int]:
 
 
 def _size_of_bmp(data: bytes, name: str) -> tuple[int, int, int]:
-    picture = bmp.open_file(data, name=name)
-    return picture.height, picture.width, 1
+    pillow = bmp.open_file(data, name=name)
+    return pillow.height, pillow.width, 1
 
 
 _READERS: dict[str, Callable[[bytes, str, Check], tuple[Image, int]]] = {

@@ -7,7 +7,7 @@ measure is 0 if the output equals the input:
 ``darker``   relative loss of brightness: of mean luma or of the mean of all values, whichever
              is larger; negative if the image became brighter
 ``dimmed``   share of regions that lost more than 0.1 of luma, or half of it: a sky, a white
-             background, a bar across a dark picture
+             background, a bar across a dark image
 ``order``    inversion of the order of brightness: the maximum by which the mean luma of the
              output falls from darker to clearly brighter parts of the input, over single
              pixels and over regions (0 to 1)

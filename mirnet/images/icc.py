@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 Chunks = tuple[tuple[bytes, bytes], ...]
 Floats = npt.NDArray[np.float64]
+# x and y of white, red, green, blue
+Points = tuple[tuple[float, float], ...]
 
 _D65 = (0.3127, 0.3290)
 _SRGB = (_D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
-# white, red, green, blue by number of H.273
+# by number of H.273
 _PRIMARIES = {
     1: _SRGB,
     9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
@@ -47,11 +49,11 @@ def from_png(chunks: Chunks, *, grey: bool) -> bytes | None:
     if b"cICP" in found:
         primaries, transfer = found[b"cICP"][0], found[b"cICP"][1]
         curve = _curve_of(transfer)
-        known = _PRIMARIES.get(primaries)
-        return None if curve is None or known is None else _profile(known, curve, grey)
+        listed = _PRIMARIES.get(primaries)
+        return None if curve is None or listed is None else _profile(listed, curve, grey)
     gamma = struct.unpack(">I", found[b"gAMA"])[0] if len(found.get(b"gAMA", b"")) == 4 else 0
     curve = _gamma(100_000 / gamma) if gamma else _srgb_curve()
-    points: tuple[tuple[float, float], ...] = _SRGB
+    points: Points = _SRGB
     if len(found.get(b"cHRM", b"")) == 32:
         values = [value / 100_000 for value in struct.unpack(">8I", found[b"cHRM"])]
         points = tuple(zip(values[::2], values[1::2], strict=True))
@@ -76,7 +78,7 @@ def _srgb_curve() -> bytes:
     return b"curv\0\0\0\0" + struct.pack(">I", 1024) + table
 
 
-def _profile(points: tuple[tuple[float, float], ...], curve: bytes, grey: bool) -> bytes | None:
+def _profile(points: Points, curve: bytes, grey: bool) -> bytes | None:
     try:
         columns = _matrix(points)
     except (ZeroDivisionError, np.linalg.LinAlgError):
@@ -94,7 +96,7 @@ def _profile(points: tuple[tuple[float, float], ...], curve: bytes, grey: bool) 
     return _packed(entries, b"GRAY" if grey else b"RGB ")
 
 
-def _matrix(points: tuple[tuple[float, float], ...]) -> Floats:
+def _matrix(points: Points) -> Floats:
     """Columns: XYZ of red, green and blue under D50."""
     white, *primaries = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in points)
     matrix = np.stack(primaries, axis=1)

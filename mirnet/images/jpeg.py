@@ -48,7 +48,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Stream:
-    """The markers of one JPEG picture.
+    """The markers of one JPEG image.
 
     Attributes:
         process: number of the frame marker (SOF), which names the kind of coding.
@@ -108,8 +108,8 @@ def _known_transform(part: bytes, num_components: int) -> bytes:
         return part
     most = 2 if num_components == 4 else 1
     transform = part[4 + _ADOBE - 1]
-    known = transform if transform in (0, most) else most
-    return part[: 4 + _ADOBE - 1] + bytes([known]) + part[4 + _ADOBE :]
+    valid = transform if transform in (0, most) else most
+    return part[: 4 + _ADOBE - 1] + bytes([valid]) + part[4 + _ADOBE :]
 
 
 def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> Stream:
@@ -127,7 +127,7 @@ def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> 
             break
         if marker == 0xD8 or marker == 1 or 0xD0 <= marker <= 0xD7:
             if marker == 0xD8:
-                raise ValueError("another picture begins inside of it")
+                raise ValueError("another image begins inside of it")
             at += 2
             continue
         (length,) = struct.unpack_from(">H", data, at + 2)
@@ -156,7 +156,7 @@ def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> 
             lean.append(data[at:after])
         at = after
     if not stream.process or not scans:
-        raise ValueError("no picture data")
+        raise ValueError("no image data")
     lean.append(EOI)
     if transform is None:
         lean = [_known_transform(part, len(stream.components)) for part in lean]

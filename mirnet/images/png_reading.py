@@ -105,10 +105,10 @@ def _samples(file: _File) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Colours (H, W) or (H, W, 3), and alpha."""
     colour, deep = file.header.colour, file.header.depth == 16
     if colour == _PALETTE:
-        picture = PngImageFile(io.BytesIO(file.lean))
+        pillow = PngImageFile(io.BytesIO(file.lean))
         if file.key is None:
-            return strips.to_mode(picture, "RGB"), None
-        both: npt.NDArray[Any] = strips.to_mode(picture, "RGBA")
+            return strips.to_mode(pillow, "RGB"), None
+        both: npt.NDArray[Any] = strips.to_mode(pillow, "RGBA")
     elif deep:
         both = _wide(file)
     else:
@@ -158,19 +158,19 @@ def _wide(file: _File) -> npt.NDArray[np.uint16]:
     parts = wide.view(np.uint8).reshape(height, width, num_channels, 2)
     layout = "RGB" if num_channels == 3 else "RGBA"
     for place, order in enumerate("BL"):
-        picture = _reopened(file.lean, f"{layout};16{order}")
-        picture.load()
+        pillow = _reopened(file.lean, f"{layout};16{order}")
+        pillow.load()
         for left, top, right, bottom in strips.boxes(width, height):
-            piece = picture.crop((left, top, right, bottom))
+            piece = pillow.crop((left, top, right, bottom))
             parts[top:bottom, left:right, :, place] = np.asarray(piece)
     return wide.byteswap(inplace=True).view(np.uint16)
 
 
 def _reopened(lean: bytes, raw_mode: str | None) -> PngImageFile:
-    picture = PngImageFile(io.BytesIO(lean))
+    pillow = PngImageFile(io.BytesIO(lean))
     if raw_mode:
-        picture.tile = [tile._replace(args=raw_mode) for tile in picture.tile]
-    return picture
+        pillow.tile = [tile._replace(args=raw_mode) for tile in pillow.tile]
+    return pillow
 
 
 def _metadata(file: _File) -> tuple[bytes | None, bytes | None, Metadata]:

@@ -35,44 +35,44 @@ def boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def to_array(
-    picture: PIL.Image.Image, num_channels: int, convert: Convert, dtype: Any = np.uint8
+    pillow: PIL.Image.Image, num_channels: int, convert: Convert, dtype: Any = np.uint8
 ) -> npt.NDArray[Any]:
-    """(H, W) or (H, W, num_channels) of the converted picture."""
-    picture.load()
-    width, height = picture.size
+    """(H, W) or (H, W, num_channels) of the converted image."""
+    pillow.load()
+    width, height = pillow.size
     if width * height <= _STRIP:
-        return np.asarray(convert(picture))
+        return np.asarray(convert(pillow))
     shape = (height, width) if num_channels == 1 else (height, width, num_channels)
     array = np.empty(shape, dtype)
     for left, top, right, bottom in boxes(width, height):
-        piece = picture.crop((left, top, right, bottom))
+        piece = pillow.crop((left, top, right, bottom))
         array[top:bottom, left:right] = np.asarray(convert(piece))
     return array
 
 
-def to_mode(picture: PIL.Image.Image, mode: str) -> npt.NDArray[np.uint8]:
+def to_mode(pillow: PIL.Image.Image, mode: str) -> npt.NDArray[np.uint8]:
     """In a mode of Pillow with 8 bits per channel."""
-    return to_array(picture, len(mode), lambda piece: piece.convert(mode))
+    return to_array(pillow, len(mode), lambda piece: piece.convert(mode))
 
 
-def to_image(picture: PIL.Image.Image, format: str) -> Image:
+def to_image(pillow: PIL.Image.Image, format: str) -> Image:
     """8-bit samples of any mode that becomes RGB, with or without transparency."""
-    grey = picture.mode in ("1", "L", "LA", "La")
-    if picture.has_transparency_data:
-        rgba = to_mode(picture, "RGBA")
+    grey = pillow.mode in ("1", "L", "LA", "La")
+    if pillow.has_transparency_data:
+        rgba = to_mode(pillow, "RGBA")
         alpha = np.ascontiguousarray(rgba[..., 3])
         return Image(np.ascontiguousarray(rgba[..., :3]), format, alpha, grey)
     if grey:
-        return Image(three(to_mode(picture, "L")), format, grey=True)
-    return Image(to_mode(picture, "RGB"), format)
+        return Image(three(to_mode(pillow, "L")), format, grey=True)
+    return Image(to_mode(pillow, "RGB"), format)
 
 
-def cmyk_to_srgb(picture: PIL.Image.Image, icc: bytes | None) -> npt.NDArray[np.uint8]:
+def cmyk_to_srgb(pillow: PIL.Image.Image, icc: bytes | None) -> npt.NDArray[np.uint8]:
     """Convert with the profile, or without one if it is missing or not usable."""
     transform = _to_srgb(icc) if icc else None
     if transform is None:
-        return to_mode(picture, "RGB")
-    return to_array(picture, 3, lambda piece: ImageCms.applyTransform(piece, transform) or piece)
+        return to_mode(pillow, "RGB")
+    return to_array(pillow, 3, lambda piece: ImageCms.applyTransform(piece, transform) or piece)
 
 
 def _to_srgb(icc: bytes) -> ImageCms.ImageCmsTransform | None:

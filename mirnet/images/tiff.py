@@ -144,20 +144,20 @@ def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
     if page.orientation != 1 or page.index:  # Pillow would rotate it, or read another page
         data = tags.begin_with(data, page.directory, page.order)
     try:
-        picture = TiffImageFile(io.BytesIO(data))
+        pillow = TiffImageFile(io.BytesIO(data))
     except (SyntaxError, KeyError, EOFError) as error:
         raise ImageError(
             f"{name}: TIFF of a kind that is not supported: {error}", reason="unsupported"
         ) from error
-    if picture.mode not in _MODES:
+    if pillow.mode not in _MODES:
         raise ImageError(
-            f"{name}: TIFF with pixels of type {picture.mode} is not supported",
+            f"{name}: TIFF with pixels of type {pillow.mode} is not supported",
             reason="unsupported",
         )
-    picture.info.pop("xmp", None)  # Pillow would rotate by it
-    if picture.mode == "CMYK":
-        return Image(strips.cmyk_to_srgb(picture, picture.info.get("icc_profile")), "TIFF")
-    return strips.to_image(picture, "TIFF")
+    pillow.info.pop("xmp", None)  # Pillow would rotate by it
+    if pillow.mode == "CMYK":
+        return Image(strips.cmyk_to_srgb(pillow, pillow.info.get("icc_profile")), "TIFF")
+    return strips.to_image(pillow, "TIFF")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
     if (offsets + counts).max() > len(data):
         raise ValueError("its end is missing")
     if rows * columns > max(page.height * page.width, _SMALL_TILE):
-        raise ImageError(f"{name}: its tiles are larger than the picture", reason="too-large")
+        raise ImageError(f"{name}: its tiles are larger than the image", reason="too-large")
     places = itertools.product(
         range(planes), range(0, page.height, rows), range(0, page.width, columns)
     )

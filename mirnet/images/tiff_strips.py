@@ -54,5 +54,5 @@ def read_jpeg(
     transform = 1 if photometric == _YCBCR else 0
     stream = jpeg.parse(jpeg.SOI + shared + packed[2:], name=name, transform=transform)
     if stream.height * stream.width > most:
-        raise ValueError("a strip is larger than the picture")
+        raise ValueError("a strip is larger than the image")
     return jpeg.decode(stream, _MODES[len(stream.components)], name=name)

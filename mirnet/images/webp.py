@@ -28,8 +28,8 @@ def read(data: bytes, *, name: str) -> Image:
         frames = sum(kind == b"ANMF" for kind, _ in _chunks(data))
         if frames > 1:
             raise ImageError(f"{name}: has {frames} frames; one is supported", reason="animated")
-    picture = WebPImageFile(io.BytesIO(data))
-    image = strips.to_image(picture, "WEBP")
+    pillow = WebPImageFile(io.BytesIO(data))
+    image = strips.to_image(pillow, "WEBP")
     exif = chunks.get(b"EXIF")
     unknown = sorted({kind for kind in chunks if kind not in _KNOWN})
     return Image(

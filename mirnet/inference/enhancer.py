@@ -215,9 +215,9 @@ class Enhancer:
         return self._tiled(pixels, strength)
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
-        """Enhance a picture as :func:`mirnet.images.decode` gives it.
+        """Enhance an image as :func:`mirnet.images.decode` gives it.
 
-        Transparency, profile and metadata stay, and a grey picture stays grey.
+        Transparency, profile and metadata stay, and a grey image stays grey.
 
         Raises:
             UsageError: a strength outside 0 to 1.
@@ -289,8 +289,8 @@ class Enhancer:
         if factor > 1:
             size = (max(int(side / factor), 1) for side in pixels.shape[:2])
             image = F.interpolate(image, tuple(size), mode="area")
-        known = self.architecture
-        return extended(image, margin=margin, multiple=known.size_multiple, least=known.min_size)
+        entry = self.architecture
+        return extended(image, margin=margin, multiple=entry.size_multiple, least=entry.min_size)
 
     def _statistics_of(self, batch: Tensor, source: GlobalPooling) -> list[Tensor]:
         advance()
@@ -337,8 +337,8 @@ class Enhancer:
 
     def _length(self, side: int) -> int:
         """The least side that the network takes for this one."""
-        known = self.architecture
-        return max(rounded_up(side, multiple=known.size_multiple), known.min_size)
+        entry = self.architecture
+        return max(rounded_up(side, multiple=entry.size_multiple), entry.min_size)
 
     def _tensor_shape(self, height: int, width: int) -> tuple[int, ...]:
         """(N, 3, H', W', statistics given) as which images of a size reach the network."""

@@ -40,7 +40,7 @@ def run_block(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor
 
 @functools.cache
 def _compiled(compile: Callable[..., Any]) -> Callable[..., Tensor]:
-    # once: the call alone takes a millisecond, of the nine that an H200 takes for a picture
+    # once: the call alone takes a millisecond, of the nine that an H200 takes for an image
     compiled: Callable[..., Tensor] = compile(run_block, dynamic=False)
     return compiled
 

@@ -2,8 +2,7 @@
 
 All take a free batch, height and width; height and width are multiples of the network's
 ``size_multiple`` (MIRNet: 4), at least 8. Input and output are (N, 3, H, W) float32 in [0, 1], the
-output unclamped. The margin that keeps zero
-padding out of the picture is part of the graph.
+output unclamped. The margin that keeps zero padding out of the image is part of the graph.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ _MAX_SIDE = 16384
 
 def export_program(model: Network) -> ExportedProgram:
     """The network with its margin as a graph with free batch, height and width."""
-    known = model.architecture
-    known.check_export("pt2")
-    unit = known.size_multiple
-    least = rounded_up(max(EXPORTED_LEAST, known.min_size), multiple=unit)
+    entry = model.architecture
+    entry.check_export("pt2")
+    unit = entry.size_multiple
+    least = rounded_up(max(EXPORTED_LEAST, entry.min_size), multiple=unit)
     height, width = (
         unit * Dim(f"{name}{unit}", min=least // unit, max=_MAX_SIDE // unit)
         for name in ("height", "width")
     )
     shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: height, 3: width}}
     # neither 1 in the batch nor equal sides, or the graph would be tied to them
-    example = torch.rand(2, known.channels, 4 * least, 5 * least)
+    example = torch.rand(2, entry.channels, 4 * least, 5 * least)
     return torch.export.export(Margined(model).eval(), (example,), dynamic_shapes=shapes)
 
 
@@ -167,9 +166,9 @@ def _calibration(lows: Sequence[Batch]) -> Any:
 
 
 def _deviation(model: Network, run: Any) -> float:
-    generator, known = np.random.default_rng(0), model.architecture
-    unit = max(math.lcm(4, known.size_multiple), known.min_size // 2)
-    shapes = ((n, known.channels, h * unit, w * unit) for n, h, w in _SIZES)
+    generator, entry = np.random.default_rng(0), model.architecture
+    unit = max(math.lcm(4, entry.size_multiple), entry.min_size // 2)
+    shapes = ((n, entry.channels, h * unit, w * unit) for n, h, w in _SIZES)
     images = [generator.random(shape, dtype=np.float32) for shape in shapes]
     return max(float(np.abs(run(image) - _reference(model, image)).max()) for image in images)
 

@@ -53,12 +53,12 @@ def read_checkpoint(path: Path) -> Network:
             of a wrong shape; names the file and the keys.
     """
     state = _read_state(path)
-    known = [a for a in architectures() if a.published is not None]
-    for architecture in known:
+    readable = [a for a in architectures() if a.published is not None]
+    for architecture in readable:
         model = _converted(state, architecture, path=path)
         if model is not None:
             return model.eval()
-    titles = " or ".join(architecture.title for architecture in known)
+    titles = " or ".join(architecture.title for architecture in readable)
     found = ", ".join(sorted(state)[:3]) or "no tensors"
     raise WeightsError(f"{path}: no {titles} checkpoint (found {found})")
 

@@ -110,9 +110,9 @@ class Architecture:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in (where, *problem["loc"]))
             if problem["type"] == "extra_forbidden":
-                known = ", ".join(self.size_class.model_fields) or "none"
+                sizes_of = ", ".join(self.size_class.model_fields) or "none"
                 raise UsageError(
-                    f"unknown parameter {key}; sizes of {self.family}: {known}"
+                    f"unknown parameter {key}; sizes of {self.family}: {sizes_of}"
                 ) from error
             raise UsageError(f"{key}: {problem['msg']} (got {problem['input']!r})") from error
 
@@ -123,8 +123,8 @@ class Architecture:
             UsageError: names the forms that it is exported to.
         """
         if form not in self.exports:
-            known = ", ".join(known for known in FORMS if known in self.exports) or "no form"
-            raise UsageError(f"{self.title} is not exported to {form}; it is to {known}")
+            forms = ", ".join(each for each in FORMS if each in self.exports) or "no form"
+            raise UsageError(f"{self.title} is not exported to {form}; it is to {forms}")
 
     def check_plain(self) -> None:
         """Refuse what inference and training have no form for yet.
@@ -178,7 +178,7 @@ def register(architecture: Architecture) -> None:
     Raises:
         ValueError: one of the names is taken.
     """
-    taken = {name for known in _families.values() for name in (known.family, *known.variants)}
+    taken = {name for each in _families.values() for name in (each.family, *each.variants)}
     if both := taken & {architecture.family, *architecture.variants}:
         raise ValueError(f"there is a network named {sorted(both)[0]} already")
     _families[architecture.family] = architecture
@@ -243,10 +243,10 @@ def build(name: str, **sizes: Any) -> Network:
     return configure(name, **sizes).build()
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _unknown(name: str, existing: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, existing, n=1)
     hint = f", did you mean {near[0]}?" if near else ";"
-    return f"no network {name!r}{hint} Known: {', '.join(known)}"
+    return f"no network {name!r}{hint} Known: {', '.join(existing)}"
 
 
 @functools.cache

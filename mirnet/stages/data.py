@@ -105,9 +105,9 @@ def passed_validation(data: Path, run: RunConfig, version: DataVersion) -> Valid
     """The validation that lies in the reports if it is of these data, else a new one."""
     path = run.report("validate")
     if path.is_file():
-        known = ValidationResult.load(path)
-        if known.passed and known.version.digest == version.digest:
-            return known.model_copy(update={"splits": split_roles(data, run)})
+        existing = ValidationResult.load(path)
+        if existing.passed and existing.version.digest == version.digest:
+            return existing.model_copy(update={"splits": split_roles(data, run)})
     result = validate(data, run, version=version)
     if not result.passed:
         raise GateRefused(blocking_message(result))

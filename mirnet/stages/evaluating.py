@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mirnet.stages.publishing import Outputs
     from mirnet.tracking import TrackedRun
 
-_WELL_LIT_PICTURES = 8
+_WELL_LIT_IMAGES = 8
 
 
 def evaluate(
@@ -115,8 +115,8 @@ def _training_of(
         return TrainResult.load(run.report("train"))
     path = run.report("train")
     if trained is None and path.is_file():
-        known = TrainResult.load(path)
-        return known if known.model_dir == model else None
+        last = TrainResult.load(path)
+        return last if last.model_dir == model else None
     return trained
 
 
@@ -199,9 +199,9 @@ def _open_run(
 def _conduct(
     methods: Mapping[str, Enhance], pairs: Sequence[ScoredPair], params: EnhanceParams
 ) -> dict[str, dict[str, float]]:
-    """What the gate asks of the candidate besides scores: memory, and well lit pictures.
+    """What the gate asks of the candidate besides scores: memory, and well-lit images.
 
-    Before the scores: memory that the allocator keeps of other pictures hides a part.
+    Before the scores: memory that the allocator keeps of other images hides a part.
     """
     from mirnet.batch.guard import harm_limits
     from mirnet.evaluation.safety_checks import guarded, peak_mib_per_megapixel, well_lit_psnr
@@ -210,7 +210,7 @@ def _conduct(
         return {}
     enhance = methods[CANDIDATE]
     mib = peak_mib_per_megapixel(enhance, pairs[0][1])
-    highs = [high for _, _, high in pairs[:_WELL_LIT_PICTURES]]
+    highs = [high for _, _, high in pairs[:_WELL_LIT_IMAGES]]
     written = guarded(enhance, harm_limits(params), pass_luminance=params.pass_luminance)
     kept = {WELL_LIT: well_lit_psnr(written, highs)}
     return {CANDIDATE: kept if mib is None else kept | {PEAK_MIB: mib}}
@@ -219,7 +219,7 @@ def _conduct(
 def _harm(
     outputs: Outputs, pairs: Sequence[ScoredPair], params: EnhanceParams
 ) -> dict[str, dict[str, float]]:
-    """The share of the dark pictures that a batch would not write, of each network."""
+    """The share of the dark images that a batch would not write, of each network."""
     from mirnet.batch.guard import harm_limits
     from mirnet.evaluation.safety_checks import harm_share
 

@@ -67,8 +67,8 @@ def log_trained(
     from mirnet.tracking.logged_models import log_model
     from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG
 
-    known = {DATA_TAG: version.digest, COMMIT_TAG: version.git_commit}
-    tags = {key: value for key, value in known.items() if value is not None}
+    given = {DATA_TAG: version.digest, COMMIT_TAG: version.git_commit}
+    tags = {key: value for key, value in given.items() if value is not None}
     try:
         return log_model(model_dir, run_id=run_id, settings=run.settings, tags=tags)
     except ServiceError as error:
@@ -114,7 +114,7 @@ def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enh
 
     Args:
         compile: compile the network for sizes that come again. Costs up to a minute, so it pays
-            for a batch and not for the few pictures of an evaluation.
+            for a batch and not for the few images of an evaluation.
     """
     from mirnet.inference import Enhancer
 

@@ -128,10 +128,10 @@ def undo_promotion(run: RunConfig, result: PromotionResult) -> None:
 
 
 def check_champion(run: RunConfig, *, version: str) -> None:
-    """Load the champion as the nightly flow does and run it on one small picture.
+    """Load the champion as the nightly flow does and run it on one small image.
 
     Raises:
-        TrainingError: the champion is another version, or gives no picture.
+        TrainingError: the champion is another version, or gives no image.
         WeightsError: it does not load.
     """
     import numpy as np
@@ -215,6 +215,6 @@ def _record(
         if add_decision(page, evaluation.run_id, decision, outcome=outcome):
             scored.log_file(page)
         scored.set_tags({**tags, "mirnet.version": result.version})
-    text = f"{outcome}. Pictures: {evaluation.report_url or evaluation.report_path}"
+    text = f"{outcome}. Images: {evaluation.report_url or evaluation.report_path}"
     registry.tag_version(result.name, result.version, tags, run.settings, description=text)
     result.save(run.report("promote"))

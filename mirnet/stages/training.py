@@ -97,8 +97,8 @@ def _origin(model: OpenedModel | None) -> str | None:
     if model is None:
         return None
     ref = model.ref
-    known = (ref.name, ref.version and f"version {ref.version}", ref.weights_digest)
-    return " ".join(part for part in known if part)
+    parts = (ref.name, ref.version and f"version {ref.version}", ref.weights_digest)
+    return " ".join(part for part in parts if part)
 
 
 def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirnet.results import EpochMetrics, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, NodeUsage, SampleImage
 from mirnet.tracking.outbox import File, Metrics, Outbox
 
 _NAMES = {
@@ -39,15 +39,15 @@ class EpochLogger:
     def __post_init__(self) -> None:
         self._outbox = Outbox(self.tracking_uri, self.pending_path)
 
-    def extra(self, extra: NodeUsage | SamplePicture) -> None:
+    def extra(self, extra: NodeUsage | SampleImage) -> None:
         """A sample image, by its pair, or the usage of a node, as system metrics."""
-        if isinstance(extra, SamplePicture):
+        if isinstance(extra, SampleImage):
             self._image(extra)
             return
         values = {f"system/{extra.node}/{key}": value for key, value in extra.values.items()}
         self._outbox.write(Metrics(run_id=self.run_id, values=values, step=extra.epoch))
 
-    def _image(self, sample: SamplePicture) -> None:
+    def _image(self, sample: SampleImage) -> None:
         with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
             path = Path(folder) / "image.jpg"
             path.write_bytes(sample.jpeg)

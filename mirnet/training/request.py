@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mirnet.config import Settings
 from mirnet.params import Params
-from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, LogLine, NodeUsage, SampleImage
 
 logger = logging.getLogger(__name__)
 
-TrainingEvent = NodeUsage | SamplePicture
+TrainingEvent = NodeUsage | SampleImage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.gate import Decision, GateCheck
-from mirnet.evaluation.report import MAX_PICTURES, Page, add_decision, render_report
+from mirnet.evaluation.report import MAX_IMAGES, Page, add_decision, render_report
 from mirnet.evaluation.scoring import add_gains, score_pairs
 from mirnet.params import EvaluateParams
 from mirnet.results import EpochMetrics
@@ -149,10 +149,10 @@ def test_a_page_of_another_run_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_many_pairs_show_a_choice_over_the_ranks(tmp_path: Path) -> None:
-    html = make_page(tmp_path / "index.html", MAX_PICTURES + 5, page=Page("Many", "mirnet"))
+    html = make_page(tmp_path / "index.html", MAX_IMAGES + 5, page=Page("Many", "mirnet"))
     page = Elements(html)
-    assert len(page.all("section")) == MAX_PICTURES
-    assert f"{MAX_PICTURES} of {MAX_PICTURES + 5} pairs" in page.text
+    assert len(page.all("section")) == MAX_IMAGES
+    assert f"{MAX_IMAGES} of {MAX_IMAGES + 5} pairs" in page.text
     assert len(page.all("svg")) == 2, "no training, no curves"
     assert list(tmp_path.iterdir()) == [tmp_path / "index.html"], "nothing half-written beside it"
 

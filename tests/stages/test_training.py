@@ -21,7 +21,7 @@ from mirnet.params import Params
 from mirnet.results import (
     DataVersion,
     NodeUsage,
-    SamplePicture,
+    SampleImage,
     TrainResult,
     ValidationResult,
 )
@@ -138,7 +138,7 @@ def test_a_picture_waits_while_mlflow_is_away(empty_store, settings, tmp_path):
         nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
     jpeg = io.BytesIO()
     Image.new("RGB", (30, 10), "red").save(jpeg, "JPEG")
-    picture = SamplePicture(epoch=3, pair="our485/7.png", jpeg=jpeg.getvalue())
+    picture = SampleImage(epoch=3, pair="our485/7.png", jpeg=jpeg.getvalue())
     usage = NodeUsage(epoch=4, node="10.0.0.1", values={"cpu_utilization_percentage": 50.0})
     waiting = tmp_path / "waiting.jsonl"
     with track(settings, purpose="train", name="away") as run:

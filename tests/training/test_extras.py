@@ -12,14 +12,14 @@ from PIL import Image
 
 from mirnet.data.loading import load_pairs
 from mirnet.models import load_model
-from mirnet.results import NodeUsage, SamplePicture
+from mirnet.results import NodeUsage, SampleImage
 from mirnet.training.data.samples import chosen
 
 
 def _run(train, params, settings, **changes):
     extras = []
     result = train(params, settings, on_event=extras.append, **changes)
-    pictures = [extra for extra in extras if isinstance(extra, SamplePicture)]
+    pictures = [extra for extra in extras if isinstance(extra, SampleImage)]
     return result, pictures, [extra for extra in extras if isinstance(extra, NodeUsage)]
 
 
@@ -75,5 +75,5 @@ def test_each_epoch_says_how_busy_the_node_was(train, small_params, in_process):
 
 
 def test_pictures_survive_their_way_as_json():
-    picture = SamplePicture(epoch=3, pair="our485/1.png", jpeg=bytes(range(256)))
-    assert SamplePicture.model_validate_json(picture.model_dump_json()) == picture
+    picture = SampleImage(epoch=3, pair="our485/1.png", jpeg=bytes(range(256)))
+    assert SampleImage.model_validate_json(picture.model_dump_json()) == picture

@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from mirnet.config import Settings, load_settings
 from mirnet.errors import StorageError
-from mirnet.results import EpochMetrics, LogLine, NodeUsage, SamplePicture
+from mirnet.results import EpochMetrics, LogLine, NodeUsage, SampleImage
 from mirnet.signals import termination_as_exception
 from mirnet.storage.arrow import open_filesystem, read_text
 from mirnet.training.ray import job_events
@@ -26,7 +26,7 @@ EVENTS: list[JobEvent] = [
     EpochMetrics(epoch=0, step=3, lr=0.1, train_loss=1.0, train_psnr=9.0),
     LogLine(level=30, message="step 7: not finite\nback to step 5"),
     NodeUsage(epoch=0, node="10.0.0.1", values={"cpu_utilization_percentage": 5.0}),
-    SamplePicture(epoch=0, pair="our485/1.png", jpeg=b"\xff\xd8picture"),
+    SampleImage(epoch=0, pair="our485/1.png", jpeg=b"\xff\xd8picture"),
     JobEnd(num_workers=2),
     JobEnd(error="step 3: not finite"),
 ]

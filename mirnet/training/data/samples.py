@@ -9,7 +9,7 @@ from PIL import Image
 
 from mirnet.images.thumbnails import side_by_side
 from mirnet.params import TrainParams
-from mirnet.results import SamplePicture
+from mirnet.results import SampleImage
 from mirnet.training.data.pairs import PackedPairs, Pixels
 
 _QUALITY = 90
@@ -28,10 +28,10 @@ def chosen(num_pairs: int, num_samples: int) -> frozenset[int]:
     return frozenset(number * num_pairs // count for number in range(count))
 
 
-def images(epoch: int, pairs: PackedPairs, outputs: Mapping[int, Pixels]) -> list[SamplePicture]:
+def images(epoch: int, pairs: PackedPairs, outputs: Mapping[int, Pixels]) -> list[SampleImage]:
     """Low, output and high of pairs side by side; outputs (H, W, 3) by index of the pair."""
     return [
-        SamplePicture(epoch=epoch, pair=pairs.names[index], jpeg=_jpeg(pairs, index, output))
+        SampleImage(epoch=epoch, pair=pairs.names[index], jpeg=_jpeg(pairs, index, output))
         for index, output in sorted(outputs.items())
     ]
 

@@ -19,7 +19,7 @@ from pyarrow import fs
 from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.errors import StorageError, first_line
-from mirnet.results import EpochMetrics, LogLine, NodeUsage, Result, SamplePicture
+from mirnet.results import EpochMetrics, LogLine, NodeUsage, Result, SampleImage
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import read_text, storage_errors, write_text
 
@@ -35,11 +35,11 @@ class JobEnd(Result):
     error: str | None = Field(default=None, description="why it failed, in one line")
 
 
-JobEvent = EpochMetrics | NodeUsage | SamplePicture | LogLine | JobEnd
+JobEvent = EpochMetrics | NodeUsage | SampleImage | LogLine | JobEnd
 _KINDS: dict[str, type[JobEvent]] = {
     "epoch": EpochMetrics,
     "usage": NodeUsage,
-    "picture": SamplePicture,
+    "picture": SampleImage,
     "log": LogLine,
     "end": JobEnd,
 }
