@@ -263,7 +263,7 @@ def show_plan(plan: BatchPlan) -> None:
 def plan_json(plan: BatchPlan) -> str:
     """The plan of :func:`show_plan` as JSON."""
     counts = plan.counts
-    told = {
+    document = {
         "todo": plan.num_todo,
         "planned": counts.planned,
         "skipped": counts.skipped,
@@ -272,7 +272,7 @@ def plan_json(plan: BatchPlan) -> str:
         "passed_over": dict(counts.passed_over),
         "images": [{"input": item.info.key, "output": item.output_key} for item in plan],
     }
-    return json.dumps(told, indent=2)
+    return json.dumps(document, indent=2)
 
 
 def _say(text: str) -> None:

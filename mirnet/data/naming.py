@@ -111,8 +111,8 @@ def read_folder(name: str, *, letters: bool = False, with_rest: bool = False) ->
 def role_of(name: str) -> str | None:
     """train, val or test by the name of a folder: ``Training data``."""
     words = [word.casefold() for word in _WORD_BREAK.split(name) if word]
-    told = [word for word in words if word not in _FILLERS]
-    return _SPLITS.get(told[0]) if len(told) == 1 else None
+    kept = [word for word in words if word not in _FILLERS]
+    return _SPLITS.get(kept[0]) if len(kept) == 1 else None
 
 
 def side_of_file(stem: str, at: Position) -> tuple[Side, str] | None:

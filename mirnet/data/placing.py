@@ -76,8 +76,8 @@ def ways(images: Sequence[Entry], patterns: Patterns | None) -> Iterator[Way]:
     # trainA/1.png and trainB/1.png
     yield Way("A and B", partial(_by_folder, letters=True), assumed=True)
     for at in ("end", "start"):
-        told = (side_of_file(entry.path.stem, at) for entry in images)
-        named = {found[0] for found in told if found}
+        words = (side_of_file(entry.path.stem, at) for entry in images)
+        named = {found[0] for found in words if found}
         if len(named) == 1:  # 1.png and 1_gt.png
             rest: Side = "high" if named == {"low"} else "low"
             place = partial(_by_file, positions=(at,), rest=rest)
@@ -100,10 +100,10 @@ def _by_file(
     entry: Entry, positions: Sequence[Position], rest: Side | None = None
 ) -> Placed | None:
     """``1_low.png`` and ``1_high.png``; ``rest``: the side of files without a word for it."""
-    told = [found for at in positions if (found := side_of_file(entry.path.stem, at))]
-    if len({side for side, _ in told}) > 1:
+    sides = [found for at in positions if (found := side_of_file(entry.path.stem, at))]
+    if len({side for side, _ in sides}) > 1:
         return None  # dark_room_high: one of them is of the scene
-    side, name = told[0] if told else (rest, entry.path.stem)
+    side, name = sides[0] if sides else (rest, entry.path.stem)
     if side is None:
         return None
     return _placed(entry, side, None, entry.path.parts[:-1], (name + entry.path.suffix,), ())

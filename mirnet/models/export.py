@@ -1,8 +1,8 @@
-"""Networks for other runtimes: torch.export (pt2), ONNX, and ONNX in int8.
+"""Export of networks to other runtimes: torch.export (pt2), ONNX, and ONNX in int8.
 
-All take a free batch, height and width; height and width are multiples of the network's
+Batch, height and width are dynamic; height and width are multiples of the network's
 ``size_multiple`` (MIRNet: 4), at least 8. Input and output are (N, 3, H, W) float32 in [0, 1], the
-output unclamped. The margin that keeps zero padding out of the image is part of the graph.
+output unclamped. The graph includes the margin (:mod:`mirnet.models.margin`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_SIDE = 16384
 
 
 def export_program(model: Network) -> ExportedProgram:
-    """The network with its margin as a graph with free batch, height and width."""
+    """The network with its margin as a graph with dynamic batch, height and width."""
     entry = model.architecture
     entry.check_export("pt2")
     unit = entry.size_multiple
@@ -43,7 +43,7 @@ def export_program(model: Network) -> ExportedProgram:
         for name in ("height", "width")
     )
     shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: height, 3: width}}
-    # neither 1 in the batch nor equal sides, or the graph would be tied to them
+    # a batch of 1 or equal sides would become constants of the graph
     example = torch.rand(2, entry.channels, 4 * least, 5 * least)
     return torch.export.export(Margined(model).eval(), (example,), dynamic_shapes=shapes)
 
@@ -52,7 +52,7 @@ def export_pt2(model: Network, path: Path) -> float:
     """Write a ``.pt2`` that ``torch.export.load(path).module()`` runs without this package.
 
     Returns:
-        The largest deviation from the network with its margin, over several sizes.
+        The maximum deviation from the network with its margin, over several sizes.
     """
     torch.export.save(export_program(model), path)
     loaded = torch.export.load(path).module()
@@ -63,7 +63,7 @@ def export_onnx(model: Network, path: Path) -> float:
     """Write an ONNX file and run it in onnxruntime.
 
     Returns:
-        The largest deviation of onnxruntime from the network, over several sizes.
+        The maximum deviation of onnxruntime from the network, over several sizes.
 
     Raises:
         ExtraMissing: the packages of the ``export`` extra are missing.
@@ -85,8 +85,8 @@ def export_onnx(model: Network, path: Path) -> float:
 def export_int8(model: Network, path: Path, *, lows: Sequence[Batch]) -> float:
     """Write an ONNX file whose convolutions compute in int8 on CPU.
 
-    Weights are quantised per channel; activations with ranges seen on ``lows``. Convolutions of
-    global averages stay float32: they are a few numbers per image and carry its brightness.
+    Weights are quantised per channel, activations by their ranges on ``lows``. Convolutions of
+    global averages stay float32: they process a few numbers per image, which set its brightness.
 
     Args:
         lows: calibration images, each (1, 3, H, W) float32 in [0, 1], sides multiples of the
@@ -96,7 +96,7 @@ def export_int8(model: Network, path: Path, *, lows: Sequence[Batch]) -> float:
         PSNR in dB between the int8 and the float32 network on ``lows``, clamped to [0, 1].
 
     Raises:
-        UsageError: no calibration image, or not a form of this network.
+        UsageError: no calibration image, or the network has no int8 form.
         ExtraMissing: the packages of the ``export`` extra are missing.
     """
     model.architecture.check_export("int8")

@@ -30,7 +30,7 @@ class Description(BaseModel):
         """The network described.
 
         Raises:
-            UsageError: a family or sizes that are not known; names the key.
+            UsageError: an unknown family or size; names the key.
         """
         sizes = dict(self.architecture)
         family = str(sizes.pop("network", ""))
@@ -38,9 +38,9 @@ class Description(BaseModel):
 
 
 def save_model(model: Network, directory: Path, *, extra: dict[str, Any] | None = None) -> Path:
-    """Write the model as a folder; ``extra`` is kept in the JSON (run id, data digest, ...).
+    """Write the model as a folder; ``extra`` is stored in the JSON (run id, data digest, ...).
 
-    The JSON comes last, so that a folder with a JSON is whole.
+    The JSON is written last, so a folder with a JSON is complete.
     """
     config = model.config
     architecture = {"network": config.family} | config.sizes.model_dump(mode="json")
@@ -60,7 +60,7 @@ def read_description(directory: Path) -> Description:
     """The JSON of a model folder.
 
     Raises:
-        WeightsError: the JSON is missing or is not ours.
+        WeightsError: the JSON is missing or invalid.
     """
     path = directory / ARCHITECTURE
     try:
@@ -74,10 +74,10 @@ def read_description(directory: Path) -> Description:
 
 
 def read_config(directory: Path) -> NetworkConfig:
-    """Which network a model folder holds.
+    """The family and sizes of a model folder.
 
     Raises:
-        WeightsError: the JSON is missing, is not ours, or names a network that is not known.
+        WeightsError: the JSON is missing or invalid, or names an unknown network.
     """
     description = read_description(directory)
     try:
@@ -89,7 +89,7 @@ def read_config(directory: Path) -> NetworkConfig:
 def load_model(source: str | Path) -> Network:
     """The network of a model folder or a published checkpoint; float32 on CPU, in evaluation mode.
 
-    It maps (N, 3, H, W) RGB in [0, 1] to the same shape; sides are multiples of its
+    It maps (N, 3, H, W) RGB in [0, 1] to the same shape; height and width must be multiples of its
     ``size_multiple``. :class:`~mirnet.inference.Enhancer` takes arrays of any size.
 
     Args:

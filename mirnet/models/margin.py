@@ -1,8 +1,8 @@
 """A margin of mirrored pixels around an image, so that zero padding does not affect the output.
 
-The convolutions of both networks pad with zeros and have no bias, so feature maps are too small
-near the border of the input, and so is the light that the network adds there. The margin moves
-this region outside of the image. Measured in docs/benchmarks/borders.md.
+The convolutions of both networks pad with zeros and have no bias, so activations near the border
+of the input are too small, and the output is too dark there. The margin moves this region out of
+the image. Measured in docs/benchmarks/borders.md.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from mirnet.models.network import Network
 
-# the least height and width that an exported graph takes, where the network needs no more
+# minimum height and width of an exported graph, unless the network needs more
 EXPORTED_LEAST = 8
 
 
 def mirrored(size: int, *, start: int, stop: int) -> Tensor:
-    """Which pixels of an axis of ``size`` stand at the places ``start`` to ``stop``.
+    """Source indices of the positions ``start`` to ``stop`` of an axis with reflect padding.
 
-    (stop - start,) int64 in [0, size). Places outside of the axis are mirrored at its ends, without
-    repeating the end itself; again and again where the axis is short, so that one pixel will do.
+    (stop - start,) int64 in [0, size). Positions outside of the axis are mirrored at its ends,
+    without repeating the end itself, and repeatedly if the axis is short; ``size`` is at least 1.
     """
     places = torch.arange(start, stop)
     if torch.compiler.is_exporting():
-        # ONNX has no remainder by a size that is free; as often as the least size needs it
+        # ONNX has no remainder by a dynamic size: reflect as often as the minimum size needs
         last = size - 1
         reach = 2 * EXPORTED_LEAST - 2
         for _ in range(1 + (EXPORTED_LEAST - 2 - start) // reach):
@@ -38,7 +38,7 @@ def mirrored(size: int, *, start: int, stop: int) -> Tensor:
 
 
 def rounded_up(size: int, *, multiple: int) -> int:
-    """The least multiple that is not below ``size``."""
+    """The smallest multiple of ``multiple`` that is at least ``size``."""
     return -(-size // multiple) * multiple
 
 
@@ -46,8 +46,8 @@ def extended(image: Tensor, *, margin: int, multiple: int, least: int = 1) -> Te
     """(N, C, H, W) with a margin on all sides, and more at the bottom and right up to multiples.
 
     Args:
-        multiple: of the height and width that come out; an exported graph is given such ones.
-        least: height and width that come out, at least; a multiple itself.
+        multiple: of the resulting height and width; the input of an exported graph has such sizes.
+        least: minimum of the resulting height and width; a multiple itself.
     """
     for dim in (2, 3):
         size = image.shape[dim]
@@ -60,10 +60,10 @@ def extended(image: Tensor, *, margin: int, multiple: int, least: int = 1) -> Te
 
 
 class Margined(nn.Module):
-    """A network that extends what it is given by its margin and cuts it off again.
+    """A network that adds the margin to its input and removes it from its output.
 
     (N, 3, H, W) -> (N, 3, H, W), any height and width from 1; in an exported graph multiples of
-    the network's ``size_multiple``, at least :func:`exported_least`.
+    the network's ``size_multiple``, at least ``EXPORTED_LEAST``.
     """
 
     def __init__(self, model: Network) -> None:

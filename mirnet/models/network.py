@@ -1,4 +1,4 @@
-"""What all networks have in common."""
+"""The base class of networks, and reading and writing of their weights."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ COUNTER = "num_batches_tracked"
 class Network(nn.Module):
     """Base of all networks.
 
-    ``forward`` takes (N, C, H, W) float in [0, 1] and gives (N, 3, H', W'), unclamped. Where the
-    entry says that the network pools globally, it takes a
-    :class:`~mirnet.models.layers.pooling.GlobalPooling` as second, optional parameter and asks it
-    for every average over the whole image.
+    ``forward`` maps (N, C, H, W) float in [0, 1] to (N, 3, H', W'), unclamped. If its entry has
+    ``pools_globally``, ``forward`` takes a :class:`~mirnet.models.layers.pooling.GlobalPooling` as
+    optional second parameter and uses it for every average over the whole image.
     """
 
-    config: NetworkConfig  # set by what builds it
+    config: NetworkConfig  # set by NetworkConfig.build
 
-    # how many averages over the whole image one pass asks for; repeated blocks say their own
+    # number of global averages per pass; repeated blocks have their own
     num_statistics = 0
 
     @property
@@ -35,34 +34,35 @@ class Network(nn.Module):
 
     @property
     def margin(self) -> int:
-        """Pixels at the border of its input that zero padding affects."""
+        """Pixels at the border of the input that zero padding affects."""
         return self.architecture.margin
 
     @property
     def size_multiple(self) -> int:
-        """Height and width that it takes are multiples of this."""
+        """Height and width of the input must be multiples of this."""
         return self.architecture.size_multiple
 
     @property
     def min_size(self) -> int:
-        """The least height and width that it takes."""
+        """Minimum height and width of the input."""
         return self.architecture.min_size
 
     def repeated_blocks(self) -> Sequence[nn.Module]:
-        """Parts that are alike and compiled one by one, so that one compilation serves all.
+        """Equal blocks that are compiled one by one, so that one compilation serves all.
 
-        Each takes a map, and statistics where the network does, and says ``num_statistics``.
+        Each takes feature maps, and a ``GlobalPooling`` if the network does, and has a
+        ``num_statistics``.
         """
         return (self,)
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Parameters, shared ones counted once."""
+    """Number of parameters; shared ones are counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def stored(model: nn.Module) -> dict[str, Tensor]:
-    """What a file keeps of a network, by name: parameters, each shared one once, and buffers."""
+    """Tensors that a file stores, by name: parameters, each shared one once, and buffers."""
     persistent = model.state_dict().keys()
     kept = {n: b for n, b in model.named_buffers() if n in persistent and not n.endswith(COUNTER)}
     return dict(model.named_parameters()) | kept

@@ -1,8 +1,8 @@
-"""Networks by name. All that the rest of the package asks about a network is in its entry.
+"""The registry of networks: one entry per family, with all facts that other packages need.
 
-An entry is light: it is known without torch, and its functions import the network when they are
-called. The built-in ones are found by folder: ``mirnet/models/NETWORK/entry.py`` calls
-:func:`register`. docs/howto/new-network.md shows how to add one.
+Entries load without torch; their functions import the network when they are called. Built-in
+entries are found by folder: ``mirnet/models/NETWORK/entry.py`` calls :func:`register`.
+docs/howto/new-network.md shows how to add one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FORMS: tuple[Form, ...] = ("pt2", "onnx", "int8")
 
 
 class Sizes(BaseModel):
-    """Base of the sizes that a network is built from; bounds and descriptions are its fields'."""
+    """Base of the sizes that a network is built from, one field each, with bounds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,28 +39,28 @@ class Architecture:
     """The entry of a family of networks.
 
     Attributes:
-        family: its name in model folders; lower case, with hyphens.
-        title: its name in sentences.
+        family: name in model folders; lower case, with hyphens.
+        title: name in messages.
         paper: authors, title, venue.
-        licence: of the weights that the authors published; none: there are none.
-        variants: names that ``model.name`` takes, and the sizes behind each, all of one class.
+        licence: of the published weights; none: there are none.
+        variants: sizes by the names that ``model.name`` takes; all of one class.
         build: the network from its sizes as keywords, freshly initialised, float32 on CPU.
-        peak_values: numbers per pixel that one pass holds at its peak, from the sizes; measured.
+        peak_values: peak number of stored values per pixel of one pass, by the sizes; measured.
         halo: pixels that a tile reads beyond what it writes; at least the margin.
-        margin: pixels at the border of the network's input that zero padding affects.
-        size_multiple: of the height and width that it takes, and of halo and margin.
-        min_size: the least height and width that it takes.
-        pools_globally: whether a pixel of the output depends on averages over the whole image. Its
+        margin: pixels at the border of the input that zero padding affects.
+        size_multiple: height, width, halo and margin are multiples of it.
+        min_size: minimum height and width of the input.
+        pools_globally: whether an output pixel depends on averages over the whole image.
             ``forward`` then takes a :class:`~mirnet.models.layers.pooling.GlobalPooling`, so that
-            tiles can share them.
-        objective: the default of ``train.loss``: loss terms and their weights.
-        domain: what the numbers of the input are.
+            tiles share them.
+        objective: default of ``train.loss``: loss terms and their weights.
+        domain: colour space of the input.
         channels: of the input.
         output_scale: height of the output over that of the input.
         batch_statistics: whether it normalises with statistics of the training batch.
-        sampled: whether the same input gives another output each time.
-        exports: forms that it is exported to.
-        published: how checkpoints of its authors are read; none: they are not.
+        sampled: whether the output is sampled, so that equal inputs give different outputs.
+        exports: formats that it can be exported to.
+        published: reads checkpoints of the paper's authors; none: not supported.
     """
 
     family: str
@@ -95,11 +95,11 @@ class Architecture:
 
     @property
     def size_class(self) -> type[Sizes]:
-        """What checks the sizes."""
+        """The pydantic model of the sizes."""
         return type(next(iter(self.variants.values())))
 
     def configure(self, sizes: Mapping[str, Any], *, where: str = "model") -> NetworkConfig:
-        """The network of this family with all of these sizes.
+        """A network of this family with these sizes, which must be complete.
 
         Raises:
             UsageError: an unknown size, one that is missing or out of bounds; ``where.size: ...``.
@@ -117,20 +117,20 @@ class Architecture:
             raise UsageError(f"{key}: {problem['msg']} (got {problem['input']!r})") from error
 
     def check_export(self, form: Form) -> None:
-        """Refuse a form that the network is not exported to.
+        """Check that the network can be exported to a format.
 
         Raises:
-            UsageError: names the forms that it is exported to.
+            UsageError: it cannot; names the formats that it can be exported to.
         """
         if form not in self.exports:
             forms = ", ".join(each for each in FORMS if each in self.exports) or "no form"
             raise UsageError(f"{self.title} is not exported to {form}; it is to {forms}")
 
     def check_plain(self) -> None:
-        """Refuse what inference and training have no form for yet.
+        """Check that inference and training support the network.
 
         Raises:
-            UsageError: the network does not map sRGB to sRGB of the same size, or is sampled.
+            UsageError: it does not map sRGB to sRGB of the same size, or samples its output.
         """
         if self.domain != "srgb" or self.channels != 3:
             given = f"{self.domain} with {self.channels} channels"
@@ -143,7 +143,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A family and its sizes: all that it takes to build a network without its weights."""
+    """A family and its sizes: everything that is needed to build a network."""
 
     family: str
     sizes: Sizes
@@ -159,7 +159,7 @@ class NetworkConfig:
 
     @property
     def peak_values(self) -> float:
-        """Numbers per pixel that one pass holds at its peak."""
+        """Peak number of stored values per pixel of one pass."""
         return self.architecture.peak_values(self.sizes)
 
     def build(self) -> Network:
@@ -173,7 +173,7 @@ _families: dict[str, Architecture] = {}
 
 
 def register(architecture: Architecture) -> None:
-    """Make a network known, under its family and the names of its variants.
+    """Add a network, under its family and the names of its variants.
 
     Raises:
         ValueError: one of the names is taken.
@@ -185,26 +185,26 @@ def register(architecture: Architecture) -> None:
 
 
 def unregister(family: str) -> None:
-    """Forget a network that :func:`register` made known."""
+    """Remove a network from the registry; for tests."""
     del _families[family]
 
 
 def architectures() -> tuple[Architecture, ...]:
-    """All entries, in order of their family."""
+    """All entries, sorted by family."""
     _find_built_in()
     return tuple(_families[family] for family in sorted(_families))
 
 
 def list_architectures() -> tuple[str, ...]:
-    """Names of the networks, with their variants: what ``model.name`` takes in the params."""
+    """Names of all variants of all networks: the values of ``model.name`` in the params."""
     return tuple(name for architecture in architectures() for name in architecture.variants)
 
 
 def by_name(name: str) -> Architecture:
-    """The entry that has a variant of this name.
+    """The entry with a variant of this name.
 
     Raises:
-        UsageError: there is none; names the nearest and all that there are.
+        UsageError: there is none; suggests the most similar name and lists all.
     """
     for architecture in architectures():
         if name in architecture.variants:
@@ -225,7 +225,7 @@ def by_family(family: str) -> Architecture:
 
 
 def configure(name: str, **sizes: Any) -> NetworkConfig:
-    """The named network, with other sizes where they are given.
+    """The named network; the given sizes replace its own.
 
     Raises:
         UsageError: an unknown name or size, or a size out of bounds; names the parameter.

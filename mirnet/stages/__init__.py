@@ -1,7 +1,7 @@
 """The composition root: the stages as plain functions, typed input to typed result.
 
-The Prefect flows and the command line both call them. Each stage writes its result as JSON to the
-reports folder, under its own name, from where the next one can go on.
+The Prefect flows and the command line both call them. Each stage writes its result to
+``STAGE.json`` in the reports folder, which the next stage reads.
 """
 
 from mirnet.stages.data import (

@@ -1,4 +1,4 @@
-"""The stages over data: version and validate."""
+"""The data stages: version and validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_version(data: Path, *, allow_modified: bool = False) -> DataVersion:
     """The version of the data.
 
     Raises:
-        DataError: no such folder, or files differ from their pin and that is not allowed.
+        DataError: no such folder, or files differ from their pin and ``allow_modified`` is off.
     """
     from mirnet.data.versioning import data_version
 
@@ -29,7 +29,7 @@ def check_version(data: Path, *, allow_modified: bool = False) -> DataVersion:
 
 
 def _where(version: DataVersion) -> str:
-    """Which files differ, as far as DVC's cache knows the pinned ones."""
+    """Names of the files that differ, if DVC's cache has the pinned listing; else sizes."""
     if not version.changed:
         return f" (it holds {version.num_files:,} files of {version.size:,} bytes)"
     named = ", ".join(version.changed[:5]) + (", ..." if len(version.changed) > 5 else "")
@@ -37,10 +37,10 @@ def _where(version: DataVersion) -> str:
 
 
 def validate(data: Path, run: RunConfig, *, version: DataVersion | None = None) -> ValidationResult:
-    """Judge the data set. Bad pairs are findings, not exceptions.
+    """Validate the data set. Bad pairs are findings, not exceptions.
 
     Raises:
-        DataError: no such folder, or nothing in the LoL layout in it.
+        DataError: no such folder, or no LoL layout in it.
     """
     from mirnet.data.validation import validate_data
 
@@ -56,12 +56,12 @@ def validate(data: Path, run: RunConfig, *, version: DataVersion | None = None) 
 
 
 def publish_validation(run: RunConfig, result: ValidationResult) -> str:
-    """Bring the findings and the Data Docs to MLflow, also of data that are blocked.
+    """Log the findings and the Data Docs to MLflow, also for blocked data.
 
-    The same data judged by the same thresholds are one MLflow run, however often they are judged.
+    One MLflow run per data version and set of thresholds; a repeated validation resumes it.
 
     Returns:
-        Where to look at them.
+        Address of the run's page.
 
     Raises:
         ServiceError: MLflow cannot be reached.
@@ -94,7 +94,7 @@ def publish_validation(run: RunConfig, result: ValidationResult) -> str:
 
 
 def blocking_message(result: ValidationResult) -> str:
-    """One line that names what blocks, pair by pair."""
+    """The critical findings in one line."""
     critical = [finding for finding in result.findings if finding.severity == "critical"]
     named = "; ".join(finding.message for finding in critical[:5])
     more = f"; and {len(critical) - 5} more" if len(critical) > 5 else ""
@@ -102,7 +102,11 @@ def blocking_message(result: ValidationResult) -> str:
 
 
 def passed_validation(data: Path, run: RunConfig, version: DataVersion) -> ValidationResult:
-    """The validation that lies in the reports if it is of these data, else a new one."""
+    """The validation in the reports folder if it is of this data version, else a new one.
+
+    Raises:
+        GateRefused: the data do not pass.
+    """
     path = run.report("validate")
     if path.is_file():
         existing = ValidationResult.load(path)

@@ -1,4 +1,4 @@
-"""The stage that enhances."""
+"""The stage ``enhance``: a batch of images."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def enhance(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EnhanceResult:
-    """Enhance what is not done yet and account for every image.
+    """Enhance the images that are not done yet; every image is counted in the result.
 
     Args:
         source: an image, a folder or s3://bucket/prefix.
-        model: a folder or ``models:/NAME@ALIAS``; the champion if none.
-        limit: enhance at most so many.
-        progress: called with images ended and images to do.
+        model: a folder or ``models:/NAME@ALIAS``; none: the champion.
+        limit: maximum number of images.
+        progress: called with the numbers of finished images and of images to do.
 
     Raises:
-        UsageError: there is no champion yet, or the places cannot be.
-        StorageError: a place cannot be reached, read or written.
-        TooManyBad: more images were bad than the params allow; its result is saved before.
+        UsageError: there is no champion yet, or source or target is not allowed.
+        StorageError: source or target cannot be reached, read or written.
+        TooManyBad: more images were bad than the params allow; the result is saved first.
     """
     from mirnet.batch.run import LazyEnhance, run_batch
 
@@ -51,7 +51,7 @@ def enhance(
         result = run_batch(
             source,
             target,
-            # loaded when there is something to do, and in each process that does it
+            # loaded on the first image, in each process that enhances
             enhance=LazyEnhance(partial(load_anywhere, opened, run)),
             model=opened.ref,
             params=run.params.enhance,
@@ -63,13 +63,13 @@ def enhance(
     except TooManyBad as bad:
         _publish(bad.result, opened, run)
         raise
-    if not result.held_by:  # the job that is at work has a report of its own
+    if not result.held_by:  # the other job writes its own report
         _publish(result, opened, run)
     return result
 
 
 def pin(model: str | None, run: RunConfig) -> str:
-    """The address of a model that stays the same when an alias moves: of the champion if none.
+    """An address with a fixed version, independent of later alias moves; none: the champion's.
 
     Raises:
         UsageError: there is no champion yet, or no such folder or version.
@@ -86,10 +86,10 @@ def _publish(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
 
 
 def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
-    """The model of the run, in this process or on another machine, which may lack its folder.
+    """Load the model of the run, also on a machine that does not have its folder.
 
     Raises:
-        WeightsError: what lies there is not what the run began with.
+        WeightsError: the weights are not those that the run began with.
     """
     folder = model.folder
     if not folder.exists() and model.ref.version is not None:
@@ -100,7 +100,7 @@ def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
 
 
 def read_contact(result: EnhanceResult, run: RunConfig) -> str | None:
-    """The page of before and after, as HTML; none where there is none."""
+    """The contact sheet as HTML; none if the run wrote none."""
     from mirnet.storage.places import open_store
 
     if result.contact_uri is None:
@@ -144,7 +144,7 @@ def _track(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
 def plan_enhancement(
     source: str, target: str, run: RunConfig, *, model: str | None = None, limit: int | None = None
 ) -> Iterator[BatchPlan]:
-    """What :func:`enhance` would do; nothing is written."""
+    """The plan of :func:`enhance`; nothing is written."""
     from mirnet.batch.run import preview
 
     with preview(
@@ -159,7 +159,7 @@ def plan_enhancement(
 
 
 def _reference(model: OpenedModel) -> Profile | None:
-    """What the model's training lows looked like; none where it was not written down."""
+    """The profile of the model's training inputs, if it has one."""
     path = model.folder / PROFILE
     if not path.is_file():
         return None

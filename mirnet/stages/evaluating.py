@@ -1,4 +1,4 @@
-"""The stage that scores: a model, the baselines and the champion on the same pairs."""
+"""The stage ``evaluate``: scores of a model, the baselines and the champion on the same pairs."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def evaluate(
     model: str | None = None,
     trained: TrainResult | None = None,
 ) -> EvaluationResult:
-    """Score a model, the baselines and the champion on held-out pairs, each its own MLflow run.
+    """Score a model, the baselines and the champion on held-out pairs, one MLflow run each.
 
     Args:
-        model: a folder, ``models:/NAME@ALIAS`` or ``baseline:NAME``; the last trained if none.
+        model: a folder, ``models:/NAME@ALIAS`` or ``baseline:NAME``; none: the last trained.
 
     Raises:
         UsageError: no such model or baseline, or nothing was trained yet.
@@ -69,7 +69,7 @@ def evaluate(
     ids = roles["val" if split == "val" else "eval"]
     pairs = [(i, low, high) for i, (low, high) in zip(ids, load_pairs(data, ids), strict=True)]
     outputs: Outputs = {}
-    # the runs are there before the work: if MLflow goes away meanwhile, what they say is kept
+    # opened before the work: if MLflow fails in the meantime, their records are queued
     with ExitStack() as stack:
         runs = {
             name: stack.enter_context(_open_run(name, contest, run, version=version, split=split))
@@ -110,7 +110,7 @@ def evaluate(
 def _training_of(
     model: str | None, trained: TrainResult | None, run: RunConfig
 ) -> TrainResult | None:
-    """The training behind the model, for its curves; none for models from elsewhere."""
+    """The training result of the model, for its curves; none for other models."""
     if trained is None and model is None:
         return TrainResult.load(run.report("train"))
     path = run.report("train")
@@ -122,7 +122,7 @@ def _training_of(
 
 @dataclass(frozen=True)
 class _Contest:
-    """What is scored, by name, what each name stands for, and the champion of this time."""
+    """Methods and their identities by name, and the version of the champion."""
 
     candidate: str
     methods: dict[str, Enhance]
@@ -166,7 +166,7 @@ def _contest(source: str, run: RunConfig, trained: TrainResult | None) -> _Conte
 
 
 def _logged(opened: OpenedModel, training_run: str | None, run: RunConfig) -> str | None:
-    """The LoggedModel of a folder that a training run of ours left behind."""
+    """Id of the LoggedModel of a folder that a training run wrote."""
     from mirnet.tracking.logged_models import find_model
 
     if training_run is None or opened.ref.weights_digest is None:
@@ -199,9 +199,9 @@ def _open_run(
 def _conduct(
     methods: Mapping[str, Enhance], pairs: Sequence[ScoredPair], params: EnhanceParams
 ) -> dict[str, dict[str, float]]:
-    """What the gate asks of the candidate besides scores: memory, and well-lit images.
+    """Memory and PSNR of well-lit images of the candidate, for the gate.
 
-    Before the scores: memory that the allocator keeps of other images hides a part.
+    Measured before the scores: memory that the allocator keeps from other images hides a part.
     """
     from mirnet.batch.guard import harm_limits
     from mirnet.evaluation.safety_checks import guarded, peak_mib_per_megapixel, well_lit_psnr
@@ -219,7 +219,7 @@ def _conduct(
 def _harm(
     outputs: Outputs, pairs: Sequence[ScoredPair], params: EnhanceParams
 ) -> dict[str, dict[str, float]]:
-    """The share of the dark images that a batch would not write, of each network."""
+    """Share of dark images whose output a batch would reject, by network."""
     from mirnet.batch.guard import harm_limits
     from mirnet.evaluation.safety_checks import harm_share
 

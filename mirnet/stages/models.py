@@ -26,7 +26,7 @@ PEAK_MIB = "peak_mib_per_megapixel"
 
 
 def open_model(source: str, run: RunConfig) -> OpenedModel:
-    """A folder or published checkpoint as it is, ``models:/NAME@ALIAS`` from the registry.
+    """Open a folder or published checkpoint, or ``models:/NAME@ALIAS`` from the registry.
 
     Raises:
         UsageError: no such folder or version.
@@ -56,13 +56,13 @@ def champion(run: RunConfig) -> OpenedModel | None:
 def log_trained(
     model_dir: Path, run: RunConfig, *, run_id: str, version: DataVersion
 ) -> str | None:
-    """The model as output of its training run in MLflow, so that metrics can speak of it.
+    """Log the model as output of its training run in MLflow; returns its id.
 
-    None while MLflow is away: registration does it later.
+    None if MLflow is unreachable: registration logs it later.
 
     Raises:
-        WeightsError: the model does not give its output again after its way through MLflow.
-        ServiceError: MLflow refuses us.
+        WeightsError: the stored model does not reproduce its output.
+        ServiceError: MLflow refuses access.
     """
     from mirnet.tracking.logged_models import log_model
     from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG
@@ -96,12 +96,12 @@ def open_enhancer(
         params: as ``--params``: a preset or a YAML file; none: ``params.yaml`` of the working
             directory, else the preset ``cpu``.
         overrides: as ``--set``, such as ``enhance.precision=float32``.
-        compile: compile the network for image sizes that come again, unless
+        compile: compile the network for image sizes that occur repeatedly, unless
             ``MIRNET_COMPILE=false``.
 
     Raises:
         UsageError: no such folder, file, version, preset or parameter, or a value out of bounds.
-        WeightsError: it holds no model, the version is not READY, or its weights are not those
+        WeightsError: it is not a model, the version is not READY, or its weights are not those
             that were registered.
         ServiceError: MLflow cannot be reached.
     """
@@ -110,11 +110,11 @@ def open_enhancer(
 
 
 def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enhancer:
-    """The model of a folder, with the arithmetic and the limits that params and settings ask for.
+    """The model of a folder, with precision and limits from params and settings.
 
     Args:
-        compile: compile the network for sizes that come again. Costs up to a minute, so it pays
-            for a batch and not for the few images of an evaluation.
+        compile: compile the network for sizes that occur repeatedly. Takes up to a minute, which
+            pays for a batch and not for the few images of an evaluation.
     """
     from mirnet.inference import Enhancer
 

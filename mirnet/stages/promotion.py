@@ -1,4 +1,4 @@
-"""The stage that decides: register, gate, a person if asked for, champion."""
+"""The stage ``promote``: registration, gate, optional manual approval, champion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def promote(
     trained: TrainResult | None = None,
     evaluation: EvaluationResult | None = None,
 ) -> PromotionResult:
-    """Register the trained model, ask the gate, and make it the champion if it agrees.
+    """Register the trained model, apply the gate, and make it the champion if it passes.
 
     With ``promote.approval_within_s`` it becomes the challenger instead and waits for
     :func:`resolve_approval`. A refused version stays registered with the reasons as tags; the
@@ -49,7 +49,7 @@ def promote(
     evaluation = evaluation or EvaluationResult.load(run.report("evaluate"))
     version = _register(run, trained, evaluation)
     current = champion(run)
-    # a process that died after the alias had moved left the record to us
+    # an earlier process died between the move of the alias and its record
     cut_off = (
         current is not None
         and current.ref.version == version.version
@@ -80,7 +80,7 @@ def promote(
 def resolve_approval(
     run: RunConfig, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
 ) -> PromotionResult:
-    """Make the challenger champion if a person approved of it; otherwise refuse it.
+    """Make the challenger champion if it was approved; otherwise remove the alias.
 
     Raises:
         GateRefused: another model became champion since the evaluation.
@@ -115,7 +115,7 @@ def resolve_approval(
 
 
 def undo_promotion(run: RunConfig, result: PromotionResult) -> None:
-    """Put the aliases back to where they were before a promotion that is still in force."""
+    """Restore the aliases from before a promotion, if it is still the latest."""
     from mirnet.tracking import aliases
 
     changes = [
@@ -131,7 +131,7 @@ def check_champion(run: RunConfig, *, version: str) -> None:
     """Load the champion as the nightly flow does and run it on one small image.
 
     Raises:
-        TrainingError: the champion is another version, or gives no image.
+        TrainingError: the champion is another version, or its output has another size.
         WeightsError: it does not load.
     """
     import numpy as np
@@ -193,7 +193,7 @@ def _decide(run: RunConfig, evaluation: EvaluationResult, *, same_weights: bool)
 def _record(
     run: RunConfig, result: PromotionResult, evaluation: EvaluationResult, decision: Decision
 ) -> None:
-    """The decision on the page, on the runs and version in MLflow, and in the reports folder."""
+    """Write the decision to the report, the runs and version in MLflow, and the reports folder."""
     from mirnet.evaluation.report import add_decision
     from mirnet.tracking import registry
     from mirnet.tracking.runs import attach
@@ -204,7 +204,7 @@ def _record(
         CHALLENGER: "is challenger and waits for a person",
         None: "stays without an alias",
     }.get(result.alias, "")
-    # the gate's tag comes last: where it is missing, the next run writes the whole record
+    # the gate's tag comes last: if it is missing, the next run writes the whole record
     tags = {
         _REASONS: "; ".join(result.reasons)[:4000],
         _GATE: _WAITING if waits else decision.outcome,

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the page with pictures, and runs in MLflow."""
+"""Publication of an evaluation: the report, and runs in MLflow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Everything that was scored: one row per image and method, and the pictures."""
+    """Scores, one row per image and method, with the images."""
 
     candidate: str
     version: DataVersion
@@ -39,7 +39,7 @@ def render(
     target: Path,
     trained: TrainResult | None,
 ) -> Path:
-    """The page of pictures, curves and figures."""
+    """Write the report with images, curves and scores."""
     from mirnet.evaluation.report import Page, render_report
 
     recipe = run.params.train
@@ -81,7 +81,7 @@ def publish(
     runs: Mapping[str, TrackedRun],
     model_ids: Mapping[str, str | None],
 ) -> None:
-    """Figures, tables and pictures to MLflow, so that analysts see all methods in one table."""
+    """Log metrics, tables and images to MLflow: all methods can be compared in one table there."""
     from mirnet.images.thumbnails import side_by_side
 
     scores, pairs, version = evaluated.scores, evaluated.pairs, evaluated.version
@@ -106,7 +106,7 @@ def publish(
 
 
 def _gain_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The paired gain over each other method, as three metrics."""
+    """The paired gain over each other method: mean, lower and upper bound."""
     found = {}
     for name, score in result.methods.items():
         if score.gain is not None:

@@ -1,4 +1,4 @@
-"""What every stage is given."""
+"""The configuration of a run, passed to every stage."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mirnet.results import DataVersion
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Numbers, places, and which flow run asked."""
+    """Params, settings, and the id of the flow run, if any."""
 
     params: Params
     settings: Settings
     flow_run_id: str | None = None
 
     def report(self, stage: str) -> Path:
-        """Where the JSON of a stage lies."""
+        """Path of the JSON result of a stage."""
         return self.settings.reports_dir / f"{stage}.json"
 
     @property
     def manifest_cache(self) -> Path:
-        """What is known of files already measured."""
+        """Folder of cached measurements of data sets."""
         return (self.settings.cache_dir or self.settings.workspace) / "manifest"
 
 
@@ -34,7 +34,7 @@ def load_run_config(
     *,
     flow_run_id: str | None = None,
 ) -> RunConfig:
-    """Load params and settings once, at the edge.
+    """Load params and settings, once, at the entry point.
 
     Raises:
         UsageError: unknown preset, file, parameter or variable, or a value out of bounds.
@@ -44,10 +44,10 @@ def load_run_config(
 
 
 def check_services(run: RunConfig) -> None:
-    """Find out before any compute is spent whether MLflow can be used.
+    """Check that MLflow can be used, before any compute is spent.
 
     Raises:
-        ServiceError: it cannot; names the address.
+        ServiceError: no answer, or access refused; names the address.
     """
     from mirnet.tracking import check_tracking
 
@@ -55,7 +55,7 @@ def check_services(run: RunConfig) -> None:
 
 
 def run_tags(run: RunConfig, version: DataVersion) -> dict[str, str | None]:
-    """What every MLflow run says of where it is from."""
+    """Provenance tags of every MLflow run."""
     return {
         "mirnet.preset": run.params.preset,
         "mirnet.data_digest": version.digest,

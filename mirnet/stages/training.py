@@ -1,4 +1,4 @@
-"""The stage that trains."""
+"""The stage ``train``."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def train(
     run_name: str | None = None,
     progress: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainResult:
-    """Train on the scenes that validation left for training; one MLflow run per run name.
+    """Train on the training scenes of the validated data; one MLflow run per run name.
 
     ``progress`` is called in this process once per epoch.
 
     Raises:
         GateRefused: the data do not pass validation.
-        UsageError: ``train.init_from`` or ``train.distill_from`` is no model.
-        WeightsError: it is one that cannot be used here.
+        UsageError: ``train.init_from`` or ``train.distill_from`` is not a model.
+        WeightsError: it is of another architecture, or cannot be read.
         ServiceError: MLflow, Ray or the checkpoint store cannot be reached.
     """
     from mirnet.tracking import EpochLogger, check_tracking, track
@@ -76,7 +76,7 @@ def train(
         listener = Listener(
             on_epoch=EpochLogger(uri, run_id, pending / f"{run_id}.jsonl"),
             on_progress=progress,
-            # another process than that of the epochs, so another file to wait in
+            # not the process of the epochs, so another file for queued records
             on_event=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
         )
         result = train_model(request, listener)
@@ -93,7 +93,7 @@ def train(
 
 
 def _origin(model: OpenedModel | None) -> str | None:
-    """A model that training began from or learned from, as a tag: name, version, weights."""
+    """The initial model or teacher as a tag: name, version, weights."""
     if model is None:
         return None
     ref = model.ref
@@ -102,7 +102,7 @@ def _origin(model: OpenedModel | None) -> str | None:
 
 
 def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
-    """What the training lows look like, beside the weights: nightly inputs are compared with it."""
+    """Write the profile of the training inputs beside the weights, for the detection of drift."""
     from mirnet.batch.drift import build_profile
     from mirnet.data.loading import load_pairs
     from mirnet.images.stats import measure

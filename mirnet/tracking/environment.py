@@ -38,8 +38,8 @@ def lock_tags(lock: Path) -> dict[str, str | None]:
         for name, pinned in _pins(content.decode("utf-8"))
         if (installed := _installed(name)) is not None and installed != pinned
     ]
-    told = f"{len(strays)}: {', '.join(strays[:_MOST_NAMED])}" if strays else None
-    return {LOCK_TAG: hashlib.sha256(content).hexdigest(), STRAY_TAG: told}
+    named = f"{len(strays)}: {', '.join(strays[:_MOST_NAMED])}" if strays else None
+    return {LOCK_TAG: hashlib.sha256(content).hexdigest(), STRAY_TAG: named}
 
 
 def _build() -> str:

@@ -40,7 +40,7 @@ class RegisteredVersion:
 
     @property
     def ref(self) -> ModelRef:
-        """Its identity, as far as its tags tell."""
+        """Its identity; what its tags lack is None."""
         return ModelRef(
             self.name,
             self.version,

@@ -19,7 +19,7 @@ class MultiScaleBlock(nn.Module):
     (N, C, H, W) -> (N, C, H, W); H and W multiples of 4, at least 8.
     """
 
-    # how many global averages one pass asks for
+    # number of global averages per pass
     num_statistics = 10
 
     def __init__(self, channels: int, *, activation: nn.Module) -> None:

@@ -19,7 +19,7 @@ class MultiScaleBlockV2(nn.Module):
     (N, C, H, W) -> (N, C, H, W); H and W multiples of 4.
     """
 
-    # how many global averages one pass asks for
+    # number of global averages per pass
     num_statistics = 10
 
     def __init__(self, channels: int, *, groups: int) -> None:

@@ -116,7 +116,7 @@ def workers_for(num_gpus: int, recipe: TrainParams) -> int:
 def _fit_in_thread(
     trainer: TorchTrainer, event_queue: Queue, listener: Listener
 ) -> ray.train.Result:
-    """Run to the end, handing on what workers and controller tell.
+    """Run to the end; pass events of workers and controller on to the listener.
 
     In the main thread Ray Train would take over Ctrl-C and exit the process.
     """
