@@ -1,7 +1,9 @@
 """The registry of networks: one entry per family, with all facts that other packages need.
 
 Entries load without torch; their functions import the network when they are called. Built-in
-entries are found by folder: ``mirnet/models/NETWORK/entry.py`` calls :func:`register`.
+entries are found by folder: ``mirnet/models/NETWORK/entry.py`` calls :func:`register`. Those of
+other installed packages are found by their entry points in the group ``mirnet.models``, so that
+commands and workers on other machines load them as well.
 docs/howto/new-network.md shows how to add one.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 Domain = Literal["srgb", "linear-rgb", "packed-raw"]
 Form = Literal["pt2", "onnx", "int8"]
 FORMS: tuple[Form, ...] = ("pt2", "onnx", "int8")
+GROUP = "mirnet.models"
+"""Group of the entry points of installed packages that register networks."""
+
+logger = logging.getLogger(__name__)
 
 
 class Sizes(BaseModel):
@@ -191,7 +198,7 @@ def unregister(family: str) -> None:
 
 def architectures() -> tuple[Architecture, ...]:
     """All entries, sorted by family."""
-    _find_built_in()
+    _find()
     return tuple(_families[family] for family in sorted(_families))
 
 
@@ -218,7 +225,7 @@ def by_family(family: str) -> Architecture:
     Raises:
         UsageError: there is none.
     """
-    _find_built_in()
+    _find()
     if family not in _families:
         raise UsageError(f"architecture.network: {_unknown(family, tuple(_families))}")
     return _families[family]
@@ -250,6 +257,20 @@ def _unknown(name: str, existing: tuple[str, ...]) -> str:
 
 
 @functools.cache
-def _find_built_in() -> None:
+def _find() -> None:
     for entry in sorted(Path(__file__).parent.glob("*/entry.py")):
         importlib.import_module(f"mirnet.models.{entry.parent.name}.entry")
+    _find_installed()
+
+
+def _find_installed() -> None:
+    """Import what entry points name; one that fails is left out with a warning."""
+    from importlib.metadata import entry_points  # slow to import
+
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            point.load()
+        except Exception as error:  # noqa: BLE001 - the code of another package
+            package = point.dist.name if point.dist else "an unknown package"
+            reason = f"{type(error).__name__}: {error}"
+            logger.warning("%s of %s is left out: %s", point.value, package, reason)
