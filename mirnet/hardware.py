@@ -75,7 +75,7 @@ def _is_whole(library: Path) -> bool:
         status = library.stat()
     except OSError:  # gone, or not ours
         return True
-    if time.time() - status.st_mtime < _LINKING_S:
+    if abs(time.time() - status.st_mtime) < _LINKING_S:
         return True  # perhaps another process is just writing it
     if len(header) < 64:
         return False

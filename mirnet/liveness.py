@@ -44,6 +44,11 @@ class ProcessIdentity:
     def __str__(self) -> str:
         return f"{self.machine} {self.pid} {self.ticks}"
 
+    @property
+    def is_visible(self) -> bool:
+        """Whether it was started in this boot and PID namespace, so that its end can be seen."""
+        return bool(self.machine) and self.machine == _machine()
+
 
 def this_process() -> ProcessIdentity:
     """The identity of the process that asks."""
@@ -53,7 +58,7 @@ def this_process() -> ProcessIdentity:
 
 def has_ended(process: ProcessIdentity) -> bool:
     """Whether it was a process of this machine that has ended; False if in doubt."""
-    if not process.machine or process.machine != _machine() or process.pid < 1:
+    if not process.is_visible or process.pid < 1:
         return False
     try:
         os.kill(process.pid, 0)

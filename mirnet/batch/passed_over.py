@@ -15,6 +15,8 @@ from mirnet.storage.store import LINK, OWN, SPECIAL, ObjectInfo
 Reason = Literal[
     "own", "junk", "link", "special", "suffix", "include", "exclude", "too-small", "too-young"
 ]
+# a file that is dated further ahead is not young: a camera's clock was wrong
+_AHEAD_S = 86_400.0
 _PROBLEMS: tuple[Reason, ...] = (LINK, SPECIAL, OWN)
 # what it is, and what a person may do
 REASONS: dict[Reason, str] = {
@@ -59,7 +61,7 @@ def _filtered(info: ObjectInfo, params: EnhanceParams, *, named: bool) -> Reason
         return "exclude"
     if info.size < params.min_bytes:
         return "too-small"
-    if params.min_age_s and time.time() - info.modified < params.min_age_s:
+    if params.min_age_s and -_AHEAD_S < time.time() - info.modified < params.min_age_s:
         return "too-young"
     return None
 

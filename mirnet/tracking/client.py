@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import psutil
-
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, first_line
 from mirnet.extras import need
@@ -132,12 +130,6 @@ def _reach(uri: str) -> None:
             f"MLflow at {without_secret(uri)} cannot be reached: {error}. "
             "Start it, or correct MIRNET_TRACKING_URI"
         ) from error
-
-
-def process_is_gone(host: str, pid: str) -> bool:
-    """Whether a process of this host has ended; unknown for processes of other hosts."""
-    here = host == socket.gethostname() and pid.isdigit()
-    return here and not psutil.pid_exists(int(pid))
 
 
 def without_secret(uri: str) -> str:

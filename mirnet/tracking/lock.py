@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mirnet.errors import ServiceError
-from mirnet.tracking.client import ignored, process_is_gone
+from mirnet.liveness import ProcessIdentity, Unchanged, has_ended, this_process
+from mirnet.tracking.client import ignored
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,16 +28,23 @@ log = logging.getLogger(__name__)
 SUFFIX = ".lock"
 STALE_AFTER_S = 120.0
 _POLL_S = 0.2
+_MAX_GAP_S = 5.0
 
 
 @contextmanager
 def alias_lock(
-    client: MlflowClient, name: str, *, wait_s: float = 180.0
+    client: MlflowClient,
+    name: str,
+    *,
+    wait_s: float = 180.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Callable[[], None]]:
     """Hold the lock of a model during a block.
 
-    A lock whose process on this host is gone, or that is older than two minutes, is taken over:
-    moving an alias takes a second.
+    A lock is taken over if its process was one of this machine and is gone, or once this process
+    has seen it held by the same owner for two minutes by its own clock: moving an alias takes a
+    second. Its time of creation does not count, since it is of another clock.
 
     Yields:
         A check to call right before each move; it raises if the lock was taken over meanwhile.
@@ -45,12 +53,13 @@ def alias_lock(
         ServiceError: another process holds it for too long.
     """
     owner = uuid.uuid4().hex
-    deadline = time.monotonic() + wait_s
+    deadline = clock() + wait_s
+    watched = Unchanged(max_gap_s=_MAX_GAP_S, clock=clock)
     while not _acquire(client, name, owner):
-        _take_over_if_stale(client, name)
-        if time.monotonic() > deadline:
+        _take_over_if_stale(client, name, watched)
+        if clock() > deadline:
             raise ServiceError(f"the aliases of {name} are locked by another promotion; try again")
-        time.sleep(_POLL_S)
+        sleep(_POLL_S)
 
     def is_ours() -> bool:
         holder = _holder(client, name)
@@ -68,7 +77,12 @@ def alias_lock(
 
 
 def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
-    tags = {"owner": owner, "host": socket.gethostname(), "pid": str(os.getpid())}
+    tags = {
+        "owner": owner,
+        "host": socket.gethostname(),  # for people and for older versions
+        "pid": str(os.getpid()),
+        "process": str(this_process()),
+    }
     with ignored("RESOURCE_ALREADY_EXISTS"):
         client.create_registered_model(
             name + SUFFIX, tags=tags, description="held while an alias moves"
@@ -77,12 +91,12 @@ def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
     return False
 
 
-def _take_over_if_stale(client: MlflowClient, name: str) -> None:
+def _take_over_if_stale(client: MlflowClient, name: str, watched: Unchanged) -> None:
     """Rename a stale lock; only one process can."""
     from mlflow.exceptions import MlflowException
 
     holder = _holder(client, name)
-    if holder is None or not _is_stale(holder):
+    if holder is None or not _is_stale(holder, watched):
         return
     aside = f"{name}{SUFFIX}.{holder.tags.get('owner', 'unknown')}"
     try:
@@ -94,11 +108,10 @@ def _take_over_if_stale(client: MlflowClient, name: str) -> None:
     log.warning("took over the lock of %s from a promotion that is gone", name)
 
 
-def _is_stale(holder: RegisteredModel) -> bool:
-    if process_is_gone(holder.tags.get("host", ""), holder.tags.get("pid", "")):
-        return True
-    age_s = time.time() - float(holder.creation_timestamp) / 1000
-    return age_s > STALE_AFTER_S
+def _is_stale(holder: RegisteredModel, watched: Unchanged) -> bool:
+    held_s = watched.look((holder.tags.get("owner"), holder.creation_timestamp))
+    process = ProcessIdentity.parse(holder.tags.get("process", ""))
+    return (process is not None and has_ended(process)) or held_s > STALE_AFTER_S
 
 
 def _holder(client: MlflowClient, name: str) -> RegisteredModel | None:

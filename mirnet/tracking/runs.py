@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mirnet.config import Settings
 from mirnet.errors import ServiceError
+from mirnet.liveness import ProcessIdentity, has_ended, this_process
 from mirnet.logs import bound
 from mirnet.params import Params
 from mirnet.results import DataVersion
@@ -24,7 +25,6 @@ from mirnet.tracking.client import (
     artifact_root,
     connect,
     ignored,
-    process_is_gone,
     service_errors,
     without_secret,
 )
@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 
 Purpose = Literal["validate", "train", "evaluate", "enhance"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
+PROCESS_TAG = "mirnet.process"
 PENDING = "pending"
 SILENT_AFTER_S = 24 * 3600.0
 LEAVE_S = 2.0
@@ -211,7 +212,12 @@ def _start(
     deliver_all(uri, settings.workspace / PENDING)
     # MLflow's filters cannot escape a quote inside a value
     key = key.replace("'", "_") if key else None
-    own = {KEY_TAG: key, HOST_TAG: socket.gethostname(), PID_TAG: str(os.getpid())}
+    own = {
+        KEY_TAG: key,
+        HOST_TAG: socket.gethostname(),
+        PID_TAG: str(os.getpid()),
+        PROCESS_TAG: str(this_process()),
+    }
     given = own | environment_tags() | dict(tags)
     run_tags = {tag: value for tag, value in given.items() if value is not None}
     with service_errors(uri):
@@ -234,17 +240,17 @@ def _outbox(run_id: str, settings: Settings) -> Outbox:
 
 
 def end_orphans(client: MlflowClient, experiment_id: str) -> int:
-    """Mark runs as KILLED whose process on this host has ended; returns their number.
+    """Mark runs as KILLED whose process on this machine has ended; returns their number.
 
-    Processes of other hosts cannot be checked: their runs count as orphaned after a day without
-    updates. A run that is still alive sets its final status later.
+    Processes of other machines and containers cannot be checked: their runs count as orphaned after
+    a day without updates. A run that is still alive sets its final status later.
     """
     running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'")
-    host = socket.gethostname()
     orphans = 0
     for run in running:
-        started_on, pid = run.data.tags.get(HOST_TAG), run.data.tags.get(PID_TAG, "")
-        gone = process_is_gone(host, pid) if started_on == host else _is_silent(client, run)
+        process = ProcessIdentity.parse(run.data.tags.get(PROCESS_TAG, ""))
+        visible = process is not None and process.is_visible
+        gone = has_ended(process) if process and visible else _is_silent(client, run)
         if gone:
             log.warning("run %s was left by a process that is gone: KILLED", run.info.run_name)
             client.set_terminated(run.info.run_id, "KILLED")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from uuid import uuid4
 
 import boto3
@@ -37,6 +40,18 @@ def test_an_inbox_of_fresh_pictures_is_no_error(
     fill(places[0], {"a.png": picture(1)} | strays)
     result = enhance(*places, settings, min_age_s=3600)
     assert (result.planned, result.passed_over["too-young"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("ahead_s", "young"), [(60.0, True), (3600.0, True), (1e9, False)])
+def test_a_date_in_the_far_future_is_not_waited_for(
+    ahead_s: float, young: bool, tmp_path: Path, settings: Settings
+) -> None:
+    """As of a camera whose clock was wrong; of a file server's clock a little."""
+    fill(str(tmp_path / "in"), {"a.png": picture(1)})
+    modified = time.time() + ahead_s
+    os.utime(tmp_path / "in" / "a.png", (modified, modified))
+    result = enhance(str(tmp_path / "in"), str(tmp_path / "out"), settings, min_age_s=600)
+    assert result.planned == (0 if young else 1)
 
 
 @pytest.mark.parametrize("strays", [{}, {"Thumbs.db": b"x", "._a.png": b"x"}])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from mirnet.config import Settings
 from mirnet.errors import ServiceError
+from mirnet.liveness import this_process
 from mirnet.params import Params
 from mirnet.results import DataVersion
 from mirnet.tracking import check_tracking, connect, track
@@ -149,6 +151,17 @@ def test_a_run_of_another_host_is_left_once_it_was_silent_for_a_day(
         "talking": "RUNNING",
         "young": "RUNNING",
     }
+
+
+def test_a_run_of_another_container_with_our_host_name_is_left_alone(store: Settings) -> None:
+    """Its PID says nothing here: it may be free, or that of another process."""
+    client = connect(store)
+    with track(store, purpose="train", name="here") as here:
+        theirs = replace(this_process(), machine="boot pid:[1]", pid=999_999_999)
+        tags = {"mirnet.host": socket.gethostname(), "mirnet.pid": str(theirs.pid)}
+        for process in ({"mirnet.process": str(theirs)}, {}):  # of this version, of an older one
+            client.create_run(here.experiment_id, tags=tags | process, run_name="theirs")
+        assert end_orphans(client, here.experiment_id) == 0
 
 
 def test_runs_of_living_processes_are_left_alone(store: Settings) -> None:

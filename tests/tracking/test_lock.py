@@ -1,0 +1,76 @@
+"""Whose lock on the aliases of a model is taken over, and when: no wall clock decides."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import replace
+
+import pytest
+
+from mirnet.config import Settings
+from mirnet.errors import ServiceError
+from mirnet.liveness import this_process
+from mirnet.tracking import connect
+from mirnet.tracking.lock import STALE_AFTER_S, SUFFIX, alias_lock
+
+DEAD_PID = 999_999_999
+HELD = {"owner": "x", "host": socket.gethostname(), "pid": str(DEAD_PID)}
+
+
+@pytest.mark.parametrize("ahead_s", [-150.0, 150.0, 86_400.0])
+def test_the_time_of_a_lock_says_nothing(
+    ahead_s: float, store: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(store)
+    client.create_registered_model("mirnet" + SUFFIX, tags=HELD)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s)
+    with (
+        pytest.raises(ServiceError, match="locked by another"),
+        alias_lock(client, "mirnet", wait_s=0.5),
+    ):
+        pytest.fail("taken from somebody who may be alive")
+
+
+def test_a_lock_of_another_container_with_our_host_name_is_not_ours(store: Settings) -> None:
+    client = connect(store)
+    theirs = replace(this_process(), machine="boot pid:[1]", pid=DEAD_PID)
+    client.create_registered_model("mirnet" + SUFFIX, tags=HELD | {"process": str(theirs)})
+    with pytest.raises(ServiceError), alias_lock(client, "mirnet", wait_s=0.5):
+        pytest.fail("taken from somebody who may be alive")
+
+
+def test_a_lock_whose_process_ended_here_is_taken_at_once(store: Settings) -> None:
+    client = connect(store)
+    dead = replace(this_process(), pid=DEAD_PID)
+    client.create_registered_model("mirnet" + SUFFIX, tags=HELD | {"process": str(dead)})
+    with alias_lock(client, "mirnet", wait_s=0.5) as still_ours:
+        still_ours()
+
+
+def test_a_lock_that_does_not_change_is_taken_after_two_minutes(store: Settings) -> None:
+    client = connect(store)
+    client.create_registered_model("mirnet" + SUFFIX, tags=HELD)
+    now = 0.0
+
+    def sleep(_: float) -> None:
+        nonlocal now
+        now += 4
+
+    with alias_lock(client, "mirnet", clock=lambda: now, sleep=sleep):
+        assert STALE_AFTER_S < now < STALE_AFTER_S + 12
+
+
+def test_a_lock_that_passes_from_hand_to_hand_is_not_stale(store: Settings) -> None:
+    client = connect(store)
+    client.create_registered_model("mirnet" + SUFFIX, tags=HELD)
+    now = 0.0
+
+    def sleep(_: float) -> None:
+        nonlocal now
+        now += 4
+        client.set_registered_model_tag("mirnet" + SUFFIX, "owner", str(now // 60))
+
+    with pytest.raises(ServiceError), alias_lock(client, "mirnet", clock=lambda: now, sleep=sleep):
+        pytest.fail("taken from somebody who may be alive")
