@@ -42,7 +42,7 @@ from mirnet.results import ModelRef
 from mirnet.storage.places import Place
 from mirnet.storage.store import Blob, Head, ObjectInfo, ObjectMissing, Store
 
-LEASE_S = 1e6
+LEASE_S = 3600.0
 SHARD = 200_000
 NIGHTS = 2
 PART = 4000
@@ -62,6 +62,9 @@ class Disk:
     writes: Counter[str] = field(default_factory=Counter)
     clock: float = 0.0
     version: int = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.clock += seconds
 
 
 class MemoryStore(Store):
@@ -174,7 +177,11 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
     target = view.child("out")
     ledger = Ledger.of_target(target)
     batch = BatchPaths(Place(inputs), target, ledger, planner, params)
-    with Lease(ledger, lease_s=LEASE_S) as lease, BatchPlan() as plan:
+    disk = view._disk
+    with (
+        Lease(ledger, lease_s=LEASE_S, clock=lambda: disk.clock, sleep=disk.sleep) as lease,
+        BatchPlan() as plan,
+    ):
         yield lease.run_id
         past, folder = batch.fill(plan, limit=None), ledger.run(lease.run_id)
         run_config.choose_run_config(

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirnet.errors import UsageError
 
-LONGEST_LEASE_S = 86_400.0
+LONGEST_LEASE_S = 3600.0
 
 
 class Settings(BaseSettings):
