@@ -16,7 +16,7 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -207,7 +207,11 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
         record = RunRecord(folder, format="parquet")
         inflight = Inflight(folder, block=128)
         with contextlib.closing(
-            inflight.rows(plan, lambda items: (fate(job, item) for item in items))
+            inflight.rows(
+                plan,
+                lambda items: (fate(job, item) for item in items),
+                lambda items, announce: (_alone(job, item, announce) for item in items),
+            )
         ) as rows:
             for number, row in enumerate(rows):
                 record.add(row)
@@ -225,6 +229,11 @@ def fate(job: ImageJob, item: WorkItem) -> Row:
     if isinstance(state, Fetched):
         (state,) = job.apply([state])
     return job.commit(state) if isinstance(state, Enhanced) else state
+
+
+def _alone(job: ImageJob, item: WorkItem, announce: Callable[[WorkItem], None]) -> Row:
+    announce(item)
+    return fate(job, item)
 
 
 class World:

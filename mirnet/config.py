@@ -76,6 +76,18 @@ class Settings(BaseSettings):
         description="seconds without progress (a listed key, an image, a tile of a large one; "
         "on Ray 16 images) after which a job gives up its lease and ends",
     )
+    image_stuck_s: float = Field(
+        600.0,
+        gt=0,
+        description="seconds without progress (decoding, a tile) after which a process that works "
+        "on images that others can take over is ended: the child for suspects, a Ray worker",
+    )
+    child_memory_gib: float | None = Field(
+        None,
+        gt=0,
+        description="resident memory of the child process for suspects; none: 70 % of what is free "
+        "beside it",
+    )
     stop_s: float = Field(
         25.0,
         gt=0,

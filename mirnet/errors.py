@@ -85,6 +85,10 @@ class DeviceBroken(ServiceError):
     """A GPU is unusable for this process; an image in flight may be the cause."""
 
 
+class WorkersLost(ServiceError):
+    """Workers of a cluster died too often; an image in flight may be the cause."""
+
+
 class StorageError(ServiceError):
     """An object store refuses, or an object or bucket is missing."""
 

@@ -31,6 +31,9 @@ class Engine(Protocol):
     def batch_size(self, image: Image) -> int:
         """Batch size for images of this size."""
 
+    def give_back(self) -> None:
+        """Free memory kept for further images, for another process."""
+
     def __call__(self, images: Sequence[Image]) -> list[Image]:
         """The enhanced images, in the same order."""
 
@@ -39,7 +42,7 @@ def open_engine(enhance: Any, strength: float) -> Engine:
     """The engine of a :class:`LazyEnhance`, an ``Enhancer``, an object with
     ``enhance_image(image, strength)`` or a function ``Image -> Image``.
     """
-    if isinstance(enhance, LazyEnhance):
+    while isinstance(enhance, LazyEnhance):
         enhance = enhance.load()
     if hasattr(enhance, "enhance_images"):
         return _Network(enhance, strength)
@@ -62,6 +65,9 @@ class _Function:
         """One."""
         return 1
 
+    def give_back(self) -> None:
+        """Nothing is kept."""
+
     def __call__(self, images: Sequence[Image]) -> list[Image]:
         """Each by itself."""
         return [self._function(image) for image in images]
@@ -81,6 +87,10 @@ class _Network:
     def batch_size(self, image: Image) -> int:
         """As the enhancer says."""
         return int(self._enhancer.batch_size(*image.pixels.shape[:2]))
+
+    def give_back(self) -> None:
+        """As the enhancer."""
+        self._enhancer.give_back()
 
     def __call__(self, images: Sequence[Image]) -> list[Image]:
         """At once.

@@ -41,7 +41,7 @@ _ONES = tuple(_ABOUT_ONE)
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """The bytes of an input. ``num_pixels``: by its header; 0 if it will not be decoded."""
+    """The bytes of an input. ``num_pixels``: by its header; 0 if unknown, or too many."""
 
     item: WorkItem
     data: bytes
@@ -102,14 +102,26 @@ class ImageJob:
         return source_digest(self.source)
 
     def download(self, item: WorkItem) -> Downloaded | Row:
-        """Get the bytes; a row if the image is finished by that."""
+        """Get the bytes, and the size by the header; a row if the image is finished by that."""
+        got = self.fetch(item)
+        if isinstance(got, Row):
+            return got
+        try:
+            height, width = read_size(got.data, name=item.info.key)
+        except Exception:  # noqa: BLE001 - decoding reports the problem
+            height = width = 0
+        pixels = height * width if height * width <= self.params.max_pixels else 0
+        return replace(got, num_pixels=pixels)
+
+    def fetch(self, item: WorkItem) -> Downloaded | Row:
+        """Get the bytes and look at none of them; a row if the image is finished by that."""
         begun = time.perf_counter()
         try:
-            return self._download(item, begun)
+            return self._fetch(item, begun)
         except _ONES as error:
             return self._row(item, "failed", begun, reason=_reason(error))
 
-    def _download(self, item: WorkItem, begun: float) -> Downloaded | Row:
+    def _fetch(self, item: WorkItem, begun: float) -> Downloaded | Row:
         info = item.info
         if info.problem:
             return self._row(item, "failed", begun, reason=info.problem)
@@ -124,13 +136,8 @@ class ImageJob:
                     return known
                 replaces = head.version
         blob = self.source.get(info.key)
-        try:
-            height, width = read_size(blob.data, name=info.key)
-        except Exception:  # noqa: BLE001 - decoding reports the problem
-            height = width = 0
-        pixels = height * width if height * width <= self.params.max_pixels else 0
         seconds = time.perf_counter() - begun
-        return Downloaded(item, blob.data, blob.version, replaces, pixels, seconds)
+        return Downloaded(item, blob.data, blob.version, replaces, 0, seconds)
 
     def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
         """Decode and measure; a row if the image is finished by that."""

@@ -1,9 +1,9 @@
 """Records of the images in flight, so that an image that kills the process (out of memory, for
 example) does not block all others in every run.
 
-A run announces its images in blocks. When it dies, its successor processes those that were
-announced and are not done after all others, one by one, each announced separately: the next death
-identifies the image.
+A run announces its images in blocks, a worker on Ray each of its batches. When it dies, its
+successor processes those that were announced and are not done after all others, one by one, each
+announced separately: the next death identifies the image.
 """
 
 from __future__ import annotations
@@ -11,54 +11,51 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 from mirnet.batch.ledger import InputVersion, PastRuns, RunFolder
 from mirnet.batch.manifest import Row
-from mirnet.batch.plan import Turn, WorkItem
-from mirnet.errors import DeviceBroken, MirnetError, StorageError
+from mirnet.batch.plan import Death, WorkItem
+from mirnet.errors import DeviceBroken, MirnetError, StorageError, WorkersLost
 
 logger = logging.getLogger(__name__)
 
 
+Process = Callable[[Iterable[WorkItem]], Generator[Row]]
+"""Takes items one after the other; gives one row per item, in any order."""
+ProcessSuspects = Callable[[Iterable[WorkItem], Callable[[WorkItem], None]], Generator[Row]]
+"""As :data:`Process`, one by one; the second argument is called before an item is decoded."""
+
+
 class Inflight:
-    """The images in flight of one run.
+    """The images in flight of one process.
 
     Args:
         run: the folder of the run.
         block: number of images announced with one request.
+        attempt: of a worker (:meth:`RunFolder.begin_attempt`); empty: of the job.
     """
 
-    def __init__(self, run: RunFolder, *, block: int) -> None:
-        self._run, self._block = run, block
+    def __init__(self, run: RunFolder, *, block: int, attempt: str = "") -> None:
+        self._run, self._block, self._attempt = run, block, attempt
         self._pending: dict[str, WorkItem] = {}
 
     def rows(
-        self, items: Iterable[WorkItem], process: Callable[[Iterable[WorkItem]], Generator[Row]]
+        self, items: Iterable[WorkItem], process: Process, suspects: ProcessSuspects
     ) -> Generator[Row]:
-        """The rows of the items: first all that are not suspects, then each suspect separately.
-        At the end nothing is in flight, also after an orderly stop.
-
-        Args:
-            process: takes items one after the other; gives one row per item, in any order.
+        """The rows of the items, suspects separately. At the end nothing is in flight, also after
+        an orderly stop.
         """
-        try:
+
+        def begun(items: Iterable[WorkItem], *, suspect: bool) -> Generator[Row]:
+            return suspects(items, self._alone) if suspect else process(self._announced(items))
+
+        with in_good_order(self._clear):
             for suspect, group in itertools.groupby(items, key=lambda item: item.suspect):
-                for part in _parts(group, alone=suspect):
-                    with closing(process(self._announced(part))) as rows:
-                        for row in rows:
-                            self._pending.pop(row.input_key, None)
-                            yield row
-        except Exception as error:
-            # other errors count as a death: an image that breaks the device or fills the memory
-            # must not block the others
-            if isinstance(error, MirnetError) and not isinstance(error, DeviceBroken):
-                self._clear()
-            raise
-        except BaseException:  # an orderly stop: KeyboardInterrupt, SystemExit, Prefect's own
-            self._clear()
-            raise
-        self._clear()
+                with closing(begun(group, suspect=suspect)) as rows:
+                    for row in rows:
+                        self._pending.pop(row.input_key, None)
+                        yield row
 
     def _announced(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
         rest = iter(items)
@@ -68,38 +65,73 @@ class Inflight:
             self._write()
             yield from block
 
+    def _alone(self, item: WorkItem) -> None:
+        self._pending = {item.info.key: item}
+        self._write()
+
     def _write(self) -> None:
-        self._run.write_inflight(
-            [(item.info.key, item.info.version) for item in self._pending.values()]
-        )
+        self._run.write_inflight(map(_input, self._pending.values()), attempt=self._attempt)
 
     def _clear(self) -> None:
-        try:
-            self._run.clear_inflight()
-        except StorageError as error:
-            logger.warning("images that were in flight go last in the next run: %s", error)
+        _clear(self._run, self._attempt)
 
 
-def _parts(items: Iterable[WorkItem], *, alone: bool) -> Iterator[Iterable[WorkItem]]:
-    if not alone:
-        yield items
-        return
-    for item in items:
-        yield [item]
+def _clear(run: RunFolder, attempt: str = "") -> None:
+    with _only_logged():
+        run.clear_inflight(attempt=attempt)
 
 
-def suspects(past: PastRuns) -> dict[InputVersion, tuple[Turn, int]]:
-    """Keys and versions of the images in flight of the runs that died.
+def clear_all(run: RunFolder) -> None:
+    """As the job, after all of its workers have ended in good order."""
+    with _only_logged():
+        run.clear_all_inflight()
 
-    With the turn of each, and the index of the last run that died with it alone: an image that was
-    alone by chance in a run killed from outside comes before one that kills every run.
+
+@contextmanager
+def _only_logged() -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        logger.warning("images that were in flight go last in the next run: %s", error)
+
+
+@contextmanager
+def in_good_order(clear: Callable[[], None]) -> Iterator[None]:
+    """Nothing is in flight at the end, also after an orderly stop."""
+    try:
+        yield
+    except Exception as error:
+        # other errors count as a death: an image that breaks the device or fills the memory
+        # must not block the others
+        if isinstance(error, MirnetError) and not isinstance(error, DeviceBroken | WorkersLost):
+            clear()
+        raise
+    except BaseException:  # an orderly stop: KeyboardInterrupt, SystemExit, Prefect's own
+        clear()
+        raise
+    clear()
+
+
+@contextmanager
+def announced(run: RunFolder, items: Iterable[WorkItem]) -> Iterator[None]:
+    """Items that the job looks at before their turn; suspects if it dies of that."""
+    run.write_inflight(map(_input, items))
+    with in_good_order(lambda: _clear(run)):
+        yield
+
+
+def _input(item: WorkItem) -> InputVersion:
+    return item.info.key, item.info.version
+
+
+def suspects(past: PastRuns) -> dict[InputVersion, list[Death]]:
+    """Keys and versions of the images in flight when a process died, with these deaths.
 
     Raises:
         StorageError: a file of them is not readable.
     """
-    found: dict[InputVersion, tuple[Turn, int]] = {}
-    for place, inputs in enumerate(past.inflight()):
-        turn = (Turn.CULPRIT, place) if len(inputs) == 1 else (Turn.SUSPECT, 0)
+    found: dict[InputVersion, list[Death]] = {}
+    for place, (run_id, inputs) in enumerate(past.inflight()):
         for each in inputs:
-            found[each] = max(turn, found.get(each, turn))
+            found.setdefault(each, []).append(Death(run_id, place, alone=len(inputs) == 1))
     return found

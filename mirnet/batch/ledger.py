@@ -8,7 +8,8 @@
         runs/RUN_ID/                 one folder per run; their names sort in the order of leases
             conditions.json          choices that affect the bytes of outputs
             max-pixels.json          agreed on by the workers of a Ray cluster
-            in-hand.json             inputs in flight
+            in-hand.json             inputs in flight; on Ray one object per attempt at a batch:
+                                     in-hand-BATCH-000.json
             part-000000.parquet      rows, while the run is under way
             manifest.parquet         all rows; where there are many, manifest-00001.parquet, ...
             contact.html, rejected/  before and after
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,7 +49,7 @@ _LEASE = "lease.json"
 _RUNS = "runs"
 _RUN_CONFIG = "conditions.json"
 _MAX_PIXELS = "max-pixels.json"
-_INFLIGHT = "in-hand.json"
+_INFLIGHT = "in-hand"
 _PART, _MANIFEST = "part-", "manifest"
 _PAGE, _REJECTED = "contact.html", "rejected"
 _SUMMARY = "summary.json"
@@ -166,13 +167,57 @@ class RunFolder:
         """A part that is in the manifest by now."""
         self.store.delete(name)
 
-    def write_inflight(self, inputs: list[InputVersion]) -> None:
-        """Announce inputs before they are processed."""
-        self._put(_INFLIGHT, json.dumps(inputs).encode(), content_type=_JSON)
+    def write_inflight(self, inputs: Iterable[InputVersion], *, attempt: str = "") -> None:
+        """Announce inputs before they are processed.
 
-    def clear_inflight(self) -> None:
+        Args:
+            attempt: of a worker (:meth:`begin_attempt`); empty: of the job.
+        """
+        self._put(f"{_INFLIGHT}{attempt}.json", _dump_inputs(inputs), content_type=_JSON)
+
+    def clear_inflight(self, *, attempt: str = "") -> None:
         """Record that no input is in flight."""
-        self.store.delete(_INFLIGHT)
+        self.store.delete(f"{_INFLIGHT}{attempt}.json")
+
+    def clear_all_inflight(self) -> None:
+        """Record that no input is in flight in the job and its workers."""
+        for info in list(self.store.list(_INFLIGHT)):
+            self.store.delete(info.key)
+
+    def begin_attempt(
+        self, batch: str, inputs: Iterable[InputVersion]
+    ) -> tuple[str, list[list[InputVersion]]]:
+        """Announce the first attempt of a worker at a batch, or find the earlier ones.
+
+        Args:
+            batch: identifies it within the run.
+
+        Returns:
+            The name of this attempt, and what was in flight in each that died; if any has, this
+            one is not announced yet.
+
+        Raises:
+            StorageError: an announcement is not readable.
+        """
+        first = f"-{batch}-{0:03d}"
+        data = _dump_inputs(inputs)
+        if self.store.put_if_absent(f"{_INFLIGHT}{first}.json", data, content_type=_JSON):
+            return first, []
+        names = sorted(info.key for info in self.store.list(f"{_INFLIGHT}-{batch}-"))
+        return f"-{batch}-{len(names):03d}", list(self.inflight(names))
+
+    def inflight(self, names: Iterable[str]) -> Iterator[list[InputVersion]]:
+        """What was in flight when a process of this run died.
+
+        Args:
+            names: of the objects of this run.
+
+        Raises:
+            StorageError: an announcement is not readable.
+        """
+        for name in sorted(name for name in names if name.startswith(_INFLIGHT)):
+            with suppress(ObjectMissing):  # that process is just ending
+                yield _read(self.store, name, _INPUTS)
 
     def write_run_config(self, data: bytes) -> None:
         """Write the choices that affect the bytes of outputs, as JSON."""
@@ -203,6 +248,10 @@ class RunFolder:
     def _put(self, name: str, data: bytes, *, content_type: str = "") -> str:
         self.store.put(name, data, content_type=content_type or "application/octet-stream")
         return name
+
+
+def _dump_inputs(inputs: Iterable[InputVersion]) -> bytes:
+    return json.dumps(list(inputs)).encode()
 
 
 def _rejected_name(input_key: str) -> str:
@@ -252,17 +301,16 @@ class PastRuns:
                 advance()
                 yield self.ledger.run(run_id), name
 
-    def inflight(self) -> Iterator[list[InputVersion]]:
-        """The inputs that were in flight when a run died, run by run.
+    def inflight(self) -> Iterator[tuple[str, list[InputVersion]]]:
+        """The id of a run, and the inputs in flight when it or a worker of it died; in the order
+        of the runs.
 
         Raises:
             StorageError: a file of them is not readable.
         """
         for run_id, names in advancing(self.names.items()):
-            if _INFLIGHT not in names:
-                continue
-            with suppress(ObjectMissing):  # that run is just ending
-                yield _read(self.ledger.run(run_id).store, _INFLIGHT, _INPUTS)
+            for inputs in self.ledger.run(run_id).inflight(names):
+                yield run_id, inputs
 
     def unfinished_config(self) -> UnfinishedConfig | None:
         """None where the last run ended, or chose none before it was killed.

@@ -20,6 +20,8 @@ Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
 Format = Literal["parquet", "jsonl"]
 # prefix of the reason of a row that failed because of the store
 OUTAGE = "storage"
+# reason of a row of an image that was given up, since processes died of it
+KILLS = "kills-the-process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class DoneRecord:
     model_run_id: str | None = None
     weights_digest: str | None = None
     source_digest: str | None = None
+    run_id: str | None = None
+    reason: str | None = None
     output_size: int | None = None
     output_version: str | None = None
     output_digest: str | None = None

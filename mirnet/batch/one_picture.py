@@ -14,6 +14,7 @@ _WORDS = {
     "too-large": "more than enhance.max_pixels or enhance.max_bytes allow",
     "unsupported": "a kind of its format that is not supported",
     "animated": "several pictures in one file",
+    "kills-the-process": "the process that worked on it died: memory, a crash, or no end",
     "bright": "it is bright enough",
     "harm: darker": "the model would have made it darker",
     "harm: dimmed": "the model would have made parts of it darker",

@@ -64,7 +64,7 @@ class _Pipeline:
                 continue
             pixels, read = self._reads.popleft()
             # images of the same size are collected while the model works
-            yield from self._hand_on(_result(read), pixels)
+            yield from self._hand_on(waited(read), pixels)
         for batch in self._mates.values():
             yield from self._run_model(batch)
         while self._commits:
@@ -83,7 +83,7 @@ class _Pipeline:
     def _start_reads(self) -> Iterator[Row]:
         """Start reads as far as there is room; wait for a download only without other work."""
         while self._downloads and (self._downloads[0][1].done() or not self._reads):
-            got = _result(self._downloads[0][1])
+            got = waited(self._downloads[0][1])
             if isinstance(got, Row):
                 self._downloads.popleft()
                 yield got
@@ -136,7 +136,8 @@ class _Pipeline:
             yield each.result()
 
 
-def _result(future: Future[T]) -> T:
+def waited(future: Future[T]) -> T:
+    """The result of a future; a stop ends the wait."""
     _ended([future])
     return future.result()
 

@@ -13,7 +13,7 @@ from typing import Self
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import is_ledger_key
-from mirnet.batch.manifest import DoneRecord
+from mirnet.batch.manifest import KILLS, DoneRecord
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
@@ -23,11 +23,12 @@ from mirnet.storage.store import ObjectInfo
 _TABLES = """
 CREATE TABLE done(key TEXT PRIMARY KEY, version TEXT, same_model INTEGER, settings TEXT,
                   status TEXT, output TEXT, row INTEGER, output_size INTEGER,
-                  output_version TEXT, output_digest TEXT) WITHOUT ROWID;
+                  output_version TEXT, output_digest TEXT,
+                  run TEXT, kills INTEGER) WITHOUT ROWID;
 CREATE TABLE outputs(key TEXT PRIMARY KEY, version TEXT, size INTEGER) WITHOUT ROWID;
 CREATE TABLE todo(number INTEGER PRIMARY KEY, key TEXT, version TEXT, size INTEGER,
                   modified REAL, problem TEXT, output TEXT, existing TEXT, turn INTEGER,
-                  place INTEGER, changed INTEGER);
+                  place INTEGER, changed INTEGER, deaths INTEGER);
 """
 HasDigest = Callable[[str, str], bool]
 _LOOK_UP = """
@@ -41,8 +42,9 @@ FROM done LEFT JOIN outputs ON outputs.key = done.output WHERE done.key = ?
 class WorkItem:
     """One input to enhance. ``existing``: version of the object at the output key.
 
-    ``suspect``: a run may have died of it; it is processed alone. ``changed``: the object at the
-    output key has other bytes than its row says.
+    ``suspect``: a process may have died of it; it is processed alone. ``changed``: the object at
+    the output key has other bytes than its row says. ``deaths``: of processes that worked on it
+    alone.
     """
 
     info: ObjectInfo
@@ -50,17 +52,30 @@ class WorkItem:
     existing: str | None = None
     suspect: bool = False
     changed: bool = False
+    deaths: int = 0
 
 
 class Turn(IntEnum):
     """When an input is done. ``AGAIN``: it failed before, the longest ago first. ``SUSPECT``: it
-    was in flight when a run died. ``CULPRIT``: it was so alone; the longest ago first.
+    was in flight when a process died. ``CULPRIT``: it was so alone; the longest ago first.
     """
 
     FRESH = 0
     AGAIN = 1
     SUSPECT = 2
     CULPRIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Of a process with an input in flight.
+
+    ``place``: increases from death to death. ``alone``: nothing else was in flight.
+    """
+
+    run_id: str
+    place: int
+    alone: bool
 
 
 @dataclass
@@ -153,7 +168,7 @@ class BatchPlan:
 
     def __init__(self) -> None:
         self._has_digest: HasDigest | None = None
-        self._suspects: dict[tuple[str, str], tuple[Turn, int]] = {}
+        self._deaths: dict[tuple[str, str], list[Death]] = {}
         # an empty name: a file in the temporary folder that has no name there, so that nothing
         # of it is left after a kill
         self._db = sqlite3.connect("")
@@ -171,7 +186,7 @@ class BatchPlan:
         """What earlier runs did with this source; of two rows of a key the later one counts."""
         model = planner.model
         self._db.executemany(
-            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     record.input_key,
@@ -184,18 +199,17 @@ class BatchPlan:
                     record.output_size,
                     record.output_version,
                     record.output_digest,
+                    record.run_id or "",
+                    record.reason == KILLS,
                 )
                 for row, record in enumerate(advancing(records))
                 if record.is_of(planner.source_digest)
             ),
         )
 
-    def suspect(self, inputs: Mapping[tuple[str, str], tuple[Turn, int]]) -> None:
-        """Before the inputs are added: keys and versions that a run may have died of.
-
-        With each its turn, and its place within that.
-        """
-        self._suspects = dict(inputs)
+    def suspect(self, inputs: Mapping[tuple[str, str], list[Death]]) -> None:
+        """Before the inputs are added: keys and versions that a process may have died of."""
+        self._deaths = dict(inputs)
 
     def check_outputs(self, has_digest: HasDigest) -> None:
         """Before the inputs are added: done images whose output has changed are done again.
@@ -268,16 +282,13 @@ class BatchPlan:
             self.counts.quarantined_before += bad
             self.counts.kept += not bad and not done["same_model"]
             return Turn.FRESH
-        again = planner.failed_before(info, done)
-        usual = (Turn.AGAIN, done["row"]) if again else (Turn.FRESH, 0)
-        turn: Turn
-        turn, place = self._suspects.get((info.key, info.version), usual)
+        turn, place, deaths = self._turn(info, done, planner)
         self._db.execute(
             "INSERT INTO todo(key, version, size, modified, problem, output, existing, turn, place,"
-            " changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " changed, deaths) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(info.key, info.version, info.size, info.modified, info.problem),
-                *(output_key, self._output(output_key), turn, place, changed),
+                *(output_key, self._output(output_key), turn, place, changed, deaths),
             ),
         )
         return turn
@@ -291,6 +302,24 @@ class BatchPlan:
         if done["output_digest"] is None or done["output_size"] != done["found_size"]:
             return True
         return not self._has_digest(done["output"], done["output_digest"])
+
+    def _turn(
+        self, info: ObjectInfo, done: sqlite3.Row | None, planner: Planner
+    ) -> tuple[Turn, int, int]:
+        """When it is done, its place in that turn, and the deaths with it alone."""
+        deaths, kills = self._deaths.get((info.key, info.version), []), False
+        if done is not None and done["version"] == info.version and done["status"] != "failed":
+            # deaths before count no more: a process has survived it, or it was given up
+            deaths = [death for death in deaths if death.run_id > done["run"]]
+            kills = bool(done["kills"])
+        alone = [death.place for death in deaths if death.alone]
+        if alone:
+            return Turn.CULPRIT, max(alone), len(alone)
+        if deaths or kills:
+            return Turn.SUSPECT, 0, 0
+        if done is not None and planner.failed_before(info, done):
+            return Turn.AGAIN, done["row"], 0
+        return Turn.FRESH, 0, 0
 
     def was_bad(self, key: str, version: str) -> bool:
         """Whether this version of an input was quarantined or failed in an earlier run."""
@@ -325,4 +354,6 @@ class BatchPlan:
                 )
                 suspect = row["turn"] >= Turn.SUSPECT
                 changed = bool(row["changed"])
-                yield WorkItem(info, row["output"], row["existing"], suspect, changed)
+                yield WorkItem(
+                    info, row["output"], row["existing"], suspect, changed, row["deaths"]
+                )

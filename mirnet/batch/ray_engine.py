@@ -1,34 +1,42 @@
 """The batch on a cluster: Ray Data with one actor per GPU, or per CPU without GPUs.
 
 The driver holds the plan, the lease and the records; actors fetch, enhance and commit. An actor
-that dies is replaced and its images are repeated; finished outputs are recognised.
+announces each of its batches. One that dies is replaced, and the images that it had in flight are
+repeated as suspects (:mod:`mirnet.batch.suspects`); finished outputs are recognised.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
 import ray.data
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.engine import open_engine
+from mirnet.batch.engine import LazyEnhance, open_engine
 from mirnet.batch.image_job import ImageJob
 from mirnet.batch.image_work import ImageWork
-from mirnet.batch.ledger import Ledger
+from mirnet.batch.inflight import Inflight, clear_all, in_good_order
+from mirnet.batch.isolation import ended_without_progress, unpickled
+from mirnet.batch.ledger import Ledger, RunFolder
 from mirnet.batch.manifest import Row, as_dict
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
+from mirnet.batch.suspects import Suspects, WorkInChild
 from mirnet.config import Settings, apply_engine_defaults
-from mirnet.errors import ServiceError, StorageError
+from mirnet.errors import DeviceBroken, ServiceError, StorageError, WorkersLost
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
 from mirnet.signals import hear_again
@@ -40,8 +48,9 @@ logger = logging.getLogger(__name__)
 _SLICE = 20_000
 _BATCH = 16
 _STOPPED = "stopped"
-# of an actor, and of its work: an image that kills each actor must not block the run for ever
-_RESTARTS = 4
+# of an actor, and of its work. Each batch with an image that kills takes one, since its repetition
+# works in a child; an actor that cannot start must not block the run for ever
+_RESTARTS = 100
 _OBJECT_STORE_BYTES = 200_000_000
 
 
@@ -57,13 +66,14 @@ class RayJob:
     settings: Settings
     run_config: BatchRunConfig
 
-    def open(self, enhance: Any) -> ImageJob:
+    def open(self, enhance: Any) -> OpenedJob:
         """The job with clients of this process. The driver watches the lease."""
         target = open_store(self.target_uri, self.settings)
         engine = open_engine(enhance, self.params.strength)
         run = Ledger.of_target(target).run(self.run_id)
-        engine.fix_shapes(agree_on_max_pixels(run, self.run_config, engine.max_pixels))
-        return ImageJob(
+        run_config = agree_on_max_pixels(run, self.run_config, engine.max_pixels)
+        engine.fix_shapes(run_config)
+        images = ImageJob(
             source=open_store(
                 self.source_uri, self.settings, follow_links=self.params.follow_links
             ),
@@ -77,6 +87,38 @@ class RayJob:
             guard=lambda: None,
             rejected=RejectedOutputs(run, num_images=self.params.contact_images),
         )
+        work = WorkInChild(enhance, self.params, run_config)
+        return OpenedJob(images, run, Suspects(images, work, self.settings), self.settings)
+
+
+@dataclass(frozen=True)
+class OpenedJob:
+    """A job in one worker."""
+
+    images: ImageJob
+    run: RunFolder
+    suspects: Suspects
+    settings: Settings
+
+    def rows(self, items: list[WorkItem]) -> Generator[Row]:
+        """Announce the items and yield one row per item; suspects are those that an earlier
+        attempt at them died with.
+        """
+        inputs = [(item.info.key, item.info.version) for item in items]
+        batch = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+        attempt, died = self.run.begin_attempt(batch, inputs)
+        if died:
+            alone = Counter(input for inputs in died if len(inputs) == 1 for input in inputs)
+            items = [
+                replace(item, suspect=True, deaths=item.deaths + alone[each])
+                for item, each in zip(items, inputs, strict=True)
+            ]
+        inflight = Inflight(self.run, block=len(items), attempt=attempt)
+        yield from inflight.rows(items, self._process, self.suspects.rows)
+
+    def _process(self, items: Iterable[WorkItem]) -> Generator[Row]:
+        with ended_without_progress(self.settings.image_stuck_s):
+            yield from process(items, self.images, num_threads=self.settings.io_threads)
 
 
 class EnhanceActor:
@@ -84,15 +126,17 @@ class EnhanceActor:
 
     def __init__(self, job: RayJob, enhance: Any) -> None:
         self._job = job.open(enhance)
-        self._num_threads = job.settings.io_threads
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Work items as JSON -> rows as JSON, and at the end the error that stopped it, if any."""
         items = [_load_item(text) for text in batch["item"]]
         done = []
         try:
-            for row in process(items, self._job, num_threads=self._num_threads):
+            for row in self._job.rows(items):
                 done.append(json.dumps(as_dict(row)))
+        except DeviceBroken:
+            logger.exception("this worker ends, and its images are repeated by another one")
+            os._exit(1)
         except StorageError as error:
             done.append(json.dumps({_STOPPED: str(error), "transient": error.transient}))
         return {"row": done}
@@ -104,23 +148,26 @@ def process_on_ray(
     """Yield one row per item, in the order in which they finish.
 
     Raises:
-        ServiceError: no Ray at the address, or it lost the work too often.
+        ServiceError: no Ray at the address.
+        WorkersLost: workers died too often.
         StorageError: as on one machine; also when the lease is lost.
     """
-    with _connected(job.settings):
+    run = Ledger.of_target(open_store(job.target_uri, job.settings)).run(job.run_id)
+    with in_good_order(lambda: clear_all(run)), _connected(job.settings):
         num_gpus = int(ray.cluster_resources().get("GPU", 0))
         num_actors = num_gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
-        todo = iter(items)
-        while part := list(itertools.islice(todo, _SLICE)):
+        # pickled by value once: a worker hands it on to its child
+        enhance = LazyEnhance(partial(unpickled, ray.cloudpickle.dumps(enhance)))
+        for part, batch_size in _slices(items):
             rows = (
                 ray.data.from_items(
                     [{"item": _dump_item(item)} for item in part],
-                    override_num_blocks=-(-len(part) // _BATCH),
+                    override_num_blocks=-(-len(part) // batch_size),
                 )
                 .map_batches(
                     EnhanceActor,
                     fn_constructor_args=(job, enhance),
-                    batch_size=_BATCH,
+                    batch_size=batch_size,
                     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_actors),
                     num_cpus=None if num_gpus else 1,
                     num_gpus=1 if num_gpus else None,
@@ -134,6 +181,13 @@ def process_on_ray(
                 yield _load_row(values["row"])
 
 
+def _slices(items: Iterable[WorkItem]) -> Iterator[tuple[list[WorkItem], int]]:
+    """Parts of the plan, with the size of their batches: a row of a suspect may take long."""
+    for suspect, group in itertools.groupby(items, key=lambda item: item.suspect):
+        while part := list(itertools.islice(group, _SLICE)):
+            yield part, 1 if suspect else _BATCH
+
+
 def _load_row(text: str) -> Row:
     values = json.loads(text)
     if _STOPPED in values:
@@ -145,7 +199,7 @@ def _explained(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     try:
         yield from rows
     except ray.exceptions.RayError as error:
-        raise ServiceError(f"Ray Data: {str(error).strip().splitlines()[-1]}") from error
+        raise WorkersLost(f"Ray Data: {str(error).strip().splitlines()[-1]}") from error
 
 
 @contextmanager

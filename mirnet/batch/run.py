@@ -24,6 +24,7 @@ from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.run_config import choose_run_config
 from mirnet.batch.run_record import RunRecord
 from mirnet.batch.summary import BatchProgress, RunContext, RunSummary
+from mirnet.batch.suspects import Suspects, WorkInChild
 from mirnet.config import Settings
 from mirnet.cost import CostMeter
 from mirnet.logs import bound
@@ -181,8 +182,6 @@ def _enhanced(
             yield row
         return
     engine = open_engine(enhance, batch.params.strength)
-    if batch.single is None:
-        engine.fix_shapes(choose(max_pixels=engine.max_pixels))
     job = ImageJob(
         source=batch.source.store,
         target=batch.target,
@@ -199,5 +198,9 @@ def _enhanced(
     if batch.single is not None:
         yield from run(plan)
         return
+    run_config = choose(max_pixels=engine.max_pixels)
+    engine.fix_shapes(run_config)
     inflight = Inflight(folder, block=max(128, 8 * settings.io_threads))
-    yield from inflight.rows(plan, run)
+    work = WorkInChild(enhance, batch.params, run_config)
+    with closing(Suspects(job, work, settings)) as suspects:
+        yield from inflight.rows(plan, run, suspects.rows)

@@ -19,6 +19,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from mirnet.batch.digests import Digests
+from mirnet.batch.inflight import announced
 from mirnet.batch.ledger import PastRuns, RunFolder
 from mirnet.batch.plan import BatchPlan, WorkItem
 from mirnet.batch.records import parse_json
@@ -78,7 +79,7 @@ def choose_run_config(
     """
     chosen = _of_unfinished(past, model=model, digests=digests)
     if chosen is None:
-        sizes = _frequent(source, plan)
+        sizes = _frequent(source, plan, run)
         chosen = BatchRunConfig(model.label, digests.output, sizes, max_pixels)
     run.write_run_config(chosen.dump())
     return chosen
@@ -107,8 +108,8 @@ def agree_on_max_pixels(run: RunFolder, config: BatchRunConfig, own: int | None)
     return replace(config, max_pixels=run.agree_on_max_pixels(own))
 
 
-def _frequent(source: Store, plan: BatchPlan) -> tuple[tuple[int, int], ...]:
-    """Sizes of which many images are expected, most frequent first."""
+def _frequent(source: Store, plan: BatchPlan, run: RunFolder) -> tuple[tuple[int, int], ...]:
+    """Sizes of which many images are expected, most frequent first; no suspect is looked at."""
     if plan.num_todo < LEAST_EXPECTED:
         return ()
 
@@ -124,8 +125,12 @@ def _frequent(source: Store, plan: BatchPlan) -> tuple[tuple[int, int], ...]:
         except Exception:  # noqa: BLE001 - likewise
             return None
 
-    with ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool:
-        sizes = list(advancing(pool.map(size_of, itertools.islice(plan, _SAMPLE))))
+    sample = [item for item in itertools.islice(plan, _SAMPLE) if not item.suspect]
+    with (
+        announced(run, sample),
+        ThreadPoolExecutor(4, thread_name_prefix="mirnet-sizes") as pool,
+    ):
+        sizes = list(advancing(pool.map(size_of, sample)))
     counts = Counter(size for size in sizes if size is not None)
     least = LEAST_EXPECTED * len(sizes) / plan.num_todo
     frequent = [size for size, count in counts.items() if count >= least]

@@ -1,8 +1,9 @@
-"""Size limits of decoding, checked by the header alone."""
+"""Size limits of decoding, checked by the header alone, and the memory of this machine."""
 
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 import psutil
@@ -46,3 +47,26 @@ def total_memory() -> int:
         text = path.read_text().strip() if path.is_file() else ""
         limits += [int(text)] if text.isdigit() else []
     return min(limits)
+
+
+def free_memory() -> float:
+    """Memory in bytes that this process can still take: of the machine, or of its container."""
+    return min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
+
+
+def free_in_container(folder: Path) -> float:
+    """Bytes below the limit of this control group (version 2); infinite where there is none.
+
+    Cached files count as free.
+    """
+    try:
+        limit, used, facts = (
+            (folder / f"memory.{name}").read_text() for name in ("max", "current", "stat")
+        )
+    except OSError:
+        return math.inf
+    if limit.strip() == "max":
+        return math.inf
+    found = dict(line.split() for line in facts.splitlines())
+    cached = sum(float(found.get(name, 0)) for name in ("active_file", "inactive_file"))
+    return max(float(limit) - float(used) + cached, 0.0)

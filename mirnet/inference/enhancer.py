@@ -245,6 +245,13 @@ class Enhancer:
             for n, image in enumerate(images)
         ]
 
+    def give_back(self) -> None:
+        """Return the memory that is kept for further images to the system or the device."""
+        if self.network.device.type == "cuda":
+            torch.cuda.empty_cache()
+        else:
+            give_back_freed_memory()
+
     def _tiled(self, pixels: npt.NDArray[P], strength: float) -> npt.NDArray[P]:
         height, width = pixels.shape[:2]
         values = self._statistics(pixels) if self.architecture.pools_globally else None

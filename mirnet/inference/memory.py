@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import math
 import sys
-from pathlib import Path
 
-import psutil
 import torch
 
+from mirnet.images.limits import free_memory
 from mirnet.models.registry import NetworkConfig
 
 GIB = 1024**3
@@ -23,26 +21,7 @@ def default_limit(device: torch.device) -> float:
     """Default memory limit of one enhancement in bytes: half of the free memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 2
-    free = min(psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup")))
-    return min(free / 2, MAX_DEFAULT_GIB * GIB)
-
-
-def free_in_container(folder: Path) -> float:
-    """Bytes below the limit of this control group (version 2); infinite where there is none.
-
-    Cached files count as free.
-    """
-    try:
-        limit, used, facts = (
-            (folder / f"memory.{name}").read_text() for name in ("max", "current", "stat")
-        )
-    except OSError:
-        return math.inf
-    if limit.strip() == "max":
-        return math.inf
-    found = dict(line.split() for line in facts.splitlines())
-    cached = sum(float(found.get(name, 0)) for name in ("active_file", "inactive_file"))
-    return max(float(limit) - float(used) + cached, 0.0)
+    return min(free_memory() / 2, MAX_DEFAULT_GIB * GIB)
 
 
 def max_pixels(config: NetworkConfig, *, dtype: torch.dtype, limit: float) -> int:

@@ -303,6 +303,13 @@ class EnhanceParams(Section):
     max_bytes: int = Field(
         1_000_000_000, ge=1, description="larger objects are quarantined without download"
     )
+    kill_attempts: int = Field(
+        2,
+        ge=1,
+        le=100,
+        description="deaths of a process that worked on one image alone, after which the image is "
+        "quarantined",
+    )
     quarantine_prefix: str = Field(
         "_mirnet/quarantine",
         pattern=r"^_mirnet/quarantine[a-z0-9/_-]*$",

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.queues import Queue
 from typing import Any
@@ -29,6 +30,7 @@ def work(
     seconds_an_image: float,
     answers: Queue[str] | None,
     deadly_side: int,
+    enhance: Callable[[Image], Image] | None,
 ) -> None:
     def slowly(image: Image) -> Image:
         if image.pixels.shape[0] == deadly_side:
@@ -41,7 +43,7 @@ def work(
             result = run_batch(
                 source,
                 target,
-                enhance=slowly,
+                enhance=enhance or slowly,
                 model=MODEL,
                 params=EnhanceParams(contact_images=0),
                 settings=Settings(**settings),
@@ -63,11 +65,18 @@ def start(
     seconds_an_image: float = 0.0,
     answers: Queue[str] | None = None,
     deadly_side: int = 0,
+    enhance: Callable[[Image], Image] | None = None,
 ) -> ForkServerProcess:
-    """``deadly_side``: a picture of that height kills the process."""
+    """``deadly_side``: an image of that height kills the process, which has no child for suspects.
+
+    ``enhance``: pickles; in place of the two arguments.
+    """
     process = CONTEXT.Process(
         target=work,
-        args=(source, target, settings, variables, seconds_an_image, answers, deadly_side),
+        args=(
+            *(source, target, settings, variables),
+            *(seconds_an_image, answers, deadly_side, enhance),
+        ),
     )
     process.start()
     return process

@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -171,28 +171,40 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"), Settings())
     seen: list[tuple[str, int, bool]] = []
 
+    def look(item: WorkItem) -> None:
+        told = [key for key, _ in json.loads(store.get("in-hand.json").data)]
+        seen.append((item.info.key, len(told), item.info.key in told))
+
     def process(items: Iterable[WorkItem]) -> Generator[Row]:
         kept: list[WorkItem] = []
         for item in items:
-            told = [key for key, _ in json.loads(store.get("in-hand.json").data)]
-            seen.append((item.info.key, len(told), item.info.key in told))
+            look(item)
             if item.info.key in ("3", "7"):  # waits for pictures of its size
                 kept.append(item)
                 continue
-            yield Row(item.info.key, "v", 1, "enhanced", "r", "d", "m")
+            yield row_of(item)
         assert {item.info.key for item in kept} <= {*suspects_of(store)}
-        yield from (Row(item.info.key, "v", 1, "enhanced", "r", "d", "m") for item in kept)
+        yield from map(row_of, kept)
+
+    def one_by_one(
+        items: Iterable[WorkItem], announce: Callable[[WorkItem], None]
+    ) -> Generator[Row]:
+        for item in items:
+            announce(item)
+            look(item)
+            yield row_of(item)
 
     items = [
         WorkItem(ObjectInfo(f"{n}", 1, "v", 0.0), f"{n}", suspect=n >= 300) for n in range(303)
     ]
-    assert len(list(Inflight(RunFolder(store), block=128).rows(items, process))) == 303
+    inflight = Inflight(RunFolder(store), block=128)
+    assert len(list(inflight.rows(items, process, one_by_one))) == 303
     assert all(announced for *_, announced in seen)
     numbers = [number for _, number, _ in seen]
     assert numbers == [128] * 128 + [130] * 128 + [46] * 44 + [1] * 3
     assert store.head("in-hand.json") is None
     with pytest.raises(MemoryError):
-        list(Inflight(RunFolder(store), block=2).rows(items, broken))
+        list(Inflight(RunFolder(store), block=2).rows(items, broken, one_by_one))
     assert suspects_of(store) == ["0", "1"]
 
 
@@ -217,15 +229,23 @@ def test_an_interrupt_while_the_pictures_are_awaited_is_not_swallowed(tmp_path: 
     def awaited(items: Iterable[WorkItem]) -> Generator[Row]:
         try:
             for item in items:
-                yield Row(item.info.key, "v", 1, "enhanced", "r", "d", "m")
+                yield row_of(item)
         finally:
             raise KeyboardInterrupt
 
     items = [WorkItem(ObjectInfo("a", 1, "v", 0.0), "a")]
-    rows = Inflight(RunFolder(store), block=2).rows(items, awaited)
+    rows = Inflight(RunFolder(store), block=2).rows(items, awaited, none)
     next(rows)
     with pytest.raises(KeyboardInterrupt):
         rows.close()
+
+
+def row_of(item: WorkItem) -> Row:
+    return Row(item.info.key, "v", 1, "enhanced", "r", "d", "m")
+
+
+def none(_items: Iterable[WorkItem], _announce: Callable[[WorkItem], None]) -> Generator[Row]:
+    yield from ()
 
 
 def broken(items: Iterable[WorkItem]) -> Generator[Row]:

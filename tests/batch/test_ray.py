@@ -16,16 +16,20 @@ import torch
 from ray.cluster_utils import Cluster
 
 from mirnet import stages
-from mirnet.batch.ledger import Ledger
+from mirnet.batch import ray_engine
+from mirnet.batch.ledger import Ledger, RunFolder
+from mirnet.batch.manifest import KILLS
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
-from mirnet.errors import ServiceError, StorageError
+from mirnet.errors import StorageError, WorkersLost
 from mirnet.images import Image
 from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
+from tests.batch import killers
 from tests.batch import samples as batch_samples
+from tests.batch.killers import DEADLY_SIDE, Killer
 from tests.batch.samples import MODEL, UNGUARDED, darken, double, enhance_batch, fill, picture
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}
@@ -35,9 +39,11 @@ BAD = {"cut.png": picture(1)[:500], "text.jpg": b"no picture"}
 @pytest.fixture
 def by_value() -> Iterator[None]:
     """Workers do not have the folder of the tests on their path."""
-    ray.cloudpickle.register_pickle_by_value(batch_samples)
+    for module in (batch_samples, killers):
+        ray.cloudpickle.register_pickle_by_value(module)
     yield
-    ray.cloudpickle.unregister_pickle_by_value(batch_samples)
+    for module in (batch_samples, killers):
+        ray.cloudpickle.unregister_pickle_by_value(module)
 
 
 def enhance(
@@ -55,19 +61,27 @@ def manifest(target: str) -> dict[str, dict[str, Any]]:
     return {row["input_key"]: row | {"run_id": "", "seconds": 0} for row in rows}
 
 
+def keys_of(uri: str) -> list[str]:
+    return [info.key for info in open_store(uri, Settings()).list()]
+
+
 def assert_same(target: str, other: str) -> None:
-    assert manifest(target) == manifest(other)
+    rows = manifest(target)
+    rows.pop("deadly.png", None)
+    assert rows == manifest(other)
     store, reference = open_store(target, Settings()), open_store(other, Settings())
     for key in PICTURES:
         assert store.get(key).data == reference.get(key).data
 
 
 def mortal(marker: Path) -> Any:
+    killer = Killer("kill")
+
     def die_once(image: Image) -> Image:
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return double(image)
+        return killer(image)
 
     return die_once
 
@@ -75,14 +89,19 @@ def mortal(marker: Path) -> Any:
 def test_same_as_on_one_machine_though_a_worker_is_killed(
     s3: str, by_value: None, tmp_path: Path
 ) -> None:
+    """Once by chance, and each time by one image."""
     fill(f"{s3}/in", PICTURES | BAD)
     alone = enhance(f"{s3}/in", f"{s3}/alone", "local")
+    fill(f"{s3}/in", {"deadly.png": picture(1, side=DEADLY_SIDE)})
     result = enhance(f"{s3}/in", f"{s3}/ray", "ray", mortal(tmp_path / "killed"))
     assert (tmp_path / "killed").exists()
-    assert (result.enhanced, result.quarantined, result.failed) == (40, 2, 0)
+    assert (result.enhanced, result.quarantined, result.failed) == (40, 3, 0)
     assert (alone.enhanced, alone.quarantined, alone.failed) == (40, 2, 0)
+    deadly = manifest(f"{s3}/ray").pop("deadly.png")
+    assert (deadly["status"], deadly["reason"]) == ("quarantined", KILLS)
     assert_same(f"{s3}/ray", f"{s3}/alone")
-    assert enhance(f"{s3}/in", f"{s3}/ray", "local").skipped == 42
+    assert not [key for key in keys_of(f"{s3}/ray/_mirnet") if "in-hand" in key]
+    assert enhance(f"{s3}/in", f"{s3}/ray", "local").skipped == 43
 
 
 def test_sources_and_links_are_told_apart_as_on_one_machine(by_value: None, tmp_path: Path) -> None:
@@ -185,17 +204,61 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_picture_that_kills_each_worker_ends_the_run(s3: str, by_value: None) -> None:
-    fill(f"{s3}/in", PICTURES | {"deadly.png": picture(1, side=31)})
+@pytest.mark.parametrize("how", ["kill", "memory", "loop", "device"])
+def test_an_image_that_kills_each_worker_costs_itself_only(
+    how: str, tmp_path: Path, by_value: None
+) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, PICTURES | BAD | {"deadly.png": picture(1, side=DEADLY_SIDE)})
+    settings = Settings(
+        batch_engine="ray", lease_s=30, image_stuck_s=3, child_memory_gib=0.6, flush_s=0.1
+    )
+    marker, killer = tmp_path / "killed", Killer(how)
 
-    def die(image: Image) -> Image:
-        if image.pixels.shape[0] == 31:
+    def kills(image: Image) -> Image:
+        if how == "memory" and image.pixels.shape[0] == DEADLY_SIDE and not marker.exists():
+            marker.touch()  # the memory of a worker has no limit
             os.kill(os.getpid(), signal.SIGKILL)
-        return double(image)
+        return killer(image)
 
-    with pytest.raises(ServiceError, match="Ray Data"):
-        enhance(f"{s3}/in", f"{s3}/ray", "ray", die)
-    assert enhance(f"{s3}/in", f"{s3}/ray", "local").failed == 0
+    result = enhance_batch(source, target, settings, enhance=kills, max_bad_share=0.1)
+    assert (result.enhanced, result.quarantined, result.failed) == (40, 3, 0)
+    assert result.reasons[KILLS] == 1 and result.summary_uri and result.contact_uri
+    rows = manifest(target)
+    assert (rows["deadly.png"]["status"], rows["deadly.png"]["reason"]) == ("quarantined", KILLS)
+    again = enhance_batch(source, target, settings, enhance=kills)
+    assert (again.skipped, again.failed, again.quarantined) == (43, 0, 0)
+
+
+@pytest.mark.slow
+def test_what_a_lost_run_had_in_flight_is_suspect_on_one_machine_too(
+    tmp_path: Path, by_value: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, PICTURES | {"deadly.png": picture(1, side=DEADLY_SIDE)})
+    with monkeypatch.context() as patched:
+        patched.setattr(ray_engine, "_RESTARTS", 0)
+        with pytest.raises(WorkersLost, match="Ray Data"):
+            enhance(source, target, "ray", Killer("kill"))
+    result = enhance(source, target, "local", Killer("kill"))
+    assert (result.quarantined, result.failed, result.reasons) == (1, 0, {KILLS: 1})
+    assert result.enhanced + result.skipped == 40
+
+
+def test_each_attempt_at_a_batch_knows_what_died(tmp_path: Path) -> None:
+    run = RunFolder(open_store(str(tmp_path / "run"), Settings()))
+    inputs = [("a", "1"), ("b", "2")]
+    first, died = run.begin_attempt("0f", inputs)
+    assert died == []
+    second, died = run.begin_attempt("0f", inputs)
+    assert died == [inputs]
+    run.write_inflight(inputs[1:], attempt=second)
+    third, died = run.begin_attempt("0f", inputs)
+    assert died == [inputs, inputs[1:]]
+    assert len({first, second, third}) == 3
+    assert run.begin_attempt("aa", inputs[:1])[1] == []
+    run.clear_all_inflight()
+    assert run.begin_attempt("0f", inputs)[1] == []
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirnet.inference.memory import free_in_container
+from mirnet.images.limits import free_in_container
 
 SCRIPT = """
 import resource, sys

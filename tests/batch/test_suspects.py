@@ -1,0 +1,121 @@
+"""Nights with an image that kills the process."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirnet.batch.ledger import Ledger
+from mirnet.batch.manifest import KILLS
+from mirnet.config import Settings
+from mirnet.results import EnhanceResult
+from mirnet.storage.places import open_store
+from tests.batch.child import CONTEXT, start
+from tests.batch.killers import DEADLY_SIDE, Killer
+from tests.batch.samples import double, enhance_batch, fill, picture
+
+IMAGES = {f"{n}.png": picture(n, side=24) for n in range(6)}
+DEADLY = picture(7, side=DEADLY_SIDE)
+LIMITS: dict[str, Any] = {"lease_s": 30, "image_stuck_s": 2, "child_memory_gib": 0.6}
+
+
+def answer(source: str, target: str, killer: Killer) -> str | None:
+    """The answer of a run in a process of its own; none: it was killed."""
+    answers = CONTEXT.Queue()
+    job = start(source, target, settings=LIMITS, variables={}, answers=answers, enhance=killer)
+    job.join()
+    return None if job.exitcode == -signal.SIGKILL else answers.get(timeout=10)
+
+
+def night(source: str, target: str, killer: Killer) -> EnhanceResult | None:
+    """As :func:`answer`, of a run that completes."""
+    found = answer(source, target, killer)
+    return None if found is None else EnhanceResult.model_validate_json(found)
+
+
+def rows_of(target: str, run_id: str) -> dict[str, tuple[str, str | None]]:
+    past = Ledger.of_target(open_store(target, Settings())).past_runs()
+    return {row.input_key: (row.status, row.reason) for row in past.rows() if row.run_id == run_id}
+
+
+@pytest.mark.parametrize("how", ["kill", "memory", "loop"])
+def test_after_the_first_night_none_is_red(how: str, tmp_path: Path) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, IMAGES | {"deadly.png": DEADLY})
+    assert night(source, target, Killer("kill")) is None
+    second = night(source, target, Killer(how))
+    assert second is not None and second.summary_uri and second.problem is None
+    assert second.enhanced + second.skipped == len(IMAGES)
+    assert (second.quarantined, second.failed, second.reasons) == (1, 0, {KILLS: 1})
+    assert rows_of(target, second.run_id)["deadly.png"] == ("quarantined", KILLS)
+    assert (tmp_path / "out/_mirnet/quarantine/deadly.png").read_bytes() == DEADLY
+    for number in range(3 if how == "kill" else 1):
+        fill(source, {f"new{number}.png": picture(50 + number, side=24)})
+        later = night(source, target, Killer(how))
+        assert later is not None
+        assert (later.enhanced, later.quarantined, later.failed) == (1, 0, 0)
+    # somebody names it: tried again, and still isolated
+    named = answer(f"{source}/deadly.png", target, Killer(how))
+    assert named is not None and named.startswith("TooManyBad") and KILLS in named
+    # it has changed
+    fill(source, {"deadly.png": picture(8, side=24)})
+    last = night(source, target, Killer(how))
+    assert last is not None and last.enhanced == 1
+
+
+def test_what_was_in_flight_by_chance_is_enhanced_to_the_same_bytes(tmp_path: Path) -> None:
+    source, target, calm = (str(tmp_path / name) for name in ("in", "out", "calm"))
+    images = IMAGES | {"bad.png": IMAGES["1.png"][:200], "light.png": picture(3, level=255)}
+    fill(source, images)
+    announce(source, target, [list(images)])
+    result = enhance_batch(source, target, Settings(lease_s=30), contact_images=0)
+    enhance_batch(source, calm, Settings(lease_s=30), contact_images=0)
+    assert rows_of(target, result.run_id) | {"run": ("", "")} == {
+        row.input_key: (row.status, row.reason)
+        for row in Ledger.of_target(open_store(calm, Settings())).past_runs().rows()
+    } | {"run": ("", "")}
+    for key in [*IMAGES, "light.png"]:
+        assert (tmp_path / "out" / key).read_bytes() == (tmp_path / "calm" / key).read_bytes()
+
+
+def test_what_kills_the_parent_too_is_given_up_untried(tmp_path: Path) -> None:
+    """As where the kernel kills all processes of a container at once."""
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, IMAGES | {"deadly.png": DEADLY})
+    announce(source, target, [[*IMAGES, "deadly.png"], ["deadly.png"]])
+    assert night(source, target, Killer("kill")) is not None  # one attempt is left
+    announce(source, f"{target}-2", [["deadly.png"], ["deadly.png"], ["0.png"]])
+    tried: list[int] = []
+
+    def not_in_a_child(image: Any) -> Any:
+        tried.append(image.pixels.shape[0])
+        return double(image)
+
+    result = enhance_batch(source, f"{target}-2", Settings(lease_s=30), enhance=not_in_a_child)
+    assert (result.enhanced, result.quarantined) == (len(IMAGES), 1)
+    assert DEADLY_SIDE not in tried
+
+
+def test_deaths_before_an_image_was_done_do_not_count(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, {"a.png": picture(1)})
+    announce(source, target, [["a.png"]])
+    settings = Settings(lease_s=30)
+    assert enhance_batch(source, target, settings).enhanced == 1
+    (tmp_path / "out" / "a.png").unlink()
+    announce(source, target, [["a.png"]], first=90_000_000)
+    # one death since
+    assert enhance_batch(source, target, settings).enhanced == 1
+
+
+def announce(source: str, target: str, deaths: list[list[str]], *, first: int = 0) -> None:
+    """As runs that died with these in flight."""
+    versions = {info.key: info.version for info in open_store(source, Settings()).list()}
+    runs = open_store(f"{target}/_mirnet/runs", Settings())
+    for term, keys in enumerate(deaths, start=first):
+        told = json.dumps([[key, versions[key]] for key in keys]).encode()
+        runs.put(f"{term:08d}-died/in-hand.json", told)
