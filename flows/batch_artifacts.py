@@ -93,9 +93,5 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
             description=f"{where}: inputs against the model's training data",
         )
     if contact is not None:
-        create_markdown_artifact(key="enhance-contact", markdown=_body(contact), description=where)
-
-
-def _body(page: str) -> str:
-    """The page without its head; its images are in it as data."""
-    return page.partition("</style>")[2]
+        body = contact.partition("</style>")[2]  # its images are in it as data
+        create_markdown_artifact(key="enhance-contact", markdown=body, description=where)

@@ -14,13 +14,7 @@ from mirnet.results import Cost, EpochMetrics
 
 
 def estimate(settings: Settings, *, cpu_s: float, gpu_s: float = 0.0) -> Cost:
-    """The cost of busy cores and GPUs.
-
-    Args:
-        settings: Prices and watts.
-        cpu_s: Core seconds, over all processes.
-        gpu_s: GPU seconds, over all GPUs.
-    """
+    """The cost of core seconds over all processes and of GPU seconds over all GPUs."""
     assert min(cpu_s, gpu_s) >= 0
     cpu_hours, gpu_hours = cpu_s / 3600, gpu_s / 3600
     return Cost(

@@ -39,14 +39,10 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def formatter(style: Style) -> logging.Formatter:
-    return JsonLines() if style == "json" else logging.Formatter(_TEXT)
-
-
 def configure(level: int, style: Style) -> None:
     """Log to standard error, for the command line."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(style))
+    handler.setFormatter(JsonLines() if style == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -95,12 +95,7 @@ class Member:
 
 
 class Unpacking:
-    """All archives of one source, which share the limits.
-
-    Args:
-        limits: Of all of them together.
-        stack: Closes the opened files.
-    """
+    """All archives of one source, which share the limits; ``stack`` closes the opened files."""
 
     def __init__(self, limits: Limits, stack: ExitStack) -> None:
         self._limits, self._stack = limits, stack

@@ -45,15 +45,11 @@ def import_data(
     changed; otherwise it starts again.
 
     Args:
-        source: Zip file or folder.
-        destination: Folder of the data set.
         only: Part of the path that entries must have, such as ``Real_captured``.
         patterns: Names of the sides, if they cannot be recognised.
         merge: Take several sets as one.
         skip_unpaired: Leave out images without a partner; otherwise they are an error.
-        replace: Replace the contents of ``destination``.
         follow_links: Follow links in a folder; otherwise they are left out.
-        limits: Limits of the unpacked archives.
         on_pair: Called with the number of pairs done and the total.
 
     Raises:

@@ -87,7 +87,6 @@ def fetch_listing(cache: Any, store: Any, digest: str) -> tuple[tuple[Listed, ..
     Args:
         cache: DVC's local object store.
         store: object store of the remote.
-        digest: of the listing.
 
     Returns:
         Its files, and whether it came from the remote.

@@ -60,10 +60,8 @@ def plan_import(
     """Match entries to pairs by name.
 
     Args:
-        entries: Files of the source.
         only: Part of the path that entries must have.
         name: Of the source, for messages.
-        patterns: How the sides are called, where their names do not say it.
         merge: Take several sets as one; the folder of each is put before the names.
 
     Raises:

@@ -111,8 +111,6 @@ def make_from_photographs(
         per_photo: Pairs per photograph, with different parameters and crops.
         size: Side in pixels of square crops; none: whole photographs.
         eval_share: Share of the photographs, at least one, that are used for ``eval15`` only.
-        ranges: Ranges of the parameters.
-        num_processes: Number of parallel processes.
 
     Raises:
         DataError: no photographs, or ``dst`` has other contents.

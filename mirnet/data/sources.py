@@ -64,13 +64,7 @@ class Source:
 def open_source(
     path: Path, *, limits: Limits | None = None, follow_links: bool = False
 ) -> Iterator[Source]:
-    """A folder, or a zip file and the zip files in it.
-
-    Args:
-        path: Folder or zip file.
-        limits: Limits of all unpacked archives together.
-        follow_links: Follow links below a folder; otherwise they are left out.
-
+    """A folder, or a zip file and the zip files in it. Arguments as of the import.
     Raises:
         DataError: neither, or a zip file that is damaged or dangerous; names the entry.
     """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +79,6 @@ def render_report(
     """Write the report.
 
     Args:
-        target: The HTML file.
         scores: one row per image and method; with ``page.candidate``, and ``baseline`` if its
             images and gains are to be shown.
         outputs: outputs of the methods, by (pair id, method).
@@ -101,7 +99,9 @@ def render_report(
         num_pairs=len(pairs),
         charts=_distributions(page.candidate, scores, summary, pairs, outputs),
         failures=_failures(page.candidate, scores, shown={entry.pair_id for entry in gallery}),
-        images=_image_rows(page.candidate, shown, scores),
+        images=_candidate_rows(page.candidate, shown, scores)
+        .sort_values("psnr")
+        .to_dict("records"),
         longest_side=LONGEST_SIDE,
         quality=_WEBP_QUALITY,
     )
@@ -110,10 +110,6 @@ def render_report(
 
 def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -> bool:
     """Add the gate's decision to an existing report, replacing an earlier one.
-
-    Args:
-        run_id: The MLflow run of the report.
-        outcome: The decision in a few words.
 
     Returns:
         False: the report is missing or of another run, and is unchanged.
@@ -185,13 +181,6 @@ def _candidate_rows(candidate: str, baseline: str | None, scores: pd.DataFrame) 
         return rows.assign(**{_GAIN: float("nan")})
     against = scores[scores["method"] == baseline].set_index("pair_id")["psnr"]
     return rows.assign(**{_GAIN: rows["psnr"] - rows["pair_id"].map(against)})
-
-
-def _image_rows(
-    candidate: str, baseline: str | None, scores: pd.DataFrame
-) -> list[dict[Hashable, Any]]:
-    rows = _candidate_rows(candidate, baseline, scores).sort_values("psnr")
-    return rows.to_dict(orient="records")
 
 
 def _distributions(

@@ -65,7 +65,6 @@ def paired_gain(
     *,
     num_samples: int,
     seed: int,
-    metric: str = "psnr",
 ) -> Gain:
     """The paired PSNR gain of ``method`` over ``against`` on the same images.
 
@@ -75,7 +74,7 @@ def paired_gain(
     Raises:
         ValueError: they were not scored on the same images.
     """
-    table = scores.pivot(index="pair_id", columns="method", values=metric)
+    table = scores.pivot(index="pair_id", columns="method", values="psnr")
     missing = {method, against} - set(table.columns)
     if missing:
         raise ValueError(f"not scored: {', '.join(sorted(missing))}")

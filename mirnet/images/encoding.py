@@ -50,7 +50,7 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         raise UsageError(f"format {format}: write one of {', '.join(FORMATS)}")
     entry = format_named(format)
     if image.alpha is not None and not entry.alpha:
-        if not _is_opaque(image.alpha):
+        if (image.alpha != np.iinfo(image.alpha.dtype).max).any():
             raise UsageError(f"{format} holds no transparency: write one of {_WITH_ALPHA}")
         image = replace(image, alpha=None)
     if image.pixels.dtype == np.uint16 and 16 not in entry.depths:
@@ -62,19 +62,12 @@ def encode(image: Image, *, format: str | None = None, quality: int = 95) -> byt
         if format == "TIFF":
             return _tiff(image)
         if format == "BMP" and image.alpha is not None:
-            return bmp.write_with_alpha(_channels(_coloured(image)), image.metadata.resolution)  # type: ignore[arg-type]
+            rgba = _channels(replace(image, grey=False))
+            return bmp.write_with_alpha(rgba, image.metadata.resolution)  # type: ignore[arg-type]
         return _by_pillow(image, format, quality)
     except (OSError, ValueError, struct.error) as error:
         height, width = image.pixels.shape[:2]
         raise UsageError(f"{format} cannot hold {width}x{height}: {error}") from error
-
-
-def _is_opaque(alpha: Pixels) -> bool:
-    return bool((alpha == np.iinfo(alpha.dtype).max).all())
-
-
-def _coloured(image: Image) -> Image:
-    return replace(image, grey=False)
 
 
 def to_png(pixels: Pixels) -> bytes:
@@ -122,7 +115,7 @@ def _tiff(image: Image) -> bytes:
     import tifffile
 
     if image.alpha is not None and image.pixels.dtype == np.uint16:
-        image = _coloured(image)  # few readers support 16-bit grey with transparency
+        image = replace(image, grey=False)  # few readers support 16-bit grey with transparency
     samples = _channels(image)
     buffer = io.BytesIO()
     tifffile.imwrite(

@@ -120,7 +120,8 @@ def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> 
     if transform is not None:
         lean.append(_ADOBE_HEAD + bytes([transform]))
     at = 2
-    while (at := _next_marker(data, at)) >= 0:
+    while found := _ANY_MARKER.search(data, at):
+        at = found.start()
         marker = data[at + 1]
         if marker == _EOI:
             stream = replace(stream, end=at + 2)
@@ -161,12 +162,6 @@ def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> 
     if transform is None:
         lean = [_known_transform(part, len(stream.components)) for part in lean]
     return replace(stream, scans=tuple(scans), segments=tuple(segments), lean=b"".join(lean))
-
-
-def _next_marker(data: bytes, at: int) -> int:
-    """Offset of the next FF with a marker's number after it; -1 at the end."""
-    found = _ANY_MARKER.search(data, at)
-    return found.start() if found else -1
 
 
 def _frame(stream: Stream, marker: int, body: bytes, name: str) -> Stream:

@@ -73,13 +73,12 @@ class Enhancer:
         model: a network of :mod:`mirnet.models`; copied, so it is not modified.
         precision: arithmetic; ``auto`` is bf16 where the hardware has units for it.
         device: ``cpu`` or ``cuda``; none: CUDA where there is one.
-        memory_limit_gib: for feature maps; none: half of what is free, on CPU 3 GiB at most.
-        compile: compile the network for image sizes that come again.
+        memory_limit_gib: for feature maps; none: half of the free memory, on CPU 3 GiB at most.
+        compile: compile the network for image sizes that occur repeatedly.
         cache_dir: folder of compiled code, shared with other processes.
 
     Raises:
-        UsageError: the memory limit is too small for the network, or it is of a kind that is not
-            supported.
+        UsageError: the memory limit is too small for the network, or the network is not supported.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Enhancer:
         return tile_shape(height, width, **self._tiling)
 
     def _pixels(self, height: int, width: int) -> int:
-        """What the network is given for an image that goes through whole."""
+        """Pixels of the network's input for an image that is processed in one pass."""
         return (height + 2 * self.margin) * (width + 2 * self.margin)
 
     @property
@@ -132,16 +131,16 @@ class Enhancer:
     def fix_shapes(
         self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None
     ) -> None:
-        """Make outputs independent of the images enhanced before.
+        """Make outputs independent of earlier images.
 
         Compiled and eager code round differently, so the compiled sizes must not depend on the
-        order of images: these are compiled, from the first image on, and no others. Small ones
-        among them are processed in batches, which are always full.
+        order of images: these sizes are compiled from the first image on, and no others. Small
+        images of these sizes are processed in batches, which are always full.
 
         Args:
             sizes: (height, width).
-            max_pixels: images that are larger, with their margin, are tiled; none: as the memory
-                limit says.
+            max_pixels: images that are larger, with their margin, are tiled; none: by the memory
+                limit.
         """
         self.max_pixels = max_pixels or self.max_pixels
         self._fixed = frozenset(sizes)
@@ -228,8 +227,8 @@ class Enhancer:
     def enhance_images(self, images: Sequence[Image], strength: float = 1.0) -> list[Image]:
         """As :meth:`enhance_image`, for up to :meth:`batch_size` images of one size at once.
 
-        A batch that is not full is filled up: arithmetic differs between sizes of a batch, but
-        not between the places in it or with the other images.
+        An incomplete batch is padded: rounding depends on the batch size, but not on the position
+        in the batch or on the other images.
         """
         height, width = images[0].pixels.shape[:2]
         size = self.batch_size(height, width)
@@ -262,10 +261,11 @@ class Enhancer:
         return out
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Global statistics within the memory limit; measured in docs/benchmarks/large-images.md.
+        """Estimated global statistics of an image that exceeds the memory limit.
 
-        Those of a downscaled copy of the image, corrected by the difference between full scale
-        and the scale of the copy, which is measured on crops spread over the image.
+        The statistics of a downscaled copy, corrected by the mean difference between full scale
+        and the scale of the copy over crops spread over the image. Accuracy:
+        docs/benchmarks/large-images.md.
         """
         height, width = pixels.shape[:2]
         factor = downscaling(height, width, max_pixels=self.max_pixels, margin=self.margin)
@@ -308,14 +308,14 @@ class Enhancer:
     def _enhance(
         self, pixels: npt.NDArray[P], part: Part, strength: float, values: list[Tensor] | None
     ) -> npt.NDArray[P]:
-        """What a part of (H, W, 3) writes."""
+        """The enhanced pixels that a part of (H, W, 3) writes."""
         low = self._read(pixels, part)
         enhanced = self._run(low, values)
         self._give_back(low)
         return _as_pixels(low.lerp(enhanced, strength)[0], part, pixels.dtype)
 
     def _run(self, low: Tensor, values: list[Tensor] | None) -> Tensor:
-        """Through the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
+        """Run the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
         advance()
         enhanced = self.network(low, values).cpu()
         if not torch.isfinite(enhanced).all():
@@ -323,19 +323,19 @@ class Enhancer:
         return enhanced.clamp(0, 1)
 
     def _give_back(self, low: Tensor) -> None:
-        """Reuse within a pass, not between large ones: sizes that differ leave gaps that add up."""
+        """Return freed memory after a large pass: gaps between different sizes would add up."""
         if self.network.device.type == "cpu" and low[:, 0].numel() >= GIVE_BACK_PIXELS:
             give_back_freed_memory()
 
     def _whole(self, pixels: npt.NDArray[P]) -> Part:
-        """The whole image with its margin."""
+        """The part that covers the whole image, with its margin."""
         rows, columns = (
             Span(-self.margin, size + self.margin, 0, size) for size in pixels.shape[:2]
         )
         return rows, columns
 
     def _read(self, pixels: npt.NDArray[P], part: Part) -> Tensor:
-        """What a part of (H, W, 3) reads: (1, 3, H', W') float32 in [0, 1]."""
+        """The input of a part of (H, W, 3): (1, 3, H', W') float32 in [0, 1]."""
         for axis, span in enumerate(part):
             length = self._length(span.stop - span.start)
             places = mirrored(pixels.shape[axis], start=span.start, stop=span.start + length)
@@ -343,12 +343,12 @@ class Enhancer:
         return _as_image(pixels)
 
     def _length(self, side: int) -> int:
-        """The least side that the network takes for this one."""
+        """The smallest valid side of the network's input that is at least ``side``."""
         entry = self.architecture
         return max(rounded_up(side, multiple=entry.size_multiple), entry.min_size)
 
     def _tensor_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """(N, 3, H', W', statistics given) as which images of a size reach the network."""
+        """Shape of the network's input for images of a size: (N, 3, H', W', statistics given)."""
         tile = self.tile_shape(height, width)
         batch = 1 if tile else self.batch_size(height, width)
         margins = 2 * self.margin
@@ -377,7 +377,7 @@ def _as_image(pixels: npt.NDArray[P]) -> Tensor:
 
 
 def _as_pixels(image: Tensor, part: Part, dtype: np.dtype[P]) -> npt.NDArray[P]:
-    """What a part writes, (H, W, 3), of what it read, (3, H', W')."""
+    """The written pixels of a part, (H, W, 3), from its output, (3, H', W')."""
     rows, columns = part
     kept = image[:, rows.kept_of_read, columns.kept_of_read]
     return (kept * int(np.iinfo(dtype).max)).round().permute(1, 2, 0).numpy().astype(dtype)

@@ -1,8 +1,8 @@
-"""The fast form of a network: same weights, same function.
+"""A network optimised for inference: the same weights and function.
 
-channels_last, bf16 where asked for, and the repeated blocks compiled one by one; on a GPU the whole
-is then replayed as one CUDA graph. Compilation is for shapes that come again: the first image of a
-shape runs as it is, without a wait.
+channels_last, optionally bf16, and the repeated blocks compiled one by one; on a GPU the whole
+network is then replayed as one CUDA graph. Only shapes that occur repeatedly are compiled: the
+first image of a shape runs eagerly, without delay.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 # a folder of mixed sizes compiles its most frequent shapes; the others run uncompiled
 MAX_SHAPES = 4
-# a shape is compiled when it comes for this time
+# a shape is compiled at its second occurrence
 COMPILE_AT = 2
 
 
 def run_block(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-    """One repeated block, with its own statistics or with given ones."""
+    """Run one repeated block, with its own global statistics or with given ones."""
     out: Tensor = block(x, GivenPooling(values)) if values else block(x)
     return out
 
@@ -46,7 +46,7 @@ def _compiled(compile: Callable[..., Any]) -> Callable[..., Tensor]:
 
 
 class SwitchedBlock(nn.Module):
-    """A block that runs compiled while its network says so."""
+    """A block that runs compiled while ``compiled_block`` of its network is set."""
 
     def __init__(self, block: nn.Module, network: FastNetwork) -> None:
         super().__init__()
@@ -64,14 +64,13 @@ class SwitchedBlock(nn.Module):
 
 
 class FastNetwork:
-    """A copy of a network, ready for inference on one device.
+    """A copy of a network, optimised for inference on one device.
 
     Args:
-        model: stays as it is.
+        model: not modified.
         dtype: float32 or bfloat16, of weights and feature maps; the image stays float32.
-        compile: whether shapes that come again are compiled.
-        cache_dir: where compiled code is kept for other processes; none: the system's temporary
-            folder.
+        compile: whether shapes that occur repeatedly are compiled.
+        cache_dir: folder of compiled code for other processes; none: the system's temporary folder.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class FastNetwork:
             use_kernel_cache(cache_dir)
 
     def __call__(self, image: Tensor, values: Sequence[Tensor] | None = None) -> Tensor:
-        """(N, 3, H, W) float32 in [0, 1] -> the same, unclamped, on the network's device.
+        """(N, 3, H, W) float32 in [0, 1] -> (N, 3, H, W), unclamped, on the network's device.
 
         H and W are multiples of the network's ``size_multiple``, at least its ``min_size``.
 
@@ -144,20 +143,20 @@ class FastNetwork:
         return model
 
     def fix_shapes(self, shapes: Collection[tuple[int, ...]]) -> None:
-        """From now on compile these, at their first image, and no others.
+        """Compile these shapes at their first image, and no others.
 
         Args:
-            shapes: of tensors (N, C, H, W), and 1 behind it where statistics are given, else 0.
+            shapes: (N, C, H, W, 1 if global statistics are given, else 0).
         """
         self._fixed = True
         self._graphs.clear()
-        self._pool = None  # one whose graphs are gone must not be used again
+        self._pool = None  # a pool must not be reused after its graphs are deleted
         self._compiled_shapes = set(shapes)
         _allow_many_shapes()
 
     @torch.inference_mode()
     def statistics(self, image: Tensor, source: GlobalPooling) -> list[Tensor]:
-        """The global statistics of a batch, taken as ``source`` does, in order of use."""
+        """The global statistics of a batch as computed by ``source``, in order of use."""
         recorded = RecordedPooling(source)
         self._model(self._placed(image), recorded)
         return recorded.values
@@ -178,7 +177,7 @@ class FastNetwork:
     def _recorded(
         self, key: tuple[int, ...], image: Tensor, values: Sequence[Tensor] | None
     ) -> Tensor:
-        """As :meth:`_run`, and keeps the graph of this shape where one can be recorded."""
+        """As :meth:`_run`, and records the CUDA graph of this shape if possible."""
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
             self._graphs[key] = CudaGraph(self._run, self._placed(image), values, pool=self._pool)
@@ -212,11 +211,11 @@ def _allow_many_shapes() -> None:
 
 
 def make_dense(model: nn.Module) -> None:
-    """Give grouped convolutions the weights of all pairs of channels, zero across groups.
+    """Convert grouped convolutions to equivalent dense ones, with zero weights across groups.
 
-    The function is the same. cuDNN transposes the maps before and after each grouped bf16
-    convolution, half of the time of MIRNet-v2 (docs/benchmarks/inference.md); tensor cores
-    multiply the zeros in less.
+    cuDNN transposes the feature maps before and after each grouped bf16 convolution, which takes
+    half of the time of MIRNet-v2 (docs/benchmarks/inference.md); multiplying the zeros on tensor
+    cores takes less.
     """
     for conv in model.modules():
         if not isinstance(conv, nn.Conv2d) or conv.groups == 1:
@@ -234,7 +233,7 @@ def make_dense(model: nn.Module) -> None:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether ``torch.compile`` has what it needs; if not, says so once in a warning."""
+    """Whether ``torch.compile`` works on the device; logs a warning if not."""
     if device.type != "cpu" or find_compiler() is not None:
         return True
     logger.warning("no C++ compiler: running uncompiled, slower")

@@ -20,7 +20,7 @@ from mirnet.errors import UsageError, WeightsError
 from mirnet.models.network import COUNTER, Network, fill
 from mirnet.models.registry import Architecture, architectures
 
-# what reading bytes that are no checkpoint can end in
+# exceptions of reading bytes that are not a checkpoint
 _DAMAGE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError),
     *(LookupError, AttributeError, AssertionError, OverflowError, struct.error),
@@ -49,8 +49,8 @@ def read_checkpoint(path: Path) -> Network:
     The sizes come from the file.
 
     Raises:
-        WeightsError: not a checkpoint, not one of a network we know, or keys missing, left over or
-            of a wrong shape; names the file and the keys.
+        WeightsError: not a checkpoint, not one of a registered network, or keys missing,
+            unexpected or of a wrong shape; names the file and the keys.
     """
     state = _read_state(path)
     readable = [a for a in architectures() if a.published is not None]

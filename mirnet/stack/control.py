@@ -17,7 +17,7 @@ from mirnet import extras
 from mirnet.config import child_environment
 from mirnet.errors import ServiceError, UsageError
 from mirnet.stack import postgres
-from mirnet.stack.plan import StackPaths, load_plan, make_plan, remove_run_dir
+from mirnet.stack.plan import StackPaths, load_plan, make_plan
 from mirnet.stack.processes import MARKER, end, of_stack
 from mirnet.stack.services import client_environment
 from mirnet.stack.state import StackState, held, read_state, supervisor_runs
@@ -160,7 +160,7 @@ def _stop(home: StackPaths) -> None:
         except (psutil.NoSuchProcess, psutil.TimeoutExpired) as error:
             logger.warning("supervisor %s: %s", state.supervisor, error)
     _sweep(home)
-    remove_run_dir(load_plan(home)[0])
+    shutil.rmtree(load_plan(home)[0].run_dir, ignore_errors=True)
 
 
 def _sweep(home: StackPaths) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ class StackPlan(BaseModel):
     project: Path = Field(description="folder of the flows and params")
     database: Literal["postgres", "sqlite"]
     ports: dict[str, int]
-    run_dir: Path = Field(description="short path for sockets of Ray, removed by down")
+    run_dir: Path = Field(description="sockets and session files of Ray, removed by down")
     num_nodes: int = Field(2, ge=1, le=2, description="Ray nodes beside the head")
 
     def url(self, service: str) -> str:
@@ -177,11 +176,6 @@ def make_plan(
 def write_private(path: Path, text: str) -> None:
     """Write a line atomically, readable by the owner only."""
     write_atomically(path, text + "\n", mode=0o600)
-
-
-def remove_run_dir(plan: StackPlan) -> None:
-    """Sockets and session files of Ray."""
-    shutil.rmtree(plan.run_dir, ignore_errors=True)
 
 
 def _short_folder() -> Path:

@@ -173,14 +173,6 @@ def _mlflow(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
             encoding="utf-8",
         )
 
-    def make_account() -> None:
-        create_user(
-            plan.url("mlflow"),
-            admin_password=secrets.mlflow_admin,
-            name="pipeline",
-            password=secrets.mlflow_pipeline,
-        )
-
     return Service(
         name="mlflow",
         argv=(
@@ -208,7 +200,12 @@ def _mlflow(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
         probe=http_probe(f"{api}/experiments/search", headers=admin, body={"max_results": 1}),
         after=("postgres", "s3") if plan.database == "postgres" else ("s3",),
         prepare=prepare,
-        setup=make_account,
+        setup=lambda: create_user(
+            plan.url("mlflow"),
+            admin_password=secrets.mlflow_admin,
+            name="pipeline",
+            password=secrets.mlflow_pipeline,
+        ),
         address=plan.url("mlflow"),
     )
 

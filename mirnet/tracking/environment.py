@@ -27,7 +27,8 @@ def environment_tags() -> dict[str, str | None]:
         lock = folder / _LOCKS / f"{_build()}.lock"
         if lock.is_file():
             return lock_tags(lock)
-    return {PACKAGES_TAG: _packages_digest()}
+    installed = {f"{d.name.lower()}=={d.version}" for d in metadata.distributions()}
+    return {PACKAGES_TAG: hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()}
 
 
 def lock_tags(lock: Path) -> dict[str, str | None]:
@@ -63,8 +64,3 @@ def _installed(name: str) -> str | None:
         return metadata.version(name).partition("+")[0]
     except metadata.PackageNotFoundError:
         return None
-
-
-def _packages_digest() -> str:
-    installed = {f"{d.name.lower()}=={d.version}" for d in metadata.distributions()}
-    return hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()

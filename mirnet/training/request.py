@@ -1,4 +1,4 @@
-"""What a caller asks of training, and who hears of it."""
+"""The request of a training run, and the listener of its events."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ TrainingEvent = NodeUsage | SampleImage
 class TrainRequest:
     """A training run.
 
-    The same ``run_name`` on the same checkpoint store goes on where an earlier call ended.
-    ``settings.ray_address`` chooses where: this process, a Ray of our own, or a cluster.
+    The same ``run_name`` on the same checkpoint store resumes an earlier run.
+    ``settings.ray_address`` selects the backend: this process, a local Ray instance, or a cluster.
 
     Attributes:
         root: data set in the LoL layout.
         train_ids, val_ids: pair ids such as ``our485/1.png``; they must not overlap.
-        digest: version of the data, kept in the result and in the checkpoints.
-        model_dir: where the best model by validation PSNR goes.
+        digest: version of the data, stored in the result and in the checkpoints.
+        model_dir: folder for the best model by validation PSNR.
         mlflow_run_id: copied to the result.
         init_from: weights to start from, of the same architecture: a model folder or a published
             checkpoint. Ignored when the run already has a checkpoint.
-        distill_from: a teacher, usually larger, whose output is learned besides the reference.
+        distill_from: a teacher model for distillation, usually larger.
     """
 
     root: Path
@@ -49,12 +49,12 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Listener:
-    """Three functions rather than one object: only the first travels to another process.
+    """Callbacks of a run. Separate functions, since only ``on_epoch`` is sent to another process.
 
     Attributes:
         on_epoch: called once per epoch, in the process that controls training (on a Ray cluster
             that is not the caller's); must pickle.
-        on_progress: the same in the caller's process.
+        on_progress: as ``on_epoch``, in the caller's process.
         on_event: sample images and the usage of nodes, in the caller's process.
     """
 

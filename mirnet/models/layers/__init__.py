@@ -1,1 +1,1 @@
-"""What the networks share: one layer per module."""
+"""Layers of the networks, one per module."""

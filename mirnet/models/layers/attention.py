@@ -51,9 +51,9 @@ class SelectiveKernelFusion(nn.Module):
 class SpatialAttention(nn.Module):
     """One gate per pixel from the maximum and mean over channels (MIRNet section 3.2)."""
 
-    def __init__(self, kernel_size: int = 5) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        self.conv = nn.Conv2d(2, 1, 5, padding=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1, H, W) in (0, 1)."""

@@ -1,7 +1,7 @@
 """Sources of the global averages of a network.
 
-By default a network averages over its input. Tiled inference passes other statistics, so that every
-tile is treated as part of the whole image.
+By default a network averages over its input. Tiled inference passes the statistics of the whole
+image, so that every tile is processed as a part of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both networks share: residual groups of multi-scale blocks between two convolutions."""
+"""The structure of both networks: residual groups of multi-scale blocks between convolutions."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ResidualGroup(nn.Module):
 
 
 class ResidualNetwork(Network):
-    """(N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped: the image plus what the groups add.
+    """(N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped: the image plus a residual.
 
     H and W are multiples of 4. No bias and no normalisation anywhere.
 
     Args:
-        make_block: a multi-scale block of the group with the given number.
+        make_block: creates a multi-scale block of the group with the given number.
         n_feat: channels at full resolution.
         num_rrg: residual groups.
         num_msrb: blocks per group.

@@ -23,8 +23,8 @@ def upsample2(x: Tensor) -> Tensor:
 class LazyUpsample(NamedTuple):
     """The map ``upsample2(small) + full``, materialised only if needed.
 
-    Bilinear x2 takes every pixel with a weight of 4 in all, those of the border too, so the mean of
-    the map is the sum of the means of its parts; and a weight per channel can come before it.
+    Bilinear x2 upsampling gives every input pixel, border included, a total weight of 4. So the
+    mean of the map is the sum of the means of its parts, and channel weights commute with it.
     """
 
     small: Tensor
@@ -108,7 +108,7 @@ class Up(nn.Module):
 
 
 class Upwards(nn.Sequential):
-    """Several :class:`Up`, the last of them not yet formed."""
+    """Several :class:`Up`; the result of the last one is not materialised."""
 
     def forward(self, x: Tensor) -> LazyUpsample:
         """(N, C, H, W) -> (N, C / 2**n, 2**n H, 2**n W)."""

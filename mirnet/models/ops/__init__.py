@@ -1,4 +1,4 @@
-"""Fast forms of operations. Each chooses its form by device, type and mode; networks name none."""
+"""Operations with fast implementations, selected by device, dtype and mode."""
 
 from mirnet.models.ops.cpu_gradients import PReLU, blur_down, global_mean, max_and_mean
 from mirnet.models.ops.fused import conv_act, materialized

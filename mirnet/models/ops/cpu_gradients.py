@@ -1,10 +1,10 @@
-"""Backward passes for eager training on a CPU, where those of torch take half of a step.
+"""Faster backward passes for eager training on a CPU, where torch's take half of a step.
 
-torch differentiates PReLU and depthwise convolutions in bf16 element by element, and adds the
-gradients of averages and maxima, which it spreads over maps in another memory layout, one number
-at a time. Values and gradients are those of torch to the rounding of the type; compiled and traced
-code and GPUs keep torch's own. Second derivatives are refused, and ``torch.func`` does not see
-through these. ``benchmarks/training.py`` measures what they give.
+torch differentiates PReLU and depthwise convolutions in bf16 element by element, and accumulates
+the gradients of averages and maxima in another memory layout, one element at a time. Values and
+gradients equal torch's up to rounding; compiled and traced code and GPUs use torch's own. Second
+derivatives raise an error, and ``torch.func`` is not supported. Measured by
+``benchmarks/training.py``.
 """
 
 from __future__ import annotations

@@ -15,15 +15,15 @@ Run = Callable[[Tensor, Sequence[Tensor] | None], Tensor]
 
 
 class CudaGraph:
-    """A run at one shape, recorded once and replayed with other values.
+    """A run of a network at one shape, recorded once and replayed with other values.
 
-    The first run, which compiles what is to be compiled, works on the tensors that are recorded:
-    compiled code is chosen by all properties of its inputs, and nothing may be compiled meanwhile.
+    A warm-up run on the same static tensors triggers all compilation first: compiled code is
+    selected by all properties of its inputs, and nothing may be compiled during the capture.
 
     Args:
-        run: an image on the device, and global statistics or None, to an image.
-        pool: of :func:`torch.cuda.graph_pool_handle`. Graphs may share one, as none keeps anything
-            there from one replay to the next.
+        run: maps an image on the device, and global statistics or None, to an image.
+        pool: from :func:`torch.cuda.graph_pool_handle`. Graphs may share one, since none keeps data
+            in it between replays.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class CudaGraph:
             with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
                 self._out = run(self._image, given)
         except BaseException:
-            torch.cuda.set_stream(stream)  # a capture that fails leaves its own behind
+            torch.cuda.set_stream(stream)  # a failed capture leaves its own stream active
             raise
 
     def __call__(self, image: Tensor, values: Sequence[Tensor] | None) -> Tensor:
-        """As ``run``; the shapes are those it was recorded with."""
+        """As ``run``, with inputs of the recorded shapes."""
         self._image.copy_(image)
         for held, value in zip(self._values, values or (), strict=True):
             held.copy_(value)

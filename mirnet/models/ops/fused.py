@@ -1,8 +1,8 @@
-"""A convolution and its activation in one pass, where a library has such a kernel.
+"""Fused convolution and activation, where a library has such a kernel.
 
-oneDNN applies an activation to each output while it is in registers, so the map is not read and
-written once more: https://uxlfoundation.github.io/oneDNN/dev_guide_attributes_post_ops.html. Values
-are those of the two operations, rounded once. Training, tracing and GPUs keep the two.
+oneDNN applies the activation to each output while it is in registers, which saves one read and
+write of the feature map: https://uxlfoundation.github.io/oneDNN/dev_guide_attributes_post_ops.html.
+Results equal those of the two operations, rounded once. Training, tracing and GPUs use the two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FUSED_TYPES = _fused_types()
 
 
 def conv_act(conv: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module, x: Tensor) -> Tensor:
-    """``activation(conv(x))``, where the activation has one slope for negative values.
+    """``activation(conv(x))`` for an activation with one slope for negative values.
 
     (N, C, H, W) -> (N, D, H', W'); ``conv`` has no bias and the same stride and padding in height
     and width.
@@ -57,14 +57,11 @@ def conv_act(conv: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module, x: Ten
 def _fusible(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
     if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or x.device.type != "cpu":
         return False
-    if torch.compiler.is_exporting() or _is_traced():
+    # the compiler cannot trace _get_tracing_state, which is then not called
+    traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+    if torch.compiler.is_exporting() or traced:
         return False
     return x.dtype == conv.weight.dtype and x.dtype in _FUSED_TYPES
-
-
-def _is_traced() -> bool:
-    # the compiler cannot look into the second half, and need not
-    return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
 
 
 # defined without torch.library.custom_op, whose wrapper takes 0.1 ms per call
@@ -124,7 +121,7 @@ def _(
 
 
 def materialized(x: Tensor) -> Tensor:
-    """The same values; compiled code computes them once, and not anew for each pixel they serve."""
+    """The same values; compiled code stores them instead of recomputing them for each pixel."""
     if (
         torch.is_grad_enabled()
         or torch.compiler.is_exporting()

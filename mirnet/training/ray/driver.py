@@ -1,7 +1,7 @@
-"""What runs on the cluster for a job: ``python -m mirnet.training.ray.driver RUN EVENTS``.
+"""The entry point of a job on a cluster: ``python -m mirnet.training.ray.driver RUN EVENTS``.
 
-Speaks to whoever follows it through :mod:`mirnet.training.ray.job_events`, in the folder ``EVENTS``
-of the run.
+Sends events to its followers (:mod:`mirnet.training.ray.job_events`) in the folder ``EVENTS`` of
+the run.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from mirnet.training.ray.job_transfer import receive_job
 from mirnet.training.request import Listener
 
 RESULT = "result"
-# exit code of a driver whose last line says why: another try would end likewise
+# exit code of a permanent failure; the last line on stderr is its reason
 FAILED_WITH_REASON = 64
-# how long the last events are tried to be written
+# how long writing of the last events is retried
 FLUSH_S = 60.0
 
 logger = logging.getLogger("mirnet")  # __name__ is __main__ here
 
 
 def drive(run_name: str, settings: Settings, events: JobEventWriter) -> int:
-    """Train the job that lies on the store; leaves the last checkpoint under ``result``.
+    """Train the job on the store; writes the last checkpoint to ``result``.
 
     Returns the number of workers.
     """
@@ -51,7 +51,7 @@ def drive(run_name: str, settings: Settings, events: JobEventWriter) -> int:
 
 
 class _ToFollower(logging.Handler):
-    """What is logged here, as events."""
+    """Sends log records as events."""
 
     def __init__(self, events: JobEventWriter) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class _ToFollower(logging.Handler):
 
 
 def main(run_name: str, channel: str) -> int:
-    """Run the job and tell how it ended, in an event and for failures in the last line on stderr.
+    """Run the job and report its end in an event, and a failure in the last line on stderr too.
 
     Returns:
         Exit code: 0; ``FAILED_WITH_REASON``; 1 if the training succeeded, but not all events could
@@ -108,16 +108,16 @@ def _line(error: MirnetError) -> str:
 
 
 def _say(error: MirnetError) -> None:
-    sys.stderr.write(f"\n{_line(error)}\n")  # for who cannot see the events
+    sys.stderr.write(f"\n{_line(error)}\n")  # for clients that cannot read the events
 
 
 def events_folder(path: str, channel: str) -> str:
-    """Where the events of one job of a run are; ``path`` is the run's."""
+    """Folder of the events of one job; ``path`` is that of the run."""
     return f"{path}/events/{channel}"
 
 
 def delete_earlier_events(filesystem: fs.FileSystem, path: str, channel: str) -> None:
-    """Delete the events of earlier jobs of the run; a store that refuses is only logged."""
+    """Delete the events of earlier jobs of the run; a failure is only logged."""
     folder = fs.FileSelector(f"{path}/events", allow_not_found=True)
     try:
         with storage_errors(folder.base_dir):

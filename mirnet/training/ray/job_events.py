@@ -1,8 +1,8 @@
-"""How a job on a cluster speaks to whoever follows it: numbered objects on the checkpoint store.
+"""Events of a job on a cluster for its followers: numbered objects on the checkpoint store.
 
-One object per event, ``000000.json`` and up, written by the job's driver alone. A follower asks for
-the next number; one that is started again begins at the first. ``kind`` names the type of an event;
-a reader skips kinds and fields that it does not know, so that versions may differ.
+One object per event, ``000000.json`` and up, written by the job's driver only. A follower polls for
+the next number; a restarted one begins at the first. ``kind`` names the type of an event; a reader
+skips unknown kinds and fields, so versions may differ.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _KIND_OF = {event: kind for kind, event in _KINDS.items()}
 
 @dataclass
 class JobEventWriter:
-    """The driver's end; ``folder`` is empty at first."""
+    """Writes the events, in the driver; ``folder`` must be empty."""
 
     filesystem: fs.FileSystem
     folder: str
@@ -57,9 +57,9 @@ class JobEventWriter:
     _lock: Lock = field(default_factory=Lock)
 
     def write(self, event: JobEvent) -> None:
-        """What the store refuses is kept and written before the next event.
+        """Write an event. After a failure it is queued and written before the next event.
 
-        Raises nothing for that: the checkpoints tell whether training can go on without the store.
+        A failure is not raised: training that needs the store fails at its next checkpoint.
         """
         with self._lock:
             self._unsent.append(event)
@@ -69,7 +69,7 @@ class JobEventWriter:
                 sys.stderr.write(f"{error}\n{len(self._unsent)} events wait\n")
 
     def flush(self, patience_s: float) -> None:
-        """Write what waits; a store that refuses is asked again for ``patience_s``.
+        """Write the queued events; retries for ``patience_s``.
 
         Raises:
             StorageError: some are not written; says how many.
@@ -99,7 +99,7 @@ class JobEventWriter:
 
 @dataclass
 class JobEventReader:
-    """A follower's end."""
+    """Reads the events, in a follower."""
 
     filesystem: fs.FileSystem
     folder: str

@@ -1,4 +1,4 @@
-"""A job as a folder on the checkpoint store: transfer of data to a cluster without shared disk.
+"""A job as a folder on the checkpoint store, for clusters without a shared disk.
 
 ``job.json`` has params and pair names; ``data.safetensors`` the decoded pixels and, for a warm
 start, the initial weights; ``teacher/`` a teacher in the project's format. Written once per run.

@@ -1,9 +1,8 @@
 """Training as a job of an existing cluster, through Ray's Jobs API.
 
-The job travels over the checkpoint store (:mod:`mirnet.training.ray.job_transfer`), the package
-with the submission, so that the cluster needs our dependencies but no checkout and no shared
-disk. The submission id comes from the run name: who asks again for a run that is under way
-follows it.
+The job is sent over the checkpoint store (:mod:`mirnet.training.ray.job_transfer`), the package
+with the submission, so that the cluster needs the dependencies but no checkout and no shared disk.
+The submission id is derived from the run name: a second call for a running run follows it.
 """
 
 from __future__ import annotations
@@ -44,13 +43,13 @@ from mirnet.training.request import Listener
 logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
-# how long a head that does not answer is asked again
+# how long a request to an unreachable Ray head is retried
 PATIENCE_S = 120.0
-# the same of the store while Ray answers
+# how long reads of the store are retried while Ray answers
 STORE_PATIENCE_S = 900.0
-# of pyarrow for one read of an event, about a second
+# attempts of pyarrow for one read of an event, about a second
 _ATTEMPTS = 3
-# how long the last event of a job that has ended is waited for: NFS caches a missing name for 60 s
+# maximum wait for the last event of a finished job: NFS caches a missing name for 60 s
 END_PATIENCE_S = 90.0
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 _CHANNEL = "mirnet_events"
@@ -63,16 +62,16 @@ def run_job(
     run_name: str,
     listener: Listener,
 ) -> JobOutcome:
-    """Submit the training or follow a running one; ends the job when interrupted or cancelled.
+    """Submit the training or follow a running one; stops the job when interrupted or cancelled.
 
-    The listener is called here, which may reach a tracking server that the cluster may not.
+    The listener is called in this process, which may reach servers that the cluster cannot.
 
     Raises:
-        UsageError: no checkpoint store that the cluster can see is set.
-        ServiceError: nobody answers at the address, or the job died without a word or its last
-            event cannot be read: the same run name goes on from its last checkpoint. Not
-            transient: an earlier version submitted the running job.
-        TrainingError: the job failed, with its own words.
+        UsageError: no checkpoint store that the cluster can reach is set.
+        ServiceError: no answer at the address, or the job was killed or its last event cannot be
+            read: the same run name resumes from its last checkpoint. Not transient: the running
+            job was submitted by an earlier version.
+        TrainingError: the job failed; has the job's message.
     """
     address = settings.ray_address or ""
     if settings.storage_uri is None:
@@ -126,7 +125,7 @@ _NO_ANSWER = (ConnectionError, RuntimeError, RayError, requests.RequestException
 
 @contextmanager
 def _answers(address: str) -> Iterator[None]:
-    """What Ray's client raises, as ServiceError that names the address."""
+    """Convert errors of Ray's client to ServiceError, which names the address."""
     try:
         yield
     except _NO_ANSWER as error:
@@ -174,7 +173,7 @@ def _channel_of(live: _LiveJob, address: str) -> str:
 
 def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _LiveJob:
     """Start a job; further attempts of a run have a number in their id."""
-    # not the id: another cluster may have had a job of this name, with this store
+    # not the id: a job of another cluster may have used this name and store
     channel = secrets.token_hex(8)
     attempt = len(_jobs_of(client, run_name)) + 1
     places = {
@@ -194,7 +193,7 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _
             metadata={"mirnet_run": run_name, _CHANNEL: channel},
         )
     except RuntimeError:
-        others = _under_way(client, run_name)  # of a client that was a moment earlier
+        others = _under_way(client, run_name)  # another client submitted it at the same time
         if others is None:
             raise
         return others
@@ -203,13 +202,13 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _
 
 @dataclass
 class _Patience:
-    """Waits out the errors of one service, for ``limit_s`` from the first in a row."""
+    """Tolerates consecutive errors of one service for ``limit_s`` from the first one."""
 
     limit_s: float
     _since: float | None = None
 
     def note(self, error: ServiceError | None) -> None:
-        """What the last call gave; None: an answer. Raises the error when the time is up."""
+        """Note the result of a call, None for success. Raises the error after ``limit_s``."""
         if error is None:
             self._since = None
         elif self._since is None:
@@ -221,14 +220,14 @@ class _Patience:
 
 @dataclass
 class _Follower:
-    """Hands on the events of a job; ``end`` is the last one, once it has come."""
+    """Passes the events of a job to the listener; ``end`` is the last event, once received."""
 
     events: JobEventReader
     listener: Listener
     end: JobEnd | None = None
 
     def hear(self) -> StorageError | None:
-        """Hand on what has come; the error if the store did not give all of it.
+        """Pass on new events; returns the error if the store failed.
 
         Errors of the listener are raised.
         """
@@ -247,8 +246,8 @@ class _Follower:
             self.listener.hear(event)
 
     def hear_end(self, ended: JobDetails) -> StorageError | None:
-        """The same after the job has ended, for ``END_PATIENCE_S`` if its last event is missing."""
-        # any other was killed or stopped
+        """The same after the job has ended; waits ``END_PATIENCE_S`` for a missing last event."""
+        # other jobs were killed or stopped and have no last event
         owed = ended.status == JobStatus.SUCCEEDED or ended.driver_exit_code == FAILED_WITH_REASON
         deadline = time.monotonic() + END_PATIENCE_S
         while True:
@@ -262,7 +261,7 @@ class _Follower:
 def _follow(
     client: JobSubmissionClient, submission_id: str, follower: _Follower, address: str
 ) -> JobDetails:
-    """Hand on the job's events until it has ended; how, by Ray's word."""
+    """Pass on the job's events until Ray reports that it has ended."""
     head, store = _Patience(PATIENCE_S), _Patience(STORE_PATIENCE_S)
     while True:
         stop_if_asked()

@@ -197,7 +197,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
         with context.log_to_driver():
             fit(context, config["job"].open())
     except ServiceError:
-        raise  # a full disk or store of this worker only, while the others wait for it
+        raise  # only this worker may be affected, and the others wait for it
     except MirnetError as error:
         if isinstance(error.__cause__, torch.OutOfMemoryError):
             raise  # likewise
@@ -226,7 +226,7 @@ class RayContext:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """DDP, also for one worker: the arithmetic is then the same for any number."""
-        # buffers are constants and need no synchronisation
+        # buffers are constants
         return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
@@ -253,7 +253,7 @@ class RayContext:
         """
         if checkpoint is not None:
             while self._uploading is not None and self._uploading.exists():
-                time.sleep(0.05)  # Ray removes what it has uploaded, and ends us where it cannot
+                time.sleep(0.05)  # Ray deletes uploaded folders, and ends the worker on a failure
             self._uploading = checkpoint
         ray.train.report(
             {"epoch": metrics.model_dump(mode="json") if metrics else None},
@@ -290,7 +290,7 @@ class _ToDriver(logging.Handler):
 
 
 class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
-    """Hands each epoch to the driver and to the caller's function, in the controller's process."""
+    """Passes each epoch to the driver and to ``on_epoch``, in the controller's process."""
 
     def __init__(self, event_queue: Queue, on_epoch: Callable[[EpochMetrics], None] | None) -> None:
         self._event_queue = event_queue

@@ -75,17 +75,13 @@ def _join(address: str) -> None:
     try:
         if address != "auto":
             # Ray itself needs minutes to detect that nothing answers
-            socket.create_connection(_host_and_port(address), timeout=10).close()
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
         raise ServiceError(
             f"Ray at {address} does not answer: {first_line(error)}. Is MIRNET_RAY_ADDRESS right?"
         ) from error
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
