@@ -161,9 +161,18 @@ class Settings(BaseSettings):
         """Where the keys are unless other files are set."""
         return self.workspace / "keys"
 
+    def cache(self, name: str) -> Path:
+        """Folder of the cache of this name, such as ``kernels``."""
+        return (self.cache_dir or self.workspace / "cache").resolve() / name
+
+    @property
+    def manifest_cache(self) -> Path:
+        """Folder of cached measurements of data sets."""
+        return (self.cache_dir or self.workspace) / "manifest"
+
     @property
     def checkpoints(self) -> str:
-        """Where training keeps its checkpoints."""
+        """Path or URI of the checkpoints."""
         return self.storage_uri or str((self.workspace / "training").resolve())
 
 

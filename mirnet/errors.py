@@ -102,3 +102,8 @@ class GateRefused(MirnetError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message; its type if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank, such as the cause in the output of a program."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

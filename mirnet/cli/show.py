@@ -44,12 +44,12 @@ def show_validation(result: ValidationResult) -> None:
     if result.findings:
         table = Table("severity", "check", "pair", "value", "finding")
         for finding in result.findings:
-            value = "" if finding.value is None else _short(finding.value)
+            value = finding.value
             table.add_row(
                 finding.severity,
                 finding.check,
                 escape(finding.pair),
-                value,
+                f"{value:.4g}" if isinstance(value, float) else value or "",
                 escape(finding.message),
             )
         console.print(table)
@@ -278,7 +278,3 @@ def plan_json(plan: BatchPlan) -> str:
 def _say(text: str) -> None:
     """Print a line without markup and wrapping, since it has file names."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
-
-
-def _short(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else value

@@ -58,8 +58,7 @@ def validate_data(
     """
     started = time.monotonic()
     snapshot = take_snapshot(root)
-    cache_dir = (settings.cache_dir or settings.workspace) / "manifest"
-    manifest = build_manifest(root, cache_dir=cache_dir, snapshot=snapshot)
+    manifest = build_manifest(root, cache_dir=settings.manifest_cache, snapshot=snapshot)
     reports_dir.mkdir(parents=True, exist_ok=True)
     manifest_path = reports_dir / "manifest.parquet"
     manifest.to_parquet(manifest_path, index=False)

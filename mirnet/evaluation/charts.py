@@ -23,23 +23,17 @@ _GREY = "#868e96"
 def training_curves(history: Sequence[EpochMetrics]) -> dict[str, str]:
     """The report's two figures: loss and PSNR over epochs, training and validation."""
     epochs = [metrics.epoch for metrics in history]
+    loss: dict[str, Sequence[float | None]] = {
+        "training": [m.train_loss for m in history],
+        "validation": [m.val_loss for m in history],
+    }
+    psnr: dict[str, Sequence[float | None]] = {
+        "training": [m.train_psnr for m in history],
+        "validation": [m.val_psnr for m in history],
+    }
     return {
-        "Loss": _lines(
-            epochs,
-            {
-                "training": [m.train_loss for m in history],
-                "validation": [m.val_loss for m in history],
-            },
-            label="loss",
-        ),
-        "PSNR": _lines(
-            epochs,
-            {
-                "training": [m.train_psnr for m in history],
-                "validation": [m.val_psnr for m in history],
-            },
-            label="PSNR, dB",
-        ),
+        "Loss": _lines(epochs, loss, label="loss"),
+        "PSNR": _lines(epochs, psnr, label="PSNR, dB"),
     }
 
 

@@ -26,7 +26,8 @@ def default_limit(device: torch.device) -> float:
 
 def max_pixels(config: NetworkConfig, *, dtype: torch.dtype, limit: float) -> int:
     """Pixels per pass of the network within ``limit`` bytes."""
-    return int(limit * SHARE_OF_MAPS / (config.peak_values * dtype.itemsize))
+    peak_bytes = config.architecture.peak_values(config.sizes) * dtype.itemsize
+    return int(limit * SHARE_OF_MAPS / peak_bytes)
 
 
 # malloc.h of glibc

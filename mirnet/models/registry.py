@@ -164,11 +164,6 @@ class NetworkConfig:
         """The entry of the family."""
         return by_family(self.family)
 
-    @property
-    def peak_values(self) -> float:
-        """Peak number of stored values per pixel of one pass."""
-        return self.architecture.peak_values(self.sizes)
-
     def build(self) -> Network:
         """The network, freshly initialised, float32 on CPU."""
         network = self.architecture.build(**self.sizes.model_dump())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirnet.errors import ServiceError
+from mirnet.errors import ServiceError, last_line
 from mirnet.stack.plan import write_private
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Cluster:
         finally:
             password_file.unlink(missing_ok=True)
         if made.returncode:
-            raise ServiceError(f"initdb of {self.data}: {_last_line(made.stderr or made.stdout)}")
+            raise ServiceError(f"initdb of {self.data}: {last_line(made.stderr or made.stdout)}")
 
     def create_databases(self, password: str, owners: dict[str, str]) -> None:
         """One role and one database of the same name per client. Idempotent.
@@ -112,7 +112,7 @@ class Cluster:
                         sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(role)
                     )
         except psycopg2.Error as error:
-            reason = _last_line(str(error))
+            reason = last_line(str(error))
             raise ServiceError(f"PostgreSQL at 127.0.0.1:{self.port}: {reason}") from error
 
     def problem(self, password: str) -> str | None:
@@ -123,7 +123,7 @@ class Cluster:
             with self._connect(password) as connection, connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except psycopg2.Error as error:
-            return f"127.0.0.1:{self.port}: {_last_line(str(error))}"
+            return f"127.0.0.1:{self.port}: {last_line(str(error))}"
         return None
 
     @contextmanager
@@ -174,7 +174,3 @@ def owner_for(folder: Path) -> str | None:
     if closed:
         raise ServiceError(f"the account {_OWNER} cannot reach {closed[-1]}")
     return _OWNER
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["failed"])[-1]

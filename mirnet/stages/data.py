@@ -123,5 +123,5 @@ def split_roles(data: Path, run: RunConfig) -> dict[str, tuple[str, ...]]:
     from mirnet.data.manifest import build_manifest
     from mirnet.data.splits import split_pairs
 
-    manifest = build_manifest(data, cache_dir=run.manifest_cache)
+    manifest = build_manifest(data, cache_dir=run.settings.manifest_cache)
     return split_pairs(manifest, run.params.validation)

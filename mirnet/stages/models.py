@@ -124,7 +124,7 @@ def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enh
         precision=run.params.enhance.precision,
         memory_limit_gib=settings.memory_limit_gib,
         compile=compile and settings.compile,
-        cache_dir=(settings.cache_dir or settings.workspace / "cache").resolve() / "kernels",
+        cache_dir=settings.cache("kernels"),
     )
 
 

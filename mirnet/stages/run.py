@@ -22,11 +22,6 @@ class RunConfig:
         """Path of the JSON result of a stage."""
         return self.settings.reports_dir / f"{stage}.json"
 
-    @property
-    def manifest_cache(self) -> Path:
-        """Folder of cached measurements of data sets."""
-        return (self.settings.cache_dir or self.settings.workspace) / "manifest"
-
 
 def load_run_config(
     params: str | Path | None = None,

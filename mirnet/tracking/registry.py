@@ -196,7 +196,7 @@ def _native_folder(version: RegisteredVersion, settings: Settings) -> Path:
 
 
 def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Path:
-    root = (settings.cache_dir or settings.workspace / "cache") / "models"
+    root = settings.cache("models")
     folder = root / (version.model_id or f"{version.name}-{version.version}")
     if folder.is_dir():
         return folder

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
-from mirnet.errors import TrainingError, UsageError, WeightsError
+from mirnet.errors import TrainingError, UsageError, WeightsError, last_line
 from mirnet.hardware import use_kernel_cache
 from mirnet.models import load_model, num_parameters
 from mirnet.params import Params
@@ -50,7 +50,7 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
         teacher=load_model(teacher) if teacher else None,
     )
     if params.train.compile:
-        use_kernel_cache((settings.cache_dir or settings.workspace / "cache").resolve() / "kernels")
+        use_kernel_cache(settings.cache("kernels"))
     logged = replace(listener, on_progress=_with_log(listener.on_progress, params))
     outcome = _run(job, settings, request.run_name, logged)
     with outcome.checkpoint as folder:
@@ -148,7 +148,7 @@ def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
     except RuntimeError as error:
         raise WeightsError(
             f"{source} does not fit model.name {params.model.name} and its sizes: warm start needs "
-            f"the same architecture ({str(error).splitlines()[-1].strip()})"
+            f"the same architecture ({last_line(str(error))})"
         ) from error
     return weights
 
@@ -176,7 +176,6 @@ def _load(request: TrainRequest, ids: Sequence[str]) -> PackedPairs:
     low, high = load_pairs(root, ids[:1])[0]
     if (low.nbytes + high.nbytes) * len(ids) <= settings.pack_above_gib * 2**30:
         return pack_pairs(ids, load_pairs(root, ids))
-    folder = (settings.cache_dir or settings.workspace / "cache").resolve() / "packs"
-    folder /= pack_key(request.digest, ids)
+    folder = settings.cache("packs") / pack_key(request.digest, ids)
     logger.info("%d pairs are decoded into %s, once", len(ids), folder)
     return pack_on_disk(ids, lambda part: load_pairs(root, part), folder)

@@ -30,6 +30,7 @@ from mirnet.errors import (
     TrainingError,
     UsageError,
     first_line,
+    last_line,
 )
 from mirnet.results import EpochMetrics
 from mirnet.signals import stop_if_asked
@@ -288,8 +289,4 @@ def _failure(job: str, ended: JobDetails, end: JobEnd | None, unread: object) ->
         )
     final = ended.driver_exit_code == FAILED_WITH_REASON or ended.status == JobStatus.STOPPED
     kind = TrainingError if final else ServiceError
-    return kind(f"{job}: ended as {ended.status.value}: {_last_words(ended.message or '')}")
-
-
-def _last_words(text: str) -> str:
-    return " ".join([line for line in text.splitlines() if line.strip()][-1:])
+    return kind(f"{job}: ended as {ended.status.value}: {last_line(ended.message or '')}")

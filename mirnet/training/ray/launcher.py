@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mirnet.config import Settings
-from mirnet.errors import MirnetError, ServiceError, TrainingError
+from mirnet.errors import MirnetError, ServiceError, TrainingError, last_line
 from mirnet.params import TrainParams
 from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
@@ -97,7 +97,8 @@ def launch_training(
         except ray.train.TrainingFailedError as error:
             raise TrainingError(_first_reason(error, settings.max_restarts)) from error
         except ray.exceptions.RayError as error:
-            raise TrainingError(f"Ray lost the training run: {_last_line(error)}") from error
+            reason = last_line(str(error)) or repr(error)
+            raise TrainingError(f"Ray lost the training run: {reason}") from error
     answer = result.return_value or {}
     if "error" in answer:
         raise TrainingError(answer["error"])
@@ -322,9 +323,5 @@ def _first_reason(error: ray.train.TrainingFailedError, restarts: int) -> str:
     """The last line of the first worker's error, which names the cause."""
     failures = getattr(error, "worker_failures", {})
     cause = next(iter(failures.values()), error)
-    return f"training failed after {restarts} restarts: {_last_line(cause)}"
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(error)
+    reason = last_line(str(cause)) or repr(cause)
+    return f"training failed after {restarts} restarts: {reason}"

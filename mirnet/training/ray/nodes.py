@@ -10,7 +10,7 @@ import ray.exceptions
 from pyarrow import fs
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mirnet.errors import UsageError, first_line
+from mirnet.errors import UsageError, first_line, last_line
 from mirnet.storage.arrow import storage_errors, uri_of
 
 _PATIENCE_S = 60.0
@@ -74,7 +74,7 @@ def _reason(answer: ray.ObjectRef) -> str | None:
     except ray.exceptions.GetTimeoutError:
         return f"no answer in {_PATIENCE_S:.0f} s"
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError) as error:
-        return str(error).strip().splitlines()[-1]
+        return last_line(str(error))
     except ray.exceptions.RayError:
         return None  # the node is leaving: training continues without it
     return reason
