@@ -133,17 +133,17 @@ class Lease:
             self._check_conditions()
         except BaseException:
             self._release()
+            _held_here.discard(self.run_id)
             raise
-        _held_here.add(self.run_id)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        _held_here.discard(self.run_id)
         if self._lost is None:
             self._release()
+        _held_here.discard(self.run_id)
 
     def _check_conditions(self) -> None:
         ignored = self._ledger.ignored_condition(self.entry.dump())
@@ -189,9 +189,20 @@ class Lease:
                     continue
                 self._refuse_if_alive(found, head)
             entry = self._entry(term=found.term + 1 if found else 1)
-            version = self._write(entry, head.version if head else None)
+            version = self._write_first(entry, head.version if head else None)
             if version is not None:
                 return entry, version
+
+    def _write_first(self, entry: LeaseEntry, replaces: str | None) -> str | None:
+        """As :meth:`_write`; other threads see from the beginning that it is held here."""
+        version = None
+        _held_here.add(entry.run_id)
+        try:
+            version = self._write(entry, replaces)
+        finally:
+            if version is None:
+                _held_here.discard(entry.run_id)
+        return version
 
     def _read(self, head: Head) -> LeaseEntry | None:
         """The entry of that version; none if it has changed in the meantime."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -136,3 +138,17 @@ def test_a_store_without_conditions_is_one_line(
     with pytest.raises(StorageError, match="needed are conditional writes") as no:
         Lease(Ledger(store), lease_s=60).__enter__()
     assert not no.value.transient
+
+
+@pytest.mark.parametrize(("written_s", "age_s"), [(-150, 149), (0, 0), (150, -150)])
+def test_the_age_of_an_object_is_negative_after_a_clock_was_set_back(
+    written_s: int, age_s: float, store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("k", b"x")
+    answer = store._client.head_object(Bucket="test", Key=f"{store.prefix}k")
+    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    answer["LastModified"] = now.replace(tzinfo=UTC) + timedelta(seconds=written_s)
+    monkeypatch.setattr(store._client, "head_object", lambda **_: answer)
+    head = store.head("k")
+    assert head is not None
+    assert head.age_s == age_s
