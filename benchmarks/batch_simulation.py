@@ -330,7 +330,7 @@ def simulate(task: tuple[int, int]) -> Counter[str]:
     for module in (image_job, run_config):
         module.read_size = lambda _data, **_: (1, 1)  # type: ignore[attr-defined]
     image_work.encode = lambda _image, **_: b"y"  # type: ignore[attr-defined]
-    image_work.measure = lambda _pixels: MEASURES  # type: ignore[attr-defined]
+    image_work.measure = lambda *_, **__: MEASURES  # type: ignore[attr-defined]
     world = World(shard, num)
     for night in range(NIGHTS):
         world.night = night

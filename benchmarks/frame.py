@@ -89,11 +89,15 @@ def ways(folder: Path, into: Path) -> dict[str, Enhance]:
         with torch.inference_mode():
             return program(torch.from_numpy(image)).numpy()
 
+    def in_batches(pixels: Pixels) -> Pixels:
+        (image,) = batched.enhance_images([Image(pixels)])
+        return image.pixels.astype(np.uint8, copy=False)
+
     return {
         "bare": of_batch(bare),
         "whole": whole,
         "tiled": tiled,
-        f"batched, {SMALL}x{SMALL}": lambda low: batched.enhance_images([Image(low)])[0].pixels,
+        f"batched, {SMALL}x{SMALL}": in_batches,
         "pt2": of_batch(pt2),
         "ONNX": of_batch(export.onnx_runner(into / "net.onnx")),
     }

@@ -49,7 +49,7 @@ class PeakMemory:
         self._thread.join()
 
 
-def measure(network: str, megapixels: float, model: Path | None) -> dict[str, float | str]:
+def measure(network: str, megapixels: float, model: Path | None) -> dict[str, object]:
     """One image in this process."""
     height = int((megapixels * 1e6 * 2 / 3) ** 0.5)
     pixels = dark_photograph(size=(height * 3 // 2, height))

@@ -6,6 +6,8 @@ the tests hold the fast form against.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +48,8 @@ def _block_v1(block: MultiScaleBlock, x: Tensor) -> Tensor:
     return x + block.conv(_fused(block.fusion[0], full))
 
 
-def _dual_attention(unit: nn.Module, x: Tensor) -> Tensor:
+# a ModuleList does not say what it holds: parts of blocks are Any
+def _dual_attention(unit: Any, x: Tensor) -> Tensor:
     r = unit.conv2(unit.activation(unit.conv1(x)))
     summary = torch.cat((torch.max(r, 1)[0].unsqueeze(1), torch.mean(r, 1).unsqueeze(1)), dim=1)
     spatial = r * torch.sigmoid(unit.spatial.conv(summary))
@@ -55,7 +58,7 @@ def _dual_attention(unit: nn.Module, x: Tensor) -> Tensor:
     return unit.fuse(torch.cat((spatial, channel), dim=1)) + x
 
 
-def _fused(fusion: nn.Module, streams: list[Tensor]) -> Tensor:
+def _fused(fusion: Any, streams: list[Tensor]) -> Tensor:
     n, c, h, w = streams[0].shape
     stacked = torch.cat(streams, dim=1).view(n, len(streams), c, h, w)
     pooled = F.adaptive_avg_pool2d(torch.sum(stacked, dim=1), 1)
@@ -65,7 +68,7 @@ def _fused(fusion: nn.Module, streams: list[Tensor]) -> Tensor:
     return torch.sum(stacked * weights, dim=1)
 
 
-def _resized(path: nn.Module, x: Tensor) -> Tensor:
+def _resized(path: Any, x: Tensor) -> Tensor:
     for step in path:
         top = step.activation2(step.conv(step.activation1(step.reduce(x))))
         if hasattr(step, "blur"):
@@ -90,7 +93,7 @@ def _block_v2(block: MultiScaleBlockV2, x: Tensor) -> Tensor:
     return x + block.conv(top)
 
 
-def _context(unit: nn.Module, x: Tensor) -> Tensor:
+def _context(unit: Any, x: Tensor) -> Tensor:
     r = unit.conv2(F.leaky_relu(unit.conv1(x), 0.2))
     n, c, h, w = r.shape
     mask = torch.softmax(unit.context.mask(r).view(n, 1, h * w), dim=2)

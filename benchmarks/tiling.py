@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -65,7 +66,7 @@ def _window_means(x: Tensor, side: int, *, dim: int) -> Tensor:
 def dark_photograph(name: str = "china", size: tuple[int, int] = SIZE) -> np.ndarray:
     """A photograph of the sample data, enlarged and darkened: (H, W, 3) uint8."""
     (found,) = (photo for photo in PHOTOGRAPHS if photo.name == name)
-    photo = Image.fromarray(read_rgb(photograph_path(found))).resize(size, Image.BICUBIC)
+    photo = Image.fromarray(read_rgb(photograph_path(found))).resize(size, Image.Resampling.BICUBIC)
     rng = np.random.default_rng(0)
     light = (np.asarray(photo) / 255.0) ** 2.2 * 0.1
     light = light + rng.normal(size=light.shape) * np.sqrt(light * 1e-3 + 1e-6)
@@ -103,12 +104,12 @@ def as_pixels(batch: Tensor) -> np.ndarray:
 
 def compare_tiles(
     model: Network, pixels: np.ndarray, *, factors: list[int]
-) -> tuple[dict, dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     whole_enhancer = Enhancer(model, precision="float32", compile=False)
     whole_enhancer.max_pixels = pixels.size
     started = time.process_time()
     whole = whole_enhancer(pixels)
-    results: dict = {"whole_cpu_s": time.process_time() - started, "psnr_db": {}}
+    results: dict[str, Any] = {"whole_cpu_s": time.process_time() - started, "psnr_db": {}}
     tiled = Enhancer(model, precision="float32", compile=False)
     tiled.max_pixels = TILE**2
     started = time.process_time()
@@ -119,10 +120,10 @@ def compare_tiles(
         small = F.interpolate(as_batch(pixels), scale_factor=1 / factor, mode="area")
         with torch.inference_mode():
             model(extended(small, margin=model.margin, multiple=4), recorded)
-        tiled._statistics = lambda _, values=recorded.values: values  # type: ignore[method-assign]
-        images[f"downscaled by {factor}"] = tiled(pixels)
-    tiled._statistics = lambda _: None  # type: ignore[method-assign]
-    images["each tile its own"] = tiled(pixels)
+        with patch.object(tiled, "_statistics", return_value=recorded.values):
+            images[f"downscaled by {factor}"] = tiled(pixels)
+    with patch.object(tiled, "_statistics", return_value=None):
+        images["each tile its own"] = tiled(pixels)
     for name, image in images.items():
         if name != "whole":
             results["psnr_db"][name] = psnr(image, whole)

@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,6 +42,7 @@ from mirnet.training.context import InProcess
 from mirnet.training.data.pairs import PackedPairs, pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.loop import StepOf, fit
+from mirnet.training.request import Listener
 from mirnet.training.store import CheckpointStore
 
 Step = Callable[[], None]
@@ -75,7 +76,7 @@ def plain_step(params: Params, low: Tensor, high: Tensor) -> Step:
 @contextmanager
 def passes_of_torch() -> Iterator[None]:
     """Without our own backward passes."""
-    ours, cpu_gradients._wanted = cpu_gradients._wanted, lambda _: False
+    ours, cpu_gradients._wanted = cpu_gradients._wanted, lambda *_, **__: False
     try:
         yield
     finally:
@@ -176,7 +177,10 @@ class Ends:
 def bare_loop(job: Job, folder: Path) -> None:
     """The loop with nothing around it; its checkpoints go nowhere."""
     filesystem, path = open_filesystem(Settings(workspace=folder))
-    fit(Bare(CheckpointStore(filesystem, f"{path}/bare"), Ends(folder / ENDS)), job)
+    fit(
+        Bare(CheckpointStore(filesystem, f"{path}/bare"), Listener(on_epoch=Ends(folder / ENDS))),
+        job,
+    )
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,6 @@ class Both:
 def whole_loop(job: Job, folder: Path, workers: int) -> None:
     """The same on Ray, with MLflow and checkpoints."""
     from mirnet.tracking import EpochLogger, track
-    from mirnet.training import Listener
     from mirnet.training.ray.launcher import launch_training
 
     settings = Settings(workspace=folder, num_workers=str(workers))
@@ -210,7 +213,7 @@ def whole_loop(job: Job, folder: Path, workers: int) -> None:
 
 def measure_loops(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     """Patches a second of each loop, while they take turns."""
-    programs = {}
+    programs: dict[str, tuple[Sequence[str], Path]] = {}
     for name in ("bare", *(f"ray_{workers}" for workers in options.workers)):
         (folder / name).mkdir()
         command = [sys.executable, __file__, "--preset", options.preset, "--loop", name]

@@ -74,7 +74,7 @@ def record(seen: set[str]) -> None:
         name: str,
         globals: Mapping[str, object] | None = None,
         locals: Mapping[str, object] | None = None,
-        fromlist: Sequence[str] = (),
+        fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
         module = plain(name, globals, locals, fromlist, level)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,9 +63,10 @@ def test_the_environment_of_the_lock_is_fit() -> None:
 
 
 def test_a_package_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = doctor.importlib.metadata.version
+    real = importlib.metadata.version
     monkeypatch.setattr(
-        doctor.importlib.metadata, "version", lambda n: "0.160.0" if n == "fastapi" else real(n)
+        "mirnet.doctor.importlib.metadata.version",
+        lambda name: "0.160.0" if name == "fastapi" else real(name),
     )
     check = doctor.check_packages(Settings())
     assert check.outcome == "failed"
@@ -71,8 +74,8 @@ def test_a_package_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = doctor.shutil.disk_usage(tmp_path)._replace(free=1 << 30)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 30)
+    monkeypatch.setattr("mirnet.doctor.shutil.disk_usage", lambda _: usage)
     check = doctor.check_disk(Settings(workspace=tmp_path / "not" / "yet"))
     assert check.outcome == "failed"
     assert "MIRNET_WORKSPACE" in check.advice

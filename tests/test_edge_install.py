@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from mirnet.images import read_rgb
 from mirnet.models import build, save_model
+from mirnet.models.mirnet.network import MIRNet
 
 ROOT = Path(__file__).parents[1]
 ENGINES = {"prefect", "ray", "mlflow", "dvc", "dvc-data", "dvc-objects", "great-expectations"}
@@ -43,6 +44,7 @@ def test_versions_are_those_of_the_project() -> None:
 
 def test_the_listed_packages_are_what_enhancing_imports(tmp_path: Path) -> None:
     network = build("mirnet-xs", n_feat=8)
+    assert isinstance(network, MIRNet)
     torch.nn.init.zeros_(network.conv_out.weight)  # gives its input: nothing that a guard refuses
     model = save_model(network, tmp_path / "model")
     # as training leaves it, so that inputs are compared with it

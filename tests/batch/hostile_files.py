@@ -6,6 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,7 +18,7 @@ GOOD = "enhanced"
 Fate = tuple[bytes, str]
 
 
-def saved(image: PIL.Image.Image, format: str, **options: object) -> bytes:
+def saved(image: PIL.Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
     return buffer.getvalue()
@@ -45,7 +46,7 @@ def zipped() -> bytes:
     return buffer.getvalue()
 
 
-def tiff(array: np.ndarray, **options: object) -> bytes:
+def tiff(array: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, array, **options)
     return buffer.getvalue()

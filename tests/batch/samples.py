@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -17,7 +18,7 @@ from mirnet.results import EnhanceResult, ModelRef
 from mirnet.storage.places import open_store
 
 # for networks that have learned nothing: each of their outputs is written
-UNGUARDED = {
+UNGUARDED: dict[str, Any] = {
     "pass_luminance": None,
     "max_darkening": None,
     "max_dimmed_share": None,
@@ -54,7 +55,7 @@ def enhance_batch(
     model: ModelRef = MODEL,
     *,
     enhance: Callable[[Image], Image] = double,
-    **params: object,
+    **params: Any,
 ) -> EnhanceResult:
     """A batch with a stand-in for the model."""
     return run_batch(
@@ -62,7 +63,7 @@ def enhance_batch(
         target,
         enhance=enhance,
         model=model,
-        params=EnhanceParams(**params),  # type: ignore[arg-type]
+        params=EnhanceParams(**params),
         settings=settings or Settings(),
     )
 

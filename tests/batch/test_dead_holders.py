@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -70,11 +71,12 @@ def test_a_holder_of_another_machine_is_waited_for(
     with Lease(Ledger(records), lease_s=60) as lease:
         mine = lease.entry
     assert mine.pid == os.getpid()
-    for change in ({"machine": "another"}, {"machine": ""}):
-        gone = replace(mine, pid=999_999_999, process="other", released=False, **change)
+    for machine in ("another", ""):
+        gone = replace(mine, pid=999_999_999, process="other", released=False, machine=machine)
         records.put("lease.json", json.dumps(asdict(gone)).encode())
         assert enhance(*places).held_by
-    old = {"term": 9, "run_id": "r", "holder": "h", "lease_s": 60.0}  # of an older Mirnet
+    # of an older Mirnet
+    old: dict[str, Any] = {"term": 9, "run_id": "r", "holder": "h", "lease_s": 60.0}
     records.put("lease.json", json.dumps(old).encode())
     assert LeaseEntry(**old).machine == ""
     assert enhance(*places).held_by

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -39,7 +40,7 @@ def run(
     target: str,
     settings: Settings,
     model: Callable[[Image], Image] = spoil_the_wide,
-    **params: object,
+    **params: Any,
 ) -> EnhanceResult:
     return enhance_batch(source, target, settings, enhance=model, **params)
 
@@ -79,7 +80,7 @@ def test_it_is_done_and_not_tried_again(places: tuple[str, str], settings: Setti
     source, target = places
     fill(source, {"b.png": wide(1)})
     run(source, target, settings)
-    again = run(source, target, settings, lambda _: pytest.fail("tried again"))  # type: ignore[arg-type]
+    again = run(source, target, settings, lambda _: pytest.fail("tried again"))
     assert (again.planned, again.skipped) == (1, 1)
 
 
@@ -106,7 +107,7 @@ def test_other_limits_have_it_done_again(places: tuple[str, str], settings: Sett
     ],
 )
 def test_each_limit_decides_over_what_passed_through(change: dict[str, float | None]) -> None:
-    usual, changed = Digests.of(EnhanceParams()), Digests.of(EnhanceParams(**change))  # type: ignore[arg-type]
+    usual, changed = Digests.of(EnhanceParams()), Digests.of(EnhanceParams(**change))
     assert not changed.hold("passed_through", usual.passed)
     assert changed.hold("enhanced", usual.output)
     # how a night is announced does not

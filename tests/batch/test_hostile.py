@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 from pathlib import Path
@@ -15,11 +14,14 @@ from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import Row
 from mirnet.config import Settings
 from mirnet.images import decode
+from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 from tests.batch.hostile_files import GOOD, IGNORED, all_files
 from tests.batch.samples import UNGUARDED, enhance_batch, fill, picture
 
-enhance = functools.partial(enhance_batch, max_bad_share=1.0, **UNGUARDED)
+
+def enhance(source: str, target: str) -> EnhanceResult:
+    return enhance_batch(source, target, max_bad_share=1.0, **UNGUARDED)
 
 
 def rows_of(target: str) -> dict[str, Row]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,13 +37,13 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
     return tmp_path / "in", tmp_path / "out", outside
 
 
-def enhance(source: Path, target: Path, settings: Settings, **params: object) -> EnhanceResult:
+def enhance(source: Path, target: Path, settings: Settings, **params: Any) -> EnhanceResult:
     return run_batch(
         str(source),
         str(target),
         enhance=double,
         model=MODEL,
-        params=EnhanceParams(contact_images=0, max_bad_share=1, **params),  # type: ignore[arg-type]
+        params=EnhanceParams(contact_images=0, max_bad_share=1, **params),
         settings=settings,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mirnet.batch import contact_sheet, run_record
+from mirnet.batch import contact_sheet, rejected, run_record
 from mirnet.batch.inflight import suspects
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.run import run_batch
@@ -108,7 +108,7 @@ def test_sigterm_while_the_page_is_made(
     fill(places[0], PICTURES)
     seen: list[str] = []
 
-    def small(image: Any, old: Any = contact_sheet.small_jpeg) -> bytes:
+    def small(image: Any, old: Any = rejected.small_jpeg) -> bytes:
         seen.append("one")
         stop()
         jpeg: bytes = old(image)

@@ -120,7 +120,7 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
 
     stages.enhance(*places, run, progress=progress)
     first = registry.get_version("models:/mirnet/1", run.settings)
-    assert stages.champion(run).ref.version == "2"  # type: ignore[union-attr]
+    assert stages.champion(run).ref.version == "2"
     assert set(rows().values()) == {("1", first.weights_digest)}
     before = {key: open_store(places[1], run.settings).get(key).data for key in PICTURES}
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,13 +26,13 @@ from tests.batch.samples import MODEL, double, fill, picture
 NIGHT = 1_700_000_000
 
 
-def enhance(source: str, target: str, settings: Settings, **params: object) -> EnhanceResult:
+def enhance(source: str, target: str, settings: Settings, **params: Any) -> EnhanceResult:
     return run_batch(
         source,
         target,
         enhance=double,
         model=MODEL,
-        params=EnhanceParams(contact_images=0, max_bad_share=1, **params),  # type: ignore[arg-type]
+        params=EnhanceParams(contact_images=0, max_bad_share=1, **params),
         settings=settings,
     )
 
@@ -223,7 +224,7 @@ def test_what_is_passed_over_is_counted_by_reason(
         assert plan.counts.passed_over["include"] == 3
 
 
-def refused(source: str, target: str, settings: Settings, **params: object) -> str:
+def refused(source: str, target: str, settings: Settings, **params: Any) -> str:
     """What the one line says; nothing is written."""
     with pytest.raises(MirnetError) as caught:
         enhance(source, target, settings, **params)
@@ -234,7 +235,7 @@ def refused(source: str, target: str, settings: Settings, **params: object) -> s
             source,
             target,
             model=MODEL,
-            params=EnhanceParams(**params),  # type: ignore[arg-type]
+            params=EnhanceParams(**params),
             settings=settings,
         ),
     ):

@@ -49,7 +49,7 @@ def by_value() -> Iterator[None]:
 def enhance(
     source: str, target: str, engine: str, model: Any = double, **params: Any
 ) -> EnhanceResult:
-    settings = Settings(batch_engine=engine, lease_s=30)  # type: ignore[arg-type]
+    settings = Settings(batch_engine=engine, lease_s=30)
     return enhance_batch(source, target, settings, enhance=model, contact_images=0, **params)
 
 
@@ -189,7 +189,7 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
         settings = Settings(
             workspace=tmp_path / "workspace",
             reports_dir=tmp_path / "reports",
-            batch_engine=engine,  # type: ignore[arg-type]
+            batch_engine=engine,
             ray_address="in-process",
         )
         run = stages.RunConfig(load_params("demo", overrides=overrides), settings)

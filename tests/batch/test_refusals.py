@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from boto3.exceptions import RetriesExceededError
+from s3transfer.exceptions import RetriesExceededError
 
 from mirnet.batch import image_job, image_work, run_config
 from mirnet.batch.ledger import Ledger
@@ -38,14 +38,14 @@ def enhance(
     source: str,
     target: str,
     enhance: Callable[[Image], Image] | Enhancer = double,
-    **params: object,
+    **params: Any,
 ) -> EnhanceResult:
     return run_batch(
         source,
         target,
         enhance=enhance,
         model=MODEL,
-        params=EnhanceParams(contact_images=0, **params),  # type: ignore[arg-type]
+        params=EnhanceParams(contact_images=0, **params),
         settings=Settings(),
     )
 

@@ -58,7 +58,7 @@ def test_made_shift_is_measured() -> None:
     grey = luminance(np.asarray(photo(0)))
     for right, down in ((0, 0), (3, 0), (0, -5), (7, 4)):
         top, left = 20 - down, 20 - right
-        low = grey[top : top + 400, left : left + 400] / 16
+        low = grey[top : top + 400, left : left + 400] / np.float32(16)
         found = align(low, grey[20:420, 20:420])
         assert found.alignment is not None
         assert found.alignment > 0.9
@@ -80,7 +80,8 @@ def test_unrelated_and_empty_pictures_do_not_align() -> None:
 def test_noise_is_measured_through_structure() -> None:
     rng = np.random.default_rng(0)
     grey = np.clip(luminance(np.asarray(photo(0))), 40, 215)
-    assert noise_sigma_robust(grey + rng.normal(0, 10, grey.shape)) == pytest.approx(10, rel=0.1)
+    noise = rng.normal(0, 10, grey.shape).astype(np.float32)
+    assert noise_sigma_robust(grey + noise) == pytest.approx(10, rel=0.1)
 
 
 def test_facts_by_hand(tmp_path: Path) -> None:
@@ -108,8 +109,10 @@ def test_manifest_is_measured_once(dataset: Path, tmp_path: Path, caplog: object
     again = build_manifest(dataset, cache_dir=tmp_path / "cache")
     assert "0 of 16 pairs are to be measured" in caplog.text  # type: ignore[attr-defined]
     columns = ["low_pixels", "alignment", "high_noise"]
-    before = first.set_index("pair").loc["our485/rocket-01.png", columns]
-    assert again.set_index("pair").loc["our485/moved.png", columns].equals(before)
+    before = first.loc[first["pair"] == "our485/rocket-01.png", columns]
+    after = again.loc[again["pair"] == "our485/moved.png", columns]
+    assert len(after) == 1
+    pd.testing.assert_frame_equal(before.reset_index(drop=True), after.reset_index(drop=True))
     alone = build_manifest(dataset, num_processes=1)
     pd.testing.assert_frame_equal(alone, again)
 

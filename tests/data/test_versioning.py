@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -106,7 +107,7 @@ def test_repository_pins_lol_v1() -> None:
 
 @pytest.mark.usefixtures("credentials")
 def test_push_and_pull_through_s3(workspace: Path, other: Path, server: S3Server) -> None:
-    place = {"remote": "s3://data/store", "endpoint_url": server.endpoint_url}
+    place: dict[str, Any] = {"remote": "s3://data/store", "endpoint_url": server.endpoint_url}
     files = len(take_snapshot(workspace).files)
     assert push(workspace, **place) == files + 1  # and the list itself
     assert push(workspace, **place) == 0

@@ -47,7 +47,7 @@ class Remote:
     """Where the workspace pushed to, and a way to change what lies there."""
 
     def __init__(self, name: str, url: str, endpoint: str | None = None) -> None:
-        self.place = {"remote": name, "endpoint_url": endpoint}
+        self.place: dict[str, Any] = {"remote": name, "endpoint_url": endpoint}
         self._store = open_store(url, Settings(s3_endpoint_url=endpoint))
 
     def put(self, digest: str, content: bytes) -> None:

@@ -38,7 +38,9 @@ def loaded_pictures(browser: Chrome) -> int:
 
 
 def cut(browser: Chrome) -> float:
-    return float(browser.find_element(By.CSS_SELECTOR, ".compare input").get_property("value"))
+    value = browser.find_element(By.CSS_SELECTOR, ".compare input").get_property("value")
+    assert isinstance(value, str)
+    return float(value)
 
 
 def test_pictures_show_and_the_slider_moves_offline(browser: Chrome, page: Path) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from flows import automations, events
 from flows.serve import load_deployments, load_flow
@@ -128,7 +129,8 @@ def test_a_notice_reaches_a_webhook() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         block = automations.notifier(f"http://127.0.0.1:{server.server_port}/hook")
-        block.notify("gate refused", subject="mirnet")  # type: ignore[attr-defined]
+        assert isinstance(block, CustomWebhookNotificationBlock)
+        block.notify("gate refused", subject="mirnet")
     finally:
         server.shutdown()
         server.server_close()

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -190,7 +191,8 @@ def test_a_png_is_whole_whatever_its_texts_and_profiles() -> None:
 
 
 def test_a_tiff_without_all_its_strips_is_truncated() -> None:
-    for options in ({}, {"compression": "zlib"}, {"planarconfig": "separate"}):
+    ways: list[dict[str, Any]] = [{}, {"compression": "zlib"}, {"planarconfig": "separate"}]
+    for options in ways:
         samples = photograph().astype(np.uint16) * 257
         if "planarconfig" in options:
             samples = samples.transpose(2, 0, 1)

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -160,9 +161,9 @@ def test_strict_reading_refuses_what_a_data_set_should_not_hold(tmp_path: Path) 
         read_rgb(tmp_path / "missing.png")
 
 
-def tiff(samples: np.ndarray, **options: object) -> bytes:
+def tiff(samples: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, metadata=None, **options)  # type: ignore[arg-type]
+    tifffile.imwrite(buffer, samples, metadata=None, **options)
     return buffer.getvalue()
 
 

@@ -42,7 +42,7 @@ def kind_of(before: NDArray[np.float64], after: NDArray[np.float64]) -> str | No
     found = [
         judge(coded(before, bits), coded(after, bits), LIMITS) for bits in (np.uint8, np.uint16)
     ]
-    kinds = {harm and harm.kind for harm in found}
+    kinds = {None if harm is None else harm.kind for harm in found}
     assert len(kinds) == 1, found
     return kinds.pop()
 
@@ -134,7 +134,10 @@ def test_any_shape(shape: tuple[int, ...]) -> None:
     chance = np.random.default_rng(0)
     before = chance.integers(40, 60, shape, dtype=np.uint8)
     assert judge(before, before, LIMITS) is None
-    assert judge(before, before // 2, LIMITS) == Harm("darker", pytest.approx(0.5, abs=0.02), 0.0)
+    halved = judge(before, before // 2, LIMITS)
+    assert halved is not None
+    assert halved == Harm("darker", halved.value, 0.0)
+    assert halved.value == pytest.approx(0.5, abs=0.02)
     brighter = judge(before, before * 2, LIMITS)
     assert brighter is None or brighter.kind == "noisier"
     black = np.zeros(shape, dtype=np.uint8)

@@ -70,9 +70,9 @@ def file_of(kind: str, folder: Path, side: int) -> tuple[str, bytes]:
         clear = PIL.Image.new("RGBA", (side, side))
         return "WEBP", saved(clear, "WEBP", lossless=True, quality=0, method=0, exif=TURNED)
     if kind == "BMP with transparency":
-        clear = np.zeros((side, side), np.uint8)
-        clear[0] = 1
-        return "BMP", encode(Image(np.zeros((side, side, 3), np.uint8), "BMP", clear))
+        alpha = np.zeros((side, side), np.uint8)
+        alpha[0] = 1
+        return "BMP", encode(Image(np.zeros((side, side, 3), np.uint8), "BMP", alpha))
     if kind == "TIFF of JPEG in one strip":
         options = {"compression": "jpeg", "strip_size": 1 << 30, "tiffinfo": {274: 6}}
         return "TIFF", saved(black.convert("CMYK"), "TIFF", **options)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -173,7 +175,8 @@ def test_tiff_keeps_date_author_gps_and_its_own_tags() -> None:
         (33550, "d", 3, (1.0, 2.0, 0.0), True),
         (0x0112, "H", 1, 6, True),
     ]
-    for dtype, order in ((np.uint8, "<"), (np.uint16, ">")):
+    for dtype in (np.uint8, np.uint16):
+        order: Literal["<", ">"] = "<" if dtype is np.uint8 else ">"
         tifffile.imwrite(
             buffer, PIXELS.astype(dtype), photometric="rgb", byteorder=order, extratags=extra,
             resolution=(300, 150), resolutionunit=2, metadata=None, description="a dark room",
@@ -289,7 +292,9 @@ def test_photoshop_thumbnails_are_left_behind() -> None:
         assert image.metadata.dropped == ("Photoshop thumbnail",)
 
 
-def saved_as_tiff(extra: list[tuple[object, ...]], subifds: int = 0) -> bytes:
+def saved_as_tiff(
+    extra: Sequence[tuple[int, int | str, int, object, bool]], subifds: int = 0
+) -> bytes:
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as file:
         file.write(PIXELS, photometric="rgb", metadata=None, extratags=extra, subifds=subifds)

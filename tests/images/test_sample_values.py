@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from tests.images.image_files import chunk, exif, png
 RNG = np.random.default_rng(0)
 
 
-def tiff(samples: np.ndarray, **options: object) -> bytes:
+def tiff(samples: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, samples, metadata=None, **options)  # type: ignore[arg-type]
+    tifffile.imwrite(buffer, samples, metadata=None, **options)
     return buffer.getvalue()
 
 
@@ -60,7 +61,7 @@ def retagged(data: bytes, *, width: int, bits: int, channels: int, photometric: 
     )
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
     "rgb": (3, {"photometric": "rgb"}),
     "rgb and alpha": (4, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
     "rgb and something": (4, {"photometric": "rgb", "extrasamples": ["unspecified"]}),
@@ -83,7 +84,7 @@ LAYOUTS = {
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_tiff_in_strips_tiles_and_planes(
-    dtype: type, stored: dict[str, object], layout: str, planar: bool
+    dtype: type, stored: dict[str, Any], layout: str, planar: bool
 ) -> None:
     channels, options = LAYOUTS[layout]
     samples = RNG.integers(0, np.iinfo(dtype).max + 1, (21, 37, channels)).astype(dtype)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mirnet.images import Image
 from mirnet.inference import Enhancer
-from mirnet.models import build, export
+from mirnet.models import Network, build, export
 
 Pixels = npt.NDArray[np.uint16]
 NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
@@ -24,7 +24,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def brightening(name: str, n_feat: int) -> nn.Module:
+def brightening(name: str, n_feat: int) -> Network:
     """A network whose output is several times as bright as its input, whatever it is given."""
     torch.manual_seed(0)
     model = build(name, n_feat=n_feat, num_rrg=1, num_msrb=1).eval()
@@ -42,7 +42,7 @@ def even(height: int, width: int) -> Pixels:
     return np.full((height, width, 3), LIGHT, np.uint16)
 
 
-def enhanced(model: nn.Module, way: str) -> Pixels:
+def enhanced(model: Network, way: str) -> Pixels:
     enhancer = Enhancer(model, precision="float32", compile=False)
     picture = even(*SIZES[way])
     if way == "batched":
@@ -82,7 +82,7 @@ def smooth(count: int, height: int, width: int, seed: int) -> torch.Tensor:
     return 0.2 + 0.6 * large[:, :, 16:-16, 16:-16].clamp(0, 1)
 
 
-def trained(steps: int) -> nn.Module:
+def trained(steps: int) -> Network:
     """Made by a few steps of brightening tenfold, as any recipe begins."""
     torch.manual_seed(0)
     model = build("mirnet-xs", n_feat=8, num_rrg=1, num_msrb=1)

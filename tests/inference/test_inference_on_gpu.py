@@ -13,9 +13,8 @@ from torch import Tensor
 from mirnet.inference import Enhancer
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.tiles import tiles
-from mirnet.models import build
+from mirnet.models import Network, build
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling
-from mirnet.models.mirnet.network import MIRNet
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,7 +24,7 @@ CUDA = torch.device("cuda")
 
 
 @pytest.fixture(scope="module")
-def model() -> MIRNet:
+def model() -> Network:
     torch.manual_seed(0)
     return build("mirnet-xs").eval()
 

@@ -9,9 +9,8 @@ import torch
 
 from mirnet.inference import network as networks
 from mirnet.inference.network import FastNetwork
-from mirnet.models import build
+from mirnet.models import Network, build
 from mirnet.models.layers.pooling import FULL_IMAGE
-from mirnet.models.mirnet.network import MIRNet
 
 
 class Recorded:
@@ -36,7 +35,7 @@ class Refused(Recorded):
 
 
 @pytest.fixture
-def model() -> MIRNet:
+def model() -> Network:
     torch.manual_seed(0)
     return build("mirnet-xs", n_feat=8).eval()
 

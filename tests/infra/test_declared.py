@@ -78,7 +78,7 @@ def announced() -> dict[str, set[str]]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         constants = {
             target.id: [
-                word.value for word in ast.walk(node.value) if isinstance(word, ast.Constant)
+                str(word.value) for word in ast.walk(node.value) if isinstance(word, ast.Constant)
             ]
             for node in tree.body
             if isinstance(node, ast.Assign)
@@ -97,7 +97,7 @@ def announced() -> dict[str, set[str]]:
                 if isinstance(word, ast.Starred):
                     names |= set(constants[ast.unparse(word.value)])
                 elif isinstance(word, ast.Constant):
-                    names.add(word.value)
+                    names.add(str(word.value))
             found.setdefault(ast.literal_eval(extra), set()).update(names)
     return found
 

@@ -50,7 +50,7 @@ def jobs(template: Manifest) -> dict[str, Manifest]:
                 KubernetesWorkerJobConfiguration.from_template_and_values(template, values)
             )
             run = FlowRun(flow_id=uuid4(), name="nimble-otter")
-            pool = WorkPool(name="mirnet-kubernetes", type="kubernetes")
+            pool = WorkPool(name="mirnet-kubernetes", type="kubernetes", default_queue_id=uuid4())
             configuration.prepare_for_flow_run(run, work_pool=pool)
             found[load_flow(entry["entrypoint"]).name] = configuration.job_manifest
     assert set(found) == {"retrain", "enhance", "monitor"}

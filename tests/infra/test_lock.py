@@ -151,7 +151,7 @@ def test_the_listed_wheels_of_the_cpu_build_are_those_of_the_locked_torch(
 ) -> None:
     (pin,) = (pin for pin in read("cpu") if pin.name == "torch")
     lines = (root / "locks/torch-cpu.sha256").read_text(encoding="utf-8").splitlines()
-    listed = dict(reversed(line.split("  ")) for line in lines)
+    listed = {wheel: digest for digest, wheel in (line.split("  ") for line in lines)}
     assert set(listed.values()) <= pin.hashes
     for python in ("cp311", "cp312", "cp313"):
         for machine in ("x86_64", "aarch64"):

@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -9,16 +10,20 @@ from typer.testing import CliRunner
 from mirnet.cli.weights import app
 from mirnet.errors import ExtraMissing, UsageError
 from mirnet.images import to_png
-from mirnet.models import build, export, load_model, save_model
+from mirnet.models import Network, build, export, load_model, save_model
 from mirnet.models.margin import Margined
 from mirnet.models.mirnet.network import MIRNet
 
 NETWORKS = [("mirnet-xs", 8), ("mirnet-v2", 16)]
 
 
-def small(name: str, n_feat: int) -> torch.nn.Module:
+def small(name: str, n_feat: int) -> Network:
     torch.manual_seed(0)
     return build(name, n_feat=n_feat, num_rrg=1, num_msrb=1).eval()
+
+
+def dark(seed: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(seed).random((1, 3, 32, 32), dtype=np.float32) / np.float32(4)
 
 
 @pytest.mark.slow
@@ -43,7 +48,7 @@ def test_onnx_agrees_on_several_sizes(name: str, n_feat: int, tmp_path: Path) ->
 def test_int8_is_smaller_and_close(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     model = small("mirnet-xs", 16)
-    lows = [np.random.default_rng(i).random((1, 3, 32, 32), dtype=np.float32) / 4 for i in (0, 1)]
+    lows = [dark(seed) for seed in (0, 1)]
     export.export_onnx(model, tmp_path / "float.onnx")
     loss = export.export_int8(model, tmp_path / "int8.onnx", lows=lows)
     assert loss > 30
@@ -58,7 +63,7 @@ def test_int8_leaves_global_averages_alone(name: str, n_feat: int, tmp_path: Pat
     """In 8 bits they cost a trained network almost 5 dB: docs/benchmarks/export.md."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    lows = [np.random.default_rng(0).random((1, 3, 32, 32), dtype=np.float32) / 4]
+    lows = [dark(0)]
     export.export_int8(small(name, n_feat), tmp_path / "int8.onnx", lows=lows)
     nodes = onnx.load(tmp_path / "int8.onnx").graph.node
     made_by = {output: node.op_type for node in nodes for output in node.output}

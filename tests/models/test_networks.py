@@ -6,6 +6,7 @@ import torch
 
 from mirnet.errors import UsageError
 from mirnet.models import build, list_architectures, load_model, num_parameters, save_model
+from mirnet.models.mirnet.network import MIRNet
 from mirnet.params import load_params
 
 
@@ -26,6 +27,7 @@ def test_parameter_counts(name: str, count: int) -> None:
 
 def test_params_override_the_named_sizes() -> None:
     model = build("mirnet-xs", n_feat=8, num_rrg=2)
+    assert isinstance(model, MIRNet)
     assert model.conv_in.out_channels == 8
     assert len(model.groups) == 2
 
@@ -54,7 +56,7 @@ def test_v2_refuses_channels_that_its_groups_do_not_divide() -> None:
 def test_trains_under_bf16_autocast(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, n_feat=16, num_rrg=1, num_msrb=1)
-    model.to(memory_format=torch.channels_last)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     low = torch.rand(2, 3, 32, 40)
     losses = []

@@ -124,6 +124,7 @@ def test_from_training_to_a_registered_version(
 ) -> None:
     model = load_model(trained)
     assert isinstance(model, Toy) and model.first.out_channels == 16
+    assert model.norm.running_mean is not None
     assert not torch.equal(model.norm.running_mean, torch.zeros(16)), "statistics are kept"
     pixels = np.random.default_rng(1).integers(0, 128, (201, 303, 3), dtype=np.uint8)
     enhancer = Enhancer.load(trained, precision="float32", compile=False)

@@ -7,6 +7,7 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,8 +52,8 @@ def stage(
         splits={"train": train_ids, "val": val_ids, "eval": ()},
     )
 
-    def run(params: Params, name: str, **changes: object) -> TrainResult:
-        arguments: dict[str, object] = {"model_dir": tmp_path / name, "run_name": name}
+    def run(params: Params, name: str, **changes: Any) -> TrainResult:
+        arguments: dict[str, Any] = {"model_dir": tmp_path / name, "run_name": name}
         return stages.train(
             pairs_dir,
             RunConfig(params, in_process),
@@ -65,6 +66,7 @@ def stage(
 
 
 def _run_of(settings: Settings, result: TrainResult):
+    assert result.run_id is not None
     return MlflowClient(settings.mlflow_uri).get_run(result.run_id)
 
 

@@ -78,7 +78,9 @@ def test_metrics_of_an_evaluation_speak_of_the_model_and_its_data(
     client = connect(versions)
     inputs = client.get_run(run.run_id).inputs
     assert [model.model_id for model in inputs.model_inputs] == [model_id]
-    (metric,) = client.get_logged_model(model_id).metrics
+    metrics = client.get_logged_model(model_id).metrics
+    assert metrics is not None
+    (metric,) = metrics
     assert (metric.key, metric.value, metric.run_id) == ("eval/psnr", 19.5, run.run_id)
     assert (metric.dataset_name, metric.dataset_digest) == ("data", version.digest)
 

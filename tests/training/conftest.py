@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,8 +85,8 @@ def train(
 ) -> Callable[..., TrainResult]:
     """Train on the small pairs; everything else as given."""
 
-    def run(params: Params, settings: Settings, **changes: object) -> TrainResult:
-        arguments: dict[str, object] = {
+    def run(params: Params, settings: Settings, **changes: Any) -> TrainResult:
+        arguments: dict[str, Any] = {
             "root": pairs_dir,
             "train_ids": train_ids,
             "val_ids": val_ids,

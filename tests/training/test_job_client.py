@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
@@ -33,7 +34,7 @@ class Cluster:
     Each answer is a status with the events that came meanwhile, or an error.
     """
 
-    answers: list[object]
+    answers: list[Any]
     store: Path = Path()
     stopped: list[str] = field(default_factory=list)
     jobs: list[SimpleNamespace] = field(default_factory=list)
@@ -187,7 +188,7 @@ def test_a_client_that_is_started_again_follows_the_job_from_its_first_event(fol
 
 def test_the_end_of_a_job_may_be_seen_after_its_status(follow, monkeypatch):
     monkeypatch.setattr(jobs, "END_PATIENCE_S", 60)
-    cluster = Cluster([lambda: _later(cluster)])
+    cluster: Cluster = Cluster([lambda: _later(cluster)])
     with pytest.raises(MirnetError, match="result"):  # there is no checkpoint behind this job
         follow(cluster)
 

@@ -32,6 +32,8 @@ def test_a_job_arrives_as_it_was_sent(small_params, tmp_path):
     for index in range(3):
         for got, sent in zip(job.train.pair(index), _job(params).train.pair(index), strict=True):
             np.testing.assert_array_equal(got, sent)
+    assert job.initial is not None
+    assert job.teacher is not None
     for key, value in copy_weights(net).items():
         torch.testing.assert_close(job.initial[key], value)
     image = torch.rand(1, 3, 16, 16)

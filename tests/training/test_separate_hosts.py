@@ -227,6 +227,7 @@ def test_a_lost_host_a_cut_link_and_a_busy_store_cost_no_epoch(
     (experiment,) = [e for e in client.search_experiments() if e.name == "mirnet-train"]
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.run_id, run.info.status) == (result.run_id, "FINISHED")
+    assert result.run_id is not None
     steps = {m.step for m in client.get_metric_history(result.run_id, "train/loss")}
     assert steps == set(range(6))
     names = {name.split("/")[1] for name in run.data.metrics if name.startswith("system/")}
