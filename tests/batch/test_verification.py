@@ -20,7 +20,7 @@ from mirnet.params import EnhanceParams
 from mirnet.results import VerifyResult
 from mirnet.storage.places import open_store
 from mirnet.storage.store import NoSuchPlace, ObjectRefused, Store
-from tests.batch.samples import MODEL, double, enhance_batch, fill, picture
+from tests.batch.samples import MODEL, enhance_batch, fill, picture
 
 KEYS = [f"a/{n}.png" for n in range(6)]
 
@@ -205,7 +205,7 @@ def test_an_output_that_the_store_refuses_is_unreadable(
     def archived(store: Store, key: str) -> object:
         if key == "a.png":
             raise ObjectRefused("archived", transient=False)
-        return usual(store, key)  # type: ignore[arg-type]
+        return usual(store, key)
 
     monkeypatch.setattr(kind, "get", archived)
     result = verify_outputs(places[1], settings)
@@ -221,7 +221,6 @@ def test_changed_outputs_of_a_source_that_fails_stay_named(
 
     def never(image: Image) -> Image:
         pytest.fail("a foreign output is not done again")
-        return double(image)
 
     for _ in range(2):
         with pytest.raises(TooManyBad, match=r"conflict 1|1 by earlier runs"):

@@ -10,7 +10,7 @@ import pytest
 
 from mirnet.batch.lease import Lease
 from mirnet.batch.ledger import Ledger
-from mirnet.cli import show
+from mirnet.cli import show, terminal
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.inference import Enhancer
@@ -101,10 +101,10 @@ def test_on_a_terminal_there_is_a_bar(
     with show.enhancement_progress() as progress:
         progress(1, 4)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr(show.console, "_force_terminal", True)
-    monkeypatch.setattr(show.console, "_width", 100)
+    monkeypatch.setattr(terminal.console, "_force_terminal", True)
+    monkeypatch.setattr(terminal.console, "_width", 100)
     clock = iter(range(1000))
-    monkeypatch.setattr(show.console, "get_time", lambda: float(next(clock)))
+    monkeypatch.setattr(terminal.console, "get_time", lambda: float(next(clock)))
     with show.enhancement_progress() as progress:
         progress(1, 4)
         progress(3, 4)

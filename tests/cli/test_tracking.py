@@ -22,9 +22,7 @@ def invoke(app: object, *arguments: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mirnet.cli import show
-
-    monkeypatch.setattr(show.console, "width", 250)
+    monkeypatch.setattr("mirnet.cli.terminal.console.width", 250)
 
 
 def here(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
