@@ -23,6 +23,7 @@ from mirnet.stack.services import client_environment, services
 from mirnet.tracking import registry
 from mirnet.tracking.queries import list_runs
 from mirnet.training import Listener, TrainRequest, train_model
+from tests.stack.stack_client import PROJECT, Stack
 
 STORED = Path(__file__).parent / "stored"
 MADE_IN = "/srv/mirnet-0.1"
@@ -198,3 +199,25 @@ def test_deployments_of_then_start_the_flows_of_now(home: StackPaths) -> None:
         names.append(flow.name)
     assert sorted(names) == ["enhance", "monitor", "retrain"]
     assert len(runs) > 3
+
+
+@pytest.mark.stack
+def test_a_stack_of_then_comes_up_and_its_deployments_run(home: StackPaths) -> None:
+    database = home.folder("prefect") / "prefect.db"
+    move(database, f"{MADE_IN}/project", str(PROJECT))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        known = dict(connection.execute("SELECT entrypoint, id FROM deployment").fetchall())
+        # those of the past would all begin now
+        connection.execute("DELETE FROM flow_run WHERE state_type = 'SCHEDULED'")
+    plan, secrets = load_plan(home)
+    try:
+        control.up(home, project=PROJECT, timeout_s=600, progress=lambda _: None)
+        stack = Stack(home, *load_plan(home), own=True)
+        assert stack.secrets == secrets and stack.plan.stack_id == plan.stack_id
+        there = {d["entrypoint"]: d["id"] for d in stack.prefect("deployments/filter", {})}
+        assert there == known
+        run_id = stack.trigger("monitor", {"data": str(home.root / "data")})
+        assert stack.wait_ended(run_id, timeout_s=300)["type"] == "COMPLETED"
+        assert stack.mlflow("experiments/search", {"max_results": 1})["experiments"]
+    finally:
+        control.down(home, purge=True)
