@@ -108,7 +108,7 @@ class MemoryStore(Store):
             raise ObjectMissing(key)
         return Blob(found[0], str(found[1]))
 
-    def read_into(self, key: str, file: IO[bytes]) -> None:
+    def read_into(self, key: str, file: IO[bytes], *, version: str | None = None) -> None:
         raise NotImplementedError("no picture of the simulation is bad")
 
     def put(
@@ -136,7 +136,13 @@ class MemoryStore(Store):
         self._alive().objects.pop(self._prefix + key, None)
 
     def copy_from(
-        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+        self,
+        source: Store,
+        key: str,
+        target_key: str,
+        *,
+        metadata: Mapping[str, str],
+        version: str | None = None,
     ) -> None:
         raise NotImplementedError("no picture of the simulation is bad")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import heapq
+import logging
 from collections.abc import Callable, Iterable
 from html import escape
 from typing import NamedTuple
@@ -15,10 +16,11 @@ from mirnet.batch.guard import harm_kind
 from mirnet.batch.ledger import RunFolder
 from mirnet.batch.manifest import Row
 from mirnet.batch.rejected import small_jpeg
-from mirnet.errors import ImageError
 from mirnet.images import decode
 from mirnet.signals import advance
-from mirnet.storage.store import KeyRefused, ObjectMissing, Store, TransientStorageError
+from mirnet.storage.store import Store
+
+logger = logging.getLogger(__name__)
 
 _MAX_PIXELS = 50_000_000
 _MAX_LISTED = 200
@@ -132,10 +134,11 @@ def _reader(store: Store) -> Callable[[str], bytes]:
 def _thumbnail(read: Callable[[str], bytes], key: str) -> str | None:
     advance()
     try:
-        image = decode(read(key), name=key, max_pixels=_MAX_PIXELS)
-    except (ImageError, KeyRefused, ObjectMissing, TransientStorageError):
+        small = small_jpeg(decode(read(key), name=key, max_pixels=_MAX_PIXELS))
+    except Exception as error:  # noqa: BLE001 - a page must not cost the records of the run
+        logger.info("%s: not on the contact sheet: %s", key, error)
         return None
-    text = base64.b64encode(small_jpeg(image)).decode()
+    text = base64.b64encode(small).decode()
     return f'<img alt="" src="data:image/jpeg;base64,{text}">'
 
 

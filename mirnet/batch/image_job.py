@@ -23,6 +23,7 @@ from mirnet.results import ModelRef
 from mirnet.storage.store import (
     Head,
     KeyRefused,
+    ObjectChanged,
     ObjectMissing,
     ObjectRefused,
     Store,
@@ -33,6 +34,7 @@ from mirnet.storage.store import (
 _ABOUT_ONE = {
     KeyRefused: "name",
     ObjectMissing: "missing",
+    ObjectChanged: "changed",
     ObjectRefused: "refused",
     TransientStorageError: OUTAGE,
 }
@@ -41,7 +43,10 @@ _ONES = tuple(_ABOUT_ONE)
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """The bytes of an input. ``num_pixels``: by its header; 0 if unknown, or too many."""
+    """The bytes of an input. ``num_pixels``: by its header; 0 if unknown, or too many.
+
+    ``content_type``: of the object; empty if the store has none.
+    """
 
     item: WorkItem
     data: bytes
@@ -49,6 +54,7 @@ class Downloaded:
     replaces: str | None
     num_pixels: int
     seconds: float
+    content_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +143,14 @@ class ImageJob:
                 replaces = head.version
         blob = self.source.get(info.key)
         seconds = time.perf_counter() - begun
-        return Downloaded(item, blob.data, blob.version, replaces, 0, seconds)
+        return Downloaded(*(item, blob.data, blob.version, replaces, 0, seconds), blob.content_type)
 
     def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
         """Decode and measure; a row if the image is finished by that."""
         item, begun = got.item, time.perf_counter() - got.seconds
         found = self.work.decode(got.data, name=item.info.key)
         if isinstance(found, Problem):
-            return self._ended(item, found, got.version, begun)
+            return self._ended(item, found, got.version, begun, got)
         image, passed, seconds = found.image, found.passed, time.perf_counter() - begun
         fetched = Fetched(
             *(item, image, found.before, found.shadows),
@@ -184,7 +190,7 @@ class ImageJob:
         """Write the output of an image, or quarantine it; ``got.seconds``: what it took so far."""
         begun = time.perf_counter() - got.seconds
         if isinstance(output, Problem):
-            return self._ended(got.item, output, got.version, begun)
+            return self._ended(got.item, output, got.version, begun, got)
         if output.rejected is not None and self.rejected is not None:
             self.rejected.keep(got.item.info.key, output.rejected)
         try:
@@ -227,9 +233,16 @@ class ImageJob:
         known = head and self._resolve_existing_output(item, head, got.version, begun)
         return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
 
-    def _ended(self, item: WorkItem, problem: Problem, version: str, begun: float) -> Row:
+    def _ended(
+        self,
+        item: WorkItem,
+        problem: Problem,
+        version: str,
+        begun: float,
+        got: Downloaded | None = None,
+    ) -> Row:
         if problem.status == "quarantined":
-            return self._quarantine(item, problem.reason, version, begun)
+            return self._quarantine(item, problem.reason, version, begun, got)
         return self._row(item, problem.status, begun, reason=problem.reason)
 
     def _resolve_existing_output(
@@ -276,7 +289,15 @@ class ImageJob:
         why = f"conflict: {place} {what}; move it away or choose another target{also}"
         return self._row(item, "failed", begun, reason=why)
 
-    def _quarantine(self, item: WorkItem, reason: str, version: str, begun: float) -> Row:
+    def _quarantine(
+        self,
+        item: WorkItem,
+        reason: str,
+        version: str,
+        begun: float,
+        got: Downloaded | None = None,
+    ) -> Row:
+        """Keep a copy of the version that is bad: of the bytes that were read, if any were."""
         key = item.info.key
         row = self._row(
             item,
@@ -292,7 +313,12 @@ class ImageJob:
             past = from_metadata(there.metadata) if there else None
             if there and not (past and past.is_of(key, self.source_digest)):
                 return self._conflict(item, self.quarantine.address(key), past, begun, reason)
-            self.quarantine.copy_from(self.source, key, key, metadata=to_metadata(row))
+            metadata = to_metadata(row)
+            if got is None:
+                self.quarantine.copy_from(self.source, key, key, metadata=metadata, version=version)
+            else:
+                kind = got.content_type or "application/octet-stream"
+                self.quarantine.put(key, got.data, content_type=kind, metadata=metadata)
             self.quarantine.put(f"{key}.reason.txt", f"{reason}\n".encode())
         except _ONES as error:
             return self._row(item, "failed", begun, reason=f"{reason}; quarantine: {error}")

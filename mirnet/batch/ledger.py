@@ -296,7 +296,8 @@ class PastRuns:
 
     def _files(self) -> Iterator[tuple[RunFolder, str]]:
         for run_id, names in self.names.items():
-            wanted = _MANIFEST if _SUMMARY in names else _PART
+            # parts that are left beside a summary: the store refused to merge or to delete them
+            wanted = (_MANIFEST, _PART) if _SUMMARY in names else (_PART,)
             for name in sorted(name for name in names if name.startswith(wanted)):
                 advance()
                 yield self.ledger.run(run_id), name

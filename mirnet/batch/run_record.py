@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +13,11 @@ import pyarrow.parquet as pq
 
 from mirnet.batch.ledger import RunFolder
 from mirnet.batch.manifest import SCHEMA, Format, Row, dump_rows
+from mirnet.errors import StorageError
 from mirnet.signals import advancing
+from mirnet.storage.store import ObjectMissing
+
+logger = logging.getLogger(__name__)
 
 ROWS_PER_SHARD = 250_000
 _BYTES_PER_SHARD = 64 * 2**20
@@ -24,7 +30,8 @@ class RunRecord:
     def __init__(self, folder: RunFolder, *, format: Format) -> None:
         self.folder, self._format = folder, format
         self._pending: list[Row] = []
-        self._parts: list[str] = []
+        self._parts: dict[str, bytes] = {}  # SHA-256 by name
+        self._damaged: list[str] = []
 
     def add(self, row: Row) -> None:
         """Remember a row until the next flush."""
@@ -35,24 +42,53 @@ class RunRecord:
         if not self._pending:
             return
         data = dump_rows(self._pending, self._format)
-        self._parts.append(self.folder.write_part(len(self._parts), data, self._format))
+        name = self.folder.write_part(len(self._parts), data, self._format)
+        self._parts[name] = hashlib.sha256(data).digest()
         self._pending = []
 
     def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
-        """Merge the parts to the manifest, then write the summary; returns both addresses."""
+        """Merge the parts to the manifest, then write the summary; returns both addresses.
+
+        If the store refuses to merge them, the parts remain in place of the manifest. What somebody
+        else changed in a part is left out and named.
+        """
         self.flush()
-        shards = list(self._write_shards())
+        try:
+            shards = list(self._write_shards())
+        except StorageError as error:
+            logger.warning("rows stay in parts, without a manifest: %s", error)
+            shards = list(self._parts)
         store = self.folder.store
         address = store.address(shards[0]) if len(shards) == 1 else store.uri
-        summary_address = self.folder.write_summary(summary | {"manifest": shards})
-        for part in advancing(self._parts):
-            self.folder.delete(part)
+        damaged = {"damaged_parts": self._damaged} if self._damaged else {}
+        summary_address = self.folder.write_summary(summary | {"manifest": shards} | damaged)
+        self._delete([part for part in advancing(self._parts) if part not in shards])
         return address, summary_address
+
+    def _delete(self, parts: list[str]) -> None:
+        try:
+            for part in parts:
+                self.folder.delete(part)
+        except StorageError as error:
+            logger.warning("parts stay beside the manifest: %s", error)
+
+    def _read_parts(self) -> Iterator[bytes]:
+        for part, digest in advancing(self._parts.items()):
+            try:
+                data = self.folder.read(part)
+            except ObjectMissing:
+                data = b""
+            if hashlib.sha256(data).digest() == digest:
+                yield data
+                continue
+            address = self.folder.store.address(part)
+            logger.error("%s: not what this run wrote; its rows are left out", address)
+            self._damaged.append(address)
 
     def _write_shards(self) -> Iterator[str]:
         shard, number = _Shard(self._format), 0
-        for part in advancing(self._parts):
-            shard.append(self.folder.read(part))
+        for data in self._read_parts():
+            shard.append(data)
             if shard.is_full:
                 number += 1
                 yield self.folder.write_manifest(number, shard.close(), self._format)

@@ -205,8 +205,12 @@ class RunSummary:
         if not self._params.contact_images or not self.counts:
             return None
         title = f"{context.source} by {context.model.label}, run {context.run_id}"
-        html = self._sheet.render(source, target, self._record.folder, title=title)
-        return self._record.folder.write_page(html)
+        try:
+            html = self._sheet.render(source, target, self._record.folder, title=title)
+            return self._record.folder.write_page(html)
+        except StorageError as error:
+            logger.warning("no contact sheet: %s", error)
+            return None
 
     def _known_bad(self, plan: PlanCounts) -> int:
         """Images that were bad in an earlier run already, in the same version."""

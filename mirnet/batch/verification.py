@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mirnet.batch.ledger import Ledger, PastRuns, is_ledger_key
@@ -142,8 +143,10 @@ class _Outputs:
     def heads(self) -> Iterator[ObjectInfo]:
         """In place of a listing, of a single output in a folder of other files."""
         for (key,) in self._db.execute("SELECT output FROM recorded").fetchall():
-            head = self._store.head(key)
-            if head is not None:
+            with suppress(KeyRefused):  # no key of ours: it counts as deleted
+                head = self._store.head(key)
+                if head is None:
+                    continue
                 yield ObjectInfo(key, head.size, head.version, 0.0)
 
     def compare(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mirnet.errors import ServiceError, TooManyBad, WeightsError
+from mirnet.errors import ServiceError, StorageError, TooManyBad, WeightsError
 from mirnet.results import EnhanceResult, OpenedModel
 from mirnet.stages.models import CHAMPION, PROFILE, load_enhancer, open_model
 from mirnet.stages.run import RunConfig
@@ -81,7 +81,10 @@ def pin(model: str | None, run: RunConfig) -> str:
 
 
 def _publish(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:
-    result.save(run.report("enhance"))
+    try:
+        result.save(run.report("enhance"))
+    except OSError as error:  # the records of the run are in the target
+        logger.warning("%s: not written: %s", run.report("enhance"), error.strerror or error)
     _track(result, model, run)
 
 
@@ -100,13 +103,17 @@ def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
 
 
 def read_contact(result: EnhanceResult, run: RunConfig) -> str | None:
-    """The contact sheet as HTML; none if the run wrote none."""
+    """The contact sheet as HTML; none if the run wrote none or it is not readable."""
     from mirnet.storage.places import open_store
 
     if result.contact_uri is None:
         return None
     folder, _, name = result.contact_uri.rpartition("/")
-    return open_store(folder, run.settings).get(name).data.decode()
+    try:
+        return open_store(folder, run.settings).get(name).data.decode()
+    except (StorageError, UnicodeDecodeError) as error:
+        logger.warning("%s: %s", result.contact_uri, error)
+        return None
 
 
 def _track(result: EnhanceResult, model: OpenedModel, run: RunConfig) -> None:

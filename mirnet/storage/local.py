@@ -29,6 +29,7 @@ from mirnet.storage.store import (
     Head,
     KeyRefused,
     NoSuchPlace,
+    ObjectChanged,
     ObjectInfo,
     ObjectMissing,
     ObjectRefused,
@@ -148,10 +149,13 @@ class LocalStore(Store):
             version = version_of(os.fstat(file.fileno()))
             return Blob(data, version, self._known_metadata(key).get(version, {}))
 
-    def read_into(self, key: str, file: IO[bytes]) -> None:
+    def read_into(self, key: str, file: IO[bytes], *, version: str | None = None) -> None:
         """Copy the bytes of a file."""
         with self._explained(self.root / key), self._open(key) as origin:
             shutil.copyfileobj(origin, file)
+            # after the copy: it may be written while it is read
+            if version not in (None, version_of(os.fstat(origin.fileno()))):
+                raise ObjectChanged(f"{self.root / key}: changed since it was listed")
 
     def _open(self, key: str) -> IO[bytes]:
         folder, name = self._split(key)
@@ -206,7 +210,13 @@ class LocalStore(Store):
                     remove_part(file.path)
 
     def copy_from(
-        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+        self,
+        source: Store,
+        key: str,
+        target_key: str,
+        *,
+        metadata: Mapping[str, str],
+        version: str | None = None,
     ) -> None:
         """Copy to a temporary file, then rename it."""
         folder, name = self._split(target_key)
@@ -215,7 +225,7 @@ class LocalStore(Store):
             folder.open(make=True) as opened,
             _Part(opened) as part,
         ):
-            source.read_into(key, part.file)
+            source.read_into(key, part.file, version=version)
             self._write_metadata(target_key, opened, part.finish(), metadata)
             part.rename(name)
 
@@ -233,7 +243,7 @@ class LocalStore(Store):
         with self._bookkeeping.open(make=True) as books:
             # a pipe is an error, and does not block
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with os.fdopen(os.open("lock", flags, 0o644, dir_fd=books), "wb") as file:
+            with os.fdopen(os.open("lock", flags, 0o666, dir_fd=books), "wb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
 
@@ -305,9 +315,8 @@ class _Part:
         self._folder = folder
 
     def __enter__(self) -> Self:
-        self._name, descriptor = create_part(mode=0o600, dir_fd=self._folder)
+        self._name, descriptor = create_part(mode=0o666, dir_fd=self._folder)
         self.file: IO[bytes] = os.fdopen(descriptor, "w+b")
-        os.fchmod(self.file.fileno(), 0o644)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -32,14 +32,14 @@ from mirnet.config import Settings
 from mirnet.errors import StorageError, UsageError
 from mirnet.signals import advance
 from mirnet.storage import s3session
+from mirnet.storage.s3errors import SECRET, ConditionFailed, explain
 from mirnet.storage.store import (
     Blob,
     Head,
     KeyRefused,
-    NoSuchPlace,
+    ObjectChanged,
     ObjectInfo,
     ObjectMissing,
-    ObjectRefused,
     Store,
     TransientStorageError,
 )
@@ -51,37 +51,6 @@ _CHUNK = 1 << 12
 # resolution of Date and Last-Modified
 _HTTP_RESOLUTION_S = 1.0
 _STREAM_MIN_BYTES_PER_S = 50_000
-_SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
-_ADVICE = {
-    "NoSuchBucket": "no such bucket; create it or correct its name",
-    "InvalidBucketName": "not a valid bucket name",
-    "InvalidAccessKeyId": f"unknown access key; {_SECRET}",
-    "SignatureDoesNotMatch": f"wrong secret key; {_SECRET}",
-    "ExpiredToken": "the credentials have expired; renew them",
-    "ExpiredTokenException": "the credentials have expired; renew them",
-    "InvalidToken": f"the session token is not valid; {_SECRET}",
-    "RequestTimeTooSkewed": "this machine's clock is off; set it",
-    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
-    "AllAccessDisabled": "the bucket has been disabled by its provider",
-    "AccountProblem": "the account has been disabled by its provider",
-    "NotImplemented": "the store lacks this request; needed are conditional writes (If-None-Match, "
-    "If-Match)",
-    "AccessDenied": "access denied; these credentials need s3:ListBucket, s3:GetObject on the "
-    "source and s3:PutObject on the target",
-}
-_NO_PLACE = {"NoSuchBucket", "InvalidBucketName"}
-_BY_STATUS = {301: "PermanentRedirect", 403: "AccessDenied"}
-_RETRIED = {
-    "ConditionalRequestConflict",
-    "InternalError",
-    "OperationAborted",
-    "RequestTimeout",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-}
 
 
 @dataclass(slots=True)
@@ -200,12 +169,14 @@ class S3Store(Store):
         def once() -> Blob:
             answer = self._client.get_object(**self._named(key))
             data = _read(answer["Body"], answer["ContentLength"], timeout_s=self._timeout_s)
-            return Blob(data, _etag(answer), answer.get("Metadata", {}))
+            kind = answer.get("ContentType", "")
+            return Blob(data, _etag(answer), answer.get("Metadata", {}), kind)
 
         return self._again(key, once)
 
-    def read_into(self, key: str, file: IO[bytes]) -> None:
+    def read_into(self, key: str, file: IO[bytes], *, version: str | None = None) -> None:
         """Large objects in parallel parts."""
+        self._check_version(key, version)
 
         def once() -> None:
             file.seek(0)
@@ -213,6 +184,7 @@ class S3Store(Store):
             self._client.download_fileobj(*self._named(key).values(), file)
 
         self._again(key, once)
+        self._check_version(key, version)
 
     def put(
         self,
@@ -248,12 +220,21 @@ class S3Store(Store):
 
         try:
             return self._again(key, once)
-        except _ConditionFailed:
+        except ConditionFailed:
             return None
         except ObjectMissing:  # AWS, for If-Match without an object
             if "IfMatch" in options:
                 return None
             raise
+
+    def _check_version(self, key: str, version: str | None) -> None:
+        # not by a condition of the request: not every server keeps that of a copy
+        if version is not None and not self._is(key, version):
+            raise ObjectChanged(f"{self.address(key)}: changed since it was listed")
+
+    def _content_type(self, key: str) -> str:
+        answer = self._again(key, lambda: self._client.head_object(**self._named(key)))
+        return str(answer.get("ContentType") or "application/octet-stream")
 
     def _is(self, key: str, version: str) -> bool:
         head = self.head(key)
@@ -272,21 +253,35 @@ class S3Store(Store):
         self._again(key, lambda: self._client.delete_object(**self._named(key)))
 
     def copy_from(
-        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+        self,
+        source: Store,
+        key: str,
+        target_key: str,
+        *,
+        metadata: Mapping[str, str],
+        version: str | None = None,
     ) -> None:
         """On the server if both are on it, else through a temporary file; any size."""
         place = self._named(target_key)
         options: dict[str, Any] = {"Metadata": dict(metadata)}
+        if isinstance(source, S3Store):
+            options["ContentType"] = source._content_type(key)
         if isinstance(source, S3Store) and source.endpoint == self.endpoint:
             origin = source._named(key)
             options["MetadataDirective"] = "REPLACE"
+            source._check_version(key, version)
             self._again(
                 target_key,
                 lambda: self._client.copy(origin, place["Bucket"], place["Key"], ExtraArgs=options),
             )
+            try:
+                source._check_version(key, version)
+            except ObjectChanged:
+                self.delete(target_key)
+                raise
             return
         with tempfile.TemporaryFile() as file:
-            source.read_into(key, file)
+            source.read_into(key, file, version=version)
 
             def once() -> None:
                 file.seek(0)
@@ -317,14 +312,14 @@ class S3Store(Store):
         try:
             yield
         except ClientError as error:
-            raise _explain(error, place) from error
+            raise explain(error.response, place) from error
         except EndpointConnectionError as error:
             raise TransientStorageError(
                 f"{place}: cannot connect; is the server up, and is MIRNET_S3_ENDPOINT_URL or "
                 "AWS_ENDPOINT_URL right?"
             ) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
-            raise StorageError(f"{place}: no credentials; {_SECRET}", transient=False) from error
+            raise StorageError(f"{place}: no credentials; {SECRET}", transient=False) from error
         except _BROKEN as error:
             raise TransientStorageError(f"{place}: {type(error).__name__}: {error}") from error
         except BotoCoreError as error:
@@ -352,28 +347,6 @@ _BROKEN = (
     RetriesExceededError,
     _SlowStream,
 )
-
-
-class _ConditionFailed(StorageError):
-    """412: another writer was first."""
-
-
-def _explain(error: ClientError, place: str) -> StorageError:
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    if status == 412 or code == "PreconditionFailed":
-        return _ConditionFailed(f"{place}: somebody else wrote it first")
-    if code in ("", str(status), "Forbidden", "Moved Permanently"):  # of a HEAD, without a body
-        code = _BY_STATUS.get(status, code)
-    if code in _ADVICE:
-        kind = NoSuchPlace if code in _NO_PLACE else StorageError
-        return kind(f"{place}: {_ADVICE[code]} ({code})", transient=False)
-    if status == 404:
-        return ObjectMissing(f"{place}: no such object")
-    if code in _RETRIED or status in (409, 429) or status >= 500:
-        return TransientStorageError(f"{place}: {code} ({status})")
-    message = error.response.get("Error", {}).get("Message") or "refused"
-    return ObjectRefused(f"{place}: {message} ({code})", transient=False)
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

@@ -32,6 +32,10 @@ class NoSuchPlace(StorageError):
     exit_code = UsageError.exit_code
 
 
+class ObjectChanged(StorageError):
+    """The object is no longer the version that was asked for."""
+
+
 class KeyRefused(StorageError):
     """This store cannot have an object with this name; others are not affected."""
 
@@ -58,11 +62,12 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """An object's bytes with their version."""
+    """An object's bytes with their version. ``content_type``: empty where files have none."""
 
     data: bytes
     version: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,8 @@ class Store(ABC):
     """The protocol of stores. All methods are thread-safe.
 
     Raises:
-        ObjectMissing, KeyRefused, ObjectRefused, TransientStorageError: about one object.
+        ObjectMissing, ObjectChanged, KeyRefused, ObjectRefused, TransientStorageError: about one
+            object.
         StorageError: other failures: credentials, permission, bucket, disk. Names the place.
     """
 
@@ -118,8 +124,12 @@ class Store(ABC):
         """The whole object."""
 
     @abstractmethod
-    def read_into(self, key: str, file: IO[bytes]) -> None:
-        """The object's bytes into an open file, piece by piece."""
+    def read_into(self, key: str, file: IO[bytes], *, version: str | None = None) -> None:
+        """The object's bytes into an open file, piece by piece.
+
+        Raises:
+            ObjectChanged: it is not, or does not stay, the given version.
+        """
 
     @abstractmethod
     def put(
@@ -153,9 +163,22 @@ class Store(ABC):
 
     @abstractmethod
     def copy_from(
-        self, source: Store, key: str, target_key: str, *, metadata: Mapping[str, str]
+        self,
+        source: Store,
+        key: str,
+        target_key: str,
+        *,
+        metadata: Mapping[str, str],
+        version: str | None = None,
     ) -> None:
-        """Copy an object of another store without loading it into memory."""
+        """Copy an object of another store without loading it into memory, with its content type.
+
+        Args:
+            version: the one to copy; whichever is there if none.
+
+        Raises:
+            ObjectChanged: it is another version.
+        """
 
     def sweep(self) -> None:
         """Remove partial files of killed writers; only while there is no other writer."""

@@ -25,7 +25,7 @@ from mirnet.inference import Enhancer
 from mirnet.models import build
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
-from mirnet.storage import s3
+from mirnet.storage import s3errors
 from mirnet.storage.local import LocalStore
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectRefused, TransientStorageError
@@ -204,7 +204,7 @@ def test_an_archived_object_is_no_reason_to_doubt_the_credentials(
 ) -> None:
     response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     error = botocore.exceptions.ClientError(response, "GetObject")  # type: ignore[arg-type]
-    explained = s3._explain(error, "s3://b/a.png")
+    explained = s3errors.explain(error.response, "s3://b/a.png")
     assert type(explained) is kind
     assert ("these credentials need" in str(explained)) == (code in ("AccessDenied", "403"))
 
