@@ -54,6 +54,10 @@ _PART, _MANIFEST = "part-", "manifest"
 _PAGE, _REJECTED = "contact.html", "rejected"
 _SUMMARY = "summary.json"
 _JSON = "application/json"
+# far more than any of ours
+_MAX_JSON = 16 * 2**20
+UNREADABLE = "is not readable; delete it"
+"""What an error says about a damaged record of a run that can be done without."""
 
 T = TypeVar("T")
 InputVersion = tuple[str, str]
@@ -327,7 +331,7 @@ class PastRuns:
         if _MAX_PIXELS in self.names[last]:
             agreed = _read(store, _MAX_PIXELS, _COUNT)
         address = store.address(_RUN_CONFIG)
-        return UnfinishedConfig(store.get(_RUN_CONFIG).data, agreed, address)
+        return UnfinishedConfig(_get(store, _RUN_CONFIG), agreed, address)
 
 
 @dataclass(frozen=True)
@@ -341,8 +345,15 @@ _INPUTS = TypeAdapter(list[InputVersion])
 
 
 def _read(store: Store, name: str, kind: TypeAdapter[T]) -> T:
-    data, address = store.get(name).data, store.address(name)
-    return parse_json(kind, data, address=address, advice="is not readable; delete it")
+    address = store.address(name)
+    return parse_json(kind, _get(store, name), address=address, advice=UNREADABLE)
+
+
+def _get(store: Store, name: str) -> bytes:
+    head = store.head(name)
+    if head is not None and head.size > _MAX_JSON:
+        raise StorageError(f"{store.address(name)} {UNREADABLE} (too large)", transient=False)
+    return store.get(name).data
 
 
 def _load(run: RunFolder, name: str, load: Callable[[bytes, Format], Iterator[T]]) -> Iterator[T]:

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.inflight import announced
-from mirnet.batch.ledger import PastRuns, RunFolder
+from mirnet.batch.ledger import UNREADABLE, PastRuns, RunFolder
 from mirnet.batch.plan import BatchPlan, WorkItem
 from mirnet.batch.records import parse_json
 from mirnet.images import read_size
@@ -90,8 +90,8 @@ def _of_unfinished(past: PastRuns, *, model: ModelRef, digests: Digests) -> Batc
     unfinished = past.unfinished_config()
     if unfinished is None:
         return None
-    advice = "is not readable; delete it"
-    found = parse_json(_RUN_CONFIG, unfinished.data, address=unfinished.address, advice=advice)
+    address = unfinished.address
+    found = parse_json(_RUN_CONFIG, unfinished.data, address=address, advice=UNREADABLE)
     same = (found.model, found.settings_digest) == (model.label, digests.output)
     return replace(found, max_pixels=found.max_pixels or unfinished.max_pixels) if same else None
 

@@ -15,7 +15,7 @@ from mirnet.batch.ledger import RunFolder
 from mirnet.batch.manifest import SCHEMA, Format, Row, dump_rows
 from mirnet.errors import StorageError
 from mirnet.signals import advancing
-from mirnet.storage.store import ObjectMissing
+from mirnet.storage.store import KeyRefused, ObjectMissing
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class RunRecord:
         self.flush()
         try:
             shards = list(self._write_shards())
+        except KeyRefused:
+            raise  # a link among the records, say: no name below it is ours
         except StorageError as error:
             logger.warning("rows stay in parts, without a manifest: %s", error)
             shards = list(self._parts)

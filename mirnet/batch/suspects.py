@@ -115,13 +115,12 @@ class Suspects:
     def _row(
         self, item: WorkItem, announce: Callable[[WorkItem], None], pool: ThreadPoolExecutor
     ) -> Row:
-        if item.deaths >= self._attempts:
-            # processes died of it that did not work in a child, or died with theirs
-            got = Downloaded(item, b"", item.info.version, None, 0, 0.0)
-            return waited(pool.submit(self._job.finish, got, _GIVEN_UP))
         fetched = waited(pool.submit(self._job.fetch, item))
         if isinstance(fetched, Row):
             return fetched
+        if item.deaths >= self._attempts:
+            # processes died of it that did not work in a child, or died with theirs
+            return waited(pool.submit(self._job.finish, fetched, _GIVEN_UP))
         announce(item)
         output = self._whole(fetched)
         return waited(pool.submit(self._job.finish, fetched, output))

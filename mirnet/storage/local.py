@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 BOOKKEEPING = "_mirnet"
 """The folder below a target that is ours; mirnet.batch.ledger says what else lies in it."""
 # metadata by version of the file; by pydantic, which refuses wrong types and deep nesting
+_MAX_SIDECAR = 2**20
 _SIDECAR = TypeAdapter(dict[str, dict[str, str]])
 _NAME_ERRORS = {
     errno.EEXIST,
@@ -278,7 +279,7 @@ class LocalStore(Store):
         place, name = self._metadata_place(key)
         try:
             with os.fdopen(place.open_file(name), "rb") as file:
-                data = file.read()
+                data = file.read(_MAX_SIDECAR)
         except (FileNotFoundError, NotRegular):
             return {}
         try:

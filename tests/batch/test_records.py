@@ -102,6 +102,8 @@ def thrift() -> bytes:
         ("lease.json", b'{"term": 1, "run_id": "r", "holder": "h", "lease_s": 1e999}'),
         ("lease.json", json.dumps(LEASE | {"released": "no"}).encode()),
         ("lease.json", json.dumps(LEASE | {"pid": 10**25}).encode()),
+        ("in-hand.json", b"[]" + b" " * 17 * 2**20),
+        ("conditions.json", b'{"model": "m", "settings_digest": "d"}' + b" " * 17 * 2**20),
         ("in-hand.json", b"3"),
         ("in-hand.json", b'{"a.png": "1"}'),
         ("in-hand.json", b'[["a.png", 1]]'),
