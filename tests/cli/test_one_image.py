@@ -156,6 +156,8 @@ def test_one_document(
         "todo": 2,
         "planned": 2,
         "skipped": 0,
+        "outputs_deleted": 0,
+        "outputs_changed": 0,
         "passed_over": {"junk": 1, "suffix": 1},
         "images": [{"input": key, "output": key} for key in ("a.png", "b.png")],
     }
