@@ -138,7 +138,7 @@ def test_the_quarantine_holds_the_version_that_was_read(
     usual = kind.get
 
     def replaced_after_it_was_read(store: Store, key: str) -> Blob:
-        blob: Blob = usual(store, key)  # type: ignore[arg-type]
+        blob: Blob = usual(store, key)
         if key == "a.png":
             store.put(key, picture(1))
         return blob
@@ -160,7 +160,7 @@ def test_what_is_copied_unread_is_the_version_that_was_listed(
     usual = kind.head
 
     def replaced_before_the_copy(store: Store, key: str) -> Any:
-        found = usual(store, key)  # type: ignore[arg-type]
+        found = usual(store, key)
         if key == "a.png" and "quarantine" in store.uri:
             open_store(source, settings).put(key, b"y" * 50)
         return found
