@@ -18,7 +18,7 @@ from mirnet.batch.isolation import Child, ChildDied, ChildNotStarted, Limits, Me
 from mirnet.errors import DeviceBroken, ServiceError, StorageError
 from mirnet.signals import advance, termination_as_exception
 
-LIMITS = Limits(idle_s=2.0, memory=600 * 2**20)
+LIMITS = Limits(idle_s=3.0, memory=600 * 2**20)
 
 
 def build() -> object:
@@ -85,7 +85,7 @@ def test_one_child_answers_all_messages(child: Child, capfd: pytest.CaptureFixtu
         ("loop", "exit code 1"),
         ("sleep", "exit code 1"),
         ("device", "exit code 1"),
-        pytest.param("stop", "no progress for 7 s", marks=pytest.mark.slow),
+        pytest.param("stop", "no progress for 8 s", marks=pytest.mark.slow),
     ],
 )
 def test_a_death_costs_one_message(do: str, cause: str, child: Child) -> None:

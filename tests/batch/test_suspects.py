@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from mirnet import stages
+from mirnet.batch import image_job, image_work, run_config
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import KILLS
 from mirnet.config import Settings
+from mirnet.models import build, save_model
+from mirnet.params import load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 from tests.batch.child import CONTEXT, start
 from tests.batch.killers import DEADLY_SIDE, Killer
-from tests.batch.samples import double, enhance_batch, fill, picture
+from tests.batch.samples import UNGUARDED, double, enhance_batch, fill, picture
 
 IMAGES = {f"{n}.png": picture(n, side=24) for n in range(6)}
 DEADLY = picture(7, side=DEADLY_SIDE)
-LIMITS: dict[str, Any] = {"lease_s": 30, "image_stuck_s": 2, "child_memory_gib": 0.6}
+LIMITS: dict[str, Any] = {"lease_s": 30, "image_stuck_s": 3, "child_memory_gib": 0.6}
 
 
 def answer(source: str, target: str, killer: Killer) -> str | None:
@@ -67,12 +72,18 @@ def test_after_the_first_night_none_is_red(how: str, tmp_path: Path) -> None:
     assert last is not None and last.enhanced == 1
 
 
-def test_what_was_in_flight_by_chance_is_enhanced_to_the_same_bytes(tmp_path: Path) -> None:
+def test_what_was_in_flight_by_chance_is_enhanced_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the child alone: this process looks at none of the bytes."""
     source, target, calm = (str(tmp_path / name) for name in ("in", "out", "calm"))
     images = IMAGES | {"bad.png": IMAGES["1.png"][:200], "light.png": picture(3, level=255)}
     fill(source, images)
     announce(source, target, [list(images)])
-    result = enhance_batch(source, target, Settings(lease_s=30), contact_images=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(image_work, "decode", lambda *_, **__: pytest.fail("decoded here"))
+        patched.setattr(image_job, "read_size", lambda *_, **__: pytest.fail("read here"))
+        result = enhance_batch(source, target, Settings(lease_s=30), contact_images=0)
     enhance_batch(source, calm, Settings(lease_s=30), contact_images=0)
     assert rows_of(target, result.run_id) | {"run": ("", "")} == {
         row.input_key: (row.status, row.reason)
@@ -80,6 +91,47 @@ def test_what_was_in_flight_by_chance_is_enhanced_to_the_same_bytes(tmp_path: Pa
     } | {"run": ("", "")}
     for key in [*IMAGES, "light.png"]:
         assert (tmp_path / "out" / key).read_bytes() == (tmp_path / "calm" / key).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_real_network_gives_the_same_bytes_in_a_child(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
+    source, target, calm = (str(tmp_path / name) for name in ("in", "out", "calm"))
+    images = IMAGES | {"large.png": picture(77, side=300)}
+    fill(source, images)
+    announce(source, target, [list(images)])
+    overrides = ("enhance.contact_images=0", *(f"enhance.{name}=null" for name in UNGUARDED))
+    settings = Settings(workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports")
+    run = stages.RunConfig(load_params("demo", overrides=overrides), settings)
+    for place in (target, calm):
+        result = stages.enhance(source, place, run, model=str(tmp_path / "model"))
+        assert result.enhanced == len(images)
+    assert "not isolated" not in caplog.text
+    for key in images:
+        assert (tmp_path / "out" / key).read_bytes() == (tmp_path / "calm" / key).read_bytes()
+
+
+def test_images_are_announced_before_their_headers_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, IMAGES)
+    announce(source, target, [["0.png"]])
+    seen: dict[str, int] = {}
+
+    def look(_data: bytes, *, name: str) -> tuple[int, int]:
+        (told,) = (tmp_path / "out/_mirnet/runs").glob("00000001-*/in-hand.json")
+        seen[name] = len(json.loads(told.read_bytes()))
+        return 24, 24
+
+    monkeypatch.setattr(run_config, "read_size", look)
+    monkeypatch.setattr(run_config, "LEAST_EXPECTED", 1)
+    assert enhance_batch(source, target, Settings(lease_s=30)).enhanced == len(IMAGES)
+    assert seen == dict.fromkeys([key for key in IMAGES if key != "0.png"], len(IMAGES) - 1)
+    assert not list((tmp_path / "out/_mirnet/runs").glob("00000001-*/in-hand.json"))
 
 
 def test_what_kills_the_parent_too_is_given_up_untried(tmp_path: Path) -> None:
