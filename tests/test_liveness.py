@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -49,6 +50,27 @@ def test_a_reused_pid_is_another_process() -> None:
 def test_nothing_is_known_of_other_machines(machine: str) -> None:
     """Also of another PID namespace of this one, whatever the name of its host."""
     assert not has_ended(ProcessIdentity(machine, 999_999_999, 1))
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="of root")
+def test_a_process_of_another_namespace_is_of_another_machine() -> None:
+    """Its PID is 1 or 2 there, whatever has that PID here; the host name is the same."""
+    code = "from mirnet.liveness import this_process; print(this_process(), flush=True); input()"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable]
+    with subprocess.Popen(
+        [*command, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        theirs = ProcessIdentity.parse(child.stdout.readline().decode().strip())
+        if theirs is None:
+            pytest.skip(f"no namespaces here: {child.stderr.read().decode()}")
+        assert not theirs.is_visible
+        assert not has_ended(theirs)
+        child.kill()
+    assert not has_ended(theirs), "nobody can tell"
 
 
 def test_a_process_that_cannot_be_seen_is_not_taken_for_dead(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ SUFFIX = ".lock"
 STALE_AFTER_S = 120.0
 _POLL_S = 0.2
 _MAX_GAP_S = 5.0
+_BEAT = "beat."
+_BEAT_S = 20.0
+# ten minutes: a promotion that hangs does not keep the lock for ever
+_MAX_BEATS = 30
 
 
 @contextmanager
@@ -43,8 +48,8 @@ def alias_lock(
     """Hold the lock of a model during a block.
 
     A lock is taken over if its process was one of this machine and is gone, or once this process
-    has seen it held by the same owner for two minutes by its own clock: moving an alias takes a
-    second. Its time of creation does not count, since it is of another clock.
+    has seen no change of it for two minutes by its own clock. Its time of creation does not count,
+    since it is of another clock. The holder changes it every 20 s, for ten minutes at most.
 
     Yields:
         A check to call right before each move; it raises if the lock was taken over meanwhile.
@@ -70,10 +75,36 @@ def alias_lock(
             raise ServiceError(f"the lock on the aliases of {name} was lost; run it again")
 
     try:
-        yield check
+        with _beating(client, name, owner):
+            yield check
     finally:
         if is_ours():
             client.delete_registered_model(name + SUFFIX)
+
+
+@contextmanager
+def _beating(client: MlflowClient, name: str, owner: str) -> Iterator[None]:
+    """The owner's tag of the lock changes during the block: it is alive."""
+    from mlflow.exceptions import MlflowException
+
+    ended = threading.Event()
+
+    def beat() -> None:
+        for number in range(_MAX_BEATS):
+            if ended.wait(_BEAT_S):
+                return
+            try:
+                client.set_registered_model_tag(name + SUFFIX, _BEAT + owner, str(number))
+            except MlflowException as error:  # it was taken over, or MLflow is away
+                log.warning("the lock of %s is not renewed: %s", name, error.error_code)
+
+    thread = threading.Thread(target=beat, name="mirnet-alias-lock", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
@@ -109,9 +140,10 @@ def _take_over_if_stale(client: MlflowClient, name: str, watched: Unchanged) -> 
 
 
 def _is_stale(holder: RegisteredModel, watched: Unchanged) -> bool:
-    held_s = watched.look((holder.tags.get("owner"), holder.creation_timestamp))
+    owner = holder.tags.get("owner", "")
+    shown = (owner, holder.tags.get(_BEAT + owner), holder.creation_timestamp)
     process = ProcessIdentity.parse(holder.tags.get("process", ""))
-    return (process is not None and has_ended(process)) or held_s > STALE_AFTER_S
+    return (process is not None and has_ended(process)) or watched.look(shown) > STALE_AFTER_S
 
 
 def _holder(client: MlflowClient, name: str) -> RegisteredModel | None:

@@ -74,3 +74,31 @@ def test_a_lock_that_passes_from_hand_to_hand_is_not_stale(store: Settings) -> N
 
     with pytest.raises(ServiceError), alias_lock(client, "mirnet", clock=lambda: now, sleep=sleep):
         pytest.fail("taken from somebody who may be alive")
+
+
+def test_a_slow_holder_shows_that_it_is_alive(
+    store: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirnet.tracking.lock._BEAT_S", 0.02)
+    monkeypatch.setattr("mirnet.tracking.lock._MAX_BEATS", 1000)
+    monkeypatch.setattr("mirnet.tracking.lock._MAX_GAP_S", 60.0)
+    client, now = connect(store), 0.0
+
+    def beat() -> list[str]:
+        tags = client.get_registered_model("mirnet" + SUFFIX).tags
+        return [value for key, value in tags.items() if key.startswith("beat.")]
+
+    def sleep(_: float) -> None:
+        nonlocal now
+        now += 60
+        last = beat()
+        while beat() == last:
+            time.sleep(0.01)
+
+    with alias_lock(client, "mirnet") as still_ours:
+        with (
+            pytest.raises(ServiceError, match="locked by another"),
+            alias_lock(client, "mirnet", wait_s=300, clock=lambda: now, sleep=sleep),
+        ):
+            pytest.fail("taken from a living promotion")
+        still_ours()
