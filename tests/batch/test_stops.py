@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,38 +226,6 @@ def test_the_same_holder_for_too_long_is_an_error(places: tuple[str, str]) -> No
     assert enhance(*places).held_by
     with pytest.raises(LeaseHeld, match=r"for 2\.0 h, longer than enhance\.max_held_s \(3600\)"):
         enhance(*places, max_held_s=3600.0)
-
-
-def test_the_command_says_it_with_exit_code_1(tmp_path: Path) -> None:
-    fill(str(tmp_path / "in"), PICTURES)
-    store = open_store(str(tmp_path / "out"), Settings())
-    store.put("_mirnet/lease.json", LeaseEntry(5, "r", "host pid 1", 60.0, held_s=1e5).dump())
-    done = subprocess.run(
-        [sys.executable, "-c", _COMMAND, str(tmp_path / "in"), str(tmp_path / "out")],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "enhance.max_held_s" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-_COMMAND = """
-import sys
-from tests.batch.samples import MODEL, double
-from mirnet.batch.run import run_batch
-from mirnet.config import Settings
-from mirnet.params import EnhanceParams
-from mirnet.errors import MirnetError
-try:
-    run_batch(*sys.argv[1:], enhance=double, model=MODEL, params=EnhanceParams(),
-              settings=Settings())
-except MirnetError as error:
-    sys.stderr.write(f"{error}\\n")
-    sys.exit(error.exit_code)
-"""
 
 
 def test_a_lease_of_a_newer_mirnet_is_understood(places: tuple[str, str]) -> None:

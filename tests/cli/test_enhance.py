@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirnet.batch.lease import Lease
+from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.ledger import Ledger
 from mirnet.cli import show, terminal
 from mirnet.config import Settings
@@ -111,3 +111,17 @@ def test_on_a_terminal_there_is_a_bar(
     told = capsys.readouterr().out
     assert "3/4" in told
     assert "images/s" in told
+
+
+def test_a_holder_that_has_been_there_for_too_long_is_an_error(
+    enhance: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scheduler sees it by the exit code: the same holder, night after night."""
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, {"a.png": picture()})
+    entry = LeaseEntry(5, "run", "host pid 1", 60.0, held_s=1e5)
+    open_store(target, Settings()).put("_mirnet/lease.json", entry.dump())
+    assert enhance(source, target) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "host pid 1 is at work" in line
+    assert "27.8 h, longer than enhance.max_held_s" in line
