@@ -16,7 +16,7 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -28,7 +28,7 @@ from mirnet.batch.digests import Digests
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.image_work import ImageWork
-from mirnet.batch.inflight import Inflight
+from mirnet.batch.inflight import Alone, Inflight
 from mirnet.batch.lease import Lease, LeaseHeld
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import Row
@@ -216,7 +216,7 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             inflight.rows(
                 plan,
                 lambda items: (fate(job, item) for item in items),
-                lambda items, announce: (_alone(job, item, announce) for item in items),
+                lambda items, alone: (_fate_alone(job, item, alone) for item in items),
             )
         ) as rows:
             for number, row in enumerate(rows):
@@ -237,9 +237,9 @@ def fate(job: ImageJob, item: WorkItem) -> Row:
     return job.commit(state) if isinstance(state, Enhanced) else state
 
 
-def _alone(job: ImageJob, item: WorkItem, announce: Callable[[WorkItem], None]) -> Row:
-    announce(item)
-    return fate(job, item)
+def _fate_alone(job: ImageJob, item: WorkItem, alone: Alone) -> Row:
+    with alone(item):
+        return fate(job, item)
 
 
 class World:

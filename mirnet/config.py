@@ -80,7 +80,8 @@ class Settings(BaseSettings):
         600.0,
         gt=0,
         description="seconds without progress (decoding, a tile) after which a process that works "
-        "on images that others can take over is ended: the child for suspects, a Ray worker",
+        "on images that others can take over is ended: the child for suspects, a Ray worker; at "
+        "most half of MIRNET_STUCK_S",
     )
     child_memory_gib: float | None = Field(
         None,
@@ -142,6 +143,11 @@ class Settings(BaseSettings):
         if high and int(high) < int(low):
             raise ValueError("the second number is the larger, as in 1-8")
         return value
+
+    @property
+    def image_limit_s(self) -> float:
+        """``image_stuck_s``, below the time after which the job itself counts as stuck."""
+        return min(self.image_stuck_s, self.stuck_s / 2)
 
     @property
     def worker_range(self) -> tuple[int, int]:

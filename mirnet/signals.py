@@ -44,6 +44,7 @@ class _Block:
     stop_s: float
     raise_after_s: float
     asked: bool = False
+    stuck: bool = False
     raising: bool = False
     pid: int = field(default_factory=os.getpid)
     thread: int = field(default_factory=threading.get_ident)
@@ -143,7 +144,13 @@ def ask_to_stop() -> None:
     """As SIGTERM, from any thread: for a watchdog that sees no progress."""
     block = _block
     if block is not None:
+        block.stuck = True
         _ask(block)
+
+
+def was_stuck() -> bool:
+    """Whether :func:`ask_to_stop` was called in the present block."""
+    return _block is not None and _block.stuck
 
 
 def hear_again() -> bool:

@@ -11,20 +11,23 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from mirnet.batch.ledger import InputVersion, PastRuns, RunFolder
 from mirnet.batch.manifest import Row
 from mirnet.batch.plan import Death, WorkItem
 from mirnet.errors import DeviceBroken, MirnetError, StorageError, WorkersLost
+from mirnet.signals import was_stuck
 
 logger = logging.getLogger(__name__)
 
 
 Process = Callable[[Iterable[WorkItem]], Generator[Row]]
 """Takes items one after the other; gives one row per item, in any order."""
-ProcessSuspects = Callable[[Iterable[WorkItem], Callable[[WorkItem], None]], Generator[Row]]
-"""As :data:`Process`, one by one; the second argument is called before an item is decoded."""
+Alone = Callable[[WorkItem], AbstractContextManager[None]]
+"""Announces an item within a block, in which it is decoded and enhanced."""
+ProcessSuspects = Callable[[Iterable[WorkItem], Alone], Generator[Row]]
+"""As :data:`Process`, one by one."""
 
 
 class Inflight:
@@ -65,9 +68,12 @@ class Inflight:
             self._write()
             yield from block
 
-    def _alone(self, item: WorkItem) -> None:
+    @contextmanager
+    def _alone(self, item: WorkItem) -> Iterator[None]:
         self._pending = {item.info.key: item}
         self._write()
+        yield
+        self._clear()
 
     def _write(self) -> None:
         self._run.write_inflight(map(_input, self._pending.values()), attempt=self._attempt)
@@ -100,16 +106,25 @@ def in_good_order(clear: Callable[[], None]) -> Iterator[None]:
     """Nothing is in flight at the end, also after an orderly stop."""
     try:
         yield
-    except Exception as error:
-        # other errors count as a death: an image that breaks the device or fills the memory
-        # must not block the others
-        if isinstance(error, MirnetError) and not isinstance(error, DeviceBroken | WorkersLost):
+    except BaseException as error:
+        if _is_orderly(error):
             clear()
         raise
-    except BaseException:  # an orderly stop: KeyboardInterrupt, SystemExit, Prefect's own
-        clear()
-        raise
     clear()
+
+
+def _is_orderly(error: BaseException) -> bool:
+    """Whether no image in flight can be the cause of the end of a run.
+
+    Other errors count as a death: an image that breaks the device, fills the memory or never ends
+    must not block the others.
+    """
+    if was_stuck():
+        return False
+    if isinstance(error, Exception):
+        deadly = isinstance(error, DeviceBroken | WorkersLost)
+        return isinstance(error, MirnetError) and not deadly
+    return True  # KeyboardInterrupt, SystemExit, Prefect's own
 
 
 @contextmanager

@@ -117,7 +117,7 @@ class OpenedJob:
         yield from inflight.rows(items, self._process, self.suspects.rows)
 
     def _process(self, items: Iterable[WorkItem]) -> Generator[Row]:
-        with ended_without_progress(self.settings.image_stuck_s):
+        with ended_without_progress(self.settings.image_limit_s):
             yield from process(items, self.images, num_threads=self.settings.io_threads)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_job import Downloaded, ImageJob
 from mirnet.batch.image_work import Encoded, ImageWork, Problem
+from mirnet.batch.inflight import Alone
 from mirnet.batch.isolation import Child, ChildDied, ChildNotStarted, Limits, Message
 from mirnet.batch.manifest import KILLS, Row
 from mirnet.batch.pipeline import waited
@@ -22,6 +23,7 @@ from mirnet.batch.plan import WorkItem
 from mirnet.batch.run_config import BatchRunConfig
 from mirnet.config import Settings
 from mirnet.params import EnhanceParams
+from mirnet.signals import advance
 
 logger = logging.getLogger(__name__)
 
@@ -90,39 +92,35 @@ class Suspects:
     def __init__(self, job: ImageJob, work: WorkInChild, settings: Settings) -> None:
         self._job, self._work = job, work
         gib = settings.child_memory_gib
-        self._limits = Limits(settings.image_stuck_s, gib * _GIB if gib else None)
+        self._limits = Limits(settings.image_limit_s, gib * _GIB if gib else None)
         self._attempts = job.params.kill_attempts
         self._child: Child | None = None
         self._alone = False
 
-    def rows(
-        self, items: Iterable[WorkItem], announce: Callable[[WorkItem], None]
-    ) -> Generator[Row]:
+    def rows(self, items: Iterable[WorkItem], alone: Alone) -> Generator[Row]:
         """One row per item, in their order.
 
         Args:
-            announce: called before an item is decoded.
+            alone: announces an item; not while a store is waited for, which is no fault of it.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="mirnet-io") as pool:
             for item in items:
-                yield self._row(item, announce, pool)
+                yield self._row(item, alone, pool)
 
     def close(self) -> None:
         """End the child."""
         if self._child is not None:
             self._child.close()
 
-    def _row(
-        self, item: WorkItem, announce: Callable[[WorkItem], None], pool: ThreadPoolExecutor
-    ) -> Row:
+    def _row(self, item: WorkItem, alone: Alone, pool: ThreadPoolExecutor) -> Row:
         fetched = waited(pool.submit(self._job.fetch, item))
         if isinstance(fetched, Row):
             return fetched
         if item.deaths >= self._attempts:
             # processes died of it that did not work in a child, or died with theirs
             return waited(pool.submit(self._job.finish, fetched, _GIVEN_UP))
-        announce(item)
-        output = self._whole(fetched)
+        with alone(item):
+            output = self._whole(fetched)
         return waited(pool.submit(self._job.finish, fetched, output))
 
     def _whole(self, got: Downloaded) -> Encoded | Problem:
@@ -134,6 +132,7 @@ class Suspects:
             try:
                 return _output(child.ask(Message({"name": key}, (got.data,))))
             except ChildDied as died:
+                advance()
                 logger.warning("%s: death %d of %d: %s", key, death, self._attempts, died)
             except ChildNotStarted as error:
                 self._do_alone(str(error))

@@ -9,13 +9,13 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mirnet.batch.inflight import Inflight, suspects
+from mirnet.batch.inflight import Alone, Inflight, suspects
 from mirnet.batch.ledger import Ledger, RunFolder
 from mirnet.batch.manifest import Row
 from mirnet.batch.plan import WorkItem
@@ -24,6 +24,7 @@ from mirnet.batch.run import preview, run_batch
 from mirnet.config import Settings
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
+from mirnet.signals import advance, ask_to_stop, termination_as_exception
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectInfo, Store
 from tests.batch.child import CONTEXT, start
@@ -186,12 +187,11 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
         assert {item.info.key for item in kept} <= {*suspects_of(store)}
         yield from map(row_of, kept)
 
-    def one_by_one(
-        items: Iterable[WorkItem], announce: Callable[[WorkItem], None]
-    ) -> Generator[Row]:
+    def one_by_one(items: Iterable[WorkItem], alone: Alone) -> Generator[Row]:
         for item in items:
-            announce(item)
-            look(item)
+            with alone(item):
+                look(item)
+            assert store.head("in-hand.json") is None
             yield row_of(item)
 
     items = [
@@ -240,11 +240,28 @@ def test_an_interrupt_while_the_pictures_are_awaited_is_not_swallowed(tmp_path: 
         rows.close()
 
 
+def test_a_job_that_gave_up_for_lack_of_progress_leaves_suspects(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"), Settings())
+
+    def slow(items: Iterable[WorkItem]) -> Generator[Row]:
+        for item in items:
+            ask_to_stop()
+            yield row_of(item)
+            advance()
+
+    items = [WorkItem(ObjectInfo(f"{n}", 1, "v", 0.0), f"{n}") for n in range(2)]
+    with pytest.raises(SystemExit), termination_as_exception():
+        list(Inflight(RunFolder(store), block=2).rows(items, slow, none))
+    assert suspects_of(store) == ["0", "1"]
+    assert Settings(stuck_s=100).image_limit_s == 50
+    assert Settings().image_limit_s == Settings().image_stuck_s
+
+
 def row_of(item: WorkItem) -> Row:
     return Row(item.info.key, "v", 1, "enhanced", "r", "d", "m")
 
 
-def none(_items: Iterable[WorkItem], _announce: Callable[[WorkItem], None]) -> Generator[Row]:
+def none(_items: Iterable[WorkItem], _alone: Alone) -> Generator[Row]:
     yield from ()
 
 
