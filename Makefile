@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
 PYTHONS ?= 3.12 3.13
+WORKERS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 DATA ?= data
@@ -30,7 +31,7 @@ retrain: setup ## the retrain flow on a LoL folder: make retrain DATA=path [PARA
 	$(BIN)/python -m flows.retrain --data $(DATA) --params $(PARAMS)
 
 test: setup ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-pythons: ## the tests on the other Pythons that we support, by hand: minutes, gigabytes
 	@for version in $(PYTHONS); do \
