@@ -11,7 +11,7 @@ PARAMS ?= cpu
 STACK_HOME ?= .mirnet/stack
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pythons test-wheel test-all stack stack-test stack-down docs retrain lint format lock clean
+.PHONY: help setup demo test test-pythons test-wheel test-all stack stack-test stack-down docs retrain lint format lock sbom clean
 
 help: ## list all targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,11 @@ lock: ## resolve pyproject.toml into locks/; UPGRADE=--upgrade takes the newest 
 	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	.venv-lock/bin/python locks/compile.py $(UPGRADE)
 	rm -rf .venv-lock
+
+sbom: ## bills of materials of the locks (CycloneDX) in reports/sbom, checked for known faults
+	$(PYTHON) -m venv .venv-sbom
+	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	.venv-sbom/bin/python locks/audit.py reports/sbom
 
 clean: ## remove the environment and what runs left behind
 	rm -rf .venv .venv-* .demo .mirnet reports model .pytest_cache .mypy_cache .ruff_cache

@@ -120,6 +120,33 @@ def _show(state: StackState) -> None:
 
 
 @app.command()
+def backup(
+    archive: Annotated[Path, typer.Argument(help="A new file; it holds secrets, mode 0600")],
+    home: HomeOption = None,
+) -> None:
+    """Databases, model store and secrets into one file, while the stack runs or is stopped."""
+    from mirnet.stack.backup import back_up
+
+    index = back_up(_home(home), archive.absolute(), report=typer.echo)
+    typer.echo(f"{archive}: {archive.stat().st_size:,} bytes, {len(index.sha256):,} members")
+
+
+@app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(help="A file of `mirnet stack backup`")],
+    home: HomeOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Move databases that are here aside first")
+    ] = False,
+) -> None:
+    """Bring a backup back into a stack that is down, or into an empty folder."""
+    from mirnet.stack.backup import restore as bring_back
+
+    index = bring_back(_home(home), archive, replace=replace, report=typer.echo)
+    typer.echo(f"restored as of {index.made_at:%Y-%m-%d %H:%M:%S} UTC; now run `mirnet stack up`")
+
+
+@app.command()
 def logs(
     service: Annotated[str, typer.Argument(help="A service, or supervisor")] = "supervisor",
     home: HomeOption = None,

@@ -6,8 +6,10 @@ import logging
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +21,9 @@ from mirnet.errors import ServiceError, UsageError
 from mirnet.stack import postgres
 from mirnet.stack.plan import StackPaths, load_plan, make_plan
 from mirnet.stack.processes import MARKER, end, of_stack
-from mirnet.stack.services import client_environment
+from mirnet.stack.services import client_environment, services
 from mirnet.stack.state import StackState, held, read_state, supervisor_runs
+from mirnet.stack.supervisor import supervise
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,38 @@ def status(home: StackPaths) -> StackState:
     return StackState(supervisor=None, services=stopped)
 
 
+@contextmanager
+def serving(home: StackPaths, names: Sequence[str], *, timeout_s: float = 240) -> Iterator[None]:
+    """Some services of a stack, started for this block unless the whole stack runs.
+
+    The caller holds ``home.lock``.
+
+    Raises:
+        UsageError: there is no stack here.
+        ServiceError: one is not healthy in time.
+    """
+    if supervisor_runs(home):
+        yield
+        return
+    before, _ = load_plan(home)
+    _sweep(home)
+    plan = make_plan(home, project=before.project, database=before.database)
+    found = [s for s in services(home, plan, load_plan(home)[1]) if s.name in names]
+    stop = threading.Event()
+    arguments = (home, found, plan.stack_id, stop)
+    with held(home.running, wait=False):
+        thread = threading.Thread(target=supervise, args=arguments, name="supervisor")
+        home.state.unlink(missing_ok=True)
+        thread.start()
+        try:
+            _wait_until_healthy(home, timeout_s, lambda _: None)
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            remove_run_dir(plan)
+
+
 def log_path(home: StackPaths, service: str) -> Path:
     """The log of a service.
 
@@ -101,6 +136,8 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def _start(home: StackPaths, project: Path, database: Literal["postgres", "sqlite"] | None) -> None:
+    if home.restoring.exists():
+        raise UsageError(f"a restore of {home.root} did not finish: repeat it")
     if home.plan.is_file():
         _sweep(home)  # processes left by a killed supervisor
     extras.need("stack", "flask_wtf", "psycopg2")

@@ -62,6 +62,11 @@ class StackPaths:
         return self.root / "running"
 
     @property
+    def restoring(self) -> Path:
+        """There while a restore is not finished."""
+        return self.root / "restoring"
+
+    @property
     def logs(self) -> Path:
         """One file per service."""
         return self.root / "logs"

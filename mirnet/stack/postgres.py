@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirnet.config import child_environment
 from mirnet.errors import ServiceError, last_line
-from mirnet.stack.plan import write_private
+from mirnet.stack.plan import StackPaths, StackPlan, write_private
 
 if TYPE_CHECKING:
     import psycopg2
@@ -46,25 +47,28 @@ class Cluster:
         return (str(self.programs / "postgres"), "-D", str(self.data), *chosen)
 
     def initialise(self, password: str) -> None:
-        """Create the files, once.
+        """Create the files, once; whole or not at all.
 
         Raises:
-            ServiceError: initdb fails; carries its last line.
+            ServiceError: initdb fails; carries its last line. Or what is there is no cluster.
         """
         if (self.data / "PG_VERSION").is_file():
             return
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(parents=True, mode=0o700)
+        if self.data.exists():
+            raise ServiceError(f"{self.data} is not a database of PostgreSQL", transient=False)
+        unfinished = self.data.with_name(f"{self.data.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True, mode=0o700)
         password_file = self.data.parent / f".{self.data.name}.password"
         write_private(password_file, password)
         try:
-            for path in (self.data, password_file):
+            for path in (unfinished, password_file):
                 if self.owner is not None:
                     shutil.chown(path, user=self.owner, group=self.owner)
             made = subprocess.run(
                 [
                     str(self.programs / "initdb"),
-                    f"--pgdata={self.data}",
+                    f"--pgdata={unfinished}",
                     f"--username={SUPERUSER}",
                     "--auth=scram-sha-256",
                     f"--pwfile={password_file}",
@@ -83,6 +87,7 @@ class Cluster:
             password_file.unlink(missing_ok=True)
         if made.returncode:
             raise ServiceError(f"initdb of {self.data}: {last_line(made.stderr or made.stdout)}")
+        unfinished.rename(self.data)
 
     def create_databases(self, password: str, owners: dict[str, str]) -> None:
         """One role and one database of the same name per client. Idempotent.
@@ -115,6 +120,38 @@ class Cluster:
             reason = last_line(str(error))
             raise ServiceError(f"PostgreSQL at 127.0.0.1:{self.port}: {reason}") from error
 
+    def dump(self, password: str, database: str, path: Path) -> None:
+        """Write a consistent snapshot in PostgreSQL's custom format.
+
+        Raises:
+            ServiceError: pg_dump is missing or fails; carries its last line.
+        """
+        self._run("pg_dump", password, "--format=custom", f"--file={path}", database)
+
+    def load(self, password: str, database: str, path: Path) -> None:
+        """Fill an empty database from :meth:`dump`, wholly or not at all.
+
+        Raises:
+            ServiceError: pg_restore is missing or fails; carries its last line.
+        """
+        options = ("--single-transaction", "--exit-on-error", f"--dbname={database}")
+        self._run("pg_restore", password, *options, str(path))
+
+    def _run(self, program: str, password: str, *arguments: str) -> None:
+        where = ("--host=127.0.0.1", f"--port={self.port}", f"--username={SUPERUSER}")
+        try:
+            done = subprocess.run(
+                [str(self.programs / program), "--no-password", *where, *arguments],
+                env=child_environment(PGPASSWORD=password),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise ServiceError(f"{self.programs / program} is missing", transient=False) from error
+        if done.returncode:
+            raise ServiceError(f"{program}: {last_line(done.stderr)}", transient=False)
+
     def problem(self, password: str) -> str | None:
         """None if a query is answered, else the problem."""
         import psycopg2
@@ -143,6 +180,21 @@ class Cluster:
             yield connection
         finally:
             connection.close()
+
+
+def cluster(home: StackPaths, plan: StackPlan) -> Cluster:
+    """The cluster of a stack.
+
+    Raises:
+        ServiceError: PostgreSQL is not installed, or its account cannot access the folder.
+    """
+    programs = find_programs()
+    if programs is None:
+        raise ServiceError(
+            "this stack was made on PostgreSQL, which is not installed any more", transient=False
+        )
+    data = home.folder("postgres")
+    return Cluster(programs, data, plan.ports["postgres"], owner_for(data))
 
 
 def find_programs() -> Path | None:

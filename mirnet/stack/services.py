@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mirnet import extras
 from mirnet.config import child_environment, engine_defaults
-from mirnet.errors import ServiceError
 from mirnet.stack import objects, postgres
 from mirnet.stack.mlflow_user import create_user
 from mirnet.stack.plan import BUCKETS, Secrets, StackPaths, StackPlan
@@ -96,13 +95,7 @@ def _python(*module_and_arguments: str) -> tuple[str, ...]:
 
 
 def _postgres(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Service:
-    programs = postgres.find_programs()
-    if programs is None:
-        raise ServiceError(
-            "this stack was made on PostgreSQL, which is not installed any more", transient=False
-        )
-    data = home.folder("postgres")
-    cluster = postgres.Cluster(programs, data, plan.ports["postgres"], postgres.owner_for(data))
+    cluster = postgres.cluster(home, plan)
     owners = {"prefect": secrets.postgres_prefect, "mlflow": secrets.postgres_mlflow}
     return Service(
         name="postgres",

@@ -102,6 +102,16 @@ class S3Store(Store):
             client, bucket, prefix, client.meta.endpoint_url, timeout_s=settings.s3_timeout_s
         )
 
+    @classmethod
+    def with_keys(
+        cls, bucket: str, endpoint_url: str, *, access_key: str, secret_key: str
+    ) -> S3Store:
+        """A bucket of a server that we started."""
+        client = s3session.make_client(
+            s3session.S3Connection(endpoint_url), access_key=access_key, secret_key=secret_key
+        )
+        return cls(client, bucket, "", endpoint_url)
+
     def check(self) -> None:
         """List one key: shows endpoint, credentials, bucket and permission."""
         self._holds(self.prefix)

@@ -43,10 +43,11 @@ def test_each_image_ends_as_a_user_without_rights(dockerfile: list[str]) -> None
 
 
 def test_bases_are_pinned_and_stages_exist(dockerfile: list[str]) -> None:
+    assert re.fullmatch(r"ARG PYTHON_IMAGE=python:3\.11\.\d+-slim-\w+", dockerfile[0])
     stages: set[str] = set()
     for line in dockerfile:
         if match := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
-            assert match[1] in stages or re.fullmatch(r"python:3\.11\.\d+-slim-\w+", match[1])
+            assert match[1] in stages or match[1] == "${PYTHON_IMAGE}"
             stages.add(match[2])
         if match := re.search(r"COPY --from=(\S+)", line):
             assert match[1] in stages
@@ -142,6 +143,11 @@ def test_compose_listens_on_loopback_and_drops_rights(compose: dict[str, Any]) -
 def test_compose_has_the_buckets_of_the_stack(compose: dict[str, Any]) -> None:
     words = compose["services"]["s3"]["command"]
     assert f"-bucket={','.join(BUCKETS)}" in words
+
+
+def test_images_of_the_services_can_be_given_by_digest(compose: dict[str, Any]) -> None:
+    images = {service["image"] for service in compose["services"].values() if "image" in service}
+    assert all(re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z]+:\S+\}", image) for image in images), images
 
 
 def test_who_logs_in_to_mlflow_has_an_account(compose: dict[str, Any]) -> None:

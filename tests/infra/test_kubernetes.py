@@ -98,6 +98,16 @@ def test_secrets_and_accounts_that_pods_name_exist(root: Path, manifests: list[M
     assert used == keys
 
 
+def test_only_flows_run_under_the_account_of_flows(manifests: list[Manifest]) -> None:
+    """An account may do all that its role of infra/terraform may: a server has its own."""
+    owners = {
+        m["metadata"]["name"]: m["spec"]["template"]["spec"]["serviceAccountName"]
+        for m in manifests
+        if m["kind"] == "Deployment"
+    }
+    assert owners == {name: name for name in ("mlflow", "prefect-server", "prefect-worker")}
+
+
 def test_volumes_and_claims_exist(manifests: list[Manifest]) -> None:
     claims = {m["metadata"]["name"] for m in manifests if m["kind"] == "PersistentVolumeClaim"}
     for where, spec in pods(manifests):

@@ -17,14 +17,19 @@ from tests.stack.stack_client import PROJECT, Stack
 UP_S = 600
 
 
+def open_to_postgres(home: StackPaths) -> None:
+    """The account of PostgreSQL must reach its files below pytest's private folders."""
+    for folder in home.root.parents:
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
+            folder.chmod(0o711)
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     given = os.environ.get("STACK_HOME")
     home = StackPaths(Path(given).resolve() if given else tmp_path_factory.mktemp("stack") / "home")
-    for folder in () if given else home.root.parents:
-        # the account of PostgreSQL must reach its files below pytest's private folders
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(0o711)
+    if not given:
+        open_to_postgres(home)
     control.up(home, project=PROJECT, timeout_s=UP_S, progress=lambda _: None)
     try:
         yield Stack(home, *load_plan(home), own=not given)

@@ -6,17 +6,22 @@ import json
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from mirnet.config import environment, load_settings
+from mirnet.errors import UsageError
 from mirnet.stack import control
-from mirnet.stack.plan import BUCKETS
+from mirnet.stack.backup import back_up, restore
+from mirnet.stack.plan import BUCKETS, StackPaths, load_plan
 from mirnet.stack.probes import basic, request
 from mirnet.stack.processes import MARKER
 from mirnet.storage.places import open_store
+from mirnet.tracking import registry
 from tests.browser import open_browser
+from tests.stack.conftest import open_to_postgres
 from tests.stack.stack_client import PROJECT, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
@@ -99,6 +104,53 @@ def test_no_secret_is_anywhere_but_in_its_file(stack: Stack) -> None:
             seen[kind] += place.startswith(kind)
     assert all(seen.values()), seen
     assert stack.home.secrets.stat().st_mode & 0o777 == 0o600
+
+
+def test_all_comes_back_from_a_backup(stack: Stack, tmp_path: Path) -> None:
+    """Into an empty folder, as after the loss of the machine; the stack itself is down then."""
+    before = _kept(stack)
+    archive = tmp_path / "stack.tar"
+    back_up(stack.home, archive, report=print)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(UsageError, match="mirnet stack down"):
+        restore(stack.home, archive, report=print)
+    control.down(stack.home)
+    with pytest.raises(UsageError, match="--replace"):
+        restore(stack.home, archive, report=print)
+
+    home = StackPaths(tmp_path / "new")
+    open_to_postgres(home)
+    restore(home, archive, report=print)
+    control.up(home, project=PROJECT, timeout_s=600, progress=lambda _: None)
+    try:
+        again = Stack(home, *load_plan(home), own=True)
+        assert _kept(again) == before
+        with environment(**again.env):
+            opened = registry.resolve("models:/mirnet@champion", load_settings())
+        assert opened.ref.version == before["champion"]["version"]
+    finally:
+        control.down(home)
+
+
+def _kept(stack: Stack) -> dict[str, Any]:
+    """Champion, history of the registry, runs, schedules and automations."""
+    model = stack.mlflow("registered-models/get?name=mirnet")["registered_model"]
+    alias = stack.mlflow("registered-models/alias?name=mirnet&alias=champion")["model_version"]
+    experiments = stack.mlflow("experiments/search", {"max_results": 100})["experiments"]
+    runs = stack.mlflow(
+        "runs/search",
+        {"experiment_ids": [e["experiment_id"] for e in experiments], "max_results": 1000},
+    )["runs"]
+    return {
+        "model": {key: model[key] for key in ("name", "tags", "aliases")},
+        "champion": {"version": alias["version"], "tags": alias["tags"], "run": alias["run_id"]},
+        "runs": sorted((run["info"]["run_id"], run["info"]["status"]) for run in runs),
+        "deployments": sorted(
+            (d["id"], d["paused"], [s["schedule"]["cron"] for s in d["schedules"]])
+            for d in stack.prefect("deployments/filter", {})
+        ),
+        "automations": sorted(a["name"] for a in stack.prefect("automations/filter", {})),
+    }
 
 
 def test_down_leaves_nothing_running_or_listening(stack: Stack) -> None:
