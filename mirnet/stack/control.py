@@ -111,7 +111,7 @@ def serving(home: StackPaths, names: Sequence[str], *, timeout_s: float = 240) -
         finally:
             stop.set()
             thread.join()
-            remove_run_dir(plan)
+            shutil.rmtree(plan.run_dir, ignore_errors=True)
 
 
 def log_path(home: StackPaths, service: str) -> Path:
