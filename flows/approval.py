@@ -15,6 +15,7 @@ from prefect.settings import get_current_settings
 from pydantic import Field
 
 from flows.events import announce_waiting
+from flows.safety import markdown_text
 from mirnet.errors import UsageError
 from mirnet.results import Approval, EvaluationResult, PromotionResult
 
@@ -45,9 +46,10 @@ def check_approval(within_s: int | None) -> None:
 def ask_person(promotion: PromotionResult, evaluation: EvaluationResult, within_s: int) -> Approval:
     """Pause this flow run until a person answers or the time is over; no answer refuses."""
     page = evaluation.report_url or evaluation.report_path
-    reasons = "\n".join(f"- {reason}" for reason in promotion.reasons)
+    reasons = "\n".join(f"- {markdown_text(reason)}" for reason in promotion.reasons)
     text = (
-        f"{promotion.name} version {promotion.version} passed the gate and is the challenger.\n\n"
+        f"{markdown_text(promotion.name)} version {promotion.version} passed the gate and is the "
+        "challenger.\n\n"
         f"{reasons}\n\nImages: {page}\n\nResume this run within {within_s} s, or it is refused."
     )
     create_markdown_artifact(key="approval", markdown=text)

@@ -17,6 +17,7 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
+from flows.safety import markdown_text, table_row
 from mirnet.results import EnhanceResult
 
 _EVERY_S = 10.0
@@ -62,9 +63,11 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
         contact: the page of before and after, as HTML.
         drift_distance: from which a column counts as drifted.
     """
-    where = f"{result.source} -> {result.target}"
+    where = markdown_text(f"{result.source} -> {result.target}")
     if result.held_by:
-        create_markdown_artifact(key="enhance", markdown=result.held_by, description=where)
+        create_markdown_artifact(
+            key="enhance", markdown=markdown_text(result.held_by), description=where
+        )
         return
     apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by", "passed_over"}
     apart |= {"picture", "harm", "reasons"}
@@ -75,7 +78,7 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
     if result.worst:
         create_table_artifact(
             key="enhance-worst",
-            table=[each.model_dump() for each in result.worst],
+            table=[table_row(each) for each in result.worst],
             description=f"{where}: not enhanced or kept as they were, then the darkest results",
         )
     if result.drift:

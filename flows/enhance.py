@@ -14,7 +14,9 @@ from flows.batch_artifacts import NightProgress, show_night
 from flows.events import announce_drift, announce_harm
 from flows.policy import exit_code_of, io_task, load_run_config
 from flows.process_group import leave_foreground_group
+from flows.safety import Address, redacted_errors, without_secrets
 from mirnet import stages
+from mirnet.config import refuse_credentials
 from mirnet.errors import TooManyBad
 from mirnet.results import EnhanceResult
 from mirnet.stages import RunConfig
@@ -32,11 +34,12 @@ def pin_model(model: str | None, run: RunConfig) -> str:
     return stages.pin(model, run)
 
 
+@without_secrets
 @flow(name="enhance", description=__doc__)
 def enhance(
-    source: str,
-    target: str,
-    model: str | None = None,
+    source: Address,
+    target: Address,
+    model: Address | None = None,
     params: str = "cpu",
     overrides: list[str] | None = None,
 ) -> EnhanceResult:
@@ -49,14 +52,16 @@ def enhance(
         params: Preset name or path of a YAML file.
         overrides: Parameters to change, as section.key=value.
     """
-    run = load_run_config(params, overrides)
-    try:
-        result = enhance_batch(source, target, run, pin_model(model, run))
-    except TooManyBad as bad:
-        show(bad.result, run)
-        raise
-    show(result, run)
-    return result
+    with redacted_errors():
+        refuse_credentials(source, target, model)
+        run = load_run_config(params, overrides)
+        try:
+            result = enhance_batch(source, target, run, pin_model(model, run))
+        except TooManyBad as bad:
+            show(bad.result, run)
+            raise
+        show(result, run)
+        return result
 
 
 def show(result: EnhanceResult, run: RunConfig) -> None:
@@ -79,6 +84,7 @@ def _main(arguments: list[str]) -> int:
     def run() -> None:
         from mirnet.cli.show import show_enhancement
 
+        refuse_credentials(options.source, options.target, options.model)
         show_enhancement(
             enhance(options.source, options.target, options.model, options.params, options.set)
         )

@@ -18,7 +18,8 @@ from prefect.runtime import flow_run
 from flows.events import announce_data_change, announce_failure
 from flows.policy import exit_code_of, is_transient, start_logging
 from flows.prometheus import Champion, of_look, of_reports
-from mirnet.config import load_settings
+from flows.safety import Address, redacted_errors, redacting, without_secrets
+from mirnet.config import load_settings, refuse_credentials
 from mirnet.doctor import DoctorCheck, examine
 from mirnet.errors import DataError, ServiceError, UsageError
 from mirnet.params import load_params
@@ -42,6 +43,7 @@ class Watch(Result):
 
 
 @task(name="examine")
+@redacting
 def examine_machine() -> tuple[DoctorCheck, ...]:
     """Every check of ``mirnet doctor``; the failed ones become events."""
     checks = tuple(examine(load_settings()))
@@ -55,6 +57,7 @@ def examine_machine() -> tuple[DoctorCheck, ...]:
 @task(
     name="look at the champion", retries=2, retry_delay_seconds=10, retry_condition_fn=is_transient
 )
+@redacting
 def find_champion(name: str) -> Champion | None:
     """Version, age and data of the champion; none before the first promotion."""
     from mirnet.tracking.registry import DATA_TAG, get_version
@@ -71,6 +74,7 @@ def find_champion(name: str) -> Champion | None:
 
 
 @task(name="look at the data")
+@redacting
 def find_digest(data: str) -> str | None:
     """DVC's digest of the data folder; none if this machine has no data."""
     from mirnet.data.versioning import data_version
@@ -82,14 +86,21 @@ def find_digest(data: str) -> str | None:
         return None
 
 
+@without_secrets
 @flow(name="monitor", description=__doc__)
-def monitor(data: str = "data", params: str = "cpu") -> Watch:
+def monitor(data: Address = "data", params: str = "cpu") -> Watch:
     """Run all checks once.
 
     Args:
         data: Folder whose version is compared with the champion's.
         params: Preset name or path of a YAML file; says the registered model's name.
     """
+    with redacted_errors():
+        refuse_credentials(data)
+        return _watch(data, params)
+
+
+def _watch(data: str, params: str) -> Watch:
     start_logging(flow_run.get_id())
     checks = examine_machine()
     champion = None
@@ -114,7 +125,12 @@ def _main(arguments: list[str]) -> int:
     parser.add_argument("--data", default="data")
     parser.add_argument("--params", default="cpu", help="preset or YAML file")
     options = parser.parse_args(arguments)
-    return exit_code_of(lambda: monitor(options.data, options.params))
+
+    def run() -> None:
+        refuse_credentials(options.data)
+        monitor(options.data, options.params)
+
+    return exit_code_of(run)
 
 
 if __name__ == "__main__":

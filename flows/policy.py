@@ -15,6 +15,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
+from flows.safety import redacting
 from mirnet import stages
 from mirnet.config import load_settings
 from mirnet.errors import MirnetError, ServiceError
@@ -27,13 +28,14 @@ R = TypeVar("R")
 
 def io_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A task that is retried after a failure of a service. Never cached: stores change."""
-    return task(
+    decorate = task(
         name=name,
         retries=3,
         retry_delay_seconds=[2, 10, 30],
         retry_condition_fn=is_transient,
         cache_policy=NO_CACHE,
     )
+    return lambda function: decorate(redacting(function))
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -110,7 +112,7 @@ def exit_code_of(run: Callable[[], object]) -> int:
         check_prefect()
         run()
     except MirnetError as error:
-        print(f"mirnet: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mirnet: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("mirnet: interrupted", file=sys.stderr)

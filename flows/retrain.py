@@ -27,7 +27,16 @@ from flows.approval import ask_person, check_approval
 from flows.events import announce_promotion
 from flows.policy import exit_code_of, io_task, load_run_config
 from flows.process_group import leave_foreground_group
+from flows.safety import (
+    Address,
+    markdown_text,
+    redacted_errors,
+    redacting,
+    table_row,
+    without_secrets,
+)
 from mirnet import stages
+from mirnet.config import refuse_credentials
 from mirnet.errors import GateRefused
 from mirnet.results import (
     Approval,
@@ -65,11 +74,12 @@ def publish_validation(run: RunConfig, result: ValidationResult) -> str:
 
 
 @task(name="validate", cache_policy=NO_CACHE)
+@redacting
 def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResult:
     """Great Expectations over the manifest; critical findings stop the flow by name."""
     result = stages.validate(Path(data), run, version=version)
     page = publish_validation(run, result)
-    rows = [finding.model_dump() for finding in result.findings]
+    rows = [table_row(finding) for finding in result.findings]
     if rows:
         create_table_artifact(
             key="validation",
@@ -140,8 +150,9 @@ def resolve_approval(
 
 def show_promotion(result: PromotionResult) -> None:
     """The decision with its reasons, as artifact of the flow run."""
-    reasons = "\n".join(f"- {reason}" for reason in result.reasons)
-    markdown = f"{result.name} version {result.version}: **{result.alias or 'refused'}**"
+    reasons = "\n".join(f"- {markdown_text(reason)}" for reason in result.reasons)
+    name = markdown_text(result.name)
+    markdown = f"{name} version {result.version}: **{result.alias or 'refused'}**"
     create_markdown_artifact(key="promotion", markdown=f"{markdown}\n\n{reasons}")
 
 
@@ -192,9 +203,10 @@ def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
     )
 
 
+@without_secrets
 @flow(name="retrain", description=__doc__)
 def retrain(
-    data: str = "data",
+    data: Address = "data",
     params: str = "cpu",
     overrides: list[str] | None = None,
     allow_modified: bool = False,
@@ -212,7 +224,12 @@ def retrain(
     Raises:
         GateRefused: validation blocked the data, or the gate refused the model.
     """
-    run = load_run_config(params, overrides)
+    with redacted_errors():
+        refuse_credentials(data)
+        return _retrain(data, load_run_config(params, overrides), allow_modified, resume)
+
+
+def _retrain(data: str, run: RunConfig, allow_modified: bool, resume: str | None) -> RetrainResult:
     check_services(run)
     check_approval(run.params.promote.approval_within_s)
     version = check_version(data, allow_modified=allow_modified)
@@ -244,6 +261,7 @@ def _main(arguments: list[str]) -> int:
     def run() -> None:
         from mirnet.cli.show import show_evaluation, show_promotion
 
+        refuse_credentials(options.data)
         result = retrain(
             options.data, options.params, options.set, options.allow_modified, options.resume
         )

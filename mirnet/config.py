@@ -7,17 +7,24 @@ and passed down. The only module that touches ``os.environ``.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mirnet.errors import UsageError
+from mirnet.redaction import has_secret, hide
 
 LONGEST_LEASE_S = 3600.0
+CREDENTIALS_BELONG = (
+    "credentials belong in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or an AWS profile, for DVC "
+    "in .dvc/config.local"
+)
 
 
 class Settings(BaseSettings):
@@ -26,7 +33,9 @@ class Settings(BaseSettings):
     Credentials of S3 come from the standard AWS variables or profile and are not stored here.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MIRNET_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MIRNET_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     workspace: Path = Field(
         Path(".mirnet"), description="folder of local databases, checkpoints, caches"
@@ -144,6 +153,14 @@ class Settings(BaseSettings):
             raise ValueError("the second number is the larger, as in 1-8")
         return value
 
+    @field_validator("s3_endpoint_url", "artifact_uri", "storage_uri")
+    @classmethod
+    def _without_credentials(cls, value: str | None) -> str | None:
+        # MLflow stores the root of artifacts, and Ray shows the variables of a job
+        if value and has_secret(value):
+            raise ValueError(f"an address with credentials; {CREDENTIALS_BELONG}")
+        return value
+
     @property
     def image_limit_s(self) -> float:
         """``image_stuck_s``, below the time after which the job itself counts as stuck."""
@@ -196,14 +213,16 @@ def load_settings(**overrides: Any) -> Settings:
     """Read ``MIRNET_*``.
 
     Raises:
-        UsageError: a variable has a bad value; names the variable.
+        UsageError: a variable has a bad value; names the variable and not the value, which may
+            be a secret.
     """
+    hide(_secrets())
     try:
         return Settings(**overrides)
     except ValidationError as error:
         problem = error.errors()[0]
         name = "MIRNET_" + ".".join(str(part) for part in problem["loc"]).upper()
-        raise UsageError(f"{name}: {problem['msg']} (got {problem['input']!r})") from error
+        raise UsageError(f"{name}: {problem['msg'].removeprefix('Value error, ')}") from error
 
 
 # No engine sends usage reports, and none prompts on a terminal.
@@ -255,6 +274,17 @@ def _set_variables(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
+def refuse_credentials(*addresses: str | None) -> None:
+    """Addresses are written to manifests, tags and parameters of runs: none may carry a secret.
+
+    Raises:
+        UsageError: one does; says where credentials belong.
+    """
+    for address in addresses:
+        if address and has_secret(address):
+            raise UsageError(f"{address}: an address with credentials; {CREDENTIALS_BELONG}")
+
+
 _ENGINE_PREFIXES = ("AWS_", "MIRNET_", "MLFLOW_", "PREFECT_", "RAY_", "WEED_")
 
 
@@ -265,6 +295,33 @@ def child_environment(**variables: str) -> dict[str, str]:
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_ENGINE_PREFIXES)}
     return kept | _ENGINE_DEFAULTS | variables
+
+
+_SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN|API_KEY|AUTH_STRING|CREDENTIAL")
+_NO_SECRET = ("_FILE", "_PATH", "_URI", "_URL", "_MODE")
+
+
+def _secrets() -> Iterator[str]:
+    """Values of variables that hold secrets, and passwords in addresses of variables."""
+    for name, value in os.environ.items():
+        if not name.startswith(_ENGINE_PREFIXES):
+            continue
+        if _SECRET_NAME.search(name) and not name.endswith(_NO_SECRET):
+            yield value
+            yield value.partition(":")[2]  # of user:password
+        with suppress(ValueError):
+            yield urlsplit(value).password or ""
+
+
+def name_variables(text: str) -> str:
+    """A message of a library with the values of ``AWS_*`` variables replaced by their names.
+
+    For refusals of such a value, as it may be a secret in the wrong place.
+    """
+    values = {v: k for k, v in os.environ.items() if k.startswith("AWS_") and len(v) >= 8}
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, f"${values[value]}")
+    return text
 
 
 def engine_variable(name: str) -> str | None:

@@ -17,11 +17,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
 
 from mirnet.config import Settings, engine_variable
 from mirnet.errors import MirnetError, StorageError
+from mirnet.redaction import shown
 from mirnet.results import Result
 
 CheckOutcome = Literal["ok", "warning", "failed", "skipped"]
@@ -41,7 +44,7 @@ _TIMEOUT_S = 10.0
 class DoctorCheck(Result):
     name: str
     outcome: CheckOutcome
-    found: str
+    found: Annotated[str, AfterValidator(shown)]
     advice: str = ""
 
 
@@ -265,7 +268,7 @@ def check_prefect(_: Settings) -> Verdict:
     except OSError as error:
         return Verdict("failed", f"{url}: {error}", "start the server or correct PREFECT_API_URL")
     if status != 200:
-        return Verdict("failed", f"{url}: HTTP {status}", "PREFECT_API_AUTH_STRING=user:password")
+        return Verdict("failed", f"{url}: HTTP {status}", "PREFECT_API_AUTH_STRING: user:password")
     return Verdict("ok", url)
 
 

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from mirnet.redaction import shown
+
 
 class MirnetError(Exception):
-    """Base of every error that a user is meant to read. Exit code 1."""
+    """Base of every error that a user is meant to read. Exit code 1.
+
+    Messages quote names, addresses and other libraries: they become one line without control
+    characters and without the secrets of addresses (:mod:`mirnet.redaction`).
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(shown(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(MirnetError, ValueError):

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from mirnet.config import Settings, apply_engine_defaults
+from mirnet.redaction import hide
 from mirnet.storage.s3server import S3Server
 
 # before any engine is imported by a test module; two spinning threads on small tensors are many
@@ -30,11 +31,13 @@ _OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
 
 
 @pytest.fixture(autouse=True)
-def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer's shell has set must not reach a test."""
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the developer's shell has set must not reach a test, nor its secrets the next one."""
     for name in os.environ:
         if name.startswith(_OUTSIDE):
             monkeypatch.delenv(name)
+    yield
+    hide(())
 
 
 @pytest.fixture

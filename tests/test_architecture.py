@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"config", "errors", "extras", "params", "results", "atomic"}
+BASE = {"config", "errors", "extras", "params", "results", "atomic", "redaction"}
 MAY_IMPORT = {
-    "config": {"errors"},
+    "config": {"errors", "redaction"},
     "params": {"errors", "presets", "images", "models"},  # of models the registry alone
-    "errors": set(),
+    "errors": {"redaction"},
     "extras": {"errors"},
     "results": {"errors", "atomic"},
     "atomic": set(),
@@ -26,19 +26,21 @@ MAY_IMPORT = {
     "data": BASE | {"images", "junk", "beneath"},
     "inference": BASE | {"models", "hardware", "images", "signals"},
     "evaluation": BASE | {"images", "data", "inference"},
-    "training": BASE | {"models", "hardware", "storage", "images", "data", "evaluation", "signals"},
+    "training": BASE
+    | {"models", "hardware", "storage", "images", "data", "evaluation", "logs", "signals"},
     "storage": BASE | {"signals", "junk", "beneath"},
     "batch": BASE
     | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"},
     "signing": BASE,
     "tracking": BASE | {"models", "signing", "logs", "signals", "liveness"},
     "cost": BASE,
-    "logs": set(),
+    "logs": {"redaction"},
+    "redaction": set(),
     "signals": set(),
     "liveness": set(),
     "junk": set(),
     "beneath": set(),
-    "stack": BASE | {"storage", "signing"},
+    "stack": BASE | {"logs", "storage", "signing"},
     "doctor": BASE | {"hardware", "storage", "stack", "tracking"},
 }
 COMPOSERS = {"stages", "cli", "__init__"}

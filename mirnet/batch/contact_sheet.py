@@ -7,9 +7,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import heapq
+import html
 import logging
 from collections.abc import Callable, Iterable
-from html import escape
 from typing import NamedTuple
 
 from mirnet.batch.guard import harm_kind
@@ -17,6 +17,7 @@ from mirnet.batch.ledger import RunFolder
 from mirnet.batch.manifest import Row
 from mirnet.batch.rejected import small_jpeg
 from mirnet.images import decode
+from mirnet.redaction import shown
 from mirnet.signals import advance
 from mirnet.storage.store import Store
 
@@ -94,6 +95,11 @@ class ContactSheet:
             _listing("Not enhanced", self._bad),
         ]
         return "\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """As HTML on one line: an empty line would end the HTML in Prefect's Markdown."""
+    return html.escape(shown(text))
 
 
 def _in_order(heap: list[_Ranked]) -> list[Row]:

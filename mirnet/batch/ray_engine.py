@@ -37,6 +37,7 @@ from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
 from mirnet.batch.suspects import Suspects, WorkInChild
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import DeviceBroken, ServiceError, StorageError, WorkersLost
+from mirnet.logs import protect_output
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
 from mirnet.signals import hear_again
@@ -125,6 +126,7 @@ class EnhanceActor:
     """One model on one device."""
 
     def __init__(self, job: RayJob, enhance: Any) -> None:
+        protect_output()
         self._job = job.open(enhance)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:

@@ -14,11 +14,12 @@ import typer
 
 from mirnet.cli import data as data_commands
 from mirnet.cli import doctor, keys, lineage, registry, runs, stack, verify, weights
-from mirnet.cli.terminal import printable
+from mirnet.cli.terminal import SafeCommands, say_json
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = typer.Typer(
     name="mirnet",
+    cls=SafeCommands,
     help="Low-light image enhancement with MIRNet: validate, train, evaluate, promote, enhance.",
     no_args_is_help=True,
     add_completion=False,
@@ -160,12 +161,12 @@ def enhance(
 ) -> None:
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
-    from mirnet.cli.show import enhancement_progress, plan_json, show_enhancement, show_plan
+    from mirnet.cli.show import enhancement_progress, plan_document, show_enhancement, show_plan
 
     run = stages.load_run_config(params, set_)
     if dry_run:
         with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:
-            typer.echo(plan_json(plan)) if as_json else show_plan(plan)
+            say_json(plan_document(plan)) if as_json else show_plan(plan)
         return
     try:
         with enhancement_progress(quiet=as_json) as progress:
@@ -174,10 +175,10 @@ def enhance(
             )
     except TooManyBad as bad:
         if as_json:
-            typer.echo(bad.result.model_dump_json(indent=2))
+            say_json(bad.result.model_dump(mode="json"))
         raise
     if as_json:
-        typer.echo(result.model_dump_json(indent=2))
+        say_json(result.model_dump(mode="json"))
     else:
         show_enhancement(result)
 
@@ -185,13 +186,15 @@ def enhance(
 def main() -> None:
     """Run the command; one line and an exit code for every expected error."""
     from mirnet.config import apply_engine_defaults
+    from mirnet.logs import protect_output
 
     apply_engine_defaults()
+    protect_output()
     try:
-        app()
+        # not app(), which replaces the hook for errors that nobody catches
+        typer.main.get_command(app)()
     except MirnetError as error:
-        message = " ".join(str(error).split())
-        print(f"mirnet: {printable(message)}", file=sys.stderr)
+        print(f"mirnet: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:  # installed with --no-deps: docs/installing.md
         if not error.name or error.name.split(".")[0] in ("mirnet", "flows"):

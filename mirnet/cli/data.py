@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirnet.cli.terminal import say, say_json
 from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ def import_(
     version = data_version(data, snapshot=snapshot)
     if version.status == "clean":
         remember(snapshot)
-    typer.echo(f"{data}: {len(plan.pairs)} pairs, {_words(version)}")
+    say(f"{data}: {len(plan.pairs)} pairs, {_words(version)}")
     pin = read_pin(data)
     if version.status == "modified" and pin:
-        typer.echo(f"{pin.path.name} pins {pin.digest}; `dvc add {data}` pins what is there now")
+        say(f"{pin.path.name} pins {pin.digest}; `dvc add {data}` pins what is there now")
 
 
 def _tell(plan: ImportPlan) -> None:
@@ -100,7 +100,7 @@ def _tell(plan: ImportPlan) -> None:
     from mirnet.data.layout import IMAGE_SUFFIXES
 
     for folder, split in plan.splits:
-        typer.echo(f"{folder} -> {split}")
+        say(f"{folder} -> {split}")
     images = [path for path in plan.ignored if path.suffix.lower() in IMAGE_SUFFIXES]
     left = {
         "images without a partner": plan.unpaired,
@@ -110,7 +110,7 @@ def _tell(plan: ImportPlan) -> None:
     }
     for what, paths in left.items():
         if paths:
-            typer.echo(f"left out: {len(paths)} {what}, such as {paths[0]}")
+            say(f"left out: {len(paths)} {what}, such as {paths[0]}")
 
 
 @app.command()
@@ -129,13 +129,13 @@ def status(
         )
     version = data_version(data)
     if as_json:
-        typer.echo(version.model_dump_json(indent=2))
+        say_json(version.model_dump(mode="json"))
     else:
-        typer.echo(f"{data}: {_words(version)}")
+        say(f"{data}: {_words(version)}")
         for name in version.changed:
-            typer.echo(f"  {name}")
+            say(f"  {name}")
         if pin and version.status == "modified" and not version.changed:
-            typer.echo(
+            say(
                 f"  pinned: {pin.num_files} files of {pin.size} bytes; here: {version.size} bytes. "
                 "Which differ is not known, since the list of the pinned ones is not here"
             )
@@ -155,7 +155,7 @@ def pull(
 
     endpoint = load_settings().s3_endpoint_url
     received = pull(data, remote=remote, endpoint_url=endpoint, force=force)
-    typer.echo(f"{data}: {received} files received, {_words(data_version(data))}")
+    say(f"{data}: {received} files received, {_words(data_version(data))}")
 
 
 @app.command()
@@ -165,7 +165,7 @@ def push(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
     from mirnet.data.versioning import push
 
     sent = push(data, remote=remote, endpoint_url=load_settings().s3_endpoint_url)
-    typer.echo(f"{data}: {sent} files sent")
+    say(f"{data}: {sent} files sent")
 
 
 @app.command()
@@ -176,7 +176,7 @@ def files(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
 
     endpoint = load_settings().s3_endpoint_url
     for file in list_remote_files(data, remote=remote, endpoint_url=endpoint):
-        typer.echo(json.dumps(asdict(file)))
+        say_json(asdict(file), indent=None)
 
 
 @app.command()
@@ -210,7 +210,7 @@ def synthesize(
         ranges=_ranges(set_ or []),
         num_processes=num_processes,
     )
-    typer.echo(f"{destination}: {len(pairs)} pairs")
+    say(f"{destination}: {len(pairs)} pairs")
 
 
 @app.command()
@@ -221,7 +221,7 @@ def sample(
     """Write the sample pairs of the demo."""
     from mirnet.data.samples import make_sample_data
 
-    typer.echo(f"{destination}: {len(make_sample_data(destination, seed=seed))} pairs")
+    say(f"{destination}: {len(make_sample_data(destination, seed=seed))} pairs")
 
 
 def _ranges(settings: list[str]) -> DegradationRanges:

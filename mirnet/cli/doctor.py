@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from mirnet.cli.terminal import console
+from mirnet.cli.terminal import console, say_json
 
 app = typer.Typer(invoke_without_command=True, help="Check this machine and the servers.")
 
-_SIGNS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 @app.callback()
@@ -25,11 +25,11 @@ def doctor(
 
     checks = examine(load_settings())
     if as_json:
-        typer.echo(json.dumps([check.model_dump() for check in checks], indent=2))
+        say_json([check.model_dump() for check in checks])
     else:
         table = Table("check", "", "found", "what to do")
         for check in checks:
-            sign = _SIGNS.get(check.outcome, check.outcome)
+            sign = Text(check.outcome, style=_STYLES.get(check.outcome, ""))
             table.add_row(check.name, sign, check.found, check.advice)
         console.print(table)
     if any(check.outcome == "failed" for check in checks):

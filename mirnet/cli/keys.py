@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mirnet.cli.terminal import say
+
 app = typer.Typer(help="Keys that sign model versions and moves of aliases.", no_args_is_help=True)
 
 
@@ -26,8 +28,8 @@ def new(
     settings = load_settings()
     folder = out or settings.keys_dir
     key_id = make_keys(folder)
-    typer.echo(f"private key, mode 0600: {folder / PRIVATE}")
-    typer.echo(f"public key:             {folder / PUBLIC}")
-    typer.echo(f"id: {key_id[:16]}")
+    say(f"private key, mode 0600: {folder / PRIVATE}")
+    say(f"public key:             {folder / PUBLIC}")
+    say(f"id: {key_id[:16]}")
     if folder.resolve() != settings.keys_dir.resolve():
-        typer.echo("name them in MIRNET_SIGNING_KEY and MIRNET_TRUSTED_KEYS")
+        say("name them in MIRNET_SIGNING_KEY and MIRNET_TRUSTED_KEYS")

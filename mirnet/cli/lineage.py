@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mirnet.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
     from mirnet.batch.manifest import Row
@@ -48,11 +49,11 @@ def lineage(
     }
     facts = {name: value for name, value in facts.items() if value is not None}
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        say_json(facts)
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        typer.echo(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
 
 
 def _gate(row: Row, settings: Settings) -> str | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from mirnet.cli.terminal import console, printable
+from mirnet.cli.terminal import console
 from mirnet.results import (
     Cost,
     EnhanceResult,
@@ -48,14 +46,14 @@ def show_validation(result: ValidationResult) -> None:
             table.add_row(
                 finding.severity,
                 finding.check,
-                escape(finding.pair),
+                finding.pair,
                 f"{value:.4g}" if isinstance(value, float) else value or "",
-                escape(finding.message),
+                finding.message,
             )
         console.print(table)
     pairs = ", ".join(f"{split} {count}" for split, count in result.num_pairs.items())
-    verdict = "[green]passed" if result.passed else "[red]blocked"
-    console.print(f"{verdict}[/]: {pairs} pairs, version {result.version.digest}")
+    verdict = Text("passed", style="green") if result.passed else Text("blocked", style="red")
+    console.print(verdict, f": {pairs} pairs, version {result.version.digest}", sep="")
 
 
 def show_training(result: TrainResult) -> None:
@@ -105,8 +103,8 @@ def show_evaluation(result: EvaluationResult) -> None:
 
 def show_promotion(result: PromotionResult) -> None:
     """The decision with its reasons."""
-    verdict = f"[green]{result.alias}" if result.alias else "[red]refused"
-    console.print(f"{result.name} version {result.version}: {verdict}")
+    verdict = Text(result.alias or "refused", style="green" if result.alias else "red")
+    console.print(f"{result.name} version {result.version}:", verdict)
     for reason in result.reasons:
         _say(f"  - {reason}")
 
@@ -260,10 +258,10 @@ def show_plan(plan: BatchPlan) -> None:
     )
 
 
-def plan_json(plan: BatchPlan) -> str:
-    """The plan of :func:`show_plan` as JSON."""
+def plan_document(plan: BatchPlan) -> dict[str, Any]:
+    """The plan of :func:`show_plan`, for JSON."""
     counts = plan.counts
-    document = {
+    return {
         "todo": plan.num_todo,
         "planned": counts.planned,
         "skipped": counts.skipped,
@@ -272,9 +270,8 @@ def plan_json(plan: BatchPlan) -> str:
         "passed_over": dict(counts.passed_over),
         "images": [{"input": item.info.key, "output": item.output_key} for item in plan],
     }
-    return json.dumps(document, indent=2)
 
 
 def _say(text: str) -> None:
-    """Print a line without markup and wrapping, since it has file names."""
-    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    """Print a line without wrapping, since it has file names."""
+    console.print(text, highlight=False, soft_wrap=True)

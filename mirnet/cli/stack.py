@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mirnet.cli.terminal import console
+from mirnet.cli.terminal import console, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.stack.plan import StackPaths
@@ -56,7 +56,7 @@ def up(
         for name, service in state.services.items():
             if seen.get(name) != service.phase:
                 seen[name] = service.phase
-                typer.echo(f"{name:15} {service.phase:11} {service.message}".rstrip())
+                say(f"{name:15} {service.phase:11} {service.message}".rstrip())
 
     state = control.up(
         place,
@@ -65,10 +65,11 @@ def up(
         progress=progress,
         database="sqlite" if sqlite else None,
     )
-    typer.echo(f"\nPrefect  {state.services['prefect-server'].address}  (user admin)")
-    typer.echo(f"MLflow   {state.services['mlflow'].address}  (user admin)")
-    typer.echo(f"Ray      {state.services['ray-head'].address}")
-    typer.echo(f"passwords: {place.secrets}")
+    typer.echo()
+    say(f"Prefect  {state.services['prefect-server'].address}  (user admin)")
+    say(f"MLflow   {state.services['mlflow'].address}  (user admin)")
+    say(f"Ray      {state.services['ray-head'].address}")
+    say(f"passwords: {place.secrets}")
     typer.echo('a shell that reaches them: eval "$(mirnet stack env)"')
 
 
@@ -95,7 +96,7 @@ def status(
 
     state = control.status(_home(home))
     if as_json:
-        typer.echo(state.model_dump_json(indent=2))
+        say_json(state.model_dump(mode="json"))
     elif not state.services:
         typer.echo("no stack has been started here")
     else:
@@ -158,7 +159,7 @@ def logs(
 
     path = control.log_path(_home(home), service)
     for line in control.last_lines(path, lines):
-        typer.echo(line)
+        say(line)
     if not follow:
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -166,7 +167,7 @@ def logs(
         while True:
             line = file.readline()
             if line:
-                typer.echo(line, nl=False)
+                say(line.rstrip("\n"))
             else:
                 time.sleep(0.5)
 

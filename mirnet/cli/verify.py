@@ -17,13 +17,14 @@ def verify(
     """Find outputs that were replaced, truncated or deleted. Exit code 1 if there are any."""
     from mirnet.batch.verification import verify_outputs
     from mirnet.cli.show import enhancement_progress, show_verification
+    from mirnet.cli.terminal import say_json
     from mirnet.config import load_settings
     from mirnet.errors import DataError
 
     with enhancement_progress(quiet=as_json, title="verifying") as progress:
         result = verify_outputs(target, load_settings(), quick=quick, progress=progress)
     if as_json:
-        typer.echo(result.model_dump_json(indent=2))
+        say_json(result.model_dump(mode="json"))
     else:
         show_verification(result)
     if result.num_problems:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mirnet.cli.terminal import say
 from mirnet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def import_(
         raise UsageError(f"{out} is a file: --out takes a folder")
     model = read_checkpoint(checkpoint)
     save_model(model, out, extra={"imported_from": checkpoint.name})
-    typer.echo(f"{model.config}, {num_parameters(model):,} parameters -> {out}")
+    say(f"{model.config}, {num_parameters(model):,} parameters -> {out}")
 
 
 @app.command()
@@ -59,11 +60,11 @@ def export(
         loss = exporting.export_int8(
             network, target, lows=_lows(calibrate, multiple=network.size_multiple)
         )
-        typer.echo(f"{target}: {_size(target)}, {loss:.1f} dB PSNR to float32 on the lows")
+        say(f"{target}: {_size(target)}, {loss:.1f} dB PSNR to float32 on the lows")
         return
     write = exporting.export_pt2 if format == "pt2" else exporting.export_onnx
     deviation = write(network, target)
-    typer.echo(f"{target}: {_size(target)}, deviates by at most {deviation:.1e} from the network")
+    say(f"{target}: {_size(target)}, deviates by at most {deviation:.1e} from the network")
 
 
 def _lows(folder: Path | None, *, multiple: int) -> list[npt.NDArray[np.float32]]:

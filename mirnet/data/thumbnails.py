@@ -15,6 +15,7 @@ from mirnet.data.layout import SIDES
 from mirnet.errors import ImageError
 from mirnet.images import decode
 from mirnet.images.thumbnails import data_uri, to_8_bit
+from mirnet.redaction import shown
 from mirnet.results import Finding
 
 _WIDTH = 180
@@ -38,17 +39,17 @@ def add_thumbnails(
 
 def _section(root: Path, findings: Sequence[Finding], manifest: pd.DataFrame) -> str:
     files = manifest.drop_duplicates("pair").set_index("pair")
-    shown: dict[str, str] = {}
+    images: dict[str, str] = {}
     rows = []
     for finding in findings[:_MOST]:
-        if finding.pair in files.index and finding.pair not in shown:
+        if finding.pair in files.index and finding.pair not in images:
             row = files.loc[finding.pair]
-            shown[finding.pair] = "".join(_views(root, row[side], side) for side in SIDES)
+            images[finding.pair] = "".join(_views(root, row[side], side) for side in SIDES)
         colour = "#b3261e" if finding.severity == "critical" else "#8a6d00"
         rows.append(
-            f'<div style="{_STYLE}">{shown.get(finding.pair, "")}'
+            f'<div style="{_STYLE}">{images.get(finding.pair, "")}'
             f'<div><b style="color:{colour}">{finding.severity}</b> {html.escape(finding.check)}'
-            f"<br>{html.escape(finding.message)}</div></div>"
+            f"<br>{html.escape(shown(finding.message))}</div></div>"
         )
     more = (
         f"<p>{len(findings) - _MOST} more are in the JSON report.</p>" if findings[_MOST:] else ""

@@ -26,8 +26,10 @@ from dvc_objects.fs.local import LocalFileSystem
 from dvc_objects.fs.memory import MemoryFileSystem
 from scmrepo.exceptions import SCMError as ScmrepoError
 
+from mirnet.config import name_variables, refuse_credentials
 from mirnet.data import listing
 from mirnet.errors import DataError, StorageError
+from mirnet.redaction import redacted
 from mirnet.results import DataVersion
 
 log = logging.getLogger(__name__)
@@ -262,14 +264,10 @@ def list_remote_files(
     snapshot = take_snapshot(root)
     with _open_remote(root, remote, endpoint_url) as (repo, name):
         store = repo.cloud.get_remote_odb(name, "files")
+        urls = (store.fs.unstrip_protocol(store.oid_to_path(f.md5)) for f in snapshot.files)
         return [
-            RemoteFile(
-                file.path,
-                file.md5,
-                file.size,
-                store.fs.unstrip_protocol(store.oid_to_path(file.md5)),
-            )
-            for file in snapshot.files
+            RemoteFile(file.path, file.md5, file.size, redacted(url))
+            for file, url in zip(snapshot.files, urls, strict=True)
         ]
 
 
@@ -289,13 +287,14 @@ def open_repo(root: Path, **options: Any) -> Iterator[Any]:
     except (FileTransferError, CheckoutError):
         raise  # a failure of the remote
     except DvcException as error:
-        raise DataError(f"{root}: {' '.join(str(error).split())}") from error
+        raise DataError(f"{root}: {error}") from error
 
 
 @contextmanager
 def _open_remote(
     root: Path, remote: str | None, endpoint_url: str | None
 ) -> Iterator[tuple[Any, str | None]]:
+    refuse_credentials(remote)
     options: dict[str, Any] = {}
     if remote and "://" in remote:
         place = {"url": remote}
@@ -309,7 +308,7 @@ def _open_remote(
         except (FileTransferError, CheckoutError, BotoCoreError, OSError) as error:
             where = f"remote {remote}" if remote else "the default remote"
             why = "; ".join(dict.fromkeys(reasons.messages)) or str(error).splitlines()[0]
-            raise StorageError(f"{root}: {where}: {why}") from error
+            raise StorageError(f"{root}: {where}: {name_variables(why)}") from error
 
 
 class _Reasons(logging.Handler):

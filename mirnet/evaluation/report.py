@@ -14,6 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from mirnet import redaction
 from mirnet.atomic import write_atomically
 from mirnet.evaluation import charts
 from mirnet.evaluation.gate import Decision
@@ -224,8 +225,17 @@ def _data_uri(pixels: NDArray[np.uint8]) -> str:
     return data_uri(image, "WEBP", quality=_WEBP_QUALITY)
 
 
+def _plain(value: object) -> object:
+    """Names without control characters; HTML of ours stays."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.startswith("data:"):
+        return value
+    return redaction.shown(value)
+
+
 def _template() -> Template:
     text = (resources.files("mirnet.evaluation") / "report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_plain
+    )
     environment.filters["anchor"] = lambda name: "".join(c if c.isalnum() else "-" for c in name)
     return environment.from_string(text)

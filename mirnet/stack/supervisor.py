@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mirnet.config import apply_engine_defaults
 from mirnet.errors import MirnetError, ServiceError
+from mirnet.logs import protect_output
 from mirnet.stack.plan import StackPaths, load_plan
 from mirnet.stack.processes import MARKER, end_session, kill_session
 from mirnet.stack.services import Service, services
@@ -168,6 +169,7 @@ def supervise(home: StackPaths, found: list[Service], stack_id: str, stop: threa
 def main(arguments: list[str]) -> int:
     """Supervise the stack in the given folder until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    protect_output()
     apply_engine_defaults()
     home = StackPaths(Path(arguments[0]).resolve())
     stop = threading.Event()

@@ -11,7 +11,7 @@ import pyarrow
 from pyarrow import fs
 
 from mirnet.atomic import write_atomically
-from mirnet.config import Settings
+from mirnet.config import Settings, name_variables
 from mirnet.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def storage_errors(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pyarrow.ArrowException) as error:
-        raise StorageError(f"checkpoint store at {path}: {error}") from error
+        raise StorageError(f"checkpoint store at {path}: {name_variables(str(error))}") from error
 
 
 def read_text(filesystem: fs.FileSystem, path: str) -> str | None:

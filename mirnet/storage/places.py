@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mirnet.config import Settings
+from mirnet.config import Settings, refuse_credentials
 from mirnet.errors import UsageError
 from mirnet.storage.local import LocalStore
 from mirnet.storage.store import NoSuchPlace, Store
@@ -40,6 +40,7 @@ def open_store(
     Raises:
         UsageError: not a form that we know.
     """
+    refuse_credentials(uri)
     if is_s3(uri):
         from mirnet.storage.s3 import S3Store
 
@@ -59,6 +60,7 @@ def local_path(uri: str) -> Path:
     """
     if uri in ("", "-"):
         raise UsageError(f"{uri!r}: name a file or folder; there is no reading from a pipe")
+    refuse_credentials(uri)
     if _NOT_S3.match(uri):
         raise UsageError(f"{uri}: write a folder, a file or s3://bucket/prefix")
     try:
@@ -87,6 +89,7 @@ def open_source(
         NoSuchPlace: there is no such file or folder, or no such bucket.
         StorageError: it cannot be listed.
     """
+    refuse_credentials(uri)
     if is_s3(uri):
         return _open_s3_source(uri, settings)
     path = local_path(uri)

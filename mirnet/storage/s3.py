@@ -28,7 +28,7 @@ from botocore.exceptions import (
 from botocore.response import StreamingBody
 from s3transfer.exceptions import RetriesExceededError
 
-from mirnet.config import Settings
+from mirnet.config import Settings, name_variables, refuse_credentials
 from mirnet.errors import StorageError, UsageError
 from mirnet.signals import advance
 from mirnet.storage import s3session
@@ -97,7 +97,9 @@ class S3Store(Store):
         try:
             client = s3session.make_client(s3session.connection(uri, settings))
         except (BotoCoreError, ValueError) as error:
-            raise StorageError(f"{uri}: {error}", transient=False) from error
+            reason = name_variables(str(error))
+            raise StorageError(f"{uri}: {reason}", transient=False) from error
+        refuse_credentials(client.meta.endpoint_url)
         return cls(
             client, bucket, prefix, client.meta.endpoint_url, timeout_s=settings.s3_timeout_s
         )

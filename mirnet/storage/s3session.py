@@ -14,7 +14,7 @@ import botocore.utils
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from mirnet.config import Settings
+from mirnet.config import Settings, name_variables
 from mirnet.errors import StorageError
 
 # boto3 alone reads AWS_DEFAULT_REGION only; all other tools of AWS read AWS_REGION first
@@ -47,7 +47,7 @@ def connection(uri: str, settings: Settings) -> S3Connection:
     try:
         region = _session().region_name
     except BotoCoreError as error:
-        raise StorageError(f"{uri}: {error}", transient=False) from error
+        raise StorageError(f"{uri}: {name_variables(str(error))}", transient=False) from error
     return S3Connection(
         endpoint_url=settings.s3_endpoint_url,
         region=region,

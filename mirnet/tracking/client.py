@@ -100,7 +100,7 @@ def service_errors(uri: str) -> Iterator[None]:
             raise
         refused = isinstance(error, MlflowException) and error.error_code in _REFUSALS
         raise ServiceError(
-            f"MLflow at {without_secret(uri)}: {first_line(error)[:300]}", transient=not refused
+            f"MLflow at {uri}: {first_line(error)[:300]}", transient=not refused
         ) from error
 
 
@@ -127,14 +127,5 @@ def _reach(uri: str) -> None:
         socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise ServiceError(
-            f"MLflow at {without_secret(uri)} cannot be reached: {error}. "
-            "Start it, or correct MIRNET_TRACKING_URI"
+            f"MLflow at {uri} cannot be reached: {error}. Start it, or correct MIRNET_TRACKING_URI"
         ) from error
-
-
-def without_secret(uri: str) -> str:
-    """An address with its password replaced by ``***``."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    return uri.replace(f":{parts.password}@", ":***@")

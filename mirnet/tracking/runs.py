@@ -19,6 +19,7 @@ from mirnet.errors import ServiceError
 from mirnet.liveness import ProcessIdentity, has_ended, this_process
 from mirnet.logs import bound
 from mirnet.params import Params
+from mirnet.redaction import without_user
 from mirnet.results import DataVersion
 from mirnet.signals import termination_as_exception
 from mirnet.tracking.client import (
@@ -26,7 +27,6 @@ from mirnet.tracking.client import (
     connect,
     ignored,
     service_errors,
-    without_secret,
 )
 from mirnet.tracking.environment import environment_tags
 from mirnet.tracking.outbox import (
@@ -83,7 +83,7 @@ class TrackedRun:
     @property
     def page(self) -> str:
         """Address of the run's page on an MLflow server; without a server, a description."""
-        place = without_secret(self.outbox.tracking_uri).rstrip("/")
+        place = without_user(self.outbox.tracking_uri).rstrip("/")
         if place.startswith(("http://", "https://")):
             return f"{place}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         return f"MLflow run {self.run_id} in {place}"

@@ -52,7 +52,7 @@ def test_pages_never_show_a_password(tmp_path: Path) -> None:
         return TrackedRun(Outbox(uri, tmp_path / "j"), run_id="r1", experiment_id="7")
 
     server = at("https://ann:secret@mlflow.example/")
-    assert server.page == "https://ann:***@mlflow.example/#/experiments/7/runs/r1"
+    assert server.page == "https://mlflow.example/#/experiments/7/runs/r1"
     assert server.artifact_page("index.html") == f"{server.page}/artifacts/index.html"
     database = at("postgresql://ann:secret@db/mlflow")
     assert "r1" in database.page

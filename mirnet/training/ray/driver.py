@@ -13,6 +13,7 @@ from pyarrow import fs
 
 from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError, StorageError
+from mirnet.logs import protect_output
 from mirnet.results import LogLine
 from mirnet.signals import termination_as_exception
 from mirnet.storage.arrow import open_filesystem, storage_errors
@@ -69,6 +70,7 @@ def main(run_name: str, channel: str) -> int:
         be written.
     """
     apply_engine_defaults()
+    protect_output()
     try:
         settings = load_settings()
         filesystem, root = open_filesystem(settings)

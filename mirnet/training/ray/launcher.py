@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, ServiceError, TrainingError, last_line
+from mirnet.logs import protect_output
 from mirnet.params import TrainParams
 from mirnet.results import EpochMetrics, LogLine
 from mirnet.signals import stop_if_asked
@@ -269,6 +270,7 @@ class RayContext:
     @contextmanager
     def log_to_driver(self) -> Iterator[None]:
         """Send the log lines of the first worker to the driver."""
+        protect_output()
         ours, handler = logging.getLogger("mirnet"), _ToDriver(self._event_queue)
         if self.rank != 0:
             yield
