@@ -83,7 +83,7 @@ def test_one_child_answers_all_messages(child: Child, capfd: pytest.CaptureFixtu
         ("abort", "SIGABRT"),
         ("memory", "of 0.59 allowed"),
         ("loop", "exit code 1"),
-        ("sleep", "exit code 1"),
+        pytest.param("sleep", "exit code 1", marks=pytest.mark.slow),
         ("device", "exit code 1"),
         pytest.param("stop", "no progress for 8 s", marks=pytest.mark.slow),
     ],

@@ -47,7 +47,9 @@ def rows_of(target: str, run_id: str) -> dict[str, tuple[str, str | None]]:
     return {row.input_key: (row.status, row.reason) for row in past.rows() if row.run_id == run_id}
 
 
-@pytest.mark.parametrize("how", ["kill", "memory", "loop"])
+@pytest.mark.parametrize(
+    "how", ["kill", *(pytest.param(how, marks=pytest.mark.slow) for how in ("memory", "loop"))]
+)
 def test_after_the_first_night_none_is_red(how: str, tmp_path: Path) -> None:
     source, target = str(tmp_path / "in"), str(tmp_path / "out")
     fill(source, IMAGES | {"deadly.png": DEADLY})
@@ -58,7 +60,7 @@ def test_after_the_first_night_none_is_red(how: str, tmp_path: Path) -> None:
     assert (second.quarantined, second.failed, second.reasons) == (1, 0, {KILLS: 1})
     assert rows_of(target, second.run_id)["deadly.png"] == ("quarantined", KILLS)
     assert (tmp_path / "out/_mirnet/quarantine/deadly.png").read_bytes() == DEADLY
-    for number in range(3 if how == "kill" else 1):
+    for number in range(3):
         fill(source, {f"new{number}.png": picture(50 + number, side=24)})
         later = night(source, target, Killer(how))
         assert later is not None
