@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field
-from rich.console import Console
 from rich.table import Table
 
+from mirnet.cli.terminal import console
 from mirnet.config import load_settings
 from mirnet.results import EnhanceResult, Result, RetrainResult
 
@@ -43,7 +43,6 @@ class DemoOutcome(Result):
         shutil.copyfile(page, reports / "demo" / "index.html")
 
     def show(self, reports: Path) -> None:
-        console = Console()
         scores = Table("method", "PSNR dB", "SSIM", title="evaluation pairs")
         for name in METHODS:
             scores.add_row(name, f"{self.psnr[name]:.2f}", f"{self.ssim[name]:.3f}")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mirnet.config import refuse_credentials
 from mirnet.errors import ServiceError, StorageError, TooManyBad, WeightsError
 from mirnet.results import EnhanceResult, OpenedModel
 from mirnet.stages.models import CHAMPION, PROFILE, load_enhancer, open_model
@@ -46,6 +47,7 @@ def enhance(
     """
     from mirnet.batch.run import LazyEnhance, run_batch
 
+    refuse_credentials(source, target, model)
     opened = _open(model, run)
     try:
         result = run_batch(
@@ -154,6 +156,7 @@ def plan_enhancement(
     """The plan of :func:`enhance`; nothing is written."""
     from mirnet.batch.run import preview
 
+    refuse_credentials(source, target, model)
     with preview(
         source,
         target,
