@@ -170,7 +170,7 @@ def _plain_loop(source: Store, target: str, network: Any, options: argparse.Name
     """Get, decode, enhance, encode, put, one after the other; on a part, scaled up.
 
     The network is in eager float32, with the operations of the paper (benchmarks/plain.py);
-    pictures go through Pillow as it comes.
+    images go through Pillow as it comes.
     """
     import torch
 

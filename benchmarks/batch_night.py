@@ -1,4 +1,4 @@
-"""What a night of very many pictures needs, from the measured cost of each step.
+"""What a night of very many images needs, from the measured cost of each step.
 
     python -m benchmarks.batch_night measure > steps.json      # on this machine, small
     python -m benchmarks.batch_night compute steps.json        # the tables of docs/scaling-batch.md
@@ -182,7 +182,7 @@ def plan_costs(marks: list[DoneRecord], params: EnhanceParams) -> tuple[float, f
 
 
 def tables(steps: Steps, prices: Prices, *, pictures: float, stored: float) -> str:
-    """A night of ``pictures`` new ones in a bucket that holds ``stored``."""
+    """A night of ``images`` new ones in a bucket that holds ``stored``."""
     image_s = sum(
         (steps.decode_s, steps.encode_s, 2 * steps.measure_s, steps.get_s, steps.put_s, steps.row_s)
     )

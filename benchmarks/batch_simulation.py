@@ -3,7 +3,7 @@ sleepers that wake up after a takeover, and jobs that race; then the invariants 
 
     python -m benchmarks.batch_simulation --keys 10000000
 
-Only the store (in memory, with a clock of its own) and the pictures (constants) are made up.
+Only the store (in memory, with a clock of its own) and the images (constants) are made up.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _cost(grey: Luminance, pixels: float) -> float:
 
 
 def _recoded(path: Path) -> bytes:
-    """Thumbnail of a picture that was cropped, halved and encoded as JPEG."""
+    """Thumbnail of an image that was cropped, halved and encoded as JPEG."""
     picture = Image.fromarray(read_rgb(path))
     width, height = picture.size
     corner = picture.crop((int(width * 0.15), 0, width, int(height * 0.85)))

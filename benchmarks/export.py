@@ -2,7 +2,7 @@
 
     python -m benchmarks.export MODEL --pairs LOL/our485
 
-Each form enhances the same pictures on the same threads; seconds are the best of several. PSNR is
+Each form enhances the same images on the same threads; seconds are the best of several. PSNR is
 that of the enhanced pairs against their reference, over pairs that int8 was not calibrated on.
 """
 
@@ -37,7 +37,7 @@ def as_batch(path: Path) -> Batch:
 
 
 def psnr(enhanced: Batch, reference: Batch) -> float:
-    """Of 8-bit pictures, peak 255."""
+    """Of 8-bit images, peak 255."""
     difference = (enhanced.clip(0, 1) * 255).round() - reference * 255
     return float(10 * np.log10(255**2 / np.square(difference.astype(np.float64)).mean()))
 

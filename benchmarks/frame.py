@@ -1,11 +1,11 @@
-"""The frame of enhanced pictures: how bright each ring of pixels is, from the border inwards.
+"""The frame of enhanced images: how bright each ring of pixels is, from the border inwards.
 
     python -m benchmarks.frame MODEL LOL/our485 [--splits splits.json] [--count 48]
 
-The mean luma of a ring of the enhanced picture over that of the reference, as a mean over the
-pictures. Ring 0 is the outermost; without a frame it is as bright as ring 16. ``worst side`` is
+The mean luma of a ring of the enhanced image over that of the reference, as a mean over the
+images. Ring 0 is the outermost; without a frame it is as bright as ring 16. ``worst side`` is
 the one of top, bottom, left and right whose outermost line is farthest from the line 16 inwards.
-``bare`` is the network alone, which is given the picture and nothing around it.
+``bare`` is the network alone, which is given the image and nothing around it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Enhance = Callable[[Pixels], Pixels]
 
 RINGS = (0, 1, 2, 4, 8, 12, 16, 24)
 INNER = RINGS.index(16)
-SMALL = 120  # side of the pictures that go in batches: larger ones go one by one
+SMALL = 120  # side of the images that go in batches: larger ones go one by one
 
 
 def lines(picture: Pixels, ring: int) -> npt.NDArray[np.float64]:
@@ -60,7 +60,7 @@ def as_batch(pixels: Pixels) -> npt.NDArray[np.float32]:
 
 
 def of_batch(run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) -> Enhance:
-    """A function of batches as one of pictures."""
+    """A function of batches as one of images."""
 
     def enhance(pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]
@@ -71,7 +71,7 @@ def of_batch(run: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]) 
 
 
 def ways(folder: Path, into: Path) -> dict[str, Enhance]:
-    """All ways in which a model is used, as functions of a picture."""
+    """All ways in which a model is used, as functions of an image."""
     model = load_model(folder)
     whole, tiled, batched = (Enhancer(model, compile=False) for _ in range(3))
     tiled.max_pixels = MIN_TILE_PIXELS
@@ -104,13 +104,13 @@ def ways(folder: Path, into: Path) -> dict[str, Enhance]:
 
 
 def middle(picture: Pixels) -> Pixels:
-    """The middle of a picture as a small one."""
+    """The middle of an image as a small one."""
     top, left = ((side - SMALL) // 2 for side in picture.shape[:2])
     return np.ascontiguousarray(picture[top : top + SMALL, left : left + SMALL])
 
 
 def measured(enhance: Enhance, pairs: list[tuple[Pixels, Pixels]]) -> dict[str, float]:
-    """Means over the pictures."""
+    """Means over the images."""
     enhanced = [(enhance(low), high) for low, high in pairs]
     means = np.mean([rings(out, high) for out, high in enhanced], axis=0)
     sides = means[0, 1:] / means[INNER, 1:]

@@ -1,10 +1,10 @@
-"""Where the limits of ``enhance`` on spoilt pictures come from: figures of every kind of harm.
+"""Where the limits of ``enhance`` on spoilt images come from: figures of every kind of harm.
 
 python -m benchmarks.harm MODEL --pairs ../shared/lol --photographs ../shared/night
 
-For pairs in the LoL layout: what becomes of the dark pictures when the reference stands in for the
+For pairs in the LoL layout: what becomes of the dark images when the reference stands in for the
 output (the best that a model could do), and with the model. For photographs without a reference:
-a row per picture with what the batch would do. Limits belong above the first two and below what a
+a row per image with what the batch would do. Limits belong above the first two and below what a
 person would call spoilt among the third.
 """
 

@@ -122,7 +122,7 @@ def time_convolutions(
 
 
 def photographs(batch: int, height: int, width: int) -> Tensor:
-    """Smooth dark pictures with noise: (N, 3, H, W) in [0, 1]."""
+    """Smooth dark images with noise: (N, 3, H, W) in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(batch, 3, 9, 11, generator=generator) * 0.3
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")

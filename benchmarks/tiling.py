@@ -1,6 +1,6 @@
-"""How a large image is best cut up: the figures and the picture of docs/benchmarks/large-images.md.
+"""How a large image is best cut up: the figures and the image of docs/benchmarks/large-images.md.
 
-    python -m benchmarks.tiling --model model [--pairs LOL/our485] [--picture docs/images/tiles.jpg]
+    python -m benchmarks.tiling --model model [--pairs LOL/our485] [--image docs/images/tiles.jpg]
     python -m benchmarks.tiling --model model --all
 
 A photograph of the sample data, enlarged to 2 megapixels and darkened with sensor noise, goes

@@ -1,4 +1,4 @@
-"""The scripts of ``examples/``, run as a user runs them, on small pictures."""
+"""The scripts of ``examples/``, run as a user runs them, on small images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two models, three pairs, and a file that is no picture; the working directory."""
+    """Two models, three pairs, and a file that is no image; the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MIRNET_COMPILE", "false")
     for seed, name in enumerate(("first", "second")):

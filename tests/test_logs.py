@@ -1,4 +1,4 @@
-"""Log lines carry the ids of their run; JSON stays one line an entry whatever a message holds."""
+"""Log lines carry the ids of their run; JSON stays one line per entry whatever a message holds."""
 
 from __future__ import annotations
 

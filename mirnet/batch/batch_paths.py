@@ -173,13 +173,13 @@ def _named_output(place: Place, source: str, target: str) -> str | None:
     suffix = Path(name).suffix
     if place.only_key is None and format_of_suffix(suffix):
         raise UsageError(
-            f"{target}: looks like one picture, but {source} is a folder; end the name with /"
+            f"{target}: looks like one image, but {source} is a folder; end the name with /"
         )
     if place.only_key is None or not suffix:
         return None
     if not format_of_suffix(suffix):
         known = ", ".join(SUFFIXES)
-        raise UsageError(f"{target}: pictures are written as {known}; for a folder end it with /")
+        raise UsageError(f"{target}: images are written as {known}; for a folder end it with /")
     return name
 
 

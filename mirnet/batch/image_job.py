@@ -282,10 +282,10 @@ class ImageJob:
         if item.changed:
             what = "was changed since we wrote it"
         if past and past.row.source_digest in (None, self.source_digest):
-            what = f"is of another picture of this source, {past.row.input_key}"
+            what = f"is of another image of this source, {past.row.input_key}"
         elif past:
             what = "is of another source"
-        also = f"; the picture is bad: {found}" if found else ""
+        also = f"; the image is bad: {found}" if found else ""
         why = f"conflict: {place} {what}; move it away or choose another target{also}"
         return self._row(item, "failed", begun, reason=why)
 

@@ -20,7 +20,7 @@ _AHEAD_S = 86_400.0
 _PROBLEMS: tuple[Reason, ...] = (LINK, SPECIAL, OWN)
 # what it is, and what a person may do
 REASONS: dict[Reason, str] = {
-    "own": "records or outputs of Mirnet",
+    "own": "records or outputs of MIRNet",
     "junk": "left by an operating system or a file server",
     "link": "a link; enhance.follow_links follows it",
     "special": "a pipe, socket or device",
@@ -47,7 +47,7 @@ def why_passed_over(info: ObjectInfo, params: EnhanceParams, *, named: bool) -> 
 
 
 def has_suffix(key: str, params: EnhanceParams) -> bool:
-    """Whether a name is one of a picture."""
+    """Whether a name is one of an image."""
     return not params.suffixes or key.lower().endswith(tuple(map(str.lower, params.suffixes)))
 
 
@@ -67,7 +67,7 @@ def _filtered(info: ObjectInfo, params: EnhanceParams, *, named: bool) -> Reason
 
 
 def may_come(passed_over: Mapping[str, int]) -> bool:
-    """Whether the next run may find pictures where this one found only what it passed over."""
+    """Whether the next run may find images where this one found only what it passed over."""
     return "too-young" in passed_over or set(passed_over) <= {"own", "junk"}
 
 

@@ -102,7 +102,7 @@ class Planner:
     """The decisions of a plan: pure functions of one object.
 
     ``source_digest``: of the source. ``own_prefix``: of a target inside the source. ``named``:
-    a person named this one picture. ``single_output``: the key of its output.
+    a person named this one image. ``single_output``: the key of its output.
     """
 
     model: ModelRef
@@ -120,7 +120,7 @@ class Planner:
         return why_passed_over(info, self.params, named=self.named)
 
     def is_nothing(self, info: ObjectInfo) -> bool:
-        """S3's markers of folders, and records of ours that are no pictures: not even counted."""
+        """S3's markers of folders, and records of ours that are no images: not even counted."""
         return (
             info.key.endswith("/")
             or not info.key

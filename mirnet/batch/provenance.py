@@ -105,7 +105,7 @@ def trace(uri: str, settings: Settings) -> Origin:
     origin = from_metadata(head.metadata)
     if origin is None:
         raise StorageError(
-            f"{uri}: no record of Mirnet on it: not an output, or changed or damaged since",
+            f"{uri}: no record of MIRNet on it: not an output, or changed or damaged since",
             transient=False,
         )
     return replace(origin, source=_source_of(origin.row.run_id, uri, settings))

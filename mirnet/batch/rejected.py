@@ -35,7 +35,7 @@ class RejectedOutputs:
         try:
             self._run.write_rejected(input_key, jpeg)
         except (KeyRefused, ObjectRefused, TransientStorageError) as error:
-            logger.warning("%s: no picture of what was rejected: %s", input_key, error)
+            logger.warning("%s: no contact image of what was rejected: %s", input_key, error)
 
 
 def small_jpeg(image: Image) -> bytes:

@@ -14,7 +14,7 @@ from mirnet.batch.digests import Digests
 from mirnet.batch.drift import ColumnDrift, DriftMonitor, Profile
 from mirnet.batch.guard import harm_kind
 from mirnet.batch.manifest import OUTAGE, Row, Status
-from mirnet.batch.one_picture import error_of, fate_of
+from mirnet.batch.one_image import error_of, fate_of
 from mirnet.batch.plan import PlanCounts
 from mirnet.batch.run_record import RunRecord
 from mirnet.cost import CostMeter
@@ -35,7 +35,7 @@ class RunContext:
     """Facts of a run apart from its rows.
 
     ``begun``: ``time.perf_counter()``. ``remote``: other processes did the rows. ``output``: of
-    the one picture that the person named, as they would write it.
+    the one image that the person named, as they would write it.
     """
 
     run_id: str
@@ -134,7 +134,7 @@ class RunSummary:
         kind = harm_kind(reason)
         if kind is not None:
             self._harm[kind] += 1
-        # what stands before a colon is one of few, the rest names one picture
+        # what stands before a colon is one of few, the rest names one image
         short = reason if kind is not None else reason.partition(":")[0]
         self._reasons[short] += 1
         if row.status in _BAD and fresh:

@@ -132,7 +132,7 @@ def enhancement_table(result: EnhanceResult) -> Table:
 
 def enhancement_sentence(image: ImageFate, result: EnhanceResult) -> str:
     """Result of a single image: ``photo.jpg -> bright.jpg, 1.4 s, mirnet 3``."""
-    from mirnet.batch.one_picture import SKIPPED, why
+    from mirnet.batch.one_image import SKIPPED, why
 
     if image.output is None:
         return f"{image.input}: {image.fate}, {why(image)}"

@@ -1,4 +1,4 @@
-"""From what people write to a store: buckets and prefixes, folders, single pictures."""
+"""From what people write to a store: buckets and prefixes, folders, single images."""
 
 from __future__ import annotations
 

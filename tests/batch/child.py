@@ -27,7 +27,7 @@ def work(
     target: str,
     settings: dict[str, Any],
     variables: dict[str, str],
-    seconds_an_image: float,
+    seconds_per_image: float,
     answers: Queue[str] | None,
     deadly_side: int,
     enhance: Callable[[Image], Image] | None,
@@ -35,7 +35,7 @@ def work(
     def slowly(image: Image) -> Image:
         if image.pixels.shape[0] == deadly_side:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(seconds_an_image)
+        time.sleep(seconds_per_image)
         return double(image)
 
     with environment(**variables):
@@ -62,7 +62,7 @@ def start(
     *,
     settings: dict[str, Any],
     variables: dict[str, str],
-    seconds_an_image: float = 0.0,
+    seconds_per_image: float = 0.0,
     answers: Queue[str] | None = None,
     deadly_side: int = 0,
     enhance: Callable[[Image], Image] | None = None,
@@ -75,7 +75,7 @@ def start(
         target=work,
         args=(
             *(source, target, settings, variables),
-            *(seconds_an_image, answers, deadly_side, enhance),
+            *(seconds_per_image, answers, deadly_side, enhance),
         ),
     )
     process.start()

@@ -1,4 +1,4 @@
-"""Dark pictures, a stand-in for the model, and a way to fill a store."""
+"""Dark images, a stand-in for the model, and a way to fill a store."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def double(image: Image) -> Image:
 
 
 def darken(image: Image) -> Image:
-    """Stands in for a model that spoils pictures."""
+    """Stands in for a model that spoils images."""
     return replace(image, pixels=image.pixels // 2)
 
 

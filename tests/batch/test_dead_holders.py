@@ -58,7 +58,7 @@ def test_who_comes_after_a_dead_job_of_this_machine_need_not_wait(
         assert held.held_by is not None
         assert f"pid {job.pid} is at work" in held.held_by
         job.send_signal(end)
-        # the picture in the model never comes to a safe point
+        # the image in the model never comes to a safe point
         job.wait(timeout=60)
     assert enhance(*places).enhanced == 4
 

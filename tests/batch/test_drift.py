@@ -99,7 +99,7 @@ def test_profile_covers_all_columns_and_one_valued_ones() -> None:
 
 @pytest.mark.parametrize("share", [[1.0], None], ids=["written by 0.1", "built now"])
 def test_a_column_of_nearly_one_value_can_drift(share: list[float] | None) -> None:
-    """Nearly all training pictures have no bright pixel; some night all have many."""
+    """Nearly all training images have no bright pixel; some night all have many."""
     measured = [(Measures(0.1, 0.2, 0.0049 * (n == 99), 0.01, 0.3), 60, 40) for n in range(100)]
     profile = build_profile(measured)
     if share:

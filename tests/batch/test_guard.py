@@ -24,7 +24,7 @@ from tests.batch.samples import darken, double, enhance_batch, fill, picture
 
 
 def spoil_the_wide(image: Image) -> Image:
-    """Does well on square pictures only."""
+    """Does well on square images only."""
     return darken(image) if image.pixels.shape[1] > image.pixels.shape[0] else double(image)
 
 
@@ -121,7 +121,7 @@ def test_bright_pictures_pass_by_default_and_backlit_ones_do_not(
     source, target = places
     bright = np.full((64, 64, 3), 180, dtype=np.uint8)
     backlit = bright.copy()
-    backlit[40:, 20:44] = 8  # 14 % of the picture, under a bright sky
+    backlit[40:, 20:44] = 8  # 14 % of the image, under a bright sky
     objects = {}
     for key, pixels in {"bright.png": bright, "backlit.png": backlit}.items():
         buffer = io.BytesIO()
@@ -175,7 +175,7 @@ def test_the_page_shows_what_was_rejected(places: tuple[str, str], settings: Set
     assert rejected.pixels.mean() == pytest.approx(low.pixels.mean() / 2, rel=0.1)
 
 
-def test_one_picture_in_another_format(places: tuple[str, str], settings: Settings) -> None:
+def test_one_image_in_another_format(places: tuple[str, str], settings: Settings) -> None:
     source, target = places
     fill(source, {"b.png": wide(1)})
     result = run(f"{source}/b.png", f"{target}/out.tif", settings)
@@ -185,7 +185,7 @@ def test_one_picture_in_another_format(places: tuple[str, str], settings: Settin
     assert np.array_equal(out.pixels, decode(wide(1), name="b").pixels)
 
 
-def test_one_picture_is_said_to_be_unchanged_and_why(
+def test_one_image_is_said_to_be_unchanged_and_why(
     places: tuple[str, str], settings: Settings
 ) -> None:
     source, target = places

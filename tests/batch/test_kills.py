@@ -79,7 +79,7 @@ def test_kill_9_at_random_moments(
         if num_killed == num_kills:
             break
         fill(source, {f"late/{number}.png": picture(100 + number, side=24)})
-        child = start(source, target, settings=LEASE, variables=variables, seconds_an_image=0.15)
+        child = start(source, target, settings=LEASE, variables=variables, seconds_per_image=0.15)
         child.join(timeout=chance.uniform(0.02, 1.2))
         with contextlib.suppress(ProcessLookupError):  # it may have ended: done, or held off
             os.kill(child.pid or 0, signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_pictures_are_announced_before_they_begin(tmp_path: Path) -> None:
         kept: list[WorkItem] = []
         for item in items:
             look(item)
-            if item.info.key in ("3", "7"):  # waits for pictures of its size
+            if item.info.key in ("3", "7"):  # waits for images of its size
                 kept.append(item)
                 continue
             yield row_of(item)
@@ -291,7 +291,7 @@ def test_jobs_at_once_on_one_target(
             target,
             settings=settings,
             variables=variables,
-            seconds_an_image=0.05,
+            seconds_per_image=0.05,
             answers=answers,
         )
         for _ in range(num_jobs)
@@ -318,7 +318,7 @@ def test_a_holder_that_slept_stops_and_harms_nothing(
         target,
         settings=LEASE,
         variables=variables,
-        seconds_an_image=0.1,
+        seconds_per_image=0.1,
         answers=answers,
     )
     store = open_store(target, Settings())

@@ -30,7 +30,7 @@ SECRET = b"root:$6$salt$hash:19000:0:99999:7:::\n" * 9
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Source with one picture, target that is not there yet, and a place outside of both."""
+    """Source with one image, target that is not there yet, and a place outside of both."""
     outside = tmp_path / "outside"
     fill(str(outside), {"secret.png": SECRET, "theirs.png": picture(2)})
     fill(str(tmp_path / "in"), {"a.png": picture(1)})

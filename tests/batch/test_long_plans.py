@@ -51,7 +51,7 @@ def is_released(target: str) -> bool:
 def at_each_listed(
     monkeypatch: pytest.MonkeyPatch, root: str, do: Callable[[ObjectInfo], None]
 ) -> None:
-    """Do something after each picture that a listing of this place gives."""
+    """Do something after each image that a listing of this place gives."""
     for kind in (LocalStore, S3Store):
         old = kind.list
 

@@ -27,7 +27,7 @@ def items(*sizes: int) -> list[WorkItem]:
 class CountingJob:
     """Bytes held before decoding, and pixels from decoding to the end of commit.
 
-    A picture has as many pixels as its file has bytes, in one row.
+    An image has as many pixels as its file has bytes, in one row.
     """
 
     pause_s: float = 0.0
@@ -143,7 +143,7 @@ def test_pictures_of_one_size_go_together_and_the_last_ones_too() -> None:
 
 @dataclass
 class MeetingJob(CountingJob):
-    """Its first picture goes on only when others are on their way in the other steps."""
+    """Its first image goes on only when others are on their way in the other steps."""
 
     second_downloads: threading.Event = field(default_factory=threading.Event)
     second_is_applied: threading.Event = field(default_factory=threading.Event)

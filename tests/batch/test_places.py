@@ -53,7 +53,7 @@ def same_moment(source: str) -> None:
 def test_the_same_name_size_and_time_of_another_source_is_a_conflict(
     format: str, places: tuple[str, str], settings: Settings
 ) -> None:
-    """On S3 the version is of the bytes: also the very same picture is of another source."""
+    """On S3 the version is of the bytes: also the very same image is of another source."""
     source, target = places
     other = f"{source}-other"
     data = picture(1)
@@ -314,7 +314,7 @@ def test_an_unknown_suffix_of_an_output_is_refused(
     source, target = places
     fill(source, {"a.png": picture(1)})
     said = refused(f"{source}/a.png", f"{target}/{name}", settings)
-    assert "pictures are written as .png" in said
+    assert "images are written as .png" in said
     assert "for a folder end it with /" in said
     assert enhance(f"{source}/a.png", f"{target}/{name}/", settings).enhanced == 1
     assert enhance(f"{source}/a.png", f"{target}/plain", settings).enhanced == 1
@@ -325,7 +325,7 @@ def test_an_unknown_suffix_of_an_output_is_refused(
 def test_a_folder_does_not_go_into_a_picture(places: tuple[str, str], settings: Settings) -> None:
     source, target = places
     fill(source, {"a.png": picture(1)})
-    assert "looks like one picture" in refused(source, f"{target}/out.JPG", settings)
+    assert "looks like one image" in refused(source, f"{target}/out.JPG", settings)
     assert enhance(source, f"{target}/out.JPG/", settings).enhanced == 1
     assert enhance(source, f"{target}/photos.2024", settings).enhanced == 1
 

@@ -44,7 +44,7 @@ def test_output_and_quarantined_copy_know_where_they_came_from(
     with pytest.raises(StorageError, match="no such object"):
         trace(f"{target}/nothing.png", settings)
     fill(target, {"a/b.png": b"edited since"})
-    with pytest.raises(StorageError, match="no record of Mirnet"):
+    with pytest.raises(StorageError, match="no record of MIRNet"):
         trace(f"{target}/a/b.png", settings)
 
 

@@ -178,7 +178,7 @@ def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
 
 @pytest.mark.slow
 def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> None:
-    """Also of a picture of another size, and beside pictures that are none."""
+    """Also of an image of another size, and beside images that are none."""
     torch.manual_seed(0)
     save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
     fill(f"{s3}/in", PICTURES | BAD | {"large.png": picture(77, side=300)})

@@ -1,4 +1,4 @@
-"""What concerns one picture costs that picture; what concerns a night is said loudly."""
+"""What concerns one image costs that image; what concerns a night is said loudly."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_folder_has_one_name_however_it_is_written(
 
 
 @pytest.mark.parametrize("name", ["decode", "encode", "measure"])
-def test_whatever_happens_to_one_picture_the_others_go_on(
+def test_whatever_happens_to_one_image_the_others_go_on(
     name: str, places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(places[0], PICTURES)
@@ -106,7 +106,7 @@ def test_whatever_happens_to_one_picture_the_others_go_on(
 
 
 @pytest.mark.parametrize("error", [IndexError("list"), AssertionError(), StopIteration()])
-def test_whatever_a_model_raises_concerns_one_picture(
+def test_whatever_a_model_raises_concerns_one_image(
     error: Exception, places: tuple[str, str]
 ) -> None:
     fill(places[0], PICTURES)

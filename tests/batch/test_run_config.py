@@ -1,4 +1,4 @@
-"""Outputs depend on the picture, not on what came before it, also over a kill."""
+"""Outputs depend on the image, not on what came before it, also over a kill."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_real_network_gives_the_same_bytes_after_a_stop(
 def test_a_picture_above_the_memory_limit_goes_through_in_tiles(
     places: tuple[str, str], settings: Settings
 ) -> None:
-    """The same bytes as by hand, and about what the whole picture would have been."""
+    """The same bytes as by hand, and about what the whole image would have been."""
     large = picture(7, side=440)
     fill(places[0], {"large.png": large, "small.png": picture(8)})
     whole = network("float32", compile=False)

@@ -53,7 +53,7 @@ def test_sigterm_at_random_moments(
             target,
             settings={"lease_s": 300.0, "flush_s": 0.1},
             variables=variables,
-            seconds_an_image=0.1,
+            seconds_per_image=0.1,
         )
         child.join(timeout=chance.uniform(0.02, 1.5))
         child.terminate()
@@ -158,7 +158,7 @@ def test_a_job_that_is_stuck_loses_its_lease_and_ends(places: tuple[str, str]) -
     assert process.returncode == 143
     assert b"no progress for 2 s (MIRNET_STUCK_S)" in err
     assert b"still at work 1 s after SIGTERM" in err
-    # as one that killed its process, the picture goes last
+    # as one that killed its process, the image goes last
     assert {
         key for key, _ in suspects(Ledger.of_target(open_store(places[1], Settings())).past_runs())
     } >= {"b.png"}

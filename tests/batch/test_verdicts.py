@@ -127,7 +127,7 @@ def test_whose_output_lies_there_is_said(places: tuple[str, str], settings: Sett
     fill(f"{source}-other", {"x.png": picture(3)})
     out = f"{target}/out.png"
     enhance((f"{source}/x.png", out), settings)
-    with pytest.raises(TooManyBad, match=r"is of another picture of this source, x\.png; move"):
+    with pytest.raises(TooManyBad, match=r"is of another image of this source, x\.png; move"):
         enhance((f"{source}/y.png", out), settings, max_bad_share=0)
     with pytest.raises(TooManyBad, match="is of another source; move"):
         enhance((f"{source}-other/x.png", out), settings, max_bad_share=0)

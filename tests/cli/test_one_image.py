@@ -1,4 +1,4 @@
-"""``mirnet enhance`` with one picture: one sentence; and with --json: one document."""
+"""``mirnet enhance`` with one image: one sentence; and with --json: one document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Command = Callable[..., int]
 
 @pytest.fixture
 def enhance(enhance: Command) -> Command:
-    """A model that leaves pictures as they are, so that no output is judged harmful."""
+    """A model that leaves images as they are, so that no output is judged harmful."""
     return lambda *words: enhance(*words, "--set", "enhance.strength=0")
 
 
@@ -188,7 +188,7 @@ def test_the_bytes_of_a_named_picture_decide(here: Path, enhance: Command, name:
     assert decode((here / "bright.jpg").read_bytes(), name="bright.jpg")
 
 
-def test_one_document_of_one_picture(
+def test_one_document_of_one_image(
     here: Path, enhance: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert enhance("photo.jpg", "bright.jpg", "--json") == 0

@@ -1,4 +1,4 @@
-"""Pairs are taken where names are certain; else pictures are looked at, or a message says why."""
+"""Pairs are taken where names are certain; else images are looked at, or a message says why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mirnet.errors import DataError
 
 
 def write(root: Path, *names: str, scene: int | None = None, level: int | None = None) -> Path:
-    """Pictures: of a scene, else each of its own; dark where the name says so."""
+    """Images: of a scene, else each of its own; dark where the name says so."""
     for number, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

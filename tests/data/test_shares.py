@@ -179,7 +179,7 @@ def test_all_pairs_of_lol_pass(lol_manifest: pd.DataFrame) -> None:
 
 @pytest.fixture(scope="module")
 def lol_manifest() -> pd.DataFrame:
-    """The facts of all 500 pairs, without pictures, where the checkout has them beside it."""
+    """The facts of all 500 pairs, without images, where the checkout has them beside it."""
     path = Path(__file__).parents[3] / "shared" / "lol-manifest.parquet"
     if not path.is_file():
         pytest.skip("no manifest of LoL beside this checkout")

@@ -1,4 +1,4 @@
-"""Small pictures with structure, made from a seed: edges, gradients, colours, noise."""
+"""Small images with structure, made from a seed: edges, gradients, colours, noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mirnet.evaluation.scoring import ScoredPair
 
 
 def bright_picture(seed: int, *, side: int = 48) -> NDArray[np.uint8]:
-    """A picture of mean about 110 with no channel near 255."""
+    """An image of mean about 110 with no channel near 255."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
     waves = [np.sin(2 * np.pi * (rng.uniform(1, 3) * x + rng.uniform(1, 3) * y)) for _ in range(3)]

@@ -70,7 +70,7 @@ def twelve_pictures(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A registry whose champion was trained on pictures much darker than tonight's."""
+    """A registry whose champion was trained on images much darker than tonight's."""
     root = tmp_path_factory.mktemp("night")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIRNET_WORKSPACE", str(root / "workspace"))

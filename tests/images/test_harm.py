@@ -173,7 +173,7 @@ def test_shadows_look_at_dark_parts() -> None:
     bright = np.full((160, 160, 3), 200, dtype=np.uint8)
     assert shadows(bright) == pytest.approx(200 / 255, abs=1e-6)
     subject = bright.copy()
-    subject[40:100, 40:100] = 10  # 14 % of the picture, before a bright sky
+    subject[40:100, 40:100] = 10  # 14 % of the image, before a bright sky
     assert subject.mean() / 255 > 0.65
     assert not is_bright(shadows(subject), EnhanceParams())
     lines = bright.copy()

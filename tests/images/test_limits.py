@@ -127,7 +127,7 @@ def test_what_does_not_fit_into_memory_is_refused_by_its_header(
 
 
 def test_rows_beyond_the_last_are_not_unpacked() -> None:
-    """A chunk that unpacks to a gigabyte costs no more than the picture that it is for."""
+    """A chunk that unpacks to a gigabyte costs no more than the image that it is for."""
     header = (4).to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
     packer = zlib.compressobj(9)
     packed = packer.compress(bytes(20 + (64 << 20))) + packer.flush()

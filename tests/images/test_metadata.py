@@ -72,7 +72,7 @@ VALUES = {
 
 
 def in_full(field: str) -> Image:
-    """A picture that carries this field only."""
+    """An image that carries this field only."""
     if field == "colour":
         return Image(PIXELS, metadata=Metadata(colour=P3))
     if field in ("icc", "exif"):

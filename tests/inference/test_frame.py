@@ -1,4 +1,4 @@
-"""An even picture stays even up to its border: no zero padding shows in what comes out."""
+"""An even image stays even up to its border: no zero padding shows in what comes out."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_an_even_picture_stays_even(name: str, n_feat: int, way: str) -> None:
 
 
 def smooth(count: int, height: int, width: int, seed: int) -> torch.Tensor:
-    """(count, 3, height, width) in [0.2, 0.8]: pictures that go on beyond their border."""
+    """(count, 3, height, width) in [0.2, 0.8]: images that go on beyond their border."""
     coarse = torch.rand(count, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
     large = nn.functional.interpolate(coarse, (height + 32, width + 32), mode="bicubic")
     return 0.2 + 0.6 * large[:, :, 16:-16, 16:-16].clamp(0, 1)
@@ -104,7 +104,7 @@ def ring(picture: npt.NDArray[np.floating], depth: int) -> float:
 
 @pytest.mark.slow
 def test_a_trained_network_leaves_no_frame() -> None:
-    """Ring 0 over ring 16, each over the reference's, as a mean of 40 pictures."""
+    """Ring 0 over ring 16, each over the reference's, as a mean of 40 images."""
     model = trained(200)
     enhancer = Enhancer(model, precision="float32", compile=False)
     framed: list[float] = []

@@ -1,4 +1,4 @@
-"""Evaluation and promotion as stages, on planted models: what each does to a picture is known."""
+"""Evaluation and promotion as stages, on planted models: what each does to an image is known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.evaluation.images import dark_pairs
 from tests.mlflow_server import mlflow_server
 
 Pixels = NDArray[np.uint8]
-# what a model makes of the picture that it should give
+# what a model makes of the image that it should give
 Quirk = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 FAST = ("evaluate.bootstrap_samples=300", "promote.max_colour_cast=12", "evaluate.split=eval15")
 

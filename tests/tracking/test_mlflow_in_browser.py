@@ -51,7 +51,7 @@ def click(browser: Chrome, text: str) -> None:
 
 
 def shown_pictures(browser: Chrome) -> int:
-    """Pictures of the image grid that have arrived; the grid shows previews of its own size."""
+    """Images of the image grid that have arrived; the grid shows previews of its own size."""
     return int(
         browser.execute_script(
             "return [...document.images].filter(i => i.src.includes('get-artifact?path=images')"

@@ -1,4 +1,4 @@
-"""Sample pictures and usage of nodes."""
+"""Sample images and usage of nodes."""
 
 from __future__ import annotations
 

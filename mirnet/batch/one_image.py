@@ -13,7 +13,7 @@ _WORDS = {
     "truncated": "damaged or cut short",
     "too-large": "more than enhance.max_pixels or enhance.max_bytes allow",
     "unsupported": "a kind of its format that is not supported",
-    "animated": "several pictures in one file",
+    "animated": "several images in one file",
     "kills-the-process": "the process that worked on it died: memory, a crash, or no end",
     "bright": "it is bright enough",
     "harm: darker": "the model would have made it darker",
@@ -28,11 +28,11 @@ _NO_PICTURES = ("empty", "not-an-image")
 
 
 def fate_of(row: Row | None, *, source: str, output: str) -> ImageFate:
-    """What became of the picture.
+    """What became of the image.
 
     Args:
         row: of this run; none where it was done before.
-        source: the picture as the person wrote it.
+        source: the image as the person wrote it.
         output: what it goes to.
     """
     if row is None:
