@@ -80,3 +80,27 @@ def test_names_of_runs(
         written = capfd.readouterr()
         assert r"\x1b]0;owned\x07\x9b31m\u202egpj[bold red]<img src=x>.png" in written.out
         assert not controls(written.out + written.err)
+
+
+def test_names_of_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Great Expectations writes values into its pages without escaping them."""
+    for split, names in {"our485": [HOSTILE, "b.png"], "eval15": ["c.png"]}.items():
+        for side in ("low", "high"):
+            folder = tmp_path / "data" / split / side
+            folder.mkdir(parents=True)
+            for name in names:
+                PIL.Image.new("RGB", (8, 8)).save(folder / name)
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "workspace"))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
+    words = ["mirnet", "-v", "validate", "--data", str(tmp_path / "data"), "--params", "demo"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 3
+    written = capfd.readouterr()
+    assert not controls(written.out + written.err) and r"forged\x1b]0" in written.err
+    pages = [page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")]
+    assert any(r"forged\x1b]0;owned\x07\x9b31m\u202egpj" in page for page in pages)
+    assert not [page for page in pages if "<img src=x>" in page or controls(page) - {"\t"}]

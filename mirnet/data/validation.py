@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import shutil
 import time
@@ -34,6 +35,7 @@ from mirnet.data.thumbnails import add_thumbnails
 from mirnet.data.versioning import data_version, take_snapshot
 from mirnet.errors import DataError
 from mirnet.params import ValidateParams
+from mirnet.redaction import shown
 from mirnet.results import DataVersion, Finding, ValidationResult
 
 log = logging.getLogger(__name__)
@@ -100,16 +102,23 @@ def judge(
     table["row"] = table.index
     suite = checks(params, digest=digest)
     findings: list[Finding] = []
-    for check, result in zip(suite, _run_suite(table, suite, docs_dir), strict=True):
-        refused = result.get("unexpected_index_list") or []
+    results = _run_suite(_as_html(table), suite, docs_dir)
+    for check, result in zip(suite, results, strict=True):
+        unexpected = result.get("unexpected_index_list") or []
+        refused = [table.loc[bad["row"]] for bad in unexpected]
         if check.share is not None and refused:
             judged = int(table[check.column].notna().sum())
             findings.append(_set_finding(check, judged, refused))
         else:
-            findings += [
-                _finding(check, table.loc[bad["row"]], bad[check.column]) for bad in refused
-            ]
+            findings += [_finding(check, row, row[check.column]) for row in refused]
     return tuple(sorted(findings, key=lambda f: (f.severity, f.pair, f.check)))
+
+
+def _as_html(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its text as HTML: Great Expectations writes it into its pages as it is."""
+    text = table.select_dtypes(["object", "string"])
+    escaped = text.map(lambda value: html.escape(shown(value)) if isinstance(value, str) else value)
+    return table.assign(**{str(name): column for name, column in escaped.items()})
 
 
 def _finding(check: DataCheck, row: pd.Series, value: Any) -> Finding:
@@ -125,7 +134,7 @@ def _finding(check: DataCheck, row: pd.Series, value: Any) -> Finding:
     )
 
 
-def _set_finding(check: DataCheck, judged: int, refused: list[dict[str, Any]]) -> Finding:
+def _set_finding(check: DataCheck, judged: int, refused: list[pd.Series]) -> Finding:
     share = len(refused) / judged
     message = check.message.format(value=share, bad=len(refused), judged=judged)
     named = ", ".join(bad["pair"] for bad in refused[:5]) + (", ..." if len(refused) > 5 else "")
