@@ -20,6 +20,10 @@ MIN_GAIN_DB = 2.0
 PLACES: dict[str, str | None] = {
     "MIRNET_WORKSPACE": str(WORKSPACE / "workspace"),
     "MIRNET_REPORTS_DIR": str(WORKSPACE / "reports"),
+    # keys of its own, in the workspace
+    "MIRNET_SIGNING_KEY": None,
+    "MIRNET_TRUSTED_KEYS": None,
+    "MIRNET_ALLOW_UNSIGNED": None,
     # compiling takes longer than a dozen small images
     "MIRNET_COMPILE": "false",
     "PREFECT_HOME": str((WORKSPACE / "prefect").resolve()),
@@ -62,8 +66,11 @@ def main() -> int:
     from flows.demo_report import DemoOutcome
     from flows.enhance import enhance
     from flows.retrain import retrain
+    from mirnet.config import load_settings
+    from mirnet.signing.keys import make_keys
     from mirnet.storage.s3server import S3Server
 
+    make_keys(load_settings().keys_dir)
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     print("1/4 data: sample pairs, versioned with DVC", flush=True)

@@ -23,13 +23,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from mirnet.config import Settings, engine_variable
-from mirnet.errors import MirnetError, StorageError
+from mirnet.errors import MirnetError, ServiceError, StorageError
+from mirnet.params import PromoteParams
 from mirnet.redaction import shown
 from mirnet.results import Result
 
 CheckOutcome = Literal["ok", "warning", "failed", "skipped"]
 
 _DISTRIBUTION = "mirnet-pipeline"
+_MODEL = PromoteParams().name
 _TESTED = ((3, 11), (3, 12), (3, 13))
 """``make test-pythons``"""
 _GIB = 1 << 30
@@ -67,6 +69,7 @@ def examine(settings: Settings) -> list[DoctorCheck]:
         "compiler": check_compiler,
         "clock": check_clock,
         "mlflow": check_mlflow,
+        "champion": check_champion,
         "storage": check_storage,
         "ray": check_ray,
         "prefect": check_prefect,
@@ -208,6 +211,22 @@ def check_mlflow(settings: Settings) -> Verdict:
         )
     uri = urlsplit(settings.mlflow_uri)
     return Verdict("ok", f"{uri.scheme}://{uri.hostname or uri.path}")
+
+
+def check_champion(settings: Settings) -> Verdict:
+    """Whether the next batch will accept the champion: keys, signature, history of its alias."""
+    from mirnet.tracking.registry import check, list_versions
+
+    try:
+        if not any("champion" in version.aliases for version in list_versions(_MODEL, settings)):
+            return Verdict("skipped", "no champion yet")
+        version, statement = check(f"models:/{_MODEL}@champion", settings)
+    except ServiceError:
+        return Verdict("skipped", "MLflow does not answer")
+    except MirnetError as error:
+        return Verdict("failed", str(error), "see runbooks/model-refused.md")
+    signed = f"signed by {statement.key_id[:16]}" if statement else "unsigned, which is allowed"
+    return Verdict("ok", f"{version.label}, {signed}")
 
 
 def check_storage(settings: Settings) -> Verdict:

@@ -75,6 +75,10 @@ class WeightsError(MirnetError, ValueError):
     """A checkpoint has an unknown format or is incomplete."""
 
 
+class UntrustedModel(WeightsError):
+    """A version or alias of the registry that no trusted key signed; says how to sign it."""
+
+
 class TrainingError(MirnetError):
     """Training cannot start or continue."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -47,12 +48,14 @@ class ModelRef:
 class OpenedModel:
     """A model as a local folder, or a published checkpoint file.
 
-    ``model_id``: of the logged model in MLflow, if there is one.
+    ``model_id``: of the logged model in MLflow, if there is one; ``files``: SHA-256 of every file
+    of the folder, by its name in it, when it was verified.
     """
 
     folder: Path
     ref: ModelRef
     model_id: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 class Result(BaseModel):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +16,7 @@ import pytest
 
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.redaction import hide
+from mirnet.signing.keys import PRIVATE, PUBLIC, make_keys
 from mirnet.storage.s3server import S3Server
 
 # before any engine is imported by a test module; two spinning threads on small tensors are many
@@ -27,6 +31,16 @@ for _number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
 
 Command = Callable[..., int]
 
+# every test signs and verifies, as in a team: with the same keys, in processes of its own as well
+_KEYS = Path(tempfile.mkdtemp(prefix="mirnet-test-keys-"))
+atexit.register(shutil.rmtree, _KEYS, ignore_errors=True)
+make_keys(_KEYS)
+_OURS = {
+    "MIRNET_SIGNING_KEY": str(_KEYS / PRIVATE),
+    "MIRNET_TRUSTED_KEYS": str(_KEYS / PUBLIC),
+}
+os.environ.update(_OURS)
+
 _OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
 
 
@@ -34,7 +48,7 @@ _OUTSIDE = ("MIRNET_", "AWS_", "PREFECT_API", "MLFLOW_TRACKING", "RAY_ADDRESS")
 def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the developer's shell has set must not reach a test, nor its secrets the next one."""
     for name in os.environ:
-        if name.startswith(_OUTSIDE):
+        if name.startswith(_OUTSIDE) and name not in _OURS:
             monkeypatch.delenv(name)
     yield
     hide(())

@@ -12,19 +12,33 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mirnet.batch.manifest import Row
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, WeightsError
 from mirnet.images.stats import Measures
 
 Profile = Mapping[str, Mapping[str, Sequence[float]]]
+_MAX_BYTES = 1 << 20
 
 COLUMNS = ("luminance", "dark_share", "bright_share", "noise", "saturation", "megapixels")
 _MAX_P = 0.001
 _FLOOR = 1e-3
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Histogram(BaseModel):
+    edges: list[_Finite] = Field(min_length=2)
+    share: list[_Finite] = Field(min_length=1)
+
+
+_PROFILE = TypeAdapter(dict[str, _Histogram])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,29 @@ class DriftMonitor:
         p_value = float(chisquare(counts, expected * number).pvalue)
         drifted = number >= self.min_images and p_value < _MAX_P and distance > self.max_distance
         return ColumnDrift(column, number, round(distance, 4), p_value, drifted)
+
+
+def read_profile(path: Path) -> Profile:
+    """The reference in the file of a model folder.
+
+    Raises:
+        WeightsError: it is larger than 1 MiB or not of the form above; names the file.
+    """
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise WeightsError(f"{path}: larger than {_MAX_BYTES} bytes, which no profile is")
+    try:
+        read = _PROFILE.validate_json(content)
+        profile: Profile = {column: found.model_dump() for column, found in read.items()}
+        DriftMonitor(profile, max_distance=1.0, min_images=1)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"]) or "content"
+        raise WeightsError(f"{path}: {where}: {problem['msg']}") from error
+    except UsageError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    return profile
 
 
 def figure(row: Row, column: str) -> float | None:

@@ -17,6 +17,9 @@ def new(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write [keys in MIRNET_WORKSPACE]")
     ] = None,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing where there are keys")
+    ] = False,
 ) -> None:
     """Create a key pair; existing keys are not replaced.
 
@@ -27,6 +30,8 @@ def new(
 
     settings = load_settings()
     folder = out or settings.keys_dir
+    if if_missing and (folder / PRIVATE).exists():
+        return
     key_id = make_keys(folder)
     say(f"private key, mode 0600: {folder / PRIVATE}")
     say(f"public key:             {folder / PUBLIC}")

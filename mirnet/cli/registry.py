@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from mirnet.cli.terminal import console
+
+if TYPE_CHECKING:
+    from mirnet.tracking.audit import Finding
 
 app = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
 
@@ -44,6 +48,7 @@ def show(reference: ReferenceArgument) -> None:
     """Tags, aliases and files of one version."""
     from mirnet.config import load_settings
     from mirnet.tracking.registry import get_version, resolve
+    from mirnet.tracking.versions import SIGNATURE_TAG
 
     settings = load_settings()
     version = get_version(reference, settings)
@@ -51,8 +56,74 @@ def show(reference: ReferenceArgument) -> None:
     console.print(f"  aliases: {', '.join(version.aliases) or 'none'}")
     console.print(f"  run: {version.run_id}")
     for key, value in sorted(version.tags.items()):
-        console.print(f"  {key}: {value}", highlight=False)
+        if key != SIGNATURE_TAG:  # `verify` says what it holds
+            console.print(f"  {key}: {value}", highlight=False)
+    console.print(f"  signed: {'yes' if version.signed else 'no'}")
     console.print(f"  folder: {resolve(reference, settings).folder}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    reference: Annotated[
+        str | None, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]")
+    ] = None,
+    name: NameOption = "mirnet",
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Write the signature of REFERENCE for other verifiers"),
+    ] = None,
+) -> None:
+    """Compare every file, tag and alias with what was signed. Exit code 1 if anything differs."""
+    from mirnet.atomic import write_atomically
+    from mirnet.config import load_settings
+    from mirnet.errors import UntrustedModel, UsageError
+    from mirnet.tracking.audit import bundle_of, examine
+
+    settings = load_settings()
+    if bundle is not None and reference is None:
+        raise UsageError("--bundle takes the signature of one version: name it")
+    findings = examine(name, settings, reference)
+    for found in findings:
+        typer.echo(f"{found.reference}: {_summary(found)}")
+        for problem in found.problems:
+            typer.echo(f"  {problem}")
+    bad = [found.reference for found in findings if found.problems]
+    if bad:
+        raise UntrustedModel(f"{', '.join(bad)}: not what was signed")
+    if bundle is not None and reference is not None:
+        typer.echo(f"signature: {write_atomically(bundle, bundle_of(reference, settings))}")
+
+
+def _summary(found: Finding) -> str:
+    statement, label = found.statement, f"version {found.version.version}"
+    if statement is None:
+        return f"{label}, {'refused' if found.problems else 'unsigned, which is allowed'}"
+    gate, count = statement.facts.gate, len(statement.files)
+    told = f"{label}, {count} files, gate: {gate.outcome}, signed by {gate.who} with key "
+    return told + statement.key_id[:16]
+
+
+@app.command()
+def sign(
+    reference: Annotated[
+        str | None, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]")
+    ] = None,
+    name: NameOption = "mirnet",
+) -> None:
+    """Prove and sign versions from before signatures, or signed with a former key.
+
+    They load, run and are those that were registered.
+    Refuses a version that neither the gate nor a person decided about, and an alias that is not
+    where the history has it.
+    """
+    from mirnet.config import load_settings
+    from mirnet.tracking.audit import sign as sign_earlier
+
+    done = sign_earlier(name, load_settings(), reference)
+    for line in done:
+        typer.echo(line)
+    if not done:
+        typer.echo("all is signed already")
 
 
 @app.command()
@@ -75,11 +146,14 @@ def promote(reference: ReferenceArgument, why: WhyOption) -> None:
 
 @app.command()
 def rollback(why: WhyOption, name: NameOption = "mirnet") -> None:
-    """Exchange champion and previous."""
+    """Exchange champion and previous; put back a champion that something else has moved."""
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import rollback as move
 
     change = move(name, why=why, settings=load_settings())
+    if change.from_version == change.version:
+        console.print(f"champion of {name}: version {change.version} again, as in its history")
+        return
     console.print(f"champion of {name}: {change.from_version} -> {change.version}")
 
 
@@ -87,11 +161,12 @@ def rollback(why: WhyOption, name: NameOption = "mirnet") -> None:
 def history(name: NameOption = "mirnet") -> None:
     """Every change of an alias: who, when, why and from what."""
     from mirnet.config import load_settings
-    from mirnet.tracking.aliases import history as read
+    from mirnet.tracking.aliases import records
 
-    changes = read(name, load_settings())
-    table = Table("when", "who", "what", "alias", "from", "to", "state", "why")
-    for change in changes:
+    found = records(name, load_settings())
+    table = Table("when", "who", "what", "alias", "from", "to", "state", "signed", "why")
+    for record in found:
+        change = record.change
         table.add_row(
             time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.time_s)),
             change.who,
@@ -100,6 +175,7 @@ def history(name: NameOption = "mirnet") -> None:
             change.from_version or "none",
             change.version or "none",
             change.state,
+            "yes" if record.signed and record.trusted else "wrong" if record.signed else "no",
             change.why,
         )
-    console.print(table if changes else f"no alias of {name} has ever moved")
+    console.print(table if found else f"no alias of {name} has ever moved")

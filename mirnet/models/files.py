@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from mirnet.errors import UsageError, WeightsError
-from mirnet.models.network import Network, fill, stored
+from mirnet.models.network import Network, check_shapes, fill, stored
 from mirnet.models.published import read_checkpoint
 from mirnet.models.registry import NetworkConfig, by_family
 
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.json"
 FORMAT = 1
+_MAX_DESCRIPTION = 1 << 20
 
 
 class Description(BaseModel):
@@ -64,7 +65,11 @@ def read_description(directory: Path) -> Description:
     """
     path = directory / ARCHITECTURE
     try:
-        return Description.model_validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(_MAX_DESCRIPTION + 1)
+        if len(content) > _MAX_DESCRIPTION:
+            raise WeightsError(f"{path}: larger than {_MAX_DESCRIPTION} bytes")
+        return Description.model_validate_json(content)
     except FileNotFoundError:
         raise WeightsError(f"{directory} is no model folder: {ARCHITECTURE} is missing") from None
     except ValidationError as error:
@@ -104,6 +109,7 @@ def load_model(source: str | Path) -> Network:
         return read_checkpoint(source)
     config, path = read_config(source), source / WEIGHTS
     try:
+        check_shapes(config, _shapes(path), str(path))
         weights = load_file(path)
     except FileNotFoundError:
         raise WeightsError(f"{source} is no model folder: {WEIGHTS} is missing") from None
@@ -112,3 +118,9 @@ def load_model(source: str | Path) -> Network:
     model = config.build()
     fill(model, weights, origin=str(path))
     return model.eval()
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Of the arrays in a safetensors file, from its header."""
+    with safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 no mapping

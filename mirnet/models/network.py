@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,23 +75,49 @@ def fill(model: nn.Module, weights: dict[str, Tensor], *, origin: str) -> None:
         WeightsError: a key is missing, left over, of a wrong shape or not finite; names the keys.
     """
     wanted = stored(model)
-    problems = [
-        _listed("missing", wanted.keys() - weights.keys()),
-        _listed("unexpected", weights.keys() - wanted.keys()),
-        *(
-            f"{name} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}"
-            for name, tensor in wanted.items()
-            if name in weights and weights[name].shape != tensor.shape
-        ),
-        *(f"{name} is not finite" for name, value in weights.items() if not value.isfinite().all()),
-    ]
-    found = [problem for problem in problems if problem]
-    if found:
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise WeightsError(f"{origin}: {'; '.join(found[:3])}{more}")
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    bad = [f"{name} is not finite" for name, value in weights.items() if not _finite(value)]
+    _refuse([*_misfits(wanted, shapes), *bad], origin)
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(weights[name])
+
+
+def check_shapes(config: NetworkConfig, shapes: Mapping[str, tuple[int, ...]], origin: str) -> None:
+    """Refuse weights that are not those of a network, before memory is taken for either.
+
+    Args:
+        shapes: of the weights, by name.
+
+    Raises:
+        WeightsError: a key is missing, left over or of a wrong shape; names the keys.
+    """
+    with torch.device("meta"):
+        wanted = stored(config.build())
+    _refuse(_misfits(wanted, shapes), origin)
+
+
+def _misfits(wanted: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    problems = [
+        _listed("missing", wanted.keys() - shapes.keys()),
+        _listed("unexpected", shapes.keys() - wanted.keys()),
+        *(
+            f"{name} has shape {shapes[name]}, expected {tuple(tensor.shape)}"
+            for name, tensor in wanted.items()
+            if name in shapes and shapes[name] != tuple(tensor.shape)
+        ),
+    ]
+    return [problem for problem in problems if problem]
+
+
+def _refuse(problems: Sequence[str], origin: str) -> None:
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(f"{origin}: {'; '.join(problems[:3])}{more}")
+
+
+def _finite(value: Tensor) -> bool:
+    return bool(value.isfinite().all())
 
 
 def _listed(what: str, keys: Iterable[str]) -> str:

@@ -26,10 +26,14 @@ def file_digests(folder: Path) -> dict[str, str]:
                 raise WeightsError(f"{path}: only plain files and folders belong to a model")
         for name in names:
             path = Path(root, name)
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = digest
+            found[path.relative_to(folder).as_posix()] = digest_of(path)
     return {name: found[name] for name in sorted(found, key=PurePosixPath)}
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def below(files: Mapping[str, str], folder: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.atomic import write_atomically
 from mirnet.errors import UsageError
+from mirnet.signing.keys import ensure_keys
 from mirnet.storage import s3server
 
 # Standard ports; another free port is used if one of them is taken.
@@ -70,6 +71,11 @@ class StackPaths:
     def logs(self) -> Path:
         """One file per service."""
         return self.root / "logs"
+
+    @property
+    def keys(self) -> Path:
+        """The key pair that signs models; where the settings look for it in the workspace."""
+        return self.folder("workspace") / "keys"
 
     def folder(self, name: str) -> Path:
         """The data of one service."""
@@ -163,6 +169,7 @@ def make_plan(
     home.logs.mkdir(exist_ok=True, mode=0o700)
     if not home.secrets.is_file():
         write_private(home.secrets, Secrets.generate().model_dump_json(indent=2))
+    ensure_keys(home.keys)
     before = load_plan(home)[0] if home.plan.is_file() else None
     run_dir = before.run_dir if before else None
     if run_dir is None or not run_dir.is_dir():

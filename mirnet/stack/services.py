@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mirnet import extras
 from mirnet.config import child_environment, engine_defaults
+from mirnet.signing.keys import PRIVATE, PUBLIC
 from mirnet.stack import objects, postgres
 from mirnet.stack.mlflow_user import create_user
 from mirnet.stack.plan import BUCKETS, Secrets, StackPaths, StackPlan
@@ -68,6 +69,8 @@ def client_environment(home: StackPaths, plan: StackPlan, secrets: Secrets) -> d
             "MIRNET_NUM_WORKERS": f"1-{plan.num_nodes}",
             "MIRNET_STORAGE_URI": "s3://training/checkpoints",
             "MIRNET_WORKSPACE": str(home.folder("workspace")),
+            "MIRNET_SIGNING_KEY": str(home.keys / PRIVATE),
+            "MIRNET_TRUSTED_KEYS": str(home.keys / PUBLIC),
             "MIRNET_REPORTS_DIR": str(home.folder("reports")),
             "NO_PROXY": LOOPBACK,
             "PREFECT_API_URL": f"{plan.url('prefect')}/api",

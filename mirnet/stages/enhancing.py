@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mirnet.config import refuse_credentials
-from mirnet.errors import ServiceError, StorageError, TooManyBad, WeightsError
+from mirnet.errors import ServiceError, StorageError, TooManyBad
 from mirnet.results import EnhanceResult, OpenedModel
-from mirnet.stages.models import CHAMPION, PROFILE, load_enhancer, open_model
+from mirnet.stages.models import CHAMPION, PROFILE, check_unchanged, load_enhancer, open_model
 from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
@@ -41,7 +40,9 @@ def enhance(
         progress: called with the numbers of finished images and of images to do.
 
     Raises:
-        UsageError: there is no champion yet, or source or target is not allowed.
+        UsageError: there is no champion yet, no key to verify it with, or source or target is not
+            allowed.
+        UntrustedModel: the model has no valid signature, or its alias was moved by something else.
         StorageError: source or target cannot be reached, read or written.
         TooManyBad: more images were bad than the params allow; the result is saved first.
     """
@@ -74,7 +75,9 @@ def pin(model: str | None, run: RunConfig) -> str:
     """An address with a fixed version, independent of later alias moves; none: the champion's.
 
     Raises:
-        UsageError: there is no champion yet, or no such folder or version.
+        UsageError: there is no champion yet, no such folder or version, or no key to verify it.
+        UntrustedModel: the version has no valid signature, or its alias was moved by something
+            else.
     """
     opened = _open(model, run)
     if opened.ref.version is None:
@@ -98,9 +101,10 @@ def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
     """
     folder = model.folder
     if not folder.exists() and model.ref.version is not None:
-        folder = open_model(f"models:/{model.ref.name}/{model.ref.version}", run).folder
-    if open_model(str(folder), run).ref.weights_digest != model.ref.weights_digest:
-        raise WeightsError(f"{folder}: the weights have changed since the run began")
+        from mirnet.tracking.registry import fetch
+
+        folder = fetch(f"models:/{model.ref.name}/{model.ref.version}", run.settings)
+    check_unchanged(folder, model)
     return load_enhancer(folder, run, compile=True)
 
 
@@ -173,8 +177,9 @@ def _reference(model: OpenedModel) -> Profile | None:
     path = model.folder / PROFILE
     if not path.is_file():
         return None
-    profile: Profile = json.loads(path.read_text(encoding="utf-8"))
-    return profile
+    from mirnet.batch.drift import read_profile
+
+    return read_profile(path)
 
 
 def _open(model: str | None, run: RunConfig) -> OpenedModel:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mirnet.errors import ServiceError, UsageError
+from mirnet.errors import ServiceError, UsageError, WeightsError
 from mirnet.results import DataVersion, ModelRef, OpenedModel
+from mirnet.signing.files import digest_of
 from mirnet.stages.run import RunConfig, load_run_config
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ CHAMPION = "champion"
 WELL_LIT = "well_lit_psnr"
 HARM_SHARE = "harm_share"
 PROFILE = "profile.json"
+MODEL_FILES = ("architecture.json", "weights.safetensors", PROFILE)
 PEAK_MIB = "peak_mib_per_megapixel"
 
 
@@ -29,15 +30,17 @@ def open_model(source: str, run: RunConfig) -> OpenedModel:
     """Open a folder or published checkpoint, or ``models:/NAME@ALIAS`` from the registry.
 
     Raises:
-        UsageError: no such folder or version.
-        WeightsError: the version is not READY, or its weights are not those registered.
+        UsageError: no such folder or version, or no key to verify the version with.
+        UntrustedModel: it has no valid signature, or its alias was moved by something else.
+        WeightsError: the version is not READY, or a file is not the one that was signed.
         ServiceError: MLflow cannot be reached.
     """
     if not source.startswith("models:/"):
         path = Path(source)
         if not path.exists():
             raise UsageError(f"{source}: no such model folder; or write models:/NAME@ALIAS")
-        return OpenedModel(path, ModelRef(path.resolve().name, weights_digest=_digest(path)))
+        ref = ModelRef(path.resolve().name, weights_digest=_digest(path))
+        return OpenedModel(path, ref, files=_files(path))
     from mirnet.tracking.registry import resolve
 
     return resolve(source, run.settings)
@@ -100,9 +103,12 @@ def open_enhancer(
             ``MIRNET_COMPILE=false``.
 
     Raises:
-        UsageError: no such folder, file, version, preset or parameter, or a value out of bounds.
-        WeightsError: it is not a model, the version is not READY, or its weights are not those
-            that were registered.
+        UsageError: no such folder, file, version, preset or parameter, a value out of bounds, or
+            no key to verify the version with.
+        UntrustedModel: the version has no valid signature, or its alias was moved by something
+            else than Mirnet.
+        WeightsError: it is not a model, the version is not READY, or a file is not the one that
+            was signed.
         ServiceError: MLflow cannot be reached.
     """
     run = load_run_config(params, list(overrides))
@@ -128,11 +134,29 @@ def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enh
     )
 
 
+def check_unchanged(folder: Path, model: OpenedModel) -> None:
+    """Refuse a folder, or checkpoint file, with other files than the model was opened with.
+
+    Raises:
+        WeightsError: a file is missing or has changed; names it.
+    """
+    for name, digest in model.files.items():
+        path = folder / name if folder.is_dir() else folder
+        if not path.is_file() or digest_of(path) != digest:
+            raise WeightsError(f"{path}: has changed since the run began")
+
+
+def _files(path: Path) -> dict[str, str]:
+    """Digests of a checkpoint file, or of the model's own files in a plain folder."""
+    if not path.is_dir():
+        return {path.name: digest_of(path)}
+    return {n: digest_of(path / n) for n in MODEL_FILES if (path / n).is_file()}
+
+
 def _digest(path: Path) -> str:
     """SHA-256 of a folder's weights, or of a published checkpoint file."""
     if path.is_dir():
         from mirnet.tracking.logged_models import weights_digest
 
         return weights_digest(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(path)

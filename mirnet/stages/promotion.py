@@ -39,12 +39,17 @@ def promote(
     champion is not touched.
 
     Raises:
-        UsageError: nothing was trained or evaluated yet, or the evaluation is of another model.
+        UsageError: nothing was trained or evaluated yet, the evaluation is of another model, or
+            there is no key to sign with.
+        UntrustedModel: the champion is not signed, or its alias was moved by something else.
         GateRefused: another model became champion since the evaluation.
         ServiceError: MLflow cannot be reached.
     """
     from mirnet.tracking import aliases
+    from mirnet.tracking.registry import sign_decision
+    from mirnet.tracking.trust import gate_decision, signing_key
 
+    signing_key(run.settings)  # before anything is registered
     trained = trained or TrainResult.load(run.report("train"))
     evaluation = evaluation or EvaluationResult.load(run.report("evaluate"))
     version = _register(run, trained, evaluation)
@@ -68,11 +73,19 @@ def promote(
     )
     why = "; ".join(decision.reasons)
     if decision.promote and run.params.promote.approval_within_s and not cut_off:
-        aliases.challenge(version, why=why, settings=run.settings)
+        gate = gate_decision("wait", *decision.reasons)
+        aliases.challenge(version, why=why, settings=run.settings, gate=gate)
         result = result.model_copy(update={"promoted": False, "alias": CHALLENGER})
     elif decision.promote:
-        expected = evaluation.champion_version
-        aliases.promote(version, why=why, settings=run.settings, expected_champion=expected)
+        aliases.promote(
+            version,
+            why=why,
+            settings=run.settings,
+            expected_champion=evaluation.champion_version,
+            gate=gate_decision("promote", *decision.reasons),
+        )
+    elif current is None or current.ref.version != version.version:
+        sign_decision(version, gate_decision(decision.outcome, *decision.reasons), run.settings)
     _record(run, result, evaluation, decision)
     return result
 
@@ -88,17 +101,23 @@ def resolve_approval(
     """
     from mirnet.evaluation.gate import Decision, GateCheck
     from mirnet.tracking import aliases, registry
+    from mirnet.tracking.trust import gate_decision
 
     said = f"{'approved' if approval.approved else 'refused'} by {approval.who or 'somebody'}"
     said += f": {approval.why}" if approval.why else ""
     settings = run.settings
+    version = registry.get_version(f"models:/{waiting.name}/{waiting.version}", settings)
     if approval.approved:
-        version = registry.get_version(f"models:/{waiting.name}/{waiting.version}", settings)
-        why = "; ".join((said, *waiting.reasons))
-        expected = evaluation.champion_version
-        aliases.promote(version, why=why, settings=settings, expected_champion=expected)
+        aliases.promote(
+            version,
+            why="; ".join((said, *waiting.reasons)),
+            settings=settings,
+            expected_champion=evaluation.champion_version,
+            gate=gate_decision("promote", said, *waiting.reasons),
+        )
     else:
         aliases.withdraw(waiting.name, waiting.version, why=said, settings=settings)
+        registry.sign_decision(version, gate_decision("refuse", said, *waiting.reasons), settings)
     gate = tuple(GateCheck("gate", True, reason) for reason in waiting.reasons)
     decision = Decision(
         "promote" if approval.approved else "refuse",

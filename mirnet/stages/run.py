@@ -39,14 +39,22 @@ def load_run_config(
 
 
 def check_services(run: RunConfig) -> None:
-    """Check that MLflow can be used, before any compute is spent.
+    """Check that MLflow can be used and a model be promoted, before any compute is spent.
 
     Raises:
         ServiceError: no answer, or access refused; names the address.
+        UsageError: there is no key to sign with.
+        UntrustedModel: the champion, which is compared with, is not to be trusted.
     """
     from mirnet.tracking import check_tracking
+    from mirnet.tracking.registry import check, list_versions
+    from mirnet.tracking.trust import signing_key
 
     check_tracking(run.settings)
+    signing_key(run.settings)
+    name = run.params.promote.name
+    if any("champion" in version.aliases for version in list_versions(name, run.settings)):
+        check(f"models:/{name}@champion", run.settings)
 
 
 def run_tags(run: RunConfig, version: DataVersion) -> dict[str, str | None]:

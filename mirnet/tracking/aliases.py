@@ -1,8 +1,9 @@
-"""Moves of ``champion``, ``challenger`` and ``previous``: locked, recorded, recoverable.
+"""Moves of ``champion``, ``challenger`` and ``previous``: locked, recorded, signed, recoverable.
 
 A move is recorded as planned before it is made and as done after it. A process that dies in between
 leaves a planned entry, which the next move under the lock completes or reverts. ``champion`` is
-overwritten in one step, so it is never missing.
+overwritten in one step, so it is never missing. Where a move starts from is what the history says,
+not where something else has put an alias.
 """
 
 from __future__ import annotations
@@ -11,175 +12,124 @@ import getpass
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
-from mirnet.errors import GateRefused, UsageError
+from mirnet.errors import GateRefused, UntrustedModel, UsageError
+from mirnet.signing.files import differences
+from mirnet.signing.keys import SigningKey
+from mirnet.signing.statement import GateDecision
 from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.history import (
+    Action,
+    AliasChange,
+    Record,
+    Standing,
+    Targets,
+    read_records,
+    standing,
+    write_change,
+)
 from mirnet.tracking.lock import alias_lock
 from mirnet.tracking.registry import RegisteredVersion, get_version, verify
+from mirnet.tracking.trust import (
+    Trust,
+    gate_decision,
+    signing_key,
+    statement_of,
+    write_statement,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
-Action = Literal["promote", "rollback", "undo", "challenge", "withdraw"]
-
-_HISTORY = "mirnet.history."
 ANY_CHAMPION = "*"
 
 
-class AliasChange(BaseModel):
-    """One move of an alias: what, from what, who, when and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    change_id: str
-    time_s: float
-    action: Action
-    name: str
-    alias: str
-    version: str | None
-    from_version: str | None
-    previous_before: str | None = None
-    who: str
-    why: str
-    state: Literal["planned", "done", "taken back"]
-
-
-def promote(
-    version: RegisteredVersion,
-    *,
-    why: str,
-    settings: Settings,
-    expected_champion: str | None = ANY_CHAMPION,
-) -> AliasChange | None:
-    """Make a version the champion and the old one ``previous``; none: it is already champion.
-
-    Args:
-        expected_champion: The version of the champion in the gate's comparison, ``None`` for no
-            champion. After another promotion the comparison is void, and this refuses.
-
-    Raises:
-        WeightsError: the version is not READY, does not load, or does not reproduce its output.
-        GateRefused: the champion is not the expected one.
-        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
-    """
-    verify(version, settings)
-    with _locked(version.name, settings) as locked:
-        champion = locked.aliases().get("champion")
-        if champion == version.version:
-            return None
-        if expected_champion not in (ANY_CHAMPION, champion):
-            raise GateRefused(
-                f"{version.name}: champion is now {_shown(champion)}, the gate compared with "
-                f"{_shown(expected_champion)}: evaluate and promote again"
-            )
-        targets = {"previous": champion} if champion else {}
-        targets["champion"] = version.version
-        return locked.move(targets, action="promote", why=why)
-
-
-def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
-    """Exchange ``champion`` and ``previous``.
-
-    Raises:
-        UsageError: there is no ``previous``.
-        WeightsError: the previous version cannot be loaded any more.
-        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
-    """
-    target = get_version(f"models:/{name}@previous", settings)
-    verify(target, settings)
-    with _locked(name, settings) as locked:
-        aliases = locked.aliases()
-        if aliases.get("previous") != target.version or aliases.get("champion") == target.version:
-            raise UsageError(
-                f"{name}: previous is {_shown(aliases.get('previous'))}, champion is "
-                f"{_shown(aliases.get('champion'))}: there is nothing to go back to"
-            )
-        targets = {"previous": aliases["champion"], "champion": target.version}
-        return locked.move(targets, action="rollback", why=why)
-
-
-def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
-    """Restore both aliases to their state before a promotion, if it is still the latest."""
-    with _locked(change.name, settings) as locked:
-        if locked.aliases().get("champion") != change.version:
-            log.warning("%s: another promotion came later; nothing undone", change.name)
-            return
-        targets = {"previous": change.previous_before, "champion": change.from_version}
-        locked.move(targets, action="undo", why=why)
-
-
-def challenge(version: RegisteredVersion, *, why: str, settings: Settings) -> AliasChange:
-    """Make a version the ``challenger``: verified, and waiting for a decision.
-
-    Raises:
-        WeightsError: the version is not READY, does not load, or does not reproduce its output.
-        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
-    """
-    verify(version, settings)
-    with _locked(version.name, settings) as locked:
-        return locked.move({"challenger": version.version}, action="challenge", why=why)
-
-
-def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasChange | None:
-    """Remove ``challenger`` from a version; none: it no longer has the alias.
-
-    Raises:
-        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
-    """
-    with _locked(name, settings) as locked:
-        if locked.aliases().get("challenger") != version:
-            return None
-        return locked.move({"challenger": None}, action="withdraw", why=why)
-
-
-def history(name: str, settings: Settings) -> list[AliasChange]:
-    """All moves of the model's aliases, oldest first; empty if the name is unknown."""
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri):
-        if not client.search_registered_models(f"name = '{name}'"):
-            return []
-        return _history(client, name)
-
-
-@contextmanager
-def _locked(name: str, settings: Settings) -> Iterator[_LockedModel]:
-    """Hold the lock of a model's aliases; what a dead process left unfinished is settled first."""
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri), alias_lock(client, name) as check:
-        _recover(client, name)
-        yield _LockedModel(client, name, check)
-
-
 @dataclass(frozen=True)
-class _LockedModel:
-    """A model whose aliases no other process moves; ``check`` raises if the lock was lost."""
+class _Mover:
+    """The aliases of one model, for the holder of their lock."""
 
     client: MlflowClient
     name: str
-    check: Callable[[], None]
+    trust: Trust
+    key: SigningKey | None
+    still_ours: Callable[[], None]
+
+    def records(self) -> list[Record]:
+        return read_records(self.client, self.name, self.trust)
+
+    def standing(self) -> Standing:
+        return standing(self.records())
+
+    def write(self, change: AliasChange) -> AliasChange:
+        return write_change(self.client, change, self.key)
 
     def aliases(self) -> dict[str, str]:
-        """Version by alias."""
-        return _aliases(self.client, self.name)
+        found = self.client.get_registered_model(self.name).aliases
+        return {alias: str(version) for alias, version in found.items()}
 
-    def move(self, targets: Mapping[str, str | None], *, action: Action, why: str) -> AliasChange:
+    def put(self, alias: str, version: str | None) -> None:
+        if version is not None:
+            self.client.set_registered_model_alias(self.name, alias, version)
+        elif alias in self.aliases():
+            self.client.delete_registered_model_alias(self.name, alias)
+
+    def move(self, targets: Targets, *, action: Action, why: str) -> AliasChange:
         """Record, move, mark as done. The last alias is the one of the change.
 
         Args:
             targets: version by alias, in the order of the moves; ``None`` removes the alias.
         """
+        change = self._planned(targets, action=action, why=why)
+        self.write(change)
+        self.still_ours()
+        for alias, version in targets.items():
+            self.put(alias, version)
+        return self.finish(change)
+
+    def finish(self, change: AliasChange) -> AliasChange:
+        """After the move: a promoted challenger loses the alias ``challenger``."""
+        aliases = self.aliases()
+        if "challenger" in aliases and aliases["challenger"] == aliases.get("champion"):
+            self.put("challenger", None)
+        return self.write(change.model_copy(update={"state": "done"}))
+
+    def recover(self) -> Standing:
+        """Complete or revert the planned move of a dead process."""
+        records = self.records()
+        for record in records:
+            if record.change.state == "planned" and record.trusted:
+                self._recover(record.change)
+            elif record.change.state == "planned":
+                log.warning("%s: a planned move is not signed: left out", self.name)
+        return self.standing()
+
+    def _recover(self, change: AliasChange) -> None:
+        if self.aliases().get(change.alias) == change.version:
+            state = self.finish(change).state
+        else:
+            if change.alias == "champion":
+                self.put("previous", change.previous_before)
+            state = self.write(change.model_copy(update={"state": "taken back"})).state
+        log.warning(
+            "%s: a %s to version %s was cut off: %s",
+            self.name, change.action, change.version, state,
+        )  # fmt: skip
+
+    def _planned(self, targets: Targets, *, action: Action, why: str) -> AliasChange:
         alias, version = list(targets.items())[-1]
-        before, now = self.aliases(), time.time()
-        entry = AliasChange(
+        records = self.records()
+        before = standing(records).settled
+        # a clock that was set back must not put the entry before others
+        latest = max((r.change.time_s for r in records if r.trusted), default=0.0)
+        now = max(time.time(), latest + 0.001)
+        return AliasChange(
             change_id=f"{int(now * 1000):014d}-{uuid.uuid4().hex[:8]}",
             time_s=now,
             action=action,
@@ -191,61 +141,180 @@ class _LockedModel:
             who=getpass.getuser(),
             why=why[:2000],
             state="planned",
-        )
-        _write(self.client, entry)
-        self.check()
-        for each, target in targets.items():
-            _put(self.client, self.name, each, target)
-        return _finish(self.client, entry)
-
-
-def _finish(client: MlflowClient, entry: AliasChange) -> AliasChange:
-    """After the move: a promoted challenger loses the alias ``challenger``."""
-    aliases = _aliases(client, entry.name)
-    if "challenger" in aliases and aliases["challenger"] == aliases.get("champion"):
-        _put(client, entry.name, "challenger", None)
-    return _write(client, entry.model_copy(update={"state": "done"}))
-
-
-def _recover(client: MlflowClient, name: str) -> None:
-    """Complete or revert the planned move of a dead process. Call under the lock only."""
-    for entry in _history(client, name):
-        if entry.state != "planned":
-            continue
-        if _aliases(client, name).get(entry.alias) == entry.version:
-            state = _finish(client, entry).state
-        else:
-            if entry.alias == "champion":
-                _put(client, name, "previous", entry.previous_before)
-            state = _write(client, entry.model_copy(update={"state": "taken back"})).state
-        log.warning(
-            "%s: a %s to version %s was cut off: %s", name, entry.action, entry.version, state
+            targets=dict(targets),
         )
 
 
-def _write(client: MlflowClient, entry: AliasChange) -> AliasChange:
-    client.set_registered_model_tag(entry.name, _HISTORY + entry.change_id, entry.model_dump_json())
-    return entry
+@contextmanager
+def _moving(name: str, settings: Settings) -> Iterator[tuple[_Mover, Standing]]:
+    """Hold the lock of a model, after the recovery of a move that was cut off.
+
+    Raises:
+        UsageError: there is no key to sign with, and unsigned moves are not allowed.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    trust, key, client = Trust.of(settings), signing_key(settings), connect(settings)
+    with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
+        mover = _Mover(client, name, trust, key, still_ours)
+        yield mover, mover.recover()
 
 
-def _history(client: MlflowClient, name: str) -> list[AliasChange]:
-    tags = client.get_registered_model(name).tags
-    return [
-        AliasChange.model_validate_json(tags[key])
-        for key in sorted(tags)
-        if key.startswith(_HISTORY)
-    ]
+def promote(
+    version: RegisteredVersion,
+    *,
+    why: str,
+    settings: Settings,
+    expected_champion: str | None = ANY_CHAMPION,
+    gate: GateDecision | None = None,
+) -> AliasChange | None:
+    """Prove and sign a version, make it the champion and the old one ``previous``.
+
+    Args:
+        expected_champion: The version of the champion in the gate's comparison, ``None`` for no
+            champion. After another promotion the comparison is void, and this refuses.
+        gate: the decision to sign; none: it is the caller's, with ``why`` as reason.
+
+    Returns:
+        None if it is champion already, by a signed history.
+
+    Raises:
+        UsageError: there is no key to sign with, and unsigned moves are not allowed.
+        WeightsError: the version is not READY, does not load, or does not reproduce its output.
+        GateRefused: the champion is not the expected one.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    signing_key(settings)  # before the proof, which takes seconds
+    files = verify(version, settings)
+    with _moving(version.name, settings) as (mover, held):
+        champion = held.settled.get("champion")
+        there = mover.aliases().get("champion") == version.version
+        if there and held.allows("champion", version.version) and _signed(version, mover.trust):
+            return None
+        if expected_champion not in (ANY_CHAMPION, champion):
+            raise GateRefused(
+                f"{version.name}: champion is now {_shown(champion)}, the gate compared with "
+                f"{_shown(expected_champion)}: evaluate and promote again"
+            )
+        decision = gate or gate_decision("by hand", why[:2000])
+        write_statement(mover.client, version, files, decision, settings)
+        previous = champion if champion != version.version else held.settled.get("previous")
+        targets = {"previous": previous} if previous else {}
+        targets["champion"] = version.version
+        return mover.move(targets, action="promote", why=why)
 
 
-def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    return {k: str(v) for k, v in client.get_registered_model(name).aliases.items()}
+def rollback(name: str, *, why: str, settings: Settings) -> AliasChange:
+    """Exchange ``champion`` and ``previous`` of the history.
+
+    If something else has moved ``champion``, the champion of the history is put back.
+
+    Raises:
+        UsageError: there is no version to go back to, or no key to sign with.
+        UntrustedModel: that version has no valid signature.
+        WeightsError: it cannot be loaded any more.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    with _moving(name, settings) as (mover, held):
+        target = _back_to(mover, held)["champion"]
+    version = get_version(f"models:/{name}/{target}", settings)
+    statement = statement_of(version, Trust.of(settings))
+    files = verify(version, settings)
+    if statement is not None and (problems := differences(statement.files, files)):
+        raise UntrustedModel(f"{version.label}: {'; '.join(problems[:5])}")
+    with _moving(name, settings) as (mover, held):
+        targets = _back_to(mover, held)
+        if targets["champion"] != target:
+            raise UsageError(f"{name}: the aliases have moved meanwhile: roll back again")
+        return mover.move(targets, action="rollback", why=why)
 
 
-def _put(client: MlflowClient, name: str, alias: str, version: str | None) -> None:
-    if version is not None:
-        client.set_registered_model_alias(name, alias, version)
-    elif alias in _aliases(client, name):
-        client.delete_registered_model_alias(name, alias)
+def _back_to(mover: _Mover, held: Standing) -> Targets:
+    """Where the aliases go in a rollback."""
+    champion, previous = held.settled.get("champion"), held.settled.get("previous")
+    if champion is not None and mover.aliases().get("champion") != champion:
+        return {"previous": previous, "champion": champion}
+    if champion is None or previous is None or previous == champion:
+        raise UsageError(
+            f"{mover.name}: previous is {_shown(previous)}, champion is {_shown(champion)}: "
+            "there is no such version to go back to"
+        )
+    return {"previous": champion, "champion": previous}
+
+
+def undo(change: AliasChange, *, why: str, settings: Settings) -> None:
+    """Restore both aliases to their state before a promotion, if it is still the latest."""
+    with _moving(change.name, settings) as (mover, held):
+        if held.settled.get("champion") != change.version:
+            log.warning("%s: another promotion came later; nothing undone", change.name)
+            return
+        targets = {"previous": change.previous_before, "champion": change.from_version}
+        mover.move(targets, action="undo", why=why)
+
+
+def challenge(
+    version: RegisteredVersion, *, why: str, settings: Settings, gate: GateDecision | None = None
+) -> AliasChange:
+    """Prove and sign a version and make it the ``challenger``, which waits for a decision.
+
+    Raises:
+        UsageError: there is no key to sign with, and unsigned moves are not allowed.
+        WeightsError: the version is not READY, does not load, or does not reproduce its output.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    signing_key(settings)
+    files = verify(version, settings)
+    with _moving(version.name, settings) as (mover, _):
+        decision = gate or gate_decision("wait", why[:2000])
+        write_statement(mover.client, version, files, decision, settings)
+        return mover.move({"challenger": version.version}, action="challenge", why=why)
+
+
+def withdraw(name: str, version: str, *, why: str, settings: Settings) -> AliasChange | None:
+    """Remove ``challenger`` from a version; none: it no longer has the alias.
+
+    Raises:
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    with _moving(name, settings) as (mover, _):
+        if mover.aliases().get("challenger") != version:
+            return None
+        return mover.move({"challenger": None}, action="withdraw", why=why)
+
+
+def confirm(name: str, targets: Targets, *, why: str, settings: Settings) -> AliasChange:
+    """Record aliases where they are, by a signed entry.
+
+    Raises:
+        UsageError: an alias is elsewhere by now, or there is no key to sign with.
+        ServiceError: MLflow cannot be reached, or another promotion holds the lock.
+    """
+    with _moving(name, settings) as (mover, _):
+        there = mover.aliases()
+        if any(there.get(alias) != version for alias, version in targets.items()):
+            raise UsageError(f"{name}: the aliases have moved meanwhile: sign again")
+        return mover.move(targets, action="confirm", why=why)
+
+
+def history(name: str, settings: Settings) -> list[AliasChange]:
+    """All moves of the model's aliases, oldest first; empty if the name is unknown."""
+    return [record.change for record in records(name, settings)]
+
+
+def records(name: str, settings: Settings) -> list[Record]:
+    """:func:`history`, with whether each entry is signed and trusted here."""
+    client = connect(settings)
+    trust = Trust.of(settings, to_show=True)
+    with service_errors(settings.mlflow_uri):
+        if not client.search_registered_models(f"name = '{name}'"):
+            return []
+        return read_records(client, name, trust)
+
+
+def _signed(version: RegisteredVersion, trust: Trust) -> bool:
+    try:
+        return statement_of(version, trust) is not None or trust.allow_unsigned
+    except UntrustedModel:
+        return False
 
 
 def _shown(version: str | None) -> str:

@@ -20,6 +20,7 @@ from mirnet.config import environment
 from mirnet.errors import WeightsError, first_line
 from mirnet.models import Network, load_model
 from mirnet.models.margin import Margined
+from mirnet.tracking.trust import NATIVE
 
 if TYPE_CHECKING:
     from mlflow.models import Model
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NATIVE, CHECK, MARGIN = "native", "check", "margin"
+CHECK, MARGIN = "check", "margin"
 # no bf16 here: the package is float32, and other machines round slightly differently
 TOLERANCE = 1e-3
 _PACKAGES = ("torch", "numpy")

@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
-from mirnet.errors import UsageError, WeightsError
-from mirnet.results import ModelRef, OpenedModel
+from mirnet.errors import UntrustedModel, WeightsError
+from mirnet.results import OpenedModel
+from mirnet.signing.files import differences, file_digests
+from mirnet.signing.statement import GateDecision, Statement
 from mirnet.tracking.client import connect, ignored, service_errors
+from mirnet.tracking.history import Standing, read_records, standing
 from mirnet.tracking.logged_models import DIGEST_TAG, download, log_model, weights_digest
+from mirnet.tracking.trust import (
+    NATIVE,
+    WEIGHTS,
+    Trust,
+    check_native,
+    statement_of,
+    write_statement,
+)
+from mirnet.tracking.versions import (
+    COMMIT_TAG,
+    DATA_TAG,
+    MODEL_TAG,
+    RegisteredVersion,
+    get_version,
+    list_versions,
+    location_of,
+    parse,
+    require_ready,
+    tag_version,
+    version_of,
+)
 
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+__all__ = [
+    "COMMIT_TAG",
+    "DATA_TAG",
+    "RegisteredVersion",
+    "check",
+    "get_version",
+    "list_versions",
+    "register",
+    "resolve",
+    "sign_decision",
+    "tag_version",
+    "verify",
+]
 
-DATA_TAG, COMMIT_TAG = "mirnet.data_digest", "mirnet.git_commit"
-MODEL_TAG = "mirnet.logged_model"
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    name: str
-    version: str
-    run_id: str | None
-    model_id: str | None
-    status: str
-    created_s: float
-    tags: Mapping[str, str] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def weights_digest(self) -> str | None:
-        return self.tags.get(DIGEST_TAG)
-
-    @property
-    def ref(self) -> ModelRef:
-        """Its identity; what its tags lack is None."""
-        return ModelRef(
-            self.name,
-            self.version,
-            self.run_id,
-            data_digest=self.tags.get(DATA_TAG),
-            git_commit=self.tags.get(COMMIT_TAG),
-            weights_digest=self.weights_digest,
-        )
+_ATTEMPTS, _PAUSE_S = 3, 0.5
 
 
 def register(
@@ -87,117 +94,158 @@ def register(
         created = client.create_model_version(
             name, location, run_id=run_id, tags=all_tags, model_id=model_id
         )
-        return _version(created, ())
+        return version_of(created, ())
 
 
-def list_versions(name: str, settings: Settings) -> list[RegisteredVersion]:
-    """All versions, newest first, with their aliases; empty if the name is unknown."""
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri):
-        if not client.search_registered_models(f"name = '{_quoted(name)}'"):
-            return []
-        aliases = client.get_registered_model(name).aliases
-        found = client.search_model_versions(f"name = '{_quoted(name)}'")
-    versions = [
-        _version(v, tuple(a for a, number in aliases.items() if str(number) == str(v.version)))
-        for v in found
-    ]
-    return sorted(versions, key=lambda v: int(v.version), reverse=True)
+def check(reference: str, settings: Settings) -> tuple[RegisteredVersion, Statement | None]:
+    """A version and its verified statement; nothing of its artifacts is read.
 
+    An alias has to be where the history of the model put it.
 
-def get_version(reference: str, settings: Settings) -> RegisteredVersion:
-    """The version of ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER``.
+    Returns:
+        The statement is none if the version is unsigned and ``allow_unsigned`` is set.
 
     Raises:
-        UsageError: the address has another form, or there is no such version; lists the
-            existing ones.
+        UsageError: no such version, or no key to verify it with.
+        UntrustedModel: it has no valid signature, or its alias was moved by something else.
+        WeightsError: the version is not READY.
+        ServiceError: MLflow cannot be reached.
     """
-    name, alias, number = _parse(reference)
-    versions = list_versions(name, settings)
-    for version in versions:
-        if (alias and alias in version.aliases) or (number and number == version.version):
-            return version
-    there = ", ".join(
-        f"{v.version} {' '.join('@' + a for a in v.aliases)}".strip() for v in versions
-    )
-    raise UsageError(
-        f"{reference}: no such version in {settings.mlflow_uri}; "
-        + (f"there are {there}" if there else f"{name} has no versions: run `mirnet promote` first")
-    )
+    trust = Trust.of(settings)
+    for attempt in range(_ATTEMPTS):
+        version = get_version(reference, settings)
+        alias = parse(reference)[1]
+        held = None if alias is None else _held(version.name, trust, settings)
+        if alias is None or held is None or held.allows(alias, version.version):
+            break
+        if attempt + 1 == _ATTEMPTS:
+            # the signature first: without one, signing is what helps
+            statement_of(version, trust)
+            raise UntrustedModel(_moved(version, alias, held))
+        time.sleep(_PAUSE_S)  # a promotion may have come between the two answers
+    require_ready(version)
+    return version, statement_of(version, trust)
 
 
 def resolve(reference: str, settings: Settings) -> OpenedModel:
-    """A registered model as a local folder in the project's format, with verified weights.
+    """A registered model as a local folder in the project's format, verified by its statement.
 
     Local artifacts are used in place; others are downloaded once into the cache.
 
     Raises:
-        UsageError: no such version.
-        WeightsError: the version is not READY, or its weights are not those registered.
+        UsageError: no such version, or no key to verify it with.
+        UntrustedModel: it has no valid signature, or its alias was moved by something else.
+        WeightsError: the version is not READY, or a file is not the one that was signed.
         ServiceError: MLflow or its artifact store cannot be reached.
     """
-    version = get_version(reference, settings)
-    _require_ready(version)
+    version, statement = check(reference, settings)
     folder = _native_folder(version, settings)
+    files = file_digests(folder)
+    check_native(version, statement, files, folder)
     ref = replace(version.ref, weights_digest=weights_digest(folder))
-    return OpenedModel(folder, ref, version.model_id)
+    return OpenedModel(folder, ref, version.model_id, files)
 
 
-def verify(version: RegisteredVersion, settings: Settings) -> None:
-    """Download and verify the version: READY, loads without pickle, reproduces its output.
+def fetch(version_address: str, settings: Settings) -> Path:
+    """The model folder of ``models:/NAME/NUMBER``, not verified: compare it with known digests.
+
+    For workers of a job, which need no key: the driver has verified the model.
+    """
+    return _native_folder(get_version(version_address, settings), settings)
+
+
+def verify(version: RegisteredVersion, settings: Settings) -> dict[str, str]:
+    """Download and prove the version: READY, loads without pickle, reproduces its output.
+
+    Returns:
+        SHA-256 of every file of the package.
 
     Raises:
         WeightsError: a check fails; says which.
     """
-    from mirnet.tracking.packaging import NATIVE, verify_package
+    from mirnet.tracking.packaging import verify_package
 
-    _require_ready(version)
+    require_ready(version)
     with tempfile.TemporaryDirectory(prefix="mirnet-verify-") as folder:
-        package = download(_location(version, settings), settings, Path(folder))
+        package = download(location_of(version, settings), settings, Path(folder))
+        files = file_digests(package)
         verify_package(package)
-        if version.weights_digest not in (None, weights_digest(package / NATIVE)):
-            raise WeightsError(
-                f"{version.name} version {version.version}: the stored weights are not those "
-                "that were registered"
-            )
+    _check_weights(version, files)
+    return files
 
 
-def tag_version(
-    name: str,
-    version: str,
-    tags: Mapping[str, str],
-    settings: Settings,
-    *,
-    description: str | None = None,
-) -> None:
-    """Tag a version, for example with the gate's reasons; in the given order."""
+def package_digests(version: RegisteredVersion, settings: Settings) -> dict[str, str]:
+    """SHA-256 of every file of the package."""
+    with tempfile.TemporaryDirectory(prefix="mirnet-package-") as folder:
+        return file_digests(download(location_of(version, settings), settings, Path(folder)))
+
+
+def sign_decision(version: RegisteredVersion, gate: GateDecision, settings: Settings) -> None:
+    """Sign a version with a decision that moves no alias.
+
+    Raises:
+        WeightsError: its files are not those that an earlier statement names, or the weights not
+            those that were registered.
+        ServiceError: MLflow or its artifact store cannot be reached.
+    """
+    trust = Trust.of(settings)
+    files = package_digests(version, settings)
+    if version.signed:
+        before = statement_of(version, trust)
+        problems = differences(before.files, files) if before else []
+        if problems:
+            raise WeightsError(f"{version.label}: {'; '.join(problems[:5])}")
+    else:
+        _check_weights(version, files)
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
-        if description is not None:
-            client.update_model_version(name, version, description)
-        for key, value in tags.items():
-            client.set_model_version_tag(name, version, key, value)
+        write_statement(client, version, files, gate, settings)
+
+
+def _check_weights(version: RegisteredVersion, files: Mapping[str, str]) -> None:
+    if version.weights_digest is None:
+        raise WeightsError(
+            f"{version.label} has no digest of its weights (tag {DIGEST_TAG}): it was not "
+            "registered by Mirnet, or changed since"
+        )
+    if version.weights_digest != files.get(WEIGHTS):
+        raise WeightsError(
+            f"{version.label}: the stored weights are not those that were registered"
+        )
+
+
+def _held(name: str, trust: Trust, settings: Settings) -> Standing:
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        return standing(read_records(client, name, trust))
+
+
+def _moved(version: RegisteredVersion, alias: str, held: Standing) -> str:
+    """What is wrong with an alias, and the way out."""
+    at, expected = f"{version.name}@{alias} is version {version.version}", held.settled.get(alias)
+    if not held.vouched and expected == version.version:
+        return f"{at} by a history without signatures: `mirnet registry sign` proves and signs it"
+    there = f"version {expected}" if expected else "none"
+    return (
+        f"{at}, but by its history it is {there}: moved by something else. "
+        "`mirnet registry rollback` puts back what was there, `mirnet registry promote "
+        f"{version.address}` puts this version into service"
+    )
 
 
 def _native_folder(version: RegisteredVersion, settings: Settings) -> Path:
-    from mirnet.tracking.packaging import NATIVE
-
-    location = f"{_location(version, settings)}/{NATIVE}"
+    location = f"{location_of(version, settings)}/{NATIVE}"
     if location.startswith("file://"):
-        folder = download(location, settings, None)
-    else:
-        folder = _cached(location, version, settings)
-    if version.weights_digest not in (None, weights_digest(folder)):
-        raise WeightsError(
-            f"{folder}: not the weights of {version.name} version {version.version}; "
-            "remove the folder if it is in the cache, or restore the artifacts"
-        )
-    return folder
+        return download(location, settings, None)
+    return _cached(location, version, settings)
 
 
 def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Path:
     root = settings.cache("models")
-    folder = root / (version.model_id or f"{version.name}-{version.version}")
+    name = version.model_id or f"{version.name}-{version.version}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):  # of a tag: may be `../..`
+        name = hashlib.sha256(name.encode()).hexdigest()
+    folder = root / name
     if folder.is_dir():
         return folder
     root.mkdir(parents=True, exist_ok=True)
@@ -211,45 +259,3 @@ def _cached(location: str, version: RegisteredVersion, settings: Settings) -> Pa
                 raise
             shutil.rmtree(fetched)
     return folder
-
-
-def _location(version: RegisteredVersion, settings: Settings) -> str:
-    client = connect(settings)
-    with service_errors(settings.mlflow_uri):
-        return str(client.get_model_version_download_uri(version.name, version.version))
-
-
-def _require_ready(version: RegisteredVersion) -> None:
-    if version.status != "READY":
-        raise WeightsError(
-            f"{version.name} version {version.version} is {version.status}, not READY: "
-            "register the model again"
-        )
-
-
-def _parse(reference: str) -> tuple[str, str | None, str | None]:
-    path = reference.removeprefix("models:/")
-    name, at, alias = path.partition("@")
-    if at and name and alias and path != reference:
-        return name, alias, None
-    name, slash, number = path.partition("/")
-    if slash and name and number.isdigit() and path != reference:
-        return name, None, number
-    raise UsageError(f"{reference}: write models:/NAME@ALIAS or models:/NAME/NUMBER")
-
-
-def _version(found: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVersion:
-    return RegisteredVersion(
-        name=found.name,
-        version=str(found.version),
-        run_id=found.run_id or None,
-        model_id=found.model_id or found.tags.get(MODEL_TAG),
-        status=str(found.status),
-        created_s=(found.creation_timestamp or time.time() * 1000) / 1000,
-        tags=dict(found.tags),
-        aliases=aliases,
-    )
-
-
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")

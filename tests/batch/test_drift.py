@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mirnet.batch.drift import COLUMNS, DriftMonitor, build_profile
+from mirnet.batch.drift import COLUMNS, DriftMonitor, build_profile, read_profile
 from mirnet.batch.manifest import Row
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, WeightsError
 from mirnet.images import decode
 from mirnet.images.stats import Measures, measure
 from mirnet.params import EnhanceParams
@@ -155,3 +157,28 @@ def test_measures_by_hand() -> None:
     noise = np.random.default_rng(0).normal(0.5, 0.05, (256, 256, 1)).repeat(3, axis=2)
     estimated = measure((noise * 65535).astype(np.uint16)).noise
     assert estimated == pytest.approx(0.05, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"{broken", "profile.json: content: Invalid JSON"),
+        (b"[" * 100_000, "profile.json: content: Invalid JSON"),
+        (b'{"luminance": 3}', "profile.json: luminance:"),
+        (b'{"luminance": {"edges": [0, 1]}}', "profile.json: luminance.share:"),
+        (b'{"luminance": {"edges": [0, "a"], "share": [1]}}', "profile.json: luminance.edges.1:"),
+        (b'{"noise": {"edges": [0, NaN], "share": [1]}}', "profile.json: noise.edges.1:"),
+        (b'{"noise": {"edges": [0, 1, 2], "share": [1]}}', "noise: one edge more"),
+        (b" " * (1 << 20) + b"{}", "profile.json: larger than"),
+    ],
+)
+def test_a_broken_profile_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "profile.json").write_bytes(content)
+    with pytest.raises(WeightsError, match=re.escape(problem)):
+        read_profile(tmp_path / "profile.json")
+
+
+def test_what_training_writes_is_read(tmp_path: Path) -> None:
+    profile = build_profile((measure(decode(picture(n), name="a").pixels), 8, 8) for n in range(4))
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    assert read_profile(tmp_path / "profile.json") == profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -95,6 +96,12 @@ def test_secrets_and_accounts_that_pods_name_exist(root: Path, manifests: list[M
             else:
                 assert "PASSWORD" not in variable["name"], where
                 assert "TOKEN" not in variable["name"], where
+        mounted = {v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v}
+        used |= {(name, key) for name, key in keys if name in mounted}
+        assert mounted <= {name for name, _ in keys}, where
+    pool = json.loads((root / "infra/kubernetes/work-pool.json").read_text(encoding="utf-8"))
+    default = pool["variables"]["properties"]["keys_secret"]["default"]
+    used |= {(name, key) for name, key in keys if name == default}
     assert used == keys
 
 

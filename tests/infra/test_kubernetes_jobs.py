@@ -128,6 +128,23 @@ def test_what_pods_refer_to_exists(
         assert ours <= SETTINGS
 
 
+def test_only_the_flow_that_promotes_has_the_private_key(
+    root: Path, jobs: dict[str, Manifest]
+) -> None:
+    text = (root / "infra/kubernetes/secrets.example.yaml").read_text("utf-8")
+    secrets = {s["metadata"]["name"]: set(s["stringData"]) for s in yaml.safe_load_all(text)}
+    has = {
+        name: secrets[volume["secret"]["secretName"]]
+        for name, job in jobs.items()
+        for volume in pod(job)["volumes"]
+        if "secret" in volume
+    }
+    public = {"model-signing.pub"}
+    assert has == {
+        "retrain": {"model-signing.key", *public}, "enhance": public, "monitor": public
+    }  # fmt: skip
+
+
 def test_the_password_of_the_api_goes_by_reference(
     root: Path, manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

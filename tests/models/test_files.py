@@ -8,6 +8,8 @@ from safetensors.torch import load_file
 from mirnet.errors import WeightsError
 from mirnet.models import build, load_model, save_model
 from mirnet.models.files import ARCHITECTURE, WEIGHTS, read_description
+from mirnet.models.network import Network
+from mirnet.models.registry import NetworkConfig
 
 
 @pytest.fixture
@@ -88,4 +90,31 @@ def test_weights_of_another_size_name_the_keys(folder: Path, tmp_path: Path) -> 
     other = save_model(build("mirnet-xs", n_feat=16), tmp_path / "other")
     (folder / WEIGHTS).write_bytes((other / WEIGHTS).read_bytes())
     with pytest.raises(WeightsError, match=r"conv_in\.weight has shape"):
+        load_model(folder)
+
+
+def test_sizes_that_do_not_fit_the_weights_take_no_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest sizes are 17 GB; only where nothing is allocated may they be built."""
+    described = json.loads((folder / ARCHITECTURE).read_text())
+    described["architecture"] |= {"n_feat": 256, "num_rrg": 8, "num_msrb": 8}
+    (folder / ARCHITECTURE).write_text(json.dumps(described))
+    build_it, built = NetworkConfig.build, []
+
+    def watched(config: NetworkConfig) -> Network:
+        network = build_it(config)
+        built.append({parameter.device.type for parameter in network.parameters()})
+        return network
+
+    monkeypatch.setattr(NetworkConfig, "build", watched)
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: missing \d+: groups"):
+        load_model(folder)
+    assert built == [{"meta"}]
+
+
+def test_a_description_without_end_is_not_read_whole(folder: Path) -> None:
+    with (folder / ARCHITECTURE).open("wb") as file:
+        file.truncate(1 << 40)  # sparse
+    with pytest.raises(WeightsError, match=r"architecture\.json: larger than 1048576 bytes"):
         load_model(folder)

@@ -21,7 +21,7 @@ from mirnet.models import build, save_model
 from mirnet.params import load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.stages import evaluating
-from mirnet.tracking import connect, logged_models, packaging, registry, track
+from mirnet.tracking import connect, logged_models, packaging, registry, track, trust
 from mirnet.tracking.outbox import deliver_all
 from tests import made_results
 from tests.evaluation.images import dark_pairs
@@ -95,7 +95,7 @@ def site(lol: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.Monk
         return enhance
 
     def package(model_dir: Path, target: Path, *, mlflow_model: object = None) -> Path:
-        shutil.copytree(model_dir, target / packaging.NATIVE)
+        shutil.copytree(model_dir, target / trust.NATIVE)
         return target
 
     monkeypatch.setattr(evaluating, "load_enhancer", load)

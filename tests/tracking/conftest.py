@@ -10,6 +10,7 @@ import torch  # noqa: F401  sets up its loggers
 from mirnet.config import Settings
 from mirnet.results import DataVersion
 from mirnet.tracking import registry, track
+from mirnet.tracking.trust import gate_decision
 from tests.tracking.small_models import make_model
 
 # pytest listens to every level, and torch then writes thousands of records for an export
@@ -47,7 +48,8 @@ def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) 
         folder = make_model(root / f"model-{seed}", seed=seed)
         with track(settings, purpose="train", name=f"seed {seed}", key=str(seed)) as run:
             pass
-        registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
+        version = registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
+        registry.sign_decision(version, gate_decision("keep"), settings)
     return settings
 
 

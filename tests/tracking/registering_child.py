@@ -15,7 +15,7 @@ from mlflow.models import Model
 
 from mirnet import stages
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
-from mirnet.tracking import packaging
+from mirnet.tracking import packaging, trust
 
 _WRITES = ("create_", "delete_", "finalize_", "log_", "rename_", "set_", "update_")
 
@@ -36,7 +36,7 @@ def skip_the_proof() -> None:
     """Export and proof of packages take seconds and have tests of their own."""
 
     def write(model_dir: Path, package: Path, *, mlflow_model: Model | None = None) -> Path:
-        shutil.copytree(model_dir, package / packaging.NATIVE)
+        shutil.copytree(model_dir, package / trust.NATIVE)
         return package
 
     packaging.write_package = write

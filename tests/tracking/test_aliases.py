@@ -8,7 +8,7 @@ import pytest
 
 from mirnet.config import Settings
 from mirnet.errors import GateRefused, ServiceError, UsageError
-from mirnet.tracking import aliases, connect, logged_models, registry
+from mirnet.tracking import aliases, connect, logged_models, registry, trust
 from mirnet.tracking.aliases import AliasChange
 from mirnet.tracking.lock import SUFFIX, alias_lock
 
@@ -28,8 +28,9 @@ def counted(function):
         writes += 1
         return function(*args, **kwargs)
     return write
-aliases._put, aliases._write = counted(aliases._put), counted(aliases._write)
-aliases.verify = lambda *_: None
+mover = aliases._Mover
+mover.put, mover.write = counted(mover.put), counted(mover.write)
+aliases.verify = lambda version, _: {"native/weights.safetensors": version.weights_digest}
 settings = Settings(workspace=Path(workspace))
 found = registry.get_version(f"models:/mirnet/{version}", settings)
 print("ready", flush=True)
@@ -42,7 +43,9 @@ NEVER = 10**6
 @pytest.fixture
 def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof of packages takes seconds and has its own tests."""
-    monkeypatch.setattr(aliases, "verify", lambda *_: None)
+    monkeypatch.setattr(
+        aliases, "verify", lambda version, _: {trust.WEIGHTS: version.weights_digest}
+    )
 
 
 def current(settings: Settings) -> dict[str, str]:

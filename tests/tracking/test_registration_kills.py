@@ -26,6 +26,7 @@ WRITES = [
     "create_registered_model",
     "create_model_version",
     "create_registered_model",
+    "set_model_version_tag",
     "set_registered_model_tag",
     "set_registered_model_alias",
     "set_registered_model_alias",

@@ -12,10 +12,11 @@ import torch
 import yaml
 
 from mirnet.config import Settings
-from mirnet.errors import UsageError, WeightsError
+from mirnet.errors import UntrustedModel, UsageError, WeightsError
 from mirnet.models import load_model
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, logged_models, packaging, registry, track
+from mirnet.tracking.trust import gate_decision
 from tests.tracking.small_models import make_model
 
 # what an analyst's notebook does: MLflow and torch, nothing of ours, no pickle
@@ -59,6 +60,9 @@ def test_a_version_has_tags_links_and_files(
     outputs = client.get_run(run.run_id).outputs.model_outputs
     assert [o.model_id for o in outputs] == [first.model_id]
 
+    with pytest.raises(UntrustedModel, match="mirnet version 1 has no signature"):
+        registry.resolve("models:/mirnet/1", store)
+    registry.sign_decision(first, gate_decision("refuse", "worse"), store)
     resolved = registry.resolve("models:/mirnet/1", store)
     assert (resolved.ref.data_digest, resolved.ref.git_commit) == (version.digest, "abc123")
     assert resolved.ref.run_id == run.run_id
@@ -225,11 +229,10 @@ def test_a_folder_that_is_no_model_leaves_no_version(store: Settings, tmp_path: 
     assert [str(model.status) for model in models] == ["FAILED"]
 
 
-def test_weights_that_changed_in_the_store_are_refused(versions: Settings, tmp_path: Path) -> None:
+def test_weights_that_changed_in_the_store_are_refused(versions: Settings) -> None:
     client = connect(versions)
-    for tag in (logged_models.DIGEST_TAG,):
-        client.set_model_version_tag("mirnet", "1", tag, "0" * 64)
-    with pytest.raises(WeightsError, match="not the weights of mirnet version 1"):
+    client.set_model_version_tag("mirnet", "1", logged_models.DIGEST_TAG, "0" * 64)
+    with pytest.raises(UntrustedModel, match=r"the weights in the registry, 0000.* not the signed"):
         registry.resolve("models:/mirnet/1", versions)
     with pytest.raises(WeightsError, match="not those that were registered"):
         registry.verify(registry.get_version("models:/mirnet/1", versions), versions)
