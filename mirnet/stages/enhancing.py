@@ -97,7 +97,7 @@ def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
     """Load the model of the run, also on a machine that does not have its folder.
 
     Raises:
-        WeightsError: the weights are not those that the run began with.
+        WeightsError: a file is not the one that the run began with.
     """
     folder = model.folder
     if not folder.exists() and model.ref.version is not None:
