@@ -9,7 +9,7 @@ import pytest
 from mirnet.config import Settings
 from mirnet.errors import GateRefused, ServiceError, UsageError
 from mirnet.tracking import aliases, connect, logged_models, registry, trust
-from mirnet.tracking.aliases import AliasChange
+from mirnet.tracking.history import AliasChange
 from mirnet.tracking.lock import SUFFIX, alias_lock
 
 # promotes a version; dies by SIGKILL at the n-th write to the registry, if one is given
@@ -56,9 +56,13 @@ def current(settings: Settings) -> dict[str, str]:
     }
 
 
-def promote(settings: Settings, number: str, **more: str | None) -> AliasChange | None:
+def promote(
+    settings: Settings, number: str, expected_champion: str | None = aliases.ANY_CHAMPION
+) -> AliasChange | None:
     version = registry.get_version(f"models:/mirnet/{number}", settings)
-    return aliases.promote(version, why=f"test {number}", settings=settings, **more)
+    return aliases.promote(
+        version, why=f"test {number}", settings=settings, expected_champion=expected_champion
+    )
 
 
 def start(settings: Settings, version: str, *, die_at: int = NEVER) -> subprocess.Popen[str]:

@@ -11,8 +11,8 @@ import pytest
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.params import load_params
-from mirnet.results import EvaluationResult
-from mirnet.tracking import aliases, connect, packaging, registry, track
+from mirnet.results import Approval, EvaluationResult
+from mirnet.tracking import aliases, audit, connect, packaging, registry, track
 from tests import made_results
 from tests.tracking.registering_child import Candidate, promote_and_die, skip_the_proof
 from tests.tracking.small_models import make_model
@@ -159,3 +159,21 @@ def test_once_recorded_the_same_again_keeps(candidate: Candidate) -> None:
     again = candidate.promote()
     assert (again.promoted, again.alias) == (False, "champion")
     assert again.reasons == ("these weights are the champion already",)
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_the_answer_of_a_person_is_signed(candidate: Candidate, approved: bool) -> None:
+    settings = candidate.run.settings
+    asking = load_params("demo", overrides=("promote.approval_within_s=60",))
+    run = stages.RunConfig(asking, settings)
+    waiting = stages.promote(run, trained=candidate.trained, evaluation=candidate.evaluation)
+    (found,) = audit.examine("mirnet", settings, "models:/mirnet@challenger")
+    assert found.statement and found.statement.facts.gate.outcome == "wait"
+    answer = Approval(approved=approved, who="Ada", why="seen")
+    stages.resolve_approval(run, waiting, candidate.evaluation, answer)
+    (found,) = audit.examine("mirnet", settings, "models:/mirnet/2")
+    assert found.problems == () and found.statement
+    gate = found.statement.facts.gate
+    assert gate.outcome == ("promote" if approved else "refuse") and "Ada" in gate.reasons[0]
+    pinned = stages.pin(None, run)
+    assert pinned == ("models:/mirnet/2" if approved else "models:/mirnet/1")

@@ -256,7 +256,7 @@ def test_an_alias_that_moves_at_this_moment_is_served(
     site.promote(1)
     second, write = site.register(2), history.write_change
 
-    def cut(client: MlflowClient, change: aliases.AliasChange, key: object) -> object:
+    def cut(client: MlflowClient, change: history.AliasChange, key: object) -> object:
         if change.state == "done":
             raise KeyboardInterrupt
         return write(client, change, key)  # type: ignore[arg-type]
