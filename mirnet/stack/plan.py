@@ -74,8 +74,8 @@ class StackPaths:
 
     @property
     def keys(self) -> Path:
-        """The key pair that signs models; where the settings look for it in the workspace."""
-        return self.folder("workspace") / "keys"
+        """The key pair that signs models."""
+        return self.folder("keys")
 
     def folder(self, name: str) -> Path:
         """The data of one service."""
