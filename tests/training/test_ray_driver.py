@@ -93,7 +93,7 @@ def test_a_failure_that_cannot_be_told_keeps_its_reason_in_the_last_line(
     monkeypatch.setattr(driver, "FLUSH_S", 0.05)
     monkeypatch.setattr(driver, "drive", fail)
     assert main("r", "c") == FAILED_WITH_REASON
-    assert capsys.readouterr().err.splitlines()[-1] == "not finite"
+    assert capsys.readouterr().err.splitlines()[-1] == r"not\nfinite"
 
 
 def test_earlier_events_that_cannot_be_deleted_are_only_logged(

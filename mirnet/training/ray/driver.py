@@ -92,7 +92,7 @@ def _run(run_name: str, settings: Settings, events: JobEventWriter) -> int:
         events.write(JobEnd(num_workers=drive(run_name, settings, events)))
     except MirnetError as error:
         failure = error
-        events.write(JobEnd(error=_line(error)))
+        events.write(JobEnd(error=str(error)))
     try:
         events.flush(FLUSH_S)
     except StorageError as error:
@@ -105,12 +105,8 @@ def _run(run_name: str, settings: Settings, events: JobEventWriter) -> int:
     return FAILED_WITH_REASON
 
 
-def _line(error: MirnetError) -> str:
-    return " ".join(str(error).splitlines())
-
-
 def _say(error: MirnetError) -> None:
-    sys.stderr.write(f"\n{_line(error)}\n")  # for clients that cannot read the events
+    sys.stderr.write(f"\n{error}\n")  # for clients that cannot read the events
 
 
 def events_folder(path: str, channel: str) -> str:
