@@ -6,11 +6,12 @@ import http.client
 import random
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 ERRORS = {
@@ -22,6 +23,14 @@ ERRORS = {
     "no-bucket": (404, "NoSuchBucket"),
 }
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *client: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # as of clients that are killed
+            super().handle_error(*client)
 
 
 class FaultProxy:
@@ -46,8 +55,7 @@ class FaultProxy:
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer((host, 0), self._handler(upstream))
-        self._server.daemon_threads = True
+        self._server = _Server((host, 0), self._handler(upstream))
         self.url = f"http://{host}:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:

@@ -159,7 +159,7 @@ class Lease:
         self._lost = "it was given back"
         released = replace(self.entry, released=True)
         try:
-            self._ledger.write_lease(released.dump(), replaces=self._version)
+            self._write(released, self._version)
         except StorageError as error:
             # it expires by itself, and the error that ended the run is more important
             logger.warning("lease not given back: %s", error)
@@ -237,7 +237,12 @@ class Lease:
                 "holds (If-Match with the ETag of the object); it cannot be a target",
                 transient=False,
             )
-        return blob.version if blob.data == data else None
+        if blob.data == data:
+            return blob.version
+        if _is_of(entry.run_id, blob.data):
+            # nor do we know of an earlier renewal: neither its response nor the lease could be read
+            return self._ledger.write_lease(data, replaces=blob.version)
+        return None
 
     def _refuse_if_alive(self, found: LeaseEntry, head: Head) -> None:
         if found.released:
@@ -336,6 +341,13 @@ class Lease:
         self._lost = f"no progress for {self._stuck_s:g} s (MIRNET_STUCK_S)"
         logger.error("%s: %s; ending", self._ledger.lease_address, self._lost)
         ask_to_stop()
+
+
+def _is_of(run_id: str, data: bytes) -> bool:
+    try:
+        return _ENTRY.validate_json(data).run_id == run_id
+    except ValueError:
+        return False
 
 
 def _own_process() -> str:

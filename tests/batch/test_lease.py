@@ -68,6 +68,33 @@ def test_holder_notices_a_takeover(places: tuple[str, str]) -> None:
     assert json.loads(store.get("lease.json").data)["run_id"] == "thief"
 
 
+def test_an_outage_between_a_renewal_and_its_answer_is_no_takeover(
+    places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the answer nor the lease itself can be read: the next renewal replaces an old one."""
+    store, write, lost = open_store(places[1], Settings()), Ledger.write_lease, []
+
+    def lose_answer(self: Ledger, data: bytes, *, replaces: str | None) -> str | None:
+        version = write(self, data, replaces=replaces)
+        if not lost:
+            lost.append(version)
+            raise StorageError("the store is away")
+        return version
+
+    with Lease(Ledger(store), lease_s=3) as lease:
+        monkeypatch.setattr(Ledger, "write_lease", lose_answer)
+        deadline = time.monotonic() + 30
+        while lease.entry.held_s == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            lease.check()
+        assert lost
+        assert lease.entry.held_s
+        lost.clear()
+        while not lost and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert json.loads(store.get("lease.json").data)["released"]
+
+
 def test_a_retry_in_the_same_process_need_not_wait(
     places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
