@@ -41,6 +41,7 @@ from tests.fault_proxy import FaultProxy
 
 TAG = "MIRNET_SOAK_TAG"
 TICK_S = 0.02
+KINDS = ("none", "term", "term", "kill", "kill", "stop", "stop", "stop, then the end")
 CLOCKS_OFF_S = (-86_400.0, -3600.0, -150.0, -2.0, 2.0, 150.0, 3600.0, 86_400.0)
 # a job that shows no sign of work for so long does not work, however crowded the machine is
 IDLE_S = 180.0
@@ -131,6 +132,7 @@ class Soak:
         self._chance, self._at_once = random.Random(seed), at_once
         self._jobs: list[Job] = []
         self._fates: dict[str, list[Fate]] = {world.name: [] for world in worlds}
+        self._hits: list[list[Hit]] = []
         self._ended = 0
         self.counts: Counter[str] = Counter()
         self.broken: list[str] = []
@@ -173,15 +175,15 @@ class Soak:
                 self._end_idle(job)
 
     def _start_sometimes(self) -> None:
-        """Soon where nobody is at work; at other targets a second and a third job is rare."""
+        """Soon where nobody is at work; more jobs on the same target now and then."""
         world = self._chance.choice(self._worlds)
-        is_free = all(job.world is not world for job in self._jobs)
-        if len(self._jobs) < self._at_once and self._chance.random() < (0.2 if is_free else 0.02):
+        is_free = all(job.world is not world or job.is_stopped for job in self._jobs)
+        if len(self._jobs) < self._at_once and self._chance.random() < (0.2 if is_free else 0.01):
             self._start(world)
 
     def _start(self, world: World) -> None:
         chance, number = self._chance, self.counts["runs"]
-        world.arrive(8)
+        world.arrive(6)
         world.change(chance)
         if chance.random() < 0.5:
             world.vanish(chance)
@@ -193,16 +195,22 @@ class Soak:
             folder=self._folder,
             settings=world.settings_of_job(),
             variables=world.variables | {TAG: str(self._folder)},
-            seconds_an_image=chance.choice([0.01, 0.05, 0.2]),
+            seconds_an_image=chance.choice([0.01, 0.05, 0.1]),
             clock=_clock(chance),
             disk_fault_rate=chance.choice([0.0, 0.0, 0.01]) if world.proxy is None else 0.0,
             has_child=chance.random() < 0.3,
         )
         fate = Fate(number)
         self._fates[world.name].append(fate)
-        hits = _hits(chance, self._lease_s)
-        self._jobs.append(Job(order, world, start(order), hits, faults, fate))
+        self._jobs.append(Job(order, world, start(order), self._next_hits(), faults, fate))
         self.counts["runs"] += 1
+
+    def _next_hits(self) -> list[Hit]:
+        """All kinds in turn."""
+        if not self._hits:
+            self._hits = [_hits(kind, self._chance, self._lease_s) for kind in KINDS]
+            self._chance.shuffle(self._hits)
+        return self._hits.pop()
 
     def _note_end(self, job: Job) -> None:
         job.process.join()
@@ -226,6 +234,8 @@ class Soak:
         if problem := _unexplained(job):
             self.broken.append(f"{job.world.name}: run {order.number}: {problem}")
         self._ended += 1
+        if job.hits and not job.done:
+            self._hits.append(job.hits)  # it ended before: the next one gets them
         if self._ended % 10 == 0:
             print(f"-- {self._ended} runs ended, {len(self.broken)} unexplained", flush=True)
 
@@ -249,8 +259,7 @@ def _clock(chance: random.Random) -> tuple[tuple[float, float], ...]:
     return tuple(steps)
 
 
-def _hits(chance: random.Random, lease_s: float) -> list[Hit]:
-    kind = chance.choice(["none", "term", "kill", "kill", "stop", "stop", "stop, then the end"])
+def _hits(kind: str, chance: random.Random, lease_s: float) -> list[Hit]:
     if kind == "none":
         return []
     from_take = chance.random() < 0.7
@@ -258,7 +267,7 @@ def _hits(chance: random.Random, lease_s: float) -> list[Hit]:
     if kind in ("term", "kill"):
         number = signal.SIGTERM if kind == "term" else signal.SIGKILL
         return [Hit(number, at, from_take)]
-    back = at + lease_s * chance.choice([0.5, 1.2, 1.5, 2.0, 3.0])
+    back = at + lease_s * chance.choice([0.5, 1.5, 3.0, 4.0])
     hits = [Hit(signal.SIGSTOP, at, from_take), Hit(signal.SIGCONT, back, from_take)]
     if kind != "stop":
         end = chance.choice([signal.SIGTERM, signal.SIGKILL])

@@ -65,7 +65,7 @@ def test_what_is_right_is_no_breach(first: Fate, second: Fate) -> None:
 @pytest.mark.slow
 def test_the_invariants_hold_under_everything_at_once() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.8", "--seed", "20"],
+        [sys.executable, "-m", "benchmarks.soak", "--minutes", "0.6", "--seed", "20"],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -73,7 +73,7 @@ def test_the_invariants_hold_under_everything_at_once() -> None:
     )
     told = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, told["invariants"]) == (0, "hold"), done.stdout[-5000:]
-    happened = ("SIGTERM", "SIGKILL", "SIGSTOP", "clocks off", "faults of the store")
-    assert all(told[what] for what in happened), told
+    for what in ("SIGTERM", "SIGKILL", "SIGSTOP", "clocks off", "faults of the store"):
+        assert told[what], told
     assert told["leases"] > 5
     assert told["writes of outputs"] > 20
