@@ -13,7 +13,7 @@ from mirnet.storage.store import (
     TransientStorageError,
 )
 
-SECRET = "check AWS_ACCESS_KEY_ID and AWSSECRET_ACCESS_KEY or the AWS profile"
+SECRET = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
 _ADVICE = {
     "NoSuchBucket": "no such bucket; create it or correct its name",
     "InvalidBucketName": "not a valid bucket name",

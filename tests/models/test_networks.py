@@ -22,7 +22,8 @@ from mirnet.params import load_params
 def test_parameter_counts(name: str, count: int) -> None:
     with torch.device("meta"):
         assert num_parameters(build(name)) == count
-    assert set(list_architectures()) == {"mirnet", "mirnet-v2", "mirnet-s", "mirnet-xs"}
+    # others come from packages that happen to be installed
+    assert name in list_architectures()
 
 
 def test_params_override_the_named_sizes() -> None:

@@ -209,7 +209,9 @@ def test_missing_bucket_and_missing_credentials(s3: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    with pytest.raises(StorageError, match="no credentials; check AWS_ACCESS_KEY_ID"):
+    with pytest.raises(
+        StorageError, match="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the AWS profile"
+    ):
         open_source(s3, Settings())
 
 
