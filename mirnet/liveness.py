@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Self
 
 _PROC = Path("/proc")
-# of a process in /proc/PID/stat, after the name in parentheses
-_START_TICKS = 19
+# fields of /proc/PID/stat, counted from the one after the name in parentheses
+_STATE, _NUM_THREADS, _START_TICKS = 0, 17, 19
+_ENDED = (b"Z", b"X", b"x")
+# of PIDs and ticks, which have 64 bits
+_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class ProcessIdentity:
     def parse(cls, text: str) -> Self | None:
         """The inverse of ``str()``; none for anything else."""
         machine, *numbers = text.rsplit(" ", 2)
-        if len(numbers) != 2 or not all(part.isascii() and part.isdigit() for part in numbers):
+        if len(numbers) != 2 or not all(map(_is_number, numbers)):
             return None
         return cls(machine, int(numbers[0]), int(numbers[1]))
 
@@ -57,7 +60,10 @@ def this_process() -> ProcessIdentity:
 
 
 def has_ended(process: ProcessIdentity) -> bool:
-    """Whether it was a process of this machine that has ended; False if in doubt."""
+    """Whether it was a process of this machine that has ended; False if in doubt.
+
+    One that its parent has not waited for (a zombie) has ended.
+    """
     if not process.is_visible or process.pid < 1:
         return False
     try:
@@ -66,8 +72,13 @@ def has_ended(process: ProcessIdentity) -> bool:
         return True
     except OSError:  # it is alive, and of another user
         pass
-    ticks = _start_ticks(process.pid)
-    return bool(process.ticks) and ticks is not None and ticks != process.ticks
+    status = _status(process.pid)
+    if status is None:
+        return False
+    # the first thread may end before the others
+    if status[_STATE] in _ENDED and int(status[_NUM_THREADS]) <= 1:
+        return True
+    return bool(process.ticks) and int(status[_START_TICKS]) != process.ticks
 
 
 class Unchanged:
@@ -105,10 +116,20 @@ def _machine() -> str:
         return ""
 
 
+def _is_number(text: str) -> bool:
+    # int() refuses thousands of digits
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+
+
 def _start_ticks(pid: int) -> int | None:
     """None if the process is gone or cannot be seen."""
+    status = _status(pid)
+    return None if status is None else int(status[_START_TICKS])
+
+
+def _status(pid: int) -> list[bytes] | None:
     try:
         status = (_PROC / str(pid) / "stat").read_bytes()
     except OSError:
         return None
-    return int(status.rpartition(b")")[2].split()[_START_TICKS])
+    return status.rpartition(b")")[2].split()

@@ -20,10 +20,22 @@ def test_this_process_is_alive() -> None:
     assert ProcessIdentity.parse(str(mine)) == mine
 
 
-@pytest.mark.parametrize("text", ["", "1 2", "boot pid -1 2", "boot pid 1 x", "boot pid ² 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1 2", "boot pid -1 2", "boot pid 1 x", "boot pid ² 1"),
+        pytest.param("boot pid " + "1" * 4301 + " 1", id="many digits"),
+        pytest.param("boot pid 1 " + "1" * 4301, id="many ticks"),
+    ],
+)
 def test_other_text_is_no_identity(text: str) -> None:
     found = ProcessIdentity.parse(text)
     assert found is None or not found.machine
+
+
+def test_the_largest_numbers_are_read() -> None:
+    largest = ProcessIdentity("boot pid", 2**63 - 1, 2**64 - 1)
+    assert ProcessIdentity.parse(str(largest)) == largest
 
 
 def test_a_child_has_ended_when_it_is_gone() -> None:
@@ -35,6 +47,34 @@ def test_a_child_has_ended_when_it_is_gone() -> None:
         theirs = ProcessIdentity.parse(child.stdout.readline().decode().strip())
         assert theirs is not None and theirs.pid == child.pid
         assert theirs.machine == this_process().machine
+        assert not has_ended(theirs)
+        child.kill()
+        # it stays a zombie until it is waited for
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert has_ended(theirs)
+    assert has_ended(theirs)
+
+
+def test_a_process_that_goes_on_without_its_first_thread_is_alive() -> None:
+    """/proc shows it as a zombie."""
+    code = (
+        "import ctypes, threading\n"
+        "from mirnet.liveness import this_process\n"
+        "mine, first = this_process(), threading.main_thread().native_id\n"
+        "def rest():\n"
+        "    while 'Z' not in open(f'/proc/self/task/{first}/stat').read().rpartition(')')[2]:\n"
+        "        pass\n"
+        "    print(mine, flush=True)\n"
+        "    input()\n"
+        "threading.Thread(target=rest).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        theirs = ProcessIdentity.parse(child.stdout.readline().decode().strip())
+        assert theirs is not None
         assert not has_ended(theirs)
         child.kill()
     assert has_ended(theirs)
