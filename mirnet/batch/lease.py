@@ -3,7 +3,7 @@
 No two clocks are compared. By the age that the store gives, a lease can only be too young to be
 expired. It is taken from a holder that may be alive only after this process has watched it for a
 full ``lease_s`` of its own monotonic clock without seeing it renewed. The holder uses its monotonic
-clock as well, and terms only increase.
+clock as well. Terms only increase, also if the lease object is deleted: the ids of runs have them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import threading
@@ -39,8 +40,10 @@ _POLL_S = 0.5
 # a date that is further ahead than this says nothing about the age
 _AHEAD_S = 2.0
 _MAX_BYTES = 1 << 16
+_MAX_TRIES = 20
 # run ids, which begin with the term in eight digits, sort by it
 _MAX_TERM = 10**8 - 1
+_RUN_ID = re.compile(r"(\d{8})-", re.ASCII)
 # distinguishes this process from an earlier one with the same pid
 _PROCESS = secrets.token_hex(8)
 _held_here: set[str] = set()
@@ -72,12 +75,12 @@ _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class LeaseEntry:
-    """Content of the lease object. ``term`` increases by one with every holder."""
+    """Content of the lease object. ``term`` is larger than that of every earlier holder."""
 
     term: Annotated[int, Field(ge=0, lt=_MAX_TERM)]
     run_id: _Text
     holder: _Text
-    lease_s: Annotated[_Seconds, Field(gt=0, le=LONGEST_LEASE_S)]
+    lease_s: Annotated[_Seconds, Field(gt=0)]  # older versions had no bound
     process: _Text = ""
     released: bool = False
     machine: _Text = ""
@@ -181,17 +184,42 @@ class Lease:
             raise LeaseLost(f"{self._ledger.lease_address}: lease lost: {self._lost}")
 
     def _acquire(self) -> tuple[LeaseEntry, str]:
-        while True:
-            head = self._ledger.lease_head()
-            found = None if head is None else self._read(head)
-            if head is not None:
-                if found is None:
-                    continue
-                self._refuse_if_alive(found, head)
-            entry = self._entry(term=found.term + 1 if found else 1)
-            version = self._write_first(entry, head.version if head else None)
-            if version is not None:
-                return entry, version
+        for _ in range(_MAX_TRIES):
+            taken = self._try_to_acquire()
+            if taken is not None:
+                return taken
+            self._rest(_POLL_S)
+        raise StorageError(
+            f"{self._ledger.lease_address}: not taken in {_MAX_TRIES} attempts: it changed each "
+            "time between two requests, or the store shows different ETags of it to HEAD and GET "
+            "(a proxy that compresses responses changes them)"
+        )
+
+    def _try_to_acquire(self) -> tuple[LeaseEntry, str] | None:
+        """None if the lease changed in the meantime."""
+        head, found = self._ledger.lease_head(), None
+        if head is not None:
+            found = self._read(head)
+            if found is None:
+                return None
+            self._refuse_if_alive(found, head)
+        entry = self._entry(term=self._next_term(found))
+        version = self._write_first(entry, head.version if head else None)
+        return None if version is None else (entry, version)
+
+    def _next_term(self, found: LeaseEntry | None) -> int:
+        """Larger than those of all runs: somebody may have deleted the lease since."""
+        highest = found.term if found else 0, self._ledger.lease_address
+        for run_id in self._ledger.run_ids():
+            if match := _RUN_ID.match(run_id):
+                highest = max(highest, (int(match[1]), self._ledger.run(run_id).uri))
+        term = highest[0] + 1
+        if term >= _MAX_TERM:
+            raise StorageError(
+                f"{highest[1]}: no term is left after this one; move it away if no job is at work",
+                transient=False,
+            )
+        return term
 
     def _write_first(self, entry: LeaseEntry, replaces: str | None) -> str | None:
         """As :meth:`_write`; other threads see from the beginning that it is held here."""
@@ -218,7 +246,8 @@ class Lease:
             return None
         if blob.version != head.version:
             return None
-        return parse_json(_ENTRY, blob.data, address=address, advice=advice)
+        entry = parse_json(_ENTRY, blob.data, address=address, advice=advice)
+        return replace(entry, lease_s=min(entry.lease_s, LONGEST_LEASE_S))
 
     def _write(self, entry: LeaseEntry, replaces: str | None) -> str | None:
         """The written version; none if another job was first."""

@@ -92,6 +92,10 @@ class Ledger:
             by_run.setdefault(run_id, set()).add(name)
         return PastRuns(self, dict(sorted(by_run.items())))
 
+    def run_ids(self) -> set[str]:
+        """The names of the folders of runs, from one listing."""
+        return {info.key.partition("/")[0] for info in advancing(self._runs.list())}
+
     @property
     def _runs(self) -> Store:
         return self.store.child(_RUNS)

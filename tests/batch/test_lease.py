@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from mirnet.batch.ledger import Ledger
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.storage.places import open_store
-from tests.batch.samples import fill
+from mirnet.storage.store import Blob
+from tests.batch.samples import enhance_batch, fill, picture
 
 
 def test_second_is_refused_and_told_by_whom(places: tuple[str, str]) -> None:
@@ -135,3 +138,66 @@ def test_garbage_in_the_lease_is_one_line(places: tuple[str, str]) -> None:
     fill(places[1], {"lease.json": b"{"})
     with pytest.raises(StorageError, match="is not a lease; delete it"):
         Lease(Ledger(open_store(places[1], Settings())), lease_s=30).__enter__()
+
+
+def test_terms_go_on_after_the_lease_was_deleted(places: tuple[str, str]) -> None:
+    """As the message on a damaged one advises: rows of later runs still count more."""
+    source, target = places
+    fill(source, {"a.png": picture(1)})
+    for number in range(3):
+        fill(source, {"a.png": picture(number)})
+        assert enhance_batch(source, target).enhanced == 1
+    store = open_store(target, Settings())
+    store.delete("_mirnet/lease.json")
+    fill(source, {"a.png": picture(9)})
+    assert enhance_batch(source, target).enhanced == 1
+    assert enhance_batch(source, target).skipped == 1, "the row of the last run counts"
+    terms = [run_id[:8] for run_id in Ledger.of_target(store).past_runs().names]
+    assert terms == [f"{term:08d}" for term in range(1, 6)]
+
+
+def test_a_lease_that_fell_behind_its_runs_catches_up(places: tuple[str, str]) -> None:
+    """It was deleted under an older version. Other names among the runs are no runs."""
+    store = open_store(places[1], Settings())
+    for run_id in ("00000041-20261129T225327Z-e8d3fd", "99-x", "zzz", "²²²²²²²²-x"):
+        store.put(f"runs/{run_id}/summary.json", b"{}")
+    behind = LeaseEntry(term=2, run_id="r", holder="h", lease_s=30, released=True)
+    store.put("lease.json", behind.dump())
+    with Lease(Ledger(store), lease_s=30) as lease:
+        assert lease.entry.term == 42
+
+
+@pytest.mark.parametrize("key", ["runs/99999998-x/summary.json", "lease.json"])
+def test_the_record_of_the_last_term_is_named(key: str, places: tuple[str, str]) -> None:
+    store = open_store(places[1], Settings())
+    last = LeaseEntry(term=10**8 - 2, run_id="r", holder="h", lease_s=30, released=True)
+    store.put(key, last.dump())
+    place = re.escape(store.address(key.removesuffix("/summary.json")))
+    with pytest.raises(StorageError, match=f"^{place}: no term is left after this one"):
+        Lease(Ledger(store), lease_s=30).__enter__()
+
+
+def test_a_proxy_that_changes_etags_is_named(
+    places: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that compresses responses makes the ETag of a GET weak."""
+    store, naps = open_store(places[1], Settings()), []
+    with Lease(Ledger(store), lease_s=30):
+        pass
+    read = Ledger.read_lease
+
+    def weak(self: Ledger) -> Blob:
+        blob = read(self)
+        return replace(blob, version="W/" + blob.version)
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+
+    def clock() -> float:
+        return sum(naps)
+
+    monkeypatch.setattr(Ledger, "read_lease", weak)
+    with pytest.raises(StorageError, match="different ETags of it to HEAD and GET") as no:
+        Lease(Ledger(store), lease_s=30, clock=clock, sleep=sleep).__enter__()
+    assert 0 < sum(naps) <= 60
+    assert "lease.json" in str(no.value)

@@ -159,6 +159,31 @@ def test_a_living_process_of_this_machine_is_not_taken_for_dead(
             acquire(store_of_own, Time()).__enter__()
 
 
+@pytest.mark.parametrize("lease_s", [7200.0, 1e300])
+def test_a_lease_of_more_than_an_hour_counts_as_an_hour(
+    lease_s: float, store: Store, dated: Callable[[float], None]
+) -> None:
+    """Version 0.1 had no bound on ``MIRNET_LEASE_S``."""
+    old = {"term": 7, "run_id": "theirs", "holder": "elsewhere pid 1", "lease_s": lease_s}
+    store.put("lease.json", json.dumps(old).encode())
+    with pytest.raises(LeaseHeld, match=r"free in 3[56]\d\d s"):
+        acquire(store, Time()).__enter__()
+    dated(4000)
+    time = Time()
+    with acquire(store, time) as lease:
+        assert lease.entry.term == 8
+    assert 3600 <= time.now - 100 <= 3620
+
+
+def test_a_released_lease_of_more_than_an_hour_is_free(store: Store) -> None:
+    old = {"term": 7, "run_id": "r", "holder": "h", "lease_s": 86_400.0, "released": True}
+    store.put("lease.json", json.dumps(old).encode())
+    time = Time()
+    with acquire(store, time) as lease:
+        assert lease.entry.term == 8
+    assert time.naps == 0
+
+
 def poisoned(**values: object) -> bytes:
     return json.dumps(asdict(HOLDER) | values).encode()
 
@@ -169,7 +194,6 @@ POISON = {
     "stale at once": poisoned(lease_s=-math.inf),
     "negative": poisoned(lease_s=-1.0),
     "nothing": poisoned(lease_s=0),
-    "a long life": poisoned(lease_s=1e300),
     "held for ever": poisoned(held_s=math.inf),
     "held for no number": poisoned(held_s=math.nan),
     "a start at no time": poisoned(started=math.nan),
