@@ -82,7 +82,9 @@ def _lock(descriptor: int, operation: int) -> bool:
 def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """An empty file beside ``path`` to fill; takes its place when the block ends without an error.
 
-    Missing folders are made. An error removes the new file and leaves what stood at ``path``.
+    Missing folders are made. An error removes the new file and leaves what stood at ``path``. The
+    new file is on disk before it is in place. Temporary files that killed processes left in the
+    folder are removed.
 
     Args:
         mode: permissions whatever the umask is; none: what the umask leaves to a new file.
@@ -94,27 +96,21 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
         if mode is not None:
             fresh.chmod(mode)
         yield fresh
+        os.fsync(descriptor)
         fresh.replace(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
     finally:
         os.close(descriptor)
-
-
-def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> Path:
-    """Write text (UTF-8) or bytes, on disk before it is in place; returns ``path``.
-
-    Temporary files that killed processes left in the folder are removed. ``mode`` as in
-    :func:`replacing`.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    with replacing(path, mode=mode) as fresh, fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     # a folder may be written to, and not listed
     with suppress(PermissionError), os.scandir(path.parent) as entries:
         for part in [entry.path for entry in entries if is_part_name(entry.name)]:
             remove_part(part)
+
+
+def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> Path:
+    """Write text (UTF-8) or bytes by :func:`replacing`; returns ``path``."""
+    with replacing(path, mode=mode) as fresh:
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
     return path

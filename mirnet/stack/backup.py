@@ -1,6 +1,6 @@
 """Backup and restore of a stack: its databases, its model store and its secrets, in one file.
 
-The archive is a tar file: ``secrets.json`` and ``plan.json``, ``keys/`` if there are keys, one dump
+The archive is a tar file: ``secrets.json``, the keys that sign models in ``keys/``, one dump
 per database, the objects of MLflow's bucket (packages of models, artifacts of runs), and at the end
 ``backup.json`` with the SHA-256 of every other member. Databases are dumped before objects are
 copied: what a database refers to was stored before.
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
@@ -24,14 +25,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mirnet import __version__
 from mirnet.atomic import replacing
 from mirnet.errors import UsageError
+from mirnet.signals import termination_as_exception
 from mirnet.stack import control, databases
-from mirnet.stack.plan import Secrets, StackPaths, StackPlan, load_plan, write_private
+from mirnet.stack.plan import Secrets, StackPaths, StackPlan, load_plan, make_plan, write_private
 from mirnet.stack.state import held, supervisor_runs
 from mirnet.storage.s3 import S3Store
+from mirnet.storage.store import ObjectMissing
 
 _BUCKET = "mlflow"
 _INDEX = "backup.json"
 _SERVERS = ("postgres", "s3")
+_MEMBER = re.compile(
+    r"secrets\.json|keys/[\w-]+(\.[\w-]+)*|databases/[a-z]+\.(db|dump)|objects/.+", re.DOTALL
+)
 _CHUNK = 1 << 20
 
 Report = Callable[[str], None]
@@ -54,21 +60,23 @@ def back_up(home: StackPaths, archive: Path, *, report: Report) -> BackupIndex:
     """Write an archive, mode 0600, whole or not at all. The stack may run or be stopped.
 
     Raises:
-        UsageError: no stack here, or the archive exists.
+        UsageError: no stack here, one without its databases, or the archive exists.
         ServiceError: a database or the S3 server does not start, or a dump fails.
         StorageError: an object cannot be read.
     """
     if archive.exists():
         raise UsageError(f"{archive} exists: choose another name")
-    with held(home.lock, wait=True), control.serving(home, _SERVERS):
-        plan, secrets = load_plan(home)
+    with _undisturbed(home):
+        _check_whole(home)
         with (
+            control.serving(home, _SERVERS),
             replacing(archive, mode=0o600) as part,
             tempfile.TemporaryDirectory() as scratch,
             tarfile.open(part, mode="w") as tar,
         ):
+            plan, secrets = load_plan(home)
             writer = _Writer(tar)
-            for path in (home.plan, home.secrets, *sorted(home.folder("keys").glob("*"))):
+            for path in (home.secrets, *sorted(home.keys.glob("*"))):
                 writer.add(str(path.relative_to(home.root)), path)
             for name, dump in databases.dump(home, plan, secrets, Path(scratch)).items():
                 report(f"database {name}: {dump.stat().st_size:,} bytes")
@@ -83,31 +91,35 @@ def restore(
 ) -> BackupIndex:
     """Bring databases, objects and secrets back into a stack that is down.
 
-    The archive is verified before anything is changed. Databases that are here are moved into
-    ``before-restore-TIME``; objects are added, and those that differ are overwritten. A restore
-    that was interrupted has to be repeated before the stack starts.
+    The archive is verified before anything is changed. Databases, secrets and keys that are here
+    are moved into ``before-restore-TIME``; objects are added, and those that differ are
+    overwritten. In an empty folder a new stack is made, with ports of its own, so that it may run
+    beside the one that was backed up. A restore that was interrupted has to be repeated before the
+    stack starts.
 
     Args:
-        replace: also if there are databases here.
+        replace: also if there are databases here, or another stack.
 
     Raises:
-        UsageError: not an archive of ours, damaged, of another stack; the stack runs; or databases
-            are here and ``replace`` is off.
+        UsageError: not an archive of ours, or damaged; the stack runs; or ``replace`` is needed.
         ServiceError: a server does not start or refuses the dump.
     """
-    with _opened(archive) as tar, held(home.lock, wait=True):
+    with _opened(archive) as tar, _undisturbed(home):
         index = _verified(tar, archive)
         _check_home(home, index, replace=replace)
         home.root.mkdir(parents=True, exist_ok=True)
         home.logs.mkdir(exist_ok=True, mode=0o700)
         home.restoring.touch()
-        moved = _move_aside(home)
+        before = _plan(home)
+        moved = _move_aside(home, index)
         if moved is not None:
             report(f"the databases that were here: {moved}")
         for name in index.sha256:
-            if PurePosixPath(name).parts[0] not in ("databases", "objects"):
+            if name == home.secrets.name or name.startswith("keys/"):
                 (home.root / name).parent.mkdir(exist_ok=True, mode=0o700)
                 write_private(home.root / name, _member(tar, name).read().decode().rstrip("\n"))
+        project = before.project if before else Path()
+        make_plan(home, project=project, database=index.database)
         with tempfile.TemporaryDirectory() as scratch, control.serving(home, _SERVERS):
             plan, secrets = load_plan(home)
             dumps = [
@@ -122,6 +134,22 @@ def restore(
             report(f"objects that were missing or different: {count:,}")
         home.restoring.unlink()
     return index
+
+
+@contextmanager
+def _undisturbed(home: StackPaths) -> Iterator[None]:
+    """No ``up`` or ``down`` meanwhile; SIGTERM ends the servers that were started, too."""
+    with termination_as_exception(raise_after_s=1.0), held(home.lock, wait=True):
+        yield
+
+
+def _check_whole(home: StackPaths) -> None:
+    plan, _ = load_plan(home)
+    missing = databases.missing(home, plan.database)
+    if home.restoring.exists():
+        raise UsageError(f"a restore of {home.root} did not finish: repeat it")
+    if missing:
+        raise UsageError(f"{home.root}: {', '.join(missing)} is missing: nothing to back up")
 
 
 def _bucket(plan: StackPlan, secrets: Secrets) -> S3Store:
@@ -145,7 +173,10 @@ class _Writer:
         count = 0
         for info in store.list():
             with tempfile.TemporaryFile() as file:
-                store.read_into(info.key, file)
+                try:
+                    store.read_into(info.key, file)
+                except ObjectMissing:
+                    continue  # deleted since it was listed
                 self._add(f"objects/{info.key}", file)
             count += 1
         return count
@@ -176,22 +207,25 @@ class _Writer:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(archive) as tar:
-            yield tar
-    except (tarfile.TarError, FileNotFoundError) as error:
-        raise UsageError(f"{archive} is not a whole backup of a stack: {error}") from error
+    with ExitStack() as opened:
+        try:
+            tar = opened.enter_context(tarfile.open(archive))
+        except (tarfile.TarError, OSError) as error:
+            raise UsageError(f"{archive} is not a backup of a stack: {error}") from error
+        yield tar
 
 
 def _verified(tar: tarfile.TarFile, archive: Path) -> BackupIndex:
     try:
+        members = tar.getmembers()
         index = BackupIndex.model_validate_json(_member(tar, _INDEX).read())
-    except (KeyError, ValidationError) as error:
+    except (tarfile.TarError, KeyError, ValidationError) as error:
         raise UsageError(f"{archive} is not a whole backup of a stack") from error
-    names = [member.name for member in tar.getmembers() if member.name != _INDEX]
-    strange = [name for name in names if ".." in PurePosixPath(name).parts or name.startswith("/")]
-    if sorted(names) != sorted(index.sha256) or strange:
-        raise UsageError(f"{archive}: its members are not those of its index")
+    names = [member.name for member in members if member.name != _INDEX and member.isreg()]
+    wanted = {"secrets.json", *(f"databases/{name}" for name in databases.dumps(index.database))}
+    strange = [name for name in names if not _MEMBER.fullmatch(name)]
+    if sorted(names) != sorted(index.sha256) or strange or wanted - set(names):
+        raise UsageError(f"{archive}: its members are not those of a backup")
     for name, expected in index.sha256.items():
         digest = hashlib.sha256()
         member = _member(tar, name)
@@ -205,17 +239,34 @@ def _verified(tar: tarfile.TarFile, archive: Path) -> BackupIndex:
 def _check_home(home: StackPaths, index: BackupIndex, *, replace: bool) -> None:
     if supervisor_runs(home):
         raise UsageError(f"the stack in {home.root} runs: `mirnet stack down` first")
-    if home.plan.is_file() and load_plan(home)[0].stack_id != index.stack_id:
-        raise UsageError(f"{home.root} is another stack: restore into an empty folder")
+    if replace or home.restoring.exists():
+        return
     present = [str(path) for path in databases.present(home)]
-    if present and not replace and not home.restoring.exists():
+    if present:
         raise UsageError(
             f"{home.root} has databases ({', '.join(present)}): --replace moves them aside"
         )
+    if home.plan.exists() and not _same_stack(home, index):
+        raise UsageError(f"{home.root} is another stack: --replace moves its secrets aside")
 
 
-def _move_aside(home: StackPaths) -> Path | None:
+def _same_stack(home: StackPaths, index: BackupIndex) -> bool:
+    plan = _plan(home)
+    return plan is not None and plan.stack_id == index.stack_id
+
+
+def _plan(home: StackPaths) -> StackPlan | None:
+    """The plan whatever became of the secrets; none if there is none that can be read."""
+    try:
+        return StackPlan.model_validate_json(home.plan.read_text(encoding="utf-8"))
+    except (ValueError, FileNotFoundError):
+        return None
+
+
+def _move_aside(home: StackPaths, index: BackupIndex) -> Path | None:
     present = databases.present(home)
+    settings = [home.secrets, home.keys] + ([] if _same_stack(home, index) else [home.plan])
+    present += [path.relative_to(home.root) for path in settings if path.exists()]
     if not present:
         return None
     aside = home.folder(f"before-restore-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")

@@ -101,7 +101,8 @@ def serving(home: StackPaths, names: Sequence[str], *, timeout_s: float = 240) -
     found = [s for s in services(home, plan, load_plan(home)[1]) if s.name in names]
     stop = threading.Event()
     arguments = (home, found, plan.stack_id, stop)
-    with held(home.running, wait=False):
+    # `status` looks at this lock for a moment; a supervisor cannot: the caller has the other
+    with held(home.running, wait=True):
         thread = threading.Thread(target=supervise, args=arguments, name="supervisor")
         home.state.unlink(missing_ok=True)
         thread.start()

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from mirnet.errors import ServiceError
 from mirnet.stack import postgres
@@ -13,6 +14,18 @@ from mirnet.stack.plan import Secrets, StackPaths, StackPlan
 
 _ON_POSTGRES = ("mlflow", "prefect")
 _SQLITE = {"mlflow.db": "mlflow", "auth.db": "mlflow", "prefect.db": "prefect"}
+
+
+def dumps(database: Literal["postgres", "sqlite"]) -> list[str]:
+    """Names of the dumps that every backup has; MLflow's accounts come with its first start."""
+    return [f"{name}.{'dump' if database == 'postgres' else 'db'}" for name in _ON_POSTGRES]
+
+
+def missing(home: StackPaths, database: Literal["postgres", "sqlite"]) -> list[str]:
+    """The databases that a stack must have and has not."""
+    if database == "postgres":
+        return [] if (home.folder("postgres") / "PG_VERSION").is_file() else ["postgres"]
+    return [name for name in dumps(database) if not (home.folder(_SQLITE[name]) / name).is_file()]
 
 
 def present(home: StackPaths) -> list[Path]:
@@ -29,27 +42,27 @@ def dump(home: StackPaths, plan: StackPlan, secrets: Secrets, into: Path) -> dic
     Raises:
         ServiceError: a database cannot be read.
     """
-    dumps = {}
+    made: dict[str, Path] = {}
     if plan.database == "postgres":
         cluster = postgres.cluster(home, plan)
         for name in _ON_POSTGRES:
-            dumps[name] = into / f"{name}.dump"
-            cluster.dump(secrets.postgres, name, dumps[name])
+            made[name] = into / f"{name}.dump"
+            cluster.dump(secrets.postgres, name, made[name])
     for name, folder in _SQLITE.items():
         path = home.folder(folder) / name
         if path.is_file():
-            dumps[path.stem] = into / name
-            _copy(path, dumps[path.stem])
-    return dumps
+            made[path.stem] = into / name
+            _copy(path, made[path.stem])
+    return made
 
 
-def load(home: StackPaths, plan: StackPlan, secrets: Secrets, dumps: Sequence[Path]) -> None:
+def load(home: StackPaths, plan: StackPlan, secrets: Secrets, files: Sequence[Path]) -> None:
     """Fill the databases, which are new: empty on PostgreSQL, not there on SQLite.
 
     Raises:
         ServiceError: PostgreSQL refuses a dump, for instance one of a newer version.
     """
-    for path in dumps:
+    for path in files:
         if path.suffix == ".dump":
             postgres.cluster(home, plan).load(secrets.postgres, path.stem, path)
             continue

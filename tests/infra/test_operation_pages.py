@@ -58,7 +58,7 @@ def test_targets_modules_and_files_exist(page: Path) -> None:
             assert find_spec(words[1]) is not None or words[1] == "flows.NAME", words
         else:
             assert (ROOT / words[0]).is_file(), words
-    for path in re.findall(r"infra/[\w./-]+", page.read_text(encoding="utf-8")):
+    for path in re.findall(r"(?<![\w/])infra/[\w./-]+", page.read_text(encoding="utf-8")):
         if path != "infra/.env":
             assert (ROOT / path.rstrip(".")).exists(), path
 
