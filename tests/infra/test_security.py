@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,12 @@ def test_a_module_does_nothing_of_it(path: Path) -> None:
 )
 def test_each_of_them_would_be_found(code: str) -> None:
     assert problems(ast.parse(code))
+
+
+def test_the_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^*|].*\| (.*) \|$", page.partition("Not covered")[0], re.M)[1:]
+    assert len(rows) > 20
+    for row in rows[1:]:
+        for name in re.findall(r"`([^`]+)`", row):
+            assert (ROOT / "tests" / name).exists(), name
