@@ -33,7 +33,7 @@ from typing import Any
 import psutil
 
 from benchmarks.soak_checks import Fate, broken_by, counts_of
-from benchmarks.soak_job import Order, read_journal, start
+from benchmarks.soak_job import CONTEXT, Order, read_journal, start
 from benchmarks.soak_world import World, broken_in
 from mirnet.config import Settings, environment
 from mirnet.storage.s3server import S3Server
@@ -361,6 +361,7 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=2.0, help="seconds of the lease")
     options = parser.parse_args()
     runs = options.runs or (inf if options.minutes else 200)
+    CONTEXT.set_forkserver_preload(["benchmarks.soak_job"])  # of the whole process: not on import
     begun, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="mirnet-soak-"))
     with _worlds(folder, options.store, seed=options.seed, lease_s=options.lease) as worlds:
         soak = Soak(

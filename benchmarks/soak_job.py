@@ -41,7 +41,6 @@ MODEL = ModelRef("mirnet", "3", "run-1", "d" * 32 + ".dir", "c0ffee")
 PARAMS = EnhanceParams(contact_images=0, max_bad_share=1.0, kill_attempts=100)
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["benchmarks.soak_job"])
 
 
 @dataclass(frozen=True)
