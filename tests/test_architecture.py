@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "liveness": set(),
     "junk": set(),
     "beneath": set(),
-    "stack": BASE | {"logs", "storage", "signing"},
+    "stack": BASE | {"logs", "signals", "storage", "signing"},
     "doctor": BASE | {"hardware", "storage", "stack", "tracking"},
 }
 COMPOSERS = {"stages", "cli", "__init__"}
