@@ -60,11 +60,7 @@ def alias_lock(
     owner = uuid.uuid4().hex
     deadline = clock() + wait_s
     watched = Unchanged(max_gap_s=_MAX_GAP_S, clock=clock)
-    while not _acquire(client, name, owner):
-        _take_over_if_stale(client, name, watched)
-        if clock() > deadline:
-            raise ServiceError(f"the aliases of {name} are locked by another promotion; try again")
-        sleep(_POLL_S)
+    dead: list[str] = []  # locks that we took over, by their new names
 
     def is_ours() -> bool:
         holder = _holder(client, name)
@@ -75,11 +71,21 @@ def alias_lock(
             raise ServiceError(f"the lock on the aliases of {name} was lost; run it again")
 
     try:
+        while not _acquire(client, name, owner):
+            dead += _take_over_if_stale(client, name, watched)
+            if clock() > deadline:
+                raise ServiceError(
+                    f"the aliases of {name} are locked by another promotion; try again"
+                )
+            sleep(_POLL_S)
         with _beating(client, name, owner):
             yield check
     finally:
         if is_ours():
             client.delete_registered_model(name + SUFFIX)
+        for aside in dead:
+            with ignored("RESOURCE_DOES_NOT_EXIST"):
+                client.delete_registered_model(aside)
 
 
 @contextmanager
@@ -122,21 +128,35 @@ def _acquire(client: MlflowClient, name: str, owner: str) -> bool:
     return False
 
 
-def _take_over_if_stale(client: MlflowClient, name: str, watched: Unchanged) -> None:
-    """Rename a stale lock; only one process can."""
+def _take_over_if_stale(client: MlflowClient, name: str, watched: Unchanged) -> list[str]:
+    """Rename a stale lock; returns its new name, or nothing.
+
+    The renamed one stays until the taker has released its own: until then the rename fails of all
+    who saw the same dead lock. One who comes even later may rename that of a living promotion, and
+    puts it back.
+    """
     from mlflow.exceptions import MlflowException
 
-    holder = _holder(client, name)
+    lock, holder = name + SUFFIX, _holder(client, name)
     if holder is None or not _is_stale(holder, watched):
-        return
-    aside = f"{name}{SUFFIX}.{holder.tags.get('owner', 'unknown')}"
+        return []
+    owner = holder.tags.get("owner", str(holder.creation_timestamp))
+    aside = f"{lock}.{owner}"
     try:
-        client.rename_registered_model(name + SUFFIX, aside)
-        client.delete_registered_model(aside)
+        client.rename_registered_model(lock, aside)
+        found = client.get_registered_model(aside)
+        if _identity(found) != _identity(holder):
+            client.rename_registered_model(aside, lock)
+            return []
     except MlflowException as error:
         log.info("somebody else took the dead lock of %s: %s", name, error.error_code)
-        return
+        return []
     log.warning("took over the lock of %s from a promotion that is gone", name)
+    return [aside]
+
+
+def _identity(lock: RegisteredModel) -> tuple[str | None, int | None]:
+    return lock.tags.get("owner"), lock.creation_timestamp
 
 
 def _is_stale(holder: RegisteredModel, watched: Unchanged) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
 
 from mirnet.config import Settings
 from mirnet.errors import ServiceError
@@ -47,6 +50,67 @@ def test_a_lock_whose_process_ended_here_is_taken_at_once(store: Settings) -> No
     client.create_registered_model("mirnet" + SUFFIX, tags=HELD | {"process": str(dead)})
     with alias_lock(client, "mirnet", wait_s=0.5) as still_ours:
         still_ours()
+
+
+def dead_lock(store: Settings) -> MlflowClient:
+    client = connect(store)
+    dead = replace(this_process(), pid=DEAD_PID)
+    client.create_registered_model("mirnet" + SUFFIX, tags=HELD | {"process": str(dead)})
+    return client
+
+
+def locks(client: MlflowClient) -> list[str]:
+    return [model.name for model in client.search_registered_models()]
+
+
+def test_of_two_who_saw_the_same_dead_lock_one_takes_it(
+    store: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is about to rename it when the first already has its own."""
+    client, second = dead_lock(store), connect(store)
+    rename, taken = MlflowClient.rename_registered_model, []
+
+    def too_late(self: MlflowClient, name: str, new_name: str) -> RegisteredModel:
+        if self is second and not taken:
+            taken.append(stack.enter_context(alias_lock(client, "mirnet", wait_s=0.5)))
+        return rename(self, name, new_name)
+
+    monkeypatch.setattr(MlflowClient, "rename_registered_model", too_late)
+    with ExitStack() as stack:
+        with (
+            pytest.raises(ServiceError, match="locked by another"),
+            alias_lock(second, "mirnet", wait_s=0.5),
+        ):
+            pytest.fail("taken from a living promotion")
+        (still_ours,) = taken
+        still_ours()
+    assert locks(client) == []
+
+
+def test_who_renamed_the_lock_of_a_living_promotion_puts_it_back(
+    store: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first has released its own by then, and a third has taken it."""
+    client, second = dead_lock(store), connect(store)
+    rename, taken = MlflowClient.rename_registered_model, []
+
+    def much_too_late(self: MlflowClient, name: str, new_name: str) -> RegisteredModel:
+        if self is second and not taken:
+            with alias_lock(client, "mirnet", wait_s=0.5):
+                pass
+            taken.append(stack.enter_context(alias_lock(client, "mirnet", wait_s=0.5)))
+        return rename(self, name, new_name)
+
+    monkeypatch.setattr(MlflowClient, "rename_registered_model", much_too_late)
+    with ExitStack() as stack:
+        with (
+            pytest.raises(ServiceError, match="locked by another"),
+            alias_lock(second, "mirnet", wait_s=0.5),
+        ):
+            pytest.fail("taken from a living promotion")
+        (still_ours,) = taken
+        still_ours()
+        assert locks(client) == ["mirnet" + SUFFIX]
 
 
 def test_a_lock_that_does_not_change_is_taken_after_two_minutes(store: Settings) -> None:
