@@ -12,6 +12,7 @@
                                      in-hand-BATCH-000.json
             part-000000.parquet      rows, while the run is under way
             manifest.parquet         all rows; where there are many, manifest-00001.parquet, ...
+            damaged/PART             parts that somebody changed, as found
             contact.html, rejected/  before and after
             summary.json             written last: the run has ended
 
@@ -51,6 +52,7 @@ _RUN_CONFIG = "conditions.json"
 _MAX_PIXELS = "max-pixels.json"
 _INFLIGHT = "in-hand"
 _PART, _MANIFEST = "part-", "manifest"
+_DAMAGED = "damaged/"
 _PAGE, _REJECTED = "contact.html", "rejected"
 _SUMMARY = "summary.json"
 _JSON = "application/json"
@@ -174,6 +176,10 @@ class RunFolder:
     def delete(self, name: str) -> None:
         """A part that is in the manifest by now."""
         self.store.delete(name)
+
+    def keep_damaged(self, name: str, data: bytes) -> str:
+        """Copy a part that somebody changed to where nobody reads it as rows; its address."""
+        return self.store.address(self._put(_DAMAGED + name, data))
 
     def write_inflight(self, inputs: Iterable[InputVersion], *, attempt: str = "") -> None:
         """Announce inputs before they are processed.

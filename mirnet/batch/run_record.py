@@ -31,7 +31,7 @@ class RunRecord:
         self.folder, self._format = folder, format
         self._pending: list[Row] = []
         self._parts: dict[str, bytes] = {}  # SHA-256 by name
-        self._damaged: list[str] = []
+        self._damaged: dict[str, str] = {}  # address of what was found, by name
 
     def add(self, row: Row) -> None:
         """Remember a row until the next flush."""
@@ -49,20 +49,28 @@ class RunRecord:
     def finish(self, summary: dict[str, Any]) -> tuple[str, str]:
         """Merge the parts to the manifest, then write the summary; returns both addresses.
 
-        If the store refuses to merge them, the parts remain in place of the manifest. What somebody
-        else changed in a part is left out and named.
+        If the store refuses the last part, its rows are in the manifest only. If it refuses to
+        merge them, the parts remain in place of the manifest. What somebody else changed in a part
+        is left out, kept beside and named.
         """
-        self.flush()
         try:
-            shards = list(self._write_shards())
+            self.flush()
         except KeyRefused:
             raise  # a link among the records, say: no name below it is ours
         except StorageError as error:
+            logger.warning("the last rows have no part: %s", error)
+        try:
+            shards = list(self._write_shards())
+        except KeyRefused:
+            raise
+        except StorageError as error:
             logger.warning("rows stay in parts, without a manifest: %s", error)
-            shards = list(self._parts)
+            if self._pending:
+                logger.error("%d rows are not recorded", len(self._pending))
+            shards = [part for part in self._parts if part not in self._damaged]
         store = self.folder.store
         address = store.address(shards[0]) if len(shards) == 1 else store.uri
-        damaged = {"damaged_parts": self._damaged} if self._damaged else {}
+        damaged = {"damaged_parts": list(self._damaged.values())} if self._damaged else {}
         summary_address = self.folder.write_summary(summary | {"manifest": shards} | damaged)
         self._delete([part for part in advancing(self._parts) if part not in shards])
         return address, summary_address
@@ -79,13 +87,16 @@ class RunRecord:
             try:
                 data = self.folder.read(part)
             except ObjectMissing:
-                data = b""
-            if hashlib.sha256(data).digest() == digest:
-                yield data
-                continue
-            address = self.folder.store.address(part)
+                address = self.folder.store.address(part)
+            else:
+                if hashlib.sha256(data).digest() == digest:
+                    yield data
+                    continue
+                address = self.folder.keep_damaged(part, data)
             logger.error("%s: not what this run wrote; its rows are left out", address)
-            self._damaged.append(address)
+            self._damaged[part] = address
+        if self._pending:  # the store refused them as a part
+            yield dump_rows(self._pending, self._format)
 
     def _write_shards(self) -> Iterator[str]:
         shard, number = _Shard(self._format), 0
