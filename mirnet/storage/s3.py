@@ -253,8 +253,9 @@ class S3Store(Store):
         return head is not None and head.version == version
 
     def ignored_condition(self, key: str, data: bytes) -> str | None:
-        """Two requests, which both have to be refused."""
-        never = {"If-None-Match": {"IfNoneMatch": "*"}, "If-Match": {"IfMatch": f'"{"0" * 32}"'}}
+        """Two requests, which both have to be refused; the ETag as this server wants it."""
+        other = self._etags.form % ("0" * 32)
+        never = {"If-None-Match": {"IfNoneMatch": "*"}, "If-Match": {"IfMatch": other}}
         for name, condition in never.items():
             if self._put(key, data, **condition) is not None:
                 return name
@@ -273,12 +274,20 @@ class S3Store(Store):
         metadata: Mapping[str, str],
         version: str | None = None,
     ) -> None:
-        """On the server if both are on it, else through a temporary file; any size."""
+        """On the server if both are on it, else through a temporary file; any size.
+
+        Also through a file where another version than the given one would replace a copy that is
+        there: a server checks no version while it copies.
+        """
         place = self._named(target_key)
         options: dict[str, Any] = {"Metadata": dict(metadata)}
         if isinstance(source, S3Store):
             options["ContentType"] = source._content_type(key)
-        if isinstance(source, S3Store) and source.endpoint == self.endpoint:
+        if (
+            isinstance(source, S3Store)
+            and source.endpoint == self.endpoint
+            and (version is None or self.head(target_key) is None)
+        ):
             origin = source._named(key)
             options["MetadataDirective"] = "REPLACE"
             source._check_version(key, version)

@@ -188,6 +188,36 @@ def test_a_copy_of_another_version_is_refused(places: tuple[str, str], settings:
     assert target.head("b.png") is None
 
 
+def test_an_earlier_copy_outlives_a_copy_of_what_changes(s3: str, settings: Settings) -> None:
+    """The input is replaced while it is copied."""
+    source, target = open_store(f"{s3}/in", settings), open_store(f"{s3}/out", settings)
+    assert isinstance(source, S3Store) and isinstance(target, S3Store)
+    changed = []
+
+    def replace(**_: object) -> None:
+        if changed:
+            changed.pop()
+            source.put("a.png", b"third, larger")
+
+    for event in ("CopyObject", "GetObject"):
+        for store in (source, target):
+            store._client.meta.events.register(f"before-send.s3.{event}", replace)
+    target.put("a.png", b"earlier", metadata={"mirnet-x": "1"})
+    version = source.put("a.png", b"second", content_type="image/x-one")
+    changed.append(True)
+    with pytest.raises(ObjectChanged, match=r"a\.png: changed since"):
+        target.copy_from(source, "a.png", "a.png", metadata={"mirnet-x": "2"}, version=version)
+    assert not changed
+    there = target.get("a.png")
+    assert (there.data, dict(there.metadata)) == (b"earlier", {"mirnet-x": "1"})
+
+    version = source.put("a.png", b"fourth", content_type="image/x-one")
+    target.copy_from(source, "a.png", "a.png", metadata={"mirnet-x": "2"}, version=version)
+    there = target.get("a.png")
+    assert (there.data, dict(there.metadata)) == (b"fourth", {"mirnet-x": "2"})
+    assert there.content_type == "image/x-one"
+
+
 def test_quarantined_copies_keep_their_content_type(s3: str, settings: Settings) -> None:
     store = open_store(s3, settings)
     assert isinstance(store, S3Store)
