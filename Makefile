@@ -72,9 +72,11 @@ lock: ## resolve pyproject.toml into locks/; UPGRADE=--upgrade takes the newest 
 	.venv-lock/bin/python locks/compile.py $(UPGRADE)
 	rm -rf .venv-lock
 
-sbom: ## bills of materials of the locks (CycloneDX) in reports/sbom, checked for known faults
+.venv-sbom/bin/pip-audit:
 	$(PYTHON) -m venv .venv-sbom
 	.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1
+
+sbom: .venv-sbom/bin/pip-audit ## bills of materials of the locks (CycloneDX) in reports/sbom, checked for known faults
 	.venv-sbom/bin/python locks/audit.py reports/sbom
 
 clean: ## remove the environment and what runs left behind
