@@ -140,6 +140,11 @@ def idle_s() -> float:
     return time.monotonic() - _advanced
 
 
+def advanced_at() -> float:
+    """When the last progress was, by the monotonic clock: another value after each."""
+    return _advanced
+
+
 def ask_to_stop() -> None:
     """As SIGTERM, from any thread: for a watchdog that sees no progress."""
     block = _block

@@ -1,7 +1,8 @@
 """The work on one image that needs no store: the bytes of a file -> the bytes of its output.
 
 Runs in the process of the batch, and for suspects in a child process
-(:mod:`mirnet.batch.isolation`), which sees neither stores nor credentials of a job.
+(:mod:`mirnet.batch.isolation`), which opens no store but has the account and the environment of
+the job: its model may have to be fetched.
 """
 
 from __future__ import annotations

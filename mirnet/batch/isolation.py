@@ -7,7 +7,7 @@ a child that has more, and the kernel, if it runs out of memory first, chooses t
 limited by progress (:func:`mirnet.signals.advance`): a large image may take hours, a tile may not.
 
 Answers are JSON and bytes and are never unpickled, because a file may have taken over the code
-that read it.
+that read it. Nothing that the child sends, or does not, blocks or ends the parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import queue
 import resource
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -28,15 +27,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from mirnet.batch.messages import Channel, Message, receive, send
 from mirnet.errors import DeviceBroken, ServiceError
 from mirnet.images.limits import free_memory
-from mirnet.signals import advance, idle_s, stop_if_asked
+from mirnet.signals import advance, advanced_at, stop_if_asked
 
 _LOOK_S = 0.05
 # a model may be read over the network, and torch is imported
@@ -46,62 +45,47 @@ _GRACE_S = 5.0
 # the rest is for the parent, which uploads meanwhile, and for Ray, which ends workers at 95 %
 _SHARE_OF_FREE = 0.7
 _READY, _FAILED, _STOPPED, _PROGRESS = "ready", "failed", "stopped", "progress"
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]);" + (
+_NO_ANSWER = "sent something else than an answer"
+# the timer ends a child that hangs before its first message, also in an import
+_START = (
+    "import faulthandler, json, sys; faulthandler.dump_traceback_later(float(sys.argv[4]),"
+    " exit=True); sys.path[:] = json.loads(sys.argv[1]);"
     f"from {__name__} import serve; serve(int(sys.argv[2]), float(sys.argv[3]))"
 )
-
-
-@dataclass(frozen=True)
-class Message:
-    """``facts``: of JSON. ``parts``: e.g. the bytes of a file."""
-
-    facts: dict[str, Any]
-    parts: tuple[bytes, ...] = ()
-
-    def dump(self) -> bytes:
-        """As bytes."""
-        head = json.dumps([self.facts, [len(part) for part in self.parts]]).encode()
-        return b"".join([struct.pack("<Q", len(head)), head, *self.parts])
-
-    @classmethod
-    def load(cls, data: bytes) -> Message:
-        """The inverse of :meth:`dump`.
-
-        Raises:
-            ValueError: it was not written by :meth:`dump`.
-        """
-        view, parts = memoryview(data), []
-        end = 8 + int.from_bytes(view[:8], "little")
-        try:
-            facts, sizes = json.loads(bytes(view[8:end]))
-            for size in sizes:
-                parts.append(bytes(view[end : end + size]))
-                end += size
-            return cls(dict(facts), tuple(parts))
-        except (TypeError, RecursionError) as error:
-            raise ValueError("not a message") from error
 
 
 Handler = Callable[[Message], Message]
 
 
 class ChildDied(Exception):
-    """The child died of the message, or was ended; the message says how."""
+    """The child died of the message, or was ended; the message says how.
+
+    ``took``: bytes that were resident more than before the message, if it died for memory: above
+    its limit, or by SIGKILL, which the kernel sends when a machine or container runs out of it;
+    none for all other deaths.
+    """
+
+    def __init__(self, how: str = _NO_ANSWER, *, took: float | None = None) -> None:
+        super().__init__(how)
+        self.took = took
 
 
 class ChildNotStarted(Exception):
-    """The child could not be started; says why."""
+    """The child could not be started, or takes more than its limit before any work; says why."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """``memory``: resident bytes; none: a share of what is free when a message is sent.
 
-    ``idle_s``: seconds without progress.
+    ``idle_s``: seconds without progress. ``start_s``: seconds until the handler is built.
+    ``answer_bytes``: of one answer.
     """
 
     idle_s: float
     memory: float | None = None
+    start_s: float = _START_S
+    answer_bytes: int = 2**30
 
 
 class Child:
@@ -117,45 +101,63 @@ class Child:
     def __init__(self, build: bytes, limits: Limits) -> None:
         self._build, self._limits = build, limits
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._channel: Channel | None = None
 
     def ask(self, message: Message) -> Message:
         """The answer of the handler.
 
         Raises:
             ChildDied: no answer; the next message starts another child.
-            ChildNotStarted: the handler cannot be built in a child.
+            ChildNotStarted: the handler cannot be built in a child of this memory.
             ServiceError: raised by the handler.
         """
         try:
-            process, connection = self._started()
-            limit = self._memory_limit(process)
-            answer = self._exchange(process, connection, message.dump(), limit)
+            process, channel, before, limit = self._ready()
+            answer = self._exchange(process, channel, message.dump(), before, limit)
+            stopped, transient = answer.facts.get(_STOPPED), answer.facts.get("transient")
+            if _STOPPED not in answer.facts:
+                return answer
+            if not isinstance(stopped, str) or not isinstance(transient, bool):
+                raise ChildDied
         except BaseException:
             self.close()
             raise
-        if _STOPPED in answer.facts:
-            raise ServiceError(answer.facts[_STOPPED], transient=bool(answer.facts["transient"]))
-        return answer
+        raise ServiceError(stopped, transient=transient)
 
     def close(self) -> None:
-        """End the child, whatever it does."""
+        """End the child, whatever it does; the next message starts another one."""
         process, self._process = self._process, None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
         if process is not None:
             process.kill()
             process.wait()
 
-    def _started(self) -> tuple[subprocess.Popen[bytes], Connection]:
-        if self._process is not None and self._connection is not None:
-            return self._process, self._connection
+    def _ready(self) -> tuple[subprocess.Popen[bytes], Channel, int, float]:
+        """A child below its limit of memory, its resident bytes, and the limit."""
+        while True:
+            is_new = self._process is None
+            process, channel = self._started()
+            before = _resident(process) or 0
+            limit = self._limits.memory or before + _SHARE_OF_FREE * free_memory()
+            if before < limit:
+                return process, channel, before, limit
+            self.close()  # earlier messages may have left it so large
+            if is_new:
+                raise ChildNotStarted(
+                    f"it takes {before / 2**30:.2f} GiB before any image, of "
+                    f"{limit / 2**30:.2f} allowed (MIRNET_CHILD_MEMORY_GIB)"
+                )
+
+    def _started(self) -> tuple[subprocess.Popen[bytes], Channel]:
+        if self._process is not None and self._channel is not None:
+            return self._process, self._channel
         ours, theirs = socket.socketpair()
+        self._channel = Channel(ours, max_bytes=self._limits.answer_bytes)
         with theirs:
-            end = theirs.fileno()
-            words = [json.dumps(sys.path), str(end), str(self._limits.idle_s)]
-            self._connection = Connection(ours.detach())
+            end, limits = theirs.fileno(), self._limits
+            words = [json.dumps(sys.path), str(end), str(limits.idle_s), str(limits.start_s)]
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", _START, *words],
@@ -166,44 +168,52 @@ class Child:
             except OSError as error:
                 raise ChildNotStarted(str(error)) from error
         try:
-            answer = self._exchange(self._process, self._connection, self._build, None)
+            answer = self._exchange(self._process, self._channel, self._build, 0, None)
         except ChildDied as died:
             raise ChildNotStarted(str(died)) from died
         if _READY not in answer.facts:
             raise ChildNotStarted(str(answer.facts.get(_FAILED)))
-        return self._process, self._connection
-
-    def _memory_limit(self, process: subprocess.Popen[bytes]) -> float:
-        used = _resident(process) or 0
-        return self._limits.memory or used + _SHARE_OF_FREE * free_memory()
+        return self._process, self._channel
 
     def _exchange(
         self,
         process: subprocess.Popen[bytes],
-        connection: Connection,
+        channel: Channel,
         data: bytes,
+        before: int,
         limit: float | None,
     ) -> Message:
-        """Send and wait; ``limit``: resident bytes; none: while it starts."""
-        most_s = _START_S if limit is None else self._limits.idle_s + _GRACE_S
-        try:
-            connection.send_bytes(data)
-            heard = time.monotonic()
-            while True:
-                if connection.poll(_LOOK_S):
-                    answer = Message.load(connection.recv_bytes())
-                    if _PROGRESS not in answer.facts:
-                        return answer
-                    heard = time.monotonic()
-                    advance()
-                stop_if_asked()
-                used = _resident(process)
-                if limit is not None and used is not None and used > limit:
-                    raise ChildDied(f"took {used / 2**30:.2f} GiB, of {limit / 2**30:.2f} allowed")
-                if time.monotonic() - heard > most_s:
-                    raise ChildDied(f"no progress for {most_s:g} s")
-        except (EOFError, OSError, ValueError) as error:
-            raise ChildDied(_cause(process)) from error
+        """Send and wait.
+
+        Args:
+            before: resident bytes.
+            limit: resident bytes; none: while it starts.
+        """
+        limits = self._limits
+        most_s = (limits.start_s if limit is None else limits.idle_s) + _GRACE_S
+        heard, most = time.monotonic(), before
+        channel.post(data)
+        while True:
+            try:
+                answer = channel.step(_LOOK_S)
+            except ValueError as error:
+                raise ChildDied from error
+            except (EOFError, OSError) as error:
+                cause = _cause(process)
+                took = most - before if cause == signal.SIGKILL.name else None
+                raise ChildDied(cause, took=took) from error
+            if answer is not None:
+                if _PROGRESS not in answer.facts:
+                    return answer
+                heard = time.monotonic()
+                advance()
+            stop_if_asked()
+            most = max(most, _resident(process) or 0)
+            if limit is not None and most > limit:
+                how = f"took {most / 2**30:.2f} GiB, of {limit / 2**30:.2f} allowed"
+                raise ChildDied(how, took=most - before)
+            if time.monotonic() - heard > most_s:
+                raise ChildDied(f"no progress for {most_s:g} s")
 
 
 def _resident(process: subprocess.Popen[bytes]) -> int | None:
@@ -217,7 +227,7 @@ def _cause(process: subprocess.Popen[bytes]) -> str:
     try:
         code = process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
-        return "sent something else than an answer"
+        return _NO_ANSWER
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
@@ -228,25 +238,26 @@ def serve(end: int, idle_limit_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _be_killed_first()
     os.set_inheritable(end, False)
-    connection, lock = Connection(end), threading.Lock()
+    parent, lock = socket.socket(fileno=end), threading.Lock()
 
-    def send(message: Message) -> None:
+    def tell(message: Message) -> None:
         with lock:
-            connection.send_bytes(message.dump())
+            send(parent, message)
 
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
+    threading.Thread(target=_receive, args=(parent, inbox), daemon=True).start()
     try:
         handler = unpickled(inbox.get())()
     except Exception as error:  # noqa: BLE001 - the parent says it
-        send(Message({_FAILED: f"{type(error).__name__}: {error}"}))
+        tell(Message({_FAILED: f"{type(error).__name__}: {error}"}))
         return
-    send(Message({_READY: True}))
+    faulthandler.cancel_dump_traceback_later()
+    tell(Message({_READY: True}))
     while True:
         message = Message.load(inbox.get())
-        with ended_without_progress(idle_limit_s, lambda: send(Message({_PROGRESS: True}))):
+        with ended_without_progress(idle_limit_s, lambda: tell(Message({_PROGRESS: True}))):
             answer = _answer(handler, message)
-        send(answer)
+        tell(answer)
 
 
 def unpickled(data: bytes) -> Any:
@@ -263,10 +274,10 @@ def _answer(handler: Handler, message: Message) -> Message:
         return Message({_STOPPED: str(error), "transient": error.transient})
 
 
-def _receive(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
+def _receive(parent: socket.socket, inbox: queue.SimpleQueue[bytes]) -> None:
     while True:
         try:
-            inbox.put(connection.recv_bytes())
+            inbox.put(receive(parent))
         except (EOFError, OSError):
             os._exit(0)  # the parent is gone
 
@@ -289,12 +300,16 @@ def ended_without_progress(
     ended, period = threading.Event(), min(1.0, limit_s / 4)
 
     def watch() -> None:
+        seen = begun
         while not ended.wait(period):
-            if idle_s() < period:
+            # not by its age: this thread may have slept for longer than its period
+            if (latest := advanced_at()) != seen:
+                seen = latest
                 faulthandler.dump_traceback_later(limit_s, file=2, exit=True)
                 progress()
 
     advance()
+    begun = advanced_at()
     faulthandler.dump_traceback_later(limit_s, file=2, exit=True)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

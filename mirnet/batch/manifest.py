@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator, TypeAdapter
 
+from mirnet.errors import NO_MEMORY
 from mirnet.results import ModelRef
 
 Status = Literal["enhanced", "passed_through", "quarantined", "failed"]
@@ -22,6 +24,27 @@ Format = Literal["parquet", "jsonl"]
 OUTAGE = "storage"
 # reason of a row of an image that was given up, since processes died of it
 KILLS = "kills-the-process"
+# first word of the reason of one that failed since its process died; as is NO_MEMORY
+DIED = "died"
+_DEATHS = re.compile(rf"({DIED}|{NO_MEMORY}): (\d{{1,6}}) of \d+ deaths: ")
+
+
+def death_reason(deaths: int, attempts: int, word: str, how: str) -> str:
+    """The reason of a row of an image whose process died.
+
+    Args:
+        deaths: of the image so far, in all runs.
+        attempts: number of deaths after which it is given up.
+        word: ``DIED``, or ``NO_MEMORY`` for a death that did not count.
+        how: of this one.
+    """
+    return f"{word}: {deaths} of {attempts} deaths: {how}"
+
+
+def deaths_in(reason: str | None) -> int | None:
+    """The deaths by :func:`death_reason`; none for other reasons."""
+    found = _DEATHS.match(reason or "")
+    return int(found[2]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

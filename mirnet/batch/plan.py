@@ -13,7 +13,7 @@ from typing import Self
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import is_ledger_key
-from mirnet.batch.manifest import KILLS, DoneRecord
+from mirnet.batch.manifest import KILLS, DoneRecord, deaths_in
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
@@ -44,7 +44,7 @@ class WorkItem:
 
     ``suspect``: a process may have died of it; it is processed alone. ``changed``: the object at
     the output key has other bytes than its row says. ``deaths``: of processes that worked on it
-    alone.
+    alone, at most one per run. ``died``: one of them in this run.
     """
 
     info: ObjectInfo
@@ -53,6 +53,7 @@ class WorkItem:
     suspect: bool = False
     changed: bool = False
     deaths: int = 0
+    died: bool = False
 
 
 class Turn(IntEnum):
@@ -200,7 +201,7 @@ class BatchPlan:
                     record.output_version,
                     record.output_digest,
                     record.run_id or "",
-                    record.reason == KILLS,
+                    _deaths_with(record.reason, planner.params),
                 )
                 for row, record in enumerate(advancing(records))
                 if record.is_of(planner.source_digest)
@@ -307,16 +308,18 @@ class BatchPlan:
         self, info: ObjectInfo, done: sqlite3.Row | None, planner: Planner
     ) -> tuple[Turn, int, int]:
         """When it is done, its place in that turn, and the deaths with it alone."""
-        deaths, kills = self._deaths.get((info.key, info.version), []), False
-        if done is not None and done["version"] == info.version and done["status"] != "failed":
-            # deaths before count no more: a process has survived it, or it was given up
-            deaths = [death for death in deaths if death.run_id > done["run"]]
-            kills = bool(done["kills"])
+        deaths = self._deaths.get((info.key, info.version), [])
+        told: int | None = None
+        if done is not None and done["version"] == info.version:
+            told = done["kills"]
+            if done["status"] != "failed" or told is not None:
+                # deaths before count no more: a process has survived it, or they are in its row
+                deaths = [death for death in deaths if death.run_id > done["run"]]
         alone = [death.place for death in deaths if death.alone]
         if alone:
-            return Turn.CULPRIT, max(alone), len(alone)
-        if deaths or kills:
-            return Turn.SUSPECT, 0, 0
+            return Turn.CULPRIT, max(alone), len(alone) + (told or 0)
+        if deaths or told is not None:
+            return Turn.SUSPECT, 0, told or 0
         if done is not None and planner.failed_before(info, done):
             return Turn.AGAIN, done["row"], 0
         return Turn.FRESH, 0, 0
@@ -357,3 +360,10 @@ class BatchPlan:
                 yield WorkItem(
                     info, row["output"], row["existing"], suspect, changed, row["deaths"]
                 )
+
+
+def _deaths_with(reason: str | None, params: EnhanceParams) -> int | None:
+    """The deaths that a row records; none if its image may be done beside others."""
+    if reason == KILLS:
+        return params.kill_attempts - 1  # of one that is tried again, one death is enough
+    return deaths_in(reason)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from mirnet.batch.batch_paths import BatchPaths, open_batch
+from mirnet.batch.child_work import WorkInChild
 from mirnet.batch.drift import Profile
 from mirnet.batch.engine import LazyEnhance, open_engine
 from mirnet.batch.image_job import ImageJob
@@ -24,7 +25,7 @@ from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.run_config import choose_run_config
 from mirnet.batch.run_record import RunRecord
 from mirnet.batch.summary import BatchProgress, RunContext, RunSummary
-from mirnet.batch.suspects import Suspects, WorkInChild
+from mirnet.batch.suspects import Suspects
 from mirnet.config import Settings
 from mirnet.cost import CostMeter
 from mirnet.logs import bound

@@ -1,5 +1,7 @@
 """Suspects: images that were in flight when a process died. They are decoded and enhanced in a
-child process, one after the other, and quarantined after some deaths.
+child process, one after the other, and quarantined after deaths in several runs: a bad night of a
+machine does not condemn an image. A death for memory counts only if the image took more than a
+healthy one of its size may: the kernel ends our child first also if others fill the memory.
 """
 
 from __future__ import annotations
@@ -8,76 +10,44 @@ import logging
 import pickle
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
+from typing import TypeVar
 
-from mirnet.batch.engine import open_engine
+from mirnet.batch.child_work import (
+    WorkInChild,
+    ask_for_output,
+    ask_for_size,
+    most_answer_bytes,
+    num_pixels_in,
+    output_in,
+)
 from mirnet.batch.image_job import Downloaded, ImageJob
-from mirnet.batch.image_work import Encoded, ImageWork, Problem
+from mirnet.batch.image_work import Encoded, Problem
 from mirnet.batch.inflight import Alone
-from mirnet.batch.isolation import Child, ChildDied, ChildNotStarted, Limits, Message
-from mirnet.batch.manifest import KILLS, Row
+from mirnet.batch.isolation import Child, ChildDied, ChildNotStarted, Limits
+from mirnet.batch.manifest import DIED, KILLS, Row, death_reason
+from mirnet.batch.messages import Message
 from mirnet.batch.pipeline import waited
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.run_config import BatchRunConfig
 from mirnet.config import Settings
-from mirnet.params import EnhanceParams
+from mirnet.errors import NO_MEMORY
+from mirnet.images.formats import DECODE_FILE
 from mirnet.signals import advance
 
 logger = logging.getLogger(__name__)
 
 _GIVEN_UP = Problem("quarantined", KILLS)
 _GIB = 2**30
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class WorkInChild:
-    """Builds the handler of the child: the bytes of a file -> those of its output.
-
-    Args:
-        enhance: as of :func:`mirnet.batch.run.run_batch`; has to pickle.
-        run_config: of the run, so that outputs have the same bytes.
-    """
-
-    enhance: Any
-    params: EnhanceParams
-    run_config: BatchRunConfig
-    format: str | None = None
-
-    def __call__(self) -> Callable[[Message], Message]:
-        """In the child: the handler."""
-        engine = open_engine(self.enhance, self.params.strength)
-        engine.fix_shapes(self.run_config)
-        return partial(_handle, ImageWork(self.params, engine, self.format))
+# what a healthy image may take in the child: a tile in the network with its libraries; decoding,
+# measures and output of a pixel, as floating-point numbers
+_MODEL_BYTES = 4 * 2**30
+_PIXEL_BYTES = 200
 
 
-def _handle(work: ImageWork, message: Message) -> Message:
-    output = work.whole(message.parts[0], name=message.facts["name"])
-    if isinstance(output, Problem):
-        return Message({"problem": asdict(output)})
-    parts = {"data": output.data, "rejected": output.rejected}
-    facts = {
-        "content_type": output.content_type,
-        "passed": output.passed,
-        "columns": output.columns,
-        "parts": [name for name, part in parts.items() if part is not None],
-    }
-    return Message(facts, tuple(part for part in parts.values() if part is not None))
-
-
-def _output(answer: Message) -> Encoded | Problem:
-    facts = answer.facts
-    if "problem" in facts:
-        return Problem(**facts["problem"])
-    parts = dict(zip(facts["parts"], answer.parts, strict=True))
-    return Encoded(
-        parts.get("data"),
-        facts["content_type"],
-        facts["passed"],
-        facts["columns"],
-        parts.get("rejected"),
-    )
+def _needed(num_pixels: int, got: Downloaded) -> int:
+    return _MODEL_BYTES + num_pixels * _PIXEL_BYTES + len(got.data) * DECODE_FILE
 
 
 class Suspects:
@@ -92,7 +62,11 @@ class Suspects:
     def __init__(self, job: ImageJob, work: WorkInChild, settings: Settings) -> None:
         self._job, self._work = job, work
         gib = settings.child_memory_gib
-        self._limits = Limits(settings.image_limit_s, gib * _GIB if gib else None)
+        self._limits = Limits(
+            settings.image_limit_s,
+            gib * _GIB if gib else None,
+            answer_bytes=most_answer_bytes(job.params),
+        )
         self._attempts = job.params.kill_attempts
         self._child: Child | None = None
         self._alone = False
@@ -108,7 +82,7 @@ class Suspects:
                 yield self._row(item, alone, pool)
 
     def close(self) -> None:
-        """End the child."""
+        """End the child; a further image starts another one."""
         if self._child is not None:
             self._child.close()
 
@@ -116,28 +90,40 @@ class Suspects:
         fetched = waited(pool.submit(self._job.fetch, item))
         if isinstance(fetched, Row):
             return fetched
-        if item.deaths >= self._attempts:
+        if item.deaths >= self._attempts or item.died:
             # processes died of it that did not work in a child, or died with theirs
-            return waited(pool.submit(self._job.finish, fetched, _GIVEN_UP))
-        with alone(item):
-            output = self._whole(fetched)
+            output: Encoded | Problem = self._ended(item.deaths, "the process that worked on it")
+        else:
+            with alone(item):
+                output = self._whole(fetched)
         return waited(pool.submit(self._job.finish, fetched, output))
 
     def _whole(self, got: Downloaded) -> Encoded | Problem:
-        key = got.item.info.key
-        for death in range(got.item.deaths + 1, self._attempts + 1):
-            child = self._started()
-            if child is None:
-                return self._job.work.whole(got.data, name=key)
+        child = self._started()
+        if child is not None:
             try:
-                return _output(child.ask(Message({"name": key}, (got.data,))))
-            except ChildDied as died:
-                advance()
-                logger.warning("%s: death %d of %d: %s", key, death, self._attempts, died)
+                return self._in_child(child, got)
             except ChildNotStarted as error:
                 self._do_alone(str(error))
-                return self._job.work.whole(got.data, name=key)
-        return _GIVEN_UP
+        return self._job.work.whole(got.data, name=got.item.info.key)
+
+    def _in_child(self, child: Child, got: Downloaded) -> Encoded | Problem:
+        key, deaths, num_pixels = got.item.info.key, got.item.deaths, 0
+        try:
+            told = _parsed(child, ask_for_size(key, got.data), num_pixels_in)
+            num_pixels = min(told, self._job.params.max_pixels)
+            return _parsed(child, ask_for_output(key, got.data), output_in)
+        except ChildDied as died:
+            advance()
+            logger.warning("%s: the child died: %s", key, died)
+            if died.took is not None and died.took <= _needed(num_pixels, got):
+                return Problem("failed", death_reason(deaths, self._attempts, NO_MEMORY, str(died)))
+            return self._ended(deaths + 1, str(died))
+
+    def _ended(self, deaths: int, how: str) -> Problem:
+        if deaths >= self._attempts:
+            return _GIVEN_UP
+        return Problem("failed", death_reason(deaths, self._attempts, DIED, how))
 
     def _started(self) -> Child | None:
         if self._child is None and not self._alone:
@@ -151,3 +137,12 @@ class Suspects:
     def _do_alone(self, reason: str) -> None:
         logger.warning("images that may have killed a process are not isolated: %s", reason)
         self._child, self._alone = None, True
+
+
+def _parsed(child: Child, message: Message, parse: Callable[[Message], T]) -> T:
+    answer = child.ask(message)
+    try:
+        return parse(answer)
+    except ValueError as error:
+        child.close()
+        raise ChildDied from error

@@ -307,8 +307,8 @@ class EnhanceParams(Section):
         2,
         ge=1,
         le=100,
-        description="deaths of a process that worked on one image alone, after which the image is "
-        "quarantined",
+        description="runs in which a process that worked on one image alone died, after which it "
+        "is quarantined",
     )
     quarantine_prefix: str = Field(
         "_mirnet/quarantine",

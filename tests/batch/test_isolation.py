@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +16,15 @@ from functools import partial
 import psutil
 import pytest
 
-from mirnet.batch.isolation import Child, ChildDied, ChildNotStarted, Limits, Message
+from mirnet import signals
+from mirnet.batch.isolation import (
+    Child,
+    ChildDied,
+    ChildNotStarted,
+    Limits,
+    ended_without_progress,
+)
+from mirnet.batch.messages import Message
 from mirnet.errors import DeviceBroken, ServiceError, StorageError
 from mirnet.signals import advance, termination_as_exception
 
@@ -53,6 +63,11 @@ def answer(message: Message) -> Message:
         for _ in range(12):
             time.sleep(0.25)
             advance()
+    if do == "raw":
+        os.write(int(sys.argv[2]), message.parts[0])
+        time.sleep(600)
+    if do == "facts":
+        return Message(message.facts["facts"])
     if do == "print":
         print("not in the document of the parent")
     return Message({"pid": os.getpid()}, (*message.parts, b""))
@@ -126,9 +141,77 @@ def test_a_stop_ends_the_wait_and_the_child(child: Child) -> None:
     assert not psutil.pid_exists(before)
 
 
+def test_a_stop_ends_the_wait_for_a_child_that_does_not_read(child: Child) -> None:
+    os.kill(before := pid(child), signal.SIGSTOP)
+    with pytest.raises(SystemExit), termination_as_exception():
+        signal.raise_signal(signal.SIGTERM)
+        child.ask(Message({}, (bytes(5_000_000),)))
+    assert not psutil.pid_exists(before)
+
+
+def test_a_stop_ends_the_wait_for_the_rest_of_an_answer(child: Child) -> None:
+    before = pid(child)
+    raised = threading.Timer(1.0, signal.raise_signal, [signal.SIGTERM])
+    with pytest.raises(SystemExit), termination_as_exception():
+        raised.start()
+        child.ask(Message({"do": "raw"}, (struct.pack("<Q", 1000) + b"x",)))
+    assert not psutil.pid_exists(before)
+
+
+def framed(data: bytes) -> bytes:
+    return struct.pack("<Q", len(data)) + data
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        struct.pack("<Q", 2**40),
+        framed(b""),
+        framed(framed(b"[[], []]")),
+        framed(framed(b"[{}, [-1, 1]]")),
+        framed(framed(b"[{}, [true]]") + b"x"),
+        framed(framed(b"[{}, [1]]")),
+        framed(framed(b"[" * 100_000)),
+        framed(framed(b"7")),
+    ],
+)
+def test_what_is_no_answer_costs_the_child(raw: bytes, child: Child) -> None:
+    before = pid(child)
+    with pytest.raises(ChildDied, match="something else than an answer") as died:
+        child.ask(Message({"do": "raw"}, (raw,)))
+    assert died.value.took is None
+    assert not psutil.pid_exists(before)
+
+
+@pytest.mark.parametrize("facts", [{"stopped": "x"}, {"stopped": 1, "transient": True}])
+def test_an_error_of_a_service_has_its_types(facts: dict[str, object], child: Child) -> None:
+    with pytest.raises(ChildDied, match="something else than an answer"):
+        child.ask(Message({"do": "facts", "facts": facts}))
+
+
+def test_a_child_above_its_limit_before_the_message_has_not_died_of_it() -> None:
+    with pytest.raises(ChildNotStarted, match=r"before any image, of 0\.00 allowed"):
+        Child(pickle.dumps(build), Limits(idle_s=3.0, memory=2**20)).ask(Message({}))
+
+
+def test_a_child_that_never_gets_ready_ends_itself() -> None:
+    limits = Limits(idle_s=3.0, start_s=1.0)
+    with pytest.raises(ChildNotStarted, match="exit code 1"):
+        Child(pickle.dumps(partial(time.sleep, 600)), limits).ask(Message({}))
+
+
+def test_progress_counts_however_late_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watching thread may sleep for longer than its period."""
+    seen = threading.Event()
+    with ended_without_progress(60.0, seen.set):
+        monkeypatch.setattr(signals, "_advanced", time.monotonic() - 30.0)
+        assert seen.wait(30.0)
+
+
 _ORPHAN = """
 import os, pickle, signal, threading, time
-from mirnet.batch.isolation import Child, Limits, Message
+from mirnet.batch.isolation import Child, Limits
+from mirnet.batch.messages import Message
 from tests.batch.test_isolation import build
 child = Child(pickle.dumps(build), Limits(idle_s=60))
 print(child.ask(Message({})).facts["pid"], flush=True)

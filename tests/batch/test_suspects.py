@@ -11,10 +11,15 @@ import pytest
 import torch
 
 from mirnet import stages
-from mirnet.batch import image_job, image_work, run_config
+from mirnet.batch import image_job, image_work, run_config, suspects
+from mirnet.batch.child_work import output_in
+from mirnet.batch.image_work import Encoded, Problem
+from mirnet.batch.isolation import Child
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import KILLS
+from mirnet.batch.messages import Message
 from mirnet.config import Settings
+from mirnet.errors import NO_MEMORY
 from mirnet.models import build, save_model
 from mirnet.params import load_params
 from mirnet.results import EnhanceResult
@@ -47,9 +52,7 @@ def rows_of(target: str, run_id: str) -> dict[str, tuple[str, str | None]]:
     return {row.input_key: (row.status, row.reason) for row in past.rows() if row.run_id == run_id}
 
 
-@pytest.mark.parametrize(
-    "how", ["kill", *(pytest.param(how, marks=pytest.mark.slow) for how in ("memory", "loop"))]
-)
+@pytest.mark.parametrize("how", ["abort", pytest.param("loop", marks=pytest.mark.slow)])
 def test_after_the_first_night_none_is_red(how: str, tmp_path: Path) -> None:
     source, target = str(tmp_path / "in"), str(tmp_path / "out")
     fill(source, IMAGES | {"deadly.png": DEADLY})
@@ -57,21 +60,130 @@ def test_after_the_first_night_none_is_red(how: str, tmp_path: Path) -> None:
     second = night(source, target, Killer(how))
     assert second is not None and second.summary_uri and second.problem is None
     assert second.enhanced + second.skipped == len(IMAGES)
-    assert (second.quarantined, second.failed, second.reasons) == (1, 0, {KILLS: 1})
-    assert rows_of(target, second.run_id)["deadly.png"] == ("quarantined", KILLS)
+    assert (second.quarantined, second.failed, second.reasons) == (0, 1, {"died": 1})
+    status, reason = rows_of(target, second.run_id)["deadly.png"]
+    assert status == "failed" and (reason or "").startswith("died: 1 of 2 deaths: ")
+    third = night(source, target, Killer(how))
+    assert third is not None and third.problem is None
+    assert (third.quarantined, third.failed, third.reasons) == (1, 0, {KILLS: 1})
+    assert rows_of(target, third.run_id)["deadly.png"] == ("quarantined", KILLS)
     assert (tmp_path / "out/_mirnet/quarantine/deadly.png").read_bytes() == DEADLY
-    for number in range(3):
+    for number in range(2):
         fill(source, {f"new{number}.png": picture(50 + number, side=24)})
         later = night(source, target, Killer(how))
         assert later is not None
         assert (later.enhanced, later.quarantined, later.failed) == (1, 0, 0)
-    # somebody names it: tried again, and still isolated
+    # somebody names it: tried again, still isolated, and one death is enough
     named = answer(f"{source}/deadly.png", target, Killer(how))
     assert named is not None and named.startswith("TooManyBad") and KILLS in named
     # it has changed
     fill(source, {"deadly.png": picture(8, side=24)})
     last = night(source, target, Killer(how))
     assert last is not None and last.enhanced == 1
+
+
+@pytest.mark.parametrize("how", ["kill", pytest.param("memory", marks=pytest.mark.slow)])
+def test_a_shortage_of_memory_condemns_no_image(how: str, tmp_path: Path) -> None:
+    """The kernel ends the child first, whoever fills the memory; or its limit is too low."""
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, {"0.png": picture(0), "deadly.png": DEADLY})
+    announce(source, target, [["deadly.png"]])
+    for _ in range(3):
+        result = enhance_batch(source, target, Settings(**LIMITS), enhance=Killer(how))
+        assert (result.quarantined, result.failed, result.reasons) == (0, 1, {NO_MEMORY: 1})
+        _, reason = rows_of(target, result.run_id)["deadly.png"]
+        assert (reason or "").startswith("memory: 1 of 2 deaths: ")  # that of the process
+    # the night is over
+    assert enhance_batch(source, target, Settings(lease_s=30)).enhanced == 1
+
+
+def test_memory_that_no_healthy_image_takes_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suspects, "_MODEL_BYTES", 0)
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, {"deadly.png": DEADLY})
+    announce(source, target, [["deadly.png"]])
+    result = enhance_batch(source, target, Settings(**LIMITS), enhance=Killer("memory"))
+    assert (result.quarantined, result.reasons) == (1, {KILLS: 1})
+
+
+def test_a_limit_below_what_the_child_takes_is_no_death(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, IMAGES)
+    announce(source, target, [list(IMAGES)])
+    settings = Settings(lease_s=30, child_memory_gib=0.001)
+    assert enhance_batch(source, target, settings).enhanced == len(IMAGES)
+    assert "not isolated: it takes" in caplog.text and "MIRNET_CHILD_MEMORY_GIB" in caplog.text
+
+
+COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("luminance_before", "luminance_after", "dark_share", "bright_share"), 0.5),
+    **{"noise": 0, "saturation": 0.1, "shadows": 0.2, "width": 24, "height": 24, "dropped": None},
+}
+OUTPUT: dict[str, Any] = {
+    **{"content_type": "image/png", "passed": None, "columns": COLUMNS, "parts": ["data"]},
+}
+
+
+def test_what_the_child_may_answer() -> None:
+    found = output_in(Message(OUTPUT, (b"png",)))
+    assert isinstance(found, Encoded) and (found.data, found.columns) == (b"png", COLUMNS)
+    assert output_in(Message({"problem": {"status": "failed", "reason": "model: x"}})) == Problem(
+        "failed", "model: x"
+    )
+    with pytest.raises(ValueError, match="shorter"):
+        output_in(Message(OUTPUT, ()))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"problem": {"status": "enhanced", "reason": "x"}},
+        {"problem": {"status": "failed", "reason": "\ud800"}},
+        {"problem": {"status": "failed"}},
+        {"problem": 7},
+        OUTPUT | {"columns": COLUMNS | {"width": "abc"}},
+        OUTPUT | {"columns": COLUMNS | {"width": 2**63}},
+        OUTPUT | {"columns": COLUMNS | {"noise": 10**400}},
+        OUTPUT | {"columns": COLUMNS | {"noise": True}},
+        OUTPUT | {"columns": COLUMNS | {"status": "skipped"}},
+        OUTPUT | {"columns": {}},
+        OUTPUT | {"content_type": "text/html"},
+        OUTPUT | {"passed": 1},
+        OUTPUT | {"parts": []},
+        OUTPUT | {"parts": ["data", "data"]},
+        OUTPUT | {"parts": ["rejected"]},
+        OUTPUT | {"parts": ["output"]},
+    ],
+)
+def test_what_it_may_not(facts: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        output_in(Message(facts, (b"png",)))
+
+
+def test_an_answer_that_is_none_costs_its_image_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a child that a file has taken over."""
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, IMAGES)
+    announce(source, target, [list(IMAGES)])
+    asked = Child.ask
+
+    def taken_over(child: Child, message: Message) -> Message:
+        answer = asked(child, message)
+        wrong = (message.facts["do"], message.facts["name"]) == ("work", "1.png")
+        return Message({}) if wrong else answer
+
+    monkeypatch.setattr(Child, "ask", taken_over)
+    result = enhance_batch(source, target, Settings(lease_s=30))
+    assert (result.enhanced, result.failed) == (len(IMAGES) - 1, 1)
+    _, reason = rows_of(target, result.run_id)["1.png"]
+    assert reason == "died: 1 of 2 deaths: sent something else than an answer"
 
 
 def test_what_was_in_flight_by_chance_is_enhanced_to_the_same_bytes(
@@ -87,10 +199,10 @@ def test_what_was_in_flight_by_chance_is_enhanced_to_the_same_bytes(
         patched.setattr(image_job, "read_size", lambda *_, **__: pytest.fail("read here"))
         result = enhance_batch(source, target, Settings(lease_s=30), contact_images=0)
     enhance_batch(source, calm, Settings(lease_s=30), contact_images=0)
-    assert rows_of(target, result.run_id) | {"run": ("", "")} == {
+    assert rows_of(target, result.run_id) == {
         row.input_key: (row.status, row.reason)
         for row in Ledger.of_target(open_store(calm, Settings())).past_runs().rows()
-    } | {"run": ("", "")}
+    }
     for key in [*IMAGES, "light.png"]:
         assert (tmp_path / "out" / key).read_bytes() == (tmp_path / "calm" / key).read_bytes()
 

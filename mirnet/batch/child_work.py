@@ -1,0 +1,172 @@
+"""The work of the child for suspects, and what it may answer.
+
+A file may have taken over the child: an answer is parsed like a record that a stranger wrote, and
+what is none of ours is an error here and not where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mirnet.batch.engine import open_engine
+from mirnet.batch.image_work import Encoded, ImageWork, Problem
+from mirnet.batch.messages import Message
+from mirnet.batch.records import problem_of
+from mirnet.batch.run_config import BatchRunConfig
+from mirnet.images import read_size
+from mirnet.images.formats import TABLE
+from mirnet.params import EnhanceParams
+
+_CONTENT_TYPES = frozenset(entry.content_type for entry in TABLE)
+# with the colours of a pixel in 16 bits, uncompressed, and metadata as large as the file
+_PIXEL_BYTES, _HEAD_BYTES = 16, 16 * 2**20
+
+
+@dataclass(frozen=True)
+class WorkInChild:
+    """Builds the handler of the child: the bytes of a file -> those of its output.
+
+    Args:
+        enhance: as of :func:`mirnet.batch.run.run_batch`; has to pickle.
+        run_config: of the run, so that outputs have the same bytes.
+    """
+
+    enhance: Any
+    params: EnhanceParams
+    run_config: BatchRunConfig
+    format: str | None = None
+
+    def __call__(self) -> Callable[[Message], Message]:
+        """In the child: the handler."""
+        engine = open_engine(self.enhance, self.params.strength)
+        engine.fix_shapes(self.run_config)
+        return partial(_handle, ImageWork(self.params, engine, self.format))
+
+
+def ask_for_size(key: str, data: bytes) -> Message:
+    """Answered by :func:`num_pixels_in`."""
+    return Message({"do": "size", "name": key}, (data,))
+
+
+def ask_for_output(key: str, data: bytes) -> Message:
+    """Answered by :func:`output_in`."""
+    return Message({"do": "work", "name": key}, (data,))
+
+
+def most_answer_bytes(params: EnhanceParams) -> int:
+    """No output is larger."""
+    return params.max_pixels * _PIXEL_BYTES + params.max_bytes + _HEAD_BYTES
+
+
+def _handle(work: ImageWork, message: Message) -> Message:
+    name, data = message.facts["name"], message.parts[0]
+    if message.facts["do"] == "size":
+        return Message({"num_pixels": _num_pixels(data, name)})
+    output = work.whole(data, name=name)
+    if isinstance(output, Problem):
+        return Message({"problem": asdict(output)})
+    parts = {"data": output.data, "rejected": output.rejected}
+    facts = {
+        "content_type": output.content_type,
+        "passed": output.passed,
+        "columns": output.columns,
+        "parts": [name for name, part in parts.items() if part is not None],
+    }
+    return Message(facts, tuple(part for part in parts.values() if part is not None))
+
+
+def _num_pixels(data: bytes, name: str) -> int:
+    try:
+        height, width = read_size(data, name=name)
+    except Exception:  # noqa: BLE001 - decoding reports the problem
+        return 0
+    return height * width
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Size(_Strict):
+    num_pixels: _Count
+
+
+class _Columns(_Strict):
+    luminance_before: float
+    luminance_after: float
+    width: _Count
+    height: _Count
+    dark_share: float
+    bright_share: float
+    noise: float
+    saturation: float
+    shadows: float
+    dropped: Annotated[str, Field(max_length=1000)] | None
+
+
+class _Problem(_Strict):
+    status: Literal["failed", "quarantined"]
+    # one may name the key, of at most 1024 bytes
+    reason: Annotated[str, Field(min_length=1, max_length=4000)]
+
+
+class _WithProblem(_Strict):
+    problem: _Problem
+
+
+class _WithOutput(_Strict):
+    content_type: str
+    passed: Annotated[str, Field(min_length=1, max_length=1000)] | None
+    columns: _Columns
+    parts: list[Literal["data", "rejected"]]
+
+
+S = TypeVar("S", bound=_Strict)
+
+
+def _parsed(kind: type[S], facts: dict[str, Any]) -> S:
+    try:
+        return kind.model_validate(facts)
+    except ValidationError as error:
+        raise ValueError(problem_of(error)) from error
+
+
+def num_pixels_in(answer: Message) -> int:
+    """By the header of the image; 0 where that is not readable.
+
+    Raises:
+        ValueError: it is not an answer to :func:`ask_for_size`.
+    """
+    return _parsed(_Size, answer.facts).num_pixels
+
+
+def output_in(answer: Message) -> Encoded | Problem:
+    """The output, or why there is none.
+
+    Raises:
+        ValueError: it is not an answer to :func:`ask_for_output`.
+    """
+    if "problem" in answer.facts:
+        found = _parsed(_WithProblem, answer.facts).problem
+        return Problem(found.status, found.reason)
+    facts = _parsed(_WithOutput, answer.facts)
+    parts = dict(zip(facts.parts, answer.parts, strict=True))
+    if len(parts) != len(facts.parts) or facts.content_type not in _CONTENT_TYPES:
+        raise ValueError("an output of an unknown kind")
+    if facts.passed is None and ("rejected" in parts or not parts.get("data")):
+        raise ValueError("an enhanced image without an output")
+    return Encoded(
+        parts.get("data"),
+        facts.content_type,
+        facts.passed,
+        facts.columns.model_dump(),
+        parts.get("rejected"),
+    )
