@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ _RUNS = "runs"
 _RUN_CONFIG = "conditions.json"
 _MAX_PIXELS = "max-pixels.json"
 _INFLIGHT = "in-hand"
+# metadata of an announcement: which attempt wrote it
+_ATTEMPT = "mirnet-attempt"
 _PART, _MANIFEST = "part-", "manifest"
 _DAMAGED = "damaged/"
 _PAGE, _REJECTED = "contact.html", "rejected"
@@ -205,6 +208,7 @@ class RunFolder:
 
         Args:
             batch: identifies it within the run.
+            inputs: in flight from now on; suspects are announced later, each by itself.
 
         Returns:
             The name of this attempt, and what was in flight in each that died; if any has, this
@@ -213,10 +217,13 @@ class RunFolder:
         Raises:
             StorageError: an announcement is not readable.
         """
-        first = f"-{batch}-{0:03d}"
-        data = _dump_inputs(inputs)
-        if self.store.put_if_absent(f"{_INFLIGHT}{first}.json", data, content_type=_JSON):
+        first, own = f"-{batch}-{0:03d}", {_ATTEMPT: secrets.token_hex(8)}
+        name, data = f"{_INFLIGHT}{first}.json", _dump_inputs(inputs)
+        if self.store.put_if_absent(name, data, content_type=_JSON, metadata=own):
             return first, []
+        head = self.store.head(name)
+        if head is not None and head.metadata.get(_ATTEMPT) == own[_ATTEMPT]:
+            return first, []  # the response was lost, and the repetition of our write refused
         names = sorted(info.key for info in self.store.list(f"{_INFLIGHT}-{batch}-"))
         return f"-{batch}-{len(names):03d}", list(self.inflight(names))
 

@@ -12,9 +12,8 @@ import itertools
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,19 +21,20 @@ from typing import Any
 import ray
 import ray.data
 
+from mirnet.batch.child_work import WorkInChild
 from mirnet.batch.digests import Digests
 from mirnet.batch.engine import LazyEnhance, open_engine
 from mirnet.batch.image_job import ImageJob
 from mirnet.batch.image_work import ImageWork
 from mirnet.batch.inflight import Inflight, clear_all, in_good_order
 from mirnet.batch.isolation import ended_without_progress, unpickled
-from mirnet.batch.ledger import Ledger, RunFolder
+from mirnet.batch.ledger import InputVersion, Ledger, RunFolder
 from mirnet.batch.manifest import Row, as_dict
 from mirnet.batch.pipeline import process
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
-from mirnet.batch.suspects import Suspects, WorkInChild
+from mirnet.batch.suspects import Suspects
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import DeviceBroken, ServiceError, StorageError, WorkersLost
 from mirnet.logs import protect_output
@@ -102,24 +102,31 @@ class OpenedJob:
     settings: Settings
 
     def rows(self, items: list[WorkItem]) -> Generator[Row]:
-        """Announce the items and yield one row per item; suspects are those that an earlier
-        attempt at them died with.
+        """Yield one row per item. Suspects are announced only while they are worked on, all other
+        items now; suspects are also those that an earlier attempt at them died with.
         """
         inputs = [(item.info.key, item.info.version) for item in items]
         batch = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
-        attempt, died = self.run.begin_attempt(batch, inputs)
+        beside = [each for each, item in zip(inputs, items, strict=True) if not item.suspect]
+        attempt, died = self.run.begin_attempt(batch, beside)
         if died:
-            alone = Counter(input for inputs in died if len(inputs) == 1 for input in inputs)
+            # the first attempt at others is no death in a child: they are tried in one now
             items = [
-                replace(item, suspect=True, deaths=item.deaths + alone[each])
+                _again(item, died if item.suspect else died[1:], each)
                 for item, each in zip(items, inputs, strict=True)
             ]
         inflight = Inflight(self.run, block=len(items), attempt=attempt)
-        yield from inflight.rows(items, self._process, self.suspects.rows)
+        with closing(self.suspects):
+            yield from inflight.rows(items, self._process, self.suspects.rows)
 
     def _process(self, items: Iterable[WorkItem]) -> Generator[Row]:
         with ended_without_progress(self.settings.image_limit_s):
             yield from process(items, self.images, num_threads=self.settings.io_threads)
+
+
+def _again(item: WorkItem, died: list[list[InputVersion]], each: InputVersion) -> WorkItem:
+    alone = [each] in died
+    return replace(item, suspect=True, deaths=item.deaths + alone, died=alone)
 
 
 class EnhanceActor:
@@ -139,8 +146,11 @@ class EnhanceActor:
         except DeviceBroken:
             logger.exception("this worker ends, and its images are repeated by another one")
             os._exit(1)
-        except StorageError as error:
-            done.append(json.dumps({_STOPPED: str(error), "transient": error.transient}))
+        except ServiceError as error:
+            kind = "storage" if isinstance(error, StorageError) else "service"
+            done.append(
+                json.dumps({_STOPPED: str(error), "transient": error.transient, "kind": kind})
+            )
         return {"row": done}
 
 
@@ -150,8 +160,8 @@ def process_on_ray(
     """Yield one row per item, in the order in which they finish.
 
     Raises:
-        ServiceError: no Ray at the address.
         WorkersLost: workers died too often.
+        ServiceError: no Ray at the address, or as on one machine.
         StorageError: as on one machine; also when the lease is lost.
     """
     run = Ledger.of_target(open_store(job.target_uri, job.settings)).run(job.run_id)
@@ -193,7 +203,8 @@ def _slices(items: Iterable[WorkItem]) -> Iterator[tuple[list[WorkItem], int]]:
 def _load_row(text: str) -> Row:
     values = json.loads(text)
     if _STOPPED in values:
-        raise StorageError(values[_STOPPED], transient=values["transient"])
+        kind = StorageError if values["kind"] == "storage" else ServiceError
+        raise kind(values[_STOPPED], transient=values["transient"])
     return Row(**values)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,19 @@ from ray.cluster_utils import Cluster
 
 from mirnet import stages
 from mirnet.batch import ray_engine
+from mirnet.batch.inflight import Alone
 from mirnet.batch.ledger import Ledger, RunFolder
-from mirnet.batch.manifest import KILLS
+from mirnet.batch.manifest import KILLS, Row
+from mirnet.batch.plan import WorkItem
 from mirnet.batch.run import run_batch
 from mirnet.config import Settings
-from mirnet.errors import StorageError, WorkersLost
+from mirnet.errors import ServiceError, StorageError, WorkersLost
 from mirnet.images import Image
 from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
+from mirnet.storage.store import ObjectInfo
 from tests.batch import killers
 from tests.batch import samples as batch_samples
 from tests.batch.killers import DEADLY_SIDE, Killer
@@ -75,7 +80,7 @@ def assert_same(target: str, other: str) -> None:
 
 
 def mortal(marker: Path) -> Any:
-    killer = Killer("kill")
+    killer = Killer("abort")
 
     def die_once(image: Image) -> Image:
         if not marker.exists():
@@ -95,13 +100,13 @@ def test_same_as_on_one_machine_though_a_worker_is_killed(
     fill(f"{s3}/in", {"deadly.png": picture(1, side=DEADLY_SIDE)})
     result = enhance(f"{s3}/in", f"{s3}/ray", "ray", mortal(tmp_path / "killed"))
     assert (tmp_path / "killed").exists()
-    assert (result.enhanced, result.quarantined, result.failed) == (40, 3, 0)
+    assert (result.enhanced, result.quarantined, result.failed) == (40, 2, 1)
     assert (alone.enhanced, alone.quarantined, alone.failed) == (40, 2, 0)
     deadly = manifest(f"{s3}/ray").pop("deadly.png")
-    assert (deadly["status"], deadly["reason"]) == ("quarantined", KILLS)
+    assert deadly["status"] == "failed" and deadly["reason"].startswith("died: 1 of 2 deaths: ")
     assert_same(f"{s3}/ray", f"{s3}/alone")
     assert not [key for key in keys_of(f"{s3}/ray/_mirnet") if "in-hand" in key]
-    assert enhance(f"{s3}/in", f"{s3}/ray", "local").skipped == 43
+    assert enhance(f"{s3}/in", f"{s3}/ray", "local").skipped == 42
 
 
 def test_sources_and_links_are_told_apart_as_on_one_machine(by_value: None, tmp_path: Path) -> None:
@@ -204,7 +209,7 @@ def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["kill", "memory", "loop", "device"])
+@pytest.mark.parametrize("how", ["abort", "memory", "loop", "device"])
 def test_an_image_that_kills_each_worker_costs_itself_only(
     how: str, tmp_path: Path, by_value: None
 ) -> None:
@@ -222,12 +227,15 @@ def test_an_image_that_kills_each_worker_costs_itself_only(
         return killer(image)
 
     result = enhance_batch(source, target, settings, enhance=kills, max_bad_share=0.1)
-    assert (result.enhanced, result.quarantined, result.failed) == (40, 3, 0)
-    assert result.reasons[KILLS] == 1 and result.summary_uri and result.contact_uri
-    rows = manifest(target)
-    assert (rows["deadly.png"]["status"], rows["deadly.png"]["reason"]) == ("quarantined", KILLS)
+    assert (result.enhanced, result.quarantined, result.failed) == (40, 2, 1)
+    word = "memory" if how == "memory" else "died"
+    assert result.reasons[word] == 1 and result.summary_uri and result.contact_uri
+    assert manifest(target)["deadly.png"]["status"] == "failed"
     again = enhance_batch(source, target, settings, enhance=kills)
-    assert (again.skipped, again.failed, again.quarantined) == (43, 0, 0)
+    # a limit that is too low for a healthy image condemns none
+    given_up = int(how != "memory")
+    assert (again.skipped, again.failed, again.quarantined) == (42, 1 - given_up, given_up)
+    assert again.reasons == {KILLS if given_up else "memory": 1}
 
 
 @pytest.mark.slow
@@ -240,8 +248,8 @@ def test_what_a_lost_run_had_in_flight_is_suspect_on_one_machine_too(
         patched.setattr(ray_engine, "_RESTARTS", 0)
         with pytest.raises(WorkersLost, match="Ray Data"):
             enhance(source, target, "ray", Killer("kill"))
-    result = enhance(source, target, "local", Killer("kill"))
-    assert (result.quarantined, result.failed, result.reasons) == (1, 0, {KILLS: 1})
+    result = enhance(source, target, "local", Killer("abort"))
+    assert (result.quarantined, result.failed, result.reasons) == (0, 1, {"died": 1})
     assert result.enhanced + result.skipped == 40
 
 
@@ -259,6 +267,101 @@ def test_each_attempt_at_a_batch_knows_what_died(tmp_path: Path) -> None:
     assert run.begin_attempt("aa", inputs[:1])[1] == []
     run.clear_all_inflight()
     assert run.begin_attempt("0f", inputs)[1] == []
+
+
+def test_a_lost_response_of_an_announcement_is_no_death(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "run"), Settings())
+    run, put = RunFolder(store), type(store).put
+
+    def repeated(*args: Any, **options: Any) -> str | None:
+        assert put(*args, **options) is not None
+        return put(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put", repeated)
+        first, died = run.begin_attempt("0f", [("a", "1")])
+    assert died == []
+    again, died = run.begin_attempt("0f", [("a", "1")])
+    assert again != first and died == [[("a", "1")]]
+
+
+BATCH_OF_A = hashlib.sha256(json.dumps([["a", "1"]]).encode()).hexdigest()[:16]
+
+
+class NoChild:
+    """In place of the suspects: what was announced when they came, and while they are worked on."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.items, self.open = run, list[WorkItem](), False
+        self.seen: list[list[list[tuple[str, str]]]] = []
+
+    def rows(self, items: Iterable[WorkItem], alone: Alone) -> Iterator[Row]:
+        self.open = True
+        for item in items:
+            self.items.append(item)
+            self.look()
+            with alone(item):
+                self.look()
+            yield Row(item.info.key, item.info.version, 1, "enhanced", "r", "d", "m")
+
+    def look(self) -> None:
+        names = [info.key for info in self.run.store.list()]
+        self.seen.append([each for each in self.run.inflight(names) if each])
+
+    def close(self) -> None:
+        self.open = False
+
+
+def opened(tmp_path: Path) -> tuple[ray_engine.OpenedJob, NoChild]:
+    run = RunFolder(open_store(str(tmp_path / "run"), Settings()))
+    suspects = NoChild(run)
+    nothing: Any = None
+    job: Any = ray_engine.OpenedJob
+    return job(nothing, run, suspects, Settings()), suspects
+
+
+def item(key: str, *, suspect: bool) -> WorkItem:
+    return WorkItem(ObjectInfo(key, 1, "1", 0.0), key, suspect=suspect)
+
+
+def test_suspects_are_announced_while_they_are_worked_on_only(tmp_path: Path) -> None:
+    job, suspects = opened(tmp_path)
+    assert len(list(job.rows([item("a", suspect=True)]))) == 1
+    assert suspects.seen == [[], [[("a", "1")]]]
+    assert not suspects.open  # with it, the model of its child
+
+
+def test_a_worker_dies_of_an_image_once_per_run(tmp_path: Path) -> None:
+    job, suspects = opened(tmp_path)
+    attempt, _ = job.run.begin_attempt(BATCH_OF_A, [])
+    job.run.write_inflight([("a", "1")], attempt=attempt)  # and the worker died
+    assert len(list(job.rows([item("a", suspect=True)]))) == 1
+    (seen,) = suspects.items
+    assert (seen.deaths, seen.died) == (1, True)
+
+
+def test_a_batch_of_one_image_is_tried_in_a_child_first(tmp_path: Path) -> None:
+    job, suspects = opened(tmp_path)
+    job.run.begin_attempt(BATCH_OF_A, [("a", "1")])  # and the worker died, e.g. with its node
+    assert len(list(job.rows([item("a", suspect=False)]))) == 1
+    (seen,) = suspects.items
+    assert (seen.suspect, seen.deaths, seen.died) == (True, 0, False)
+
+
+@pytest.mark.parametrize("kind", [StorageError, ServiceError])
+def test_an_error_of_a_service_in_a_worker_is_that_of_the_run(kind: type[ServiceError]) -> None:
+    class Refused:
+        def rows(self, _items: list[WorkItem]) -> Iterator[Row]:
+            raise kind("MLflow at x: refused", transient=False)
+
+    actor: Any = object.__new__(ray_engine.EnhanceActor)
+    actor._job = Refused()
+    (text,) = actor({"item": []})["row"]
+    with pytest.raises(ServiceError, match="refused") as raised:
+        ray_engine._load_row(text)
+    assert type(raised.value) is kind and not raised.value.transient
 
 
 @pytest.mark.slow
