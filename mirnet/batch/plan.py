@@ -307,7 +307,7 @@ class BatchPlan:
     def _turn(
         self, info: ObjectInfo, done: sqlite3.Row | None, planner: Planner
     ) -> tuple[Turn, int, int]:
-        """When it is done, its place in that turn, and the deaths with it alone."""
+        """When it is done, its place in that turn, and the runs in which one died with it alone."""
         deaths = self._deaths.get((info.key, info.version), [])
         told: int | None = None
         if done is not None and done["version"] == info.version:
@@ -315,9 +315,10 @@ class BatchPlan:
             if done["status"] != "failed" or told is not None:
                 # deaths before count no more: a process has survived it, or they are in its row
                 deaths = [death for death in deaths if death.run_id > done["run"]]
-        alone = [death.place for death in deaths if death.alone]
+        alone = [death for death in deaths if death.alone]
         if alone:
-            return Turn.CULPRIT, max(alone), len(alone) + (told or 0)
+            num_runs = len({death.run_id for death in alone})
+            return Turn.CULPRIT, max(death.place for death in alone), num_runs + (told or 0)
         if deaths or told is not None:
             return Turn.SUSPECT, 0, told or 0
         if done is not None and planner.failed_before(info, done):

@@ -278,6 +278,15 @@ def test_deaths_before_an_image_was_done_do_not_count(tmp_path: Path) -> None:
     assert enhance_batch(source, target, settings).enhanced == 1
 
 
+def test_two_workers_of_one_run_are_one_death(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "in"), str(tmp_path / "out")
+    fill(source, {"a.png": picture(1)})
+    announce(source, target, [["a.png"]])
+    run = tmp_path / "out/_mirnet/runs/00000000-died"
+    (run / "in-hand-0f-000.json").write_bytes((run / "in-hand.json").read_bytes())
+    assert enhance_batch(source, target, Settings(lease_s=30)).enhanced == 1
+
+
 def announce(source: str, target: str, deaths: list[list[str]], *, first: int = 0) -> None:
     """As runs that died with these in flight."""
     versions = {info.key: info.version for info in open_store(source, Settings()).list()}
