@@ -83,8 +83,9 @@ class Suspects:
 
     def close(self) -> None:
         """End the child; a further image starts another one."""
-        if self._child is not None:
-            self._child.close()
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     def _row(self, item: WorkItem, alone: Alone, pool: ThreadPoolExecutor) -> Row:
         fetched = waited(pool.submit(self._job.fetch, item))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from mirnet.batch.messages import Message
 from mirnet.config import Settings
 from mirnet.errors import NO_MEMORY
 from mirnet.models import build, save_model
-from mirnet.params import load_params
+from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 from tests.batch.child import CONTEXT, start
@@ -285,6 +286,20 @@ def test_two_workers_of_one_run_are_one_death(tmp_path: Path) -> None:
     run = tmp_path / "out/_mirnet/runs/00000000-died"
     (run / "in-hand-0f-000.json").write_bytes((run / "in-hand.json").read_bytes())
     assert enhance_batch(source, target, Settings(lease_s=30)).enhanced == 1
+
+
+def test_a_process_gives_back_its_memory_for_each_child() -> None:
+    """A Ray worker works by itself in between."""
+    given_back: list[str] = []
+    engine = SimpleNamespace(give_back=lambda: given_back.append("memory"))
+    params, nothing = EnhanceParams(), cast("Any", None)
+    job = SimpleNamespace(params=params, work=SimpleNamespace(engine=engine))
+    ours = suspects.Suspects(cast("Any", job), nothing, Settings())
+    for number in (1, 1, 2):
+        if number > len(given_back):
+            ours.close()
+        ours._started()
+        assert len(given_back) == number
 
 
 def announce(source: str, target: str, deaths: list[list[str]], *, first: int = 0) -> None:
