@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from mirnet import open_enhancer, stages
 from mirnet.cli import app
 from mirnet.config import load_settings
+from mirnet.errors import UntrustedModel
 from mirnet.results import EpochMetrics, EvaluationResult, ValidationResult
 from mirnet.stack import control
 from mirnet.stack.plan import StackPaths, load_plan, make_plan
@@ -110,6 +111,7 @@ def test_its_run_in_mlflow_goes_on_and_the_model_takes_over() -> None:
     (after,) = [r for r in list_runs(run.settings, purpose="train") if r.name == STOPPED]
     assert (before.status, after.status) == ("RUNNING", "FINISHED")
 
+    invoke("registry", "sign")
     evaluation = stages.evaluate(data, run, model="model")
     promotion = stages.promote(run, trained=trained, evaluation=evaluation)
     assert (promotion.version, promotion.previous_version) == ("2", "1"), promotion.reasons
@@ -121,6 +123,9 @@ def test_its_run_in_mlflow_goes_on_and_the_model_takes_over() -> None:
 
 def test_its_champion_is_loaded_verified_evaluated_and_enhances(site: Path) -> None:
     settings = load_settings()
+    with pytest.raises(UntrustedModel, match="mirnet registry sign"):
+        registry.resolve("models:/mirnet@champion", settings)
+    invoke("registry", "sign")
     version = registry.get_version("models:/mirnet@champion", settings)
     registry.verify(version, settings)
     assert registry.resolve("models:/mirnet@champion", settings).ref.run_id == version.run_id
@@ -138,6 +143,7 @@ def test_its_champion_is_loaded_verified_evaluated_and_enhances(site: Path) -> N
 
 def test_its_reports_and_model_folder_are_read(site: Path) -> None:
     run = stages.load_run_config()
+    invoke("registry", "sign")
     promotion = stages.promote(run)  # what was trained and evaluated before the upgrade
     assert (promotion.version, promotion.alias) == ("1", "champion")
     by_folder = open_enhancer("model", compile=False)

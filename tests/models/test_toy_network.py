@@ -24,6 +24,7 @@ from mirnet.models.registry import Architecture, Sizes, register, unregister
 from mirnet.params import load_params
 from mirnet.tracking import registry as versions
 from mirnet.tracking import track
+from mirnet.tracking.trust import gate_decision
 from mirnet.training import Listener, TrainRequest, train_model
 
 
@@ -140,7 +141,8 @@ def test_from_training_to_a_registered_version(
 
     with track(settings, purpose="train", name="toy") as run:
         pass
-    versions.register(trained, name="toy", run_id=run.run_id, settings=settings)
+    version = versions.register(trained, name="toy", run_id=run.run_id, settings=settings)
+    versions.sign_decision(version, gate_decision("keep"), settings)
     again = load_model(versions.resolve("models:/toy/1", settings).folder)
     image = torch.rand(1, 3, 9, 11)
     with torch.inference_mode():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mlflow import MlflowClient
 from mlflow.models import Model
 
@@ -32,20 +33,20 @@ class Candidate:
         return stages.promote(self.run, trained=self.trained, evaluation=self.evaluation)
 
 
-def skip_the_proof() -> None:
+def write_unproven(model_dir: Path, package: Path, *, mlflow_model: Model | None = None) -> Path:
+    shutil.copytree(model_dir, package / trust.NATIVE)
+    return package
+
+
+def skip_the_proof(patch: pytest.MonkeyPatch) -> None:
     """Export and proof of packages take seconds and have tests of their own."""
-
-    def write(model_dir: Path, package: Path, *, mlflow_model: Model | None = None) -> Path:
-        shutil.copytree(model_dir, package / trust.NATIVE)
-        return package
-
-    packaging.write_package = write
-    packaging.verify_package = lambda *_, **__: None
+    patch.setattr(packaging, "write_package", write_unproven)
+    patch.setattr(packaging, "verify_package", lambda *_, **__: None)
 
 
 def promote_and_die(candidate: Candidate, die_at: int | None, trace: Path) -> None:
     """Write the name of each write to ``trace``, and end by SIGKILL right before one of them."""
-    skip_the_proof()
+    skip_the_proof(pytest.MonkeyPatch())
     count = 0
 
     def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from mirnet import stages
 from mirnet.config import Settings
 from mirnet.params import load_params
 from mirnet.results import Approval, EvaluationResult
-from mirnet.tracking import aliases, audit, connect, packaging, registry, track
+from mirnet.tracking import aliases, audit, connect, registry, track
 from tests import made_results
 from tests.tracking.registering_child import Candidate, promote_and_die, skip_the_proof
 from tests.tracking.small_models import make_model
@@ -44,10 +44,7 @@ PAGE = "<!--verdict of {}--><!--end of verdict-->"
 
 @pytest.fixture(autouse=True)
 def _no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write_package", "verify_package"):
-        # so that they are put back; the next line replaces them
-        monkeypatch.setattr(packaging, name, getattr(packaging, name))
-    skip_the_proof()
+    skip_the_proof(monkeypatch)
 
 
 def scores_of(folder: Path) -> str:

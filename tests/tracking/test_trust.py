@@ -16,7 +16,7 @@ from mirnet.config import Settings
 from mirnet.errors import UntrustedModel, UsageError, WeightsError
 from mirnet.params import load_params
 from mirnet.signing.keys import PRIVATE, PUBLIC, make_keys
-from mirnet.tracking import aliases, audit, connect, history, packaging, registry, track
+from mirnet.tracking import aliases, audit, connect, history, registry, track
 from mirnet.tracking.logged_models import DIGEST_TAG
 from mirnet.tracking.trust import gate_decision
 from mirnet.tracking.versions import GATE_TAG, REASONS_TAG, SIGNATURE_TAG
@@ -28,10 +28,7 @@ CHAMPION = "models:/mirnet@champion"
 
 @pytest.fixture(autouse=True)
 def _no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("write_package", "verify_package"):
-        # so that they are put back; the next line replaces them
-        monkeypatch.setattr(packaging, name, getattr(packaging, name))
-    skip_the_proof()
+    skip_the_proof(monkeypatch)
     monkeypatch.setattr(registry, "_PAUSE_S", 0.0)
 
 
@@ -266,7 +263,7 @@ def test_an_alias_that_moves_at_this_moment_is_served(
         aliases.promote(second, why="x", settings=site.settings)
     assert site.pin() == "models:/mirnet/2"
     monkeypatch.undo()
-    skip_the_proof()
+    skip_the_proof(monkeypatch)
     site.promote(3)
     assert site.held() == {"champion": "3", "previous": "2"}
 
