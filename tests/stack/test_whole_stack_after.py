@@ -146,7 +146,7 @@ def _kept(stack: Stack) -> dict[str, Any]:
         "champion": {"version": alias["version"], "tags": alias["tags"], "run": alias["run_id"]},
         "runs": sorted((run["info"]["run_id"], run["info"]["status"]) for run in runs),
         "deployments": sorted(
-            (d["id"], d["paused"], [s["schedule"]["cron"] for s in d["schedules"]])
+            (d["id"], d["paused"], json.dumps([s["schedule"] for s in d["schedules"]]))
             for d in stack.prefect("deployments/filter", {})
         ),
         "automations": sorted(a["name"] for a in stack.prefect("automations/filter", {})),
