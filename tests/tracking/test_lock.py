@@ -63,6 +63,14 @@ def locks(client: MlflowClient) -> list[str]:
     return [model.name for model in client.search_registered_models()]
 
 
+def refused_to(client: MlflowClient) -> None:
+    with (
+        pytest.raises(ServiceError, match="locked by another"),
+        alias_lock(client, "mirnet", wait_s=0.5),
+    ):
+        pytest.fail("taken from a living promotion")
+
+
 def test_of_two_who_saw_the_same_dead_lock_one_takes_it(
     store: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,11 +85,7 @@ def test_of_two_who_saw_the_same_dead_lock_one_takes_it(
 
     monkeypatch.setattr(MlflowClient, "rename_registered_model", too_late)
     with ExitStack() as stack:
-        with (
-            pytest.raises(ServiceError, match="locked by another"),
-            alias_lock(second, "mirnet", wait_s=0.5),
-        ):
-            pytest.fail("taken from a living promotion")
+        refused_to(second)
         (still_ours,) = taken
         still_ours()
     assert locks(client) == []
@@ -103,11 +107,7 @@ def test_who_renamed_the_lock_of_a_living_promotion_puts_it_back(
 
     monkeypatch.setattr(MlflowClient, "rename_registered_model", much_too_late)
     with ExitStack() as stack:
-        with (
-            pytest.raises(ServiceError, match="locked by another"),
-            alias_lock(second, "mirnet", wait_s=0.5),
-        ):
-            pytest.fail("taken from a living promotion")
+        refused_to(second)
         (still_ours,) = taken
         still_ours()
         assert locks(client) == ["mirnet" + SUFFIX]
