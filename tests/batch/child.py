@@ -31,6 +31,7 @@ def work(
     answers: Queue[str] | None,
     deadly_side: int,
     enhance: Callable[[Image], Image] | None,
+    kill_attempts: int,
 ) -> None:
     def slowly(image: Image) -> Image:
         if image.pixels.shape[0] == deadly_side:
@@ -45,7 +46,7 @@ def work(
                 target,
                 enhance=enhance or slowly,
                 model=MODEL,
-                params=EnhanceParams(contact_images=0),
+                params=EnhanceParams(contact_images=0, kill_attempts=kill_attempts),
                 settings=Settings(**settings),
             )
         except MirnetError as error:
@@ -66,6 +67,7 @@ def start(
     answers: Queue[str] | None = None,
     deadly_side: int = 0,
     enhance: Callable[[Image], Image] | None = None,
+    kill_attempts: int = 2,
 ) -> ForkServerProcess:
     """``deadly_side``: an image of that height kills the process, which has no child for suspects.
 
@@ -75,7 +77,7 @@ def start(
         target=work,
         args=(
             *(source, target, settings, variables),
-            *(seconds_per_image, answers, deadly_side, enhance),
+            *(seconds_per_image, answers, deadly_side, enhance, kill_attempts),
         ),
     )
     process.start()

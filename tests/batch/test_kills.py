@@ -32,10 +32,14 @@ from tests.batch.samples import MODEL, double, enhance_batch, fill, picture
 
 PICTURES = {f"{number % 3}/{number:02d}.png": picture(number, side=24) for number in range(30)}
 LEASE: dict[str, Any] = {"lease_s": 1.0, "flush_s": 0.1}
+# of an operator, which may meet one image alone several times: they say nothing about the image
+MANY_KILLS = 100
 
 
 def undisturbed(source: str, target: str) -> EnhanceResult:
-    return enhance_batch(source, target, Settings(lease_s=30), contact_images=0)
+    return enhance_batch(
+        source, target, Settings(lease_s=30), contact_images=0, kill_attempts=MANY_KILLS
+    )
 
 
 def when_free(source: str, target: str) -> EnhanceResult:
@@ -79,7 +83,14 @@ def test_kill_9_at_random_moments(
         if num_killed == num_kills:
             break
         fill(source, {f"late/{number}.png": picture(100 + number, side=24)})
-        child = start(source, target, settings=LEASE, variables=variables, seconds_per_image=0.15)
+        child = start(
+            source,
+            target,
+            settings=LEASE,
+            variables=variables,
+            seconds_per_image=0.15,
+            kill_attempts=MANY_KILLS,
+        )
         child.join(timeout=chance.uniform(0.02, 1.2))
         with contextlib.suppress(ProcessLookupError):  # it may have ended: done, or held off
             os.kill(child.pid or 0, signal.SIGKILL)
