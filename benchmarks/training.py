@@ -28,8 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.plain import plain_forward
-from benchmarks.turns import take_turns as run_in_turns
-from benchmarks.turns import working_s
+from benchmarks.turns import take_turns as run_in_turns, working_s
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.hardware import use_kernel_cache
 from mirnet.models.ops import cpu_gradients

@@ -4,14 +4,14 @@ input. In both cases the input is passed through.
 
 from __future__ import annotations
 
-from mirnet.images.harm import HarmLimits
+from mirnet.images.harm import HarmLimits, Kind
 from mirnet.params import EnhanceParams
 
 BRIGHT = "bright"
 """The reason of a row whose image was passed through before the model."""
 HARM = "harm"
 """Prefix of the reason of a row whose output was rejected: ``harm: darker``."""
-_PARAMS = {
+_PARAMS: dict[Kind, str] = {
     "darker": "max_darkening",
     "dimmed": "max_dimmed_share",
     "order": "max_order_loss",
@@ -25,7 +25,8 @@ DECIDING = frozenset({"pass_luminance", *_PARAMS.values()})
 
 def harm_limits(params: EnhanceParams) -> HarmLimits:
     """The limits for :mod:`mirnet.images.harm`."""
-    return HarmLimits(**{kind: getattr(params, name) for kind, name in _PARAMS.items()})
+    limits = {kind: getattr(params, name) for kind, name in _PARAMS.items()}
+    return {kind: limit for kind, limit in limits.items() if limit is not None}
 
 
 def is_bright(shadows: float, params: EnhanceParams) -> bool:

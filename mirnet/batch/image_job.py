@@ -17,7 +17,6 @@ from mirnet.batch.provenance import Origin, from_metadata, source_digest, to_met
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.errors import ServiceError
 from mirnet.images import Image, read_size
-from mirnet.images.stats import Measures
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
 from mirnet.storage.store import (
@@ -45,7 +44,8 @@ _ONES = tuple(_ABOUT_ONE)
 class Downloaded:
     """The bytes of an input. ``num_pixels``: by its header; 0 if unknown, or too many.
 
-    ``content_type``: of the object; empty if the store has none.
+    ``seconds``: spent on the image so far, also in later states. ``content_type``: of the object;
+    empty if the store has none.
     """
 
     item: WorkItem
@@ -59,29 +59,21 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Decoded and measured, ready for the model. ``data``: the original bytes."""
+    """Decoded and measured, ready for the model."""
 
-    item: WorkItem
-    image: Image
-    before: Measures
-    shadows: float
-    data: bytes
-    version: str
-    replaces: str | None
-    seconds: float
+    got: Downloaded
+    decoded: Decoded
 
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    """Ready to be encoded and written.
-
-    ``passed``: why the input is passed through; then ``image`` is the input.
+    """Ready to be encoded and written. ``image``: the output, or the input if it is passed
+    through.
     """
 
-    fetched: Fetched
+    got: Downloaded
+    decoded: Decoded
     image: Image
-    seconds: float
-    passed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,50 +139,40 @@ class ImageJob:
 
     def read(self, got: Downloaded) -> Fetched | Enhanced | Row:
         """Decode and measure; a row if the image is finished by that."""
-        item, begun = got.item, time.perf_counter() - got.seconds
-        found = self.work.decode(got.data, name=item.info.key)
+        begun = time.perf_counter() - got.seconds
+        found = self.work.decode(got.data, name=got.item.info.key)
         if isinstance(found, Problem):
-            return self._ended(item, found, got.version, begun, got)
-        image, passed, seconds = found.image, found.passed, time.perf_counter() - begun
-        fetched = Fetched(
-            *(item, image, found.before, found.shadows),
-            *(got.data, got.version, got.replaces, seconds),
-        )
-        return fetched if passed is None else Enhanced(fetched, image, seconds, passed=passed)
+            return self._ended(got, found, begun)
+        got = replace(got, seconds=time.perf_counter() - begun)
+        return Fetched(got, found) if found.passed is None else Enhanced(got, found, found.image)
 
     def batch_size(self, fetched: Fetched) -> int:
         """Batch size of the model for images of this size."""
-        return self.work.engine.batch_size(fetched.image)
+        return self.work.engine.batch_size(fetched.decoded.image)
 
     def apply(self, batch: Sequence[Fetched]) -> list[Enhanced | Row]:
         """Run the model on images of one size; after a failure, one by one."""
         begun = time.perf_counter()
-        images = self.work.enhance([fetched.image for fetched in batch])
+        images = self.work.enhance([fetched.decoded.image for fetched in batch])
         each = (time.perf_counter() - begun) / len(batch)
         return [
-            self._ended(fetched.item, image, fetched.version, begun)
+            self._ended(fetched.got, image, begun)
             if isinstance(image, Problem)
-            else Enhanced(fetched, image, fetched.seconds + each)
+            else Enhanced(_later(fetched.got, each), fetched.decoded, image)
             for fetched, image in zip(batch, images, strict=True)
         ]
 
     def commit(self, enhanced: Enhanced) -> Row:
         """Encode and write atomically, never over foreign objects."""
-        begun = time.perf_counter() - enhanced.seconds
-        fetched = enhanced.fetched
-        decoded = Decoded(fetched.image, fetched.before, fetched.shadows)
-        output = self.work.encode(decoded, enhanced.image, enhanced.passed)
-        got = Downloaded(
-            *(fetched.item, fetched.data, fetched.version, fetched.replaces),
-            *(0, time.perf_counter() - begun),
-        )
-        return self.finish(got, output)
+        begun = time.perf_counter()
+        output = self.work.encode(enhanced.decoded, enhanced.image)
+        return self.finish(_later(enhanced.got, time.perf_counter() - begun), output)
 
     def finish(self, got: Downloaded, output: Encoded | Problem) -> Row:
         """Write the output of an image, or quarantine it; ``got.seconds``: what it took so far."""
         begun = time.perf_counter() - got.seconds
         if isinstance(output, Problem):
-            return self._ended(got.item, output, got.version, begun, got)
+            return self._ended(got, output, begun)
         if output.rejected is not None and self.rejected is not None:
             self.rejected.keep(got.item.info.key, output.rejected)
         try:
@@ -233,17 +215,10 @@ class ImageJob:
         known = head and self._resolve_existing_output(item, head, got.version, begun)
         return known or self._row(item, "failed", begun, reason="conflict: changed meanwhile")
 
-    def _ended(
-        self,
-        item: WorkItem,
-        problem: Problem,
-        version: str,
-        begun: float,
-        got: Downloaded | None = None,
-    ) -> Row:
+    def _ended(self, got: Downloaded, problem: Problem, begun: float) -> Row:
         if problem.status == "quarantined":
-            return self._quarantine(item, problem.reason, version, begun, got)
-        return self._row(item, problem.status, begun, reason=problem.reason)
+            return self._quarantine(got.item, problem.reason, got.version, begun, got)
+        return self._row(got.item, problem.status, begun, reason=problem.reason)
 
     def _resolve_existing_output(
         self, item: WorkItem, head: Head, version: str, begun: float
@@ -346,6 +321,10 @@ class ImageJob:
             seconds=round(time.perf_counter() - begun, 4),
             **(usual | facts),
         )
+
+
+def _later(got: Downloaded, seconds: float) -> Downloaded:
+    return replace(got, seconds=got.seconds + seconds)
 
 
 def _reason(error: Exception) -> str:

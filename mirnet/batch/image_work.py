@@ -85,9 +85,9 @@ class ImageWork:
         if isinstance(decoded, Problem):
             return decoded
         if decoded.passed is not None:
-            return self.encode(decoded, decoded.image, decoded.passed)
+            return self.encode(decoded, decoded.image)
         (image,) = self.enhance([decoded.image])
-        return image if isinstance(image, Problem) else self.encode(decoded, image, None)
+        return image if isinstance(image, Problem) else self.encode(decoded, image)
 
     def decode(self, data: bytes, *, name: str) -> Decoded | Problem:
         """Decode and measure the bytes of a file."""
@@ -117,18 +117,17 @@ class ImageWork:
                 return [each for image in images for each in self.enhance([image])]
             return [Problem("failed", f"model: {first_words(error)}")]
 
-    def encode(self, decoded: Decoded, image: Image, passed: str | None) -> Encoded | Problem:
+    def encode(self, decoded: Decoded, image: Image) -> Encoded | Problem:
         """Judge an output and encode it, or the input if the safety checks reject the output.
 
         Args:
             image: the output, or the input if it is passed through.
-            passed: why it is passed through.
 
         Raises:
             ServiceError: as :meth:`whole`.
         """
         try:
-            return self._encode(decoded, image, passed)
+            return self._encode(decoded, image)
         except UsageError as error:  # the input is valid; its output cannot be encoded
             return Problem("failed", f"output: {first_words(error)}")
         except ServiceError:
@@ -136,8 +135,8 @@ class ImageWork:
         except Exception as error:  # noqa: BLE001 - any failure must not affect other images
             return Problem("failed", f"writing: {first_words(error)}")
 
-    def _encode(self, decoded: Decoded, image: Image, passed: str | None) -> Encoded:
-        rejected = None
+    def _encode(self, decoded: Decoded, image: Image) -> Encoded:
+        rejected, passed = None, decoded.passed
         if passed is None:
             harm = judge(decoded.image.pixels, image.pixels, harm_limits(self.params))
             if harm is not None:

@@ -106,7 +106,7 @@ class _Pipeline:
         elif isinstance(state, Enhanced):
             yield from self._commit(state, pixels)
         else:
-            key = state.image.pixels.shape[:2]
+            key = state.decoded.image.pixels.shape[:2]
             mates = self._mates.setdefault(key, [])
             mates.append(state)
             if len(mates) >= self._job.batch_size(state):

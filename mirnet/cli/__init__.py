@@ -12,8 +12,17 @@ from typing import Annotated
 
 import typer
 
-from mirnet.cli import data as data_commands
-from mirnet.cli import doctor, keys, lineage, registry, runs, stack, verify, weights
+from mirnet.cli import (
+    data as data_commands,
+    doctor,
+    keys,
+    lineage,
+    registry,
+    runs,
+    stack,
+    verify,
+    weights,
+)
 from mirnet.cli.terminal import SafeCommands, say_json
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 

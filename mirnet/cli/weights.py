@@ -51,8 +51,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a model for another runtime, with free batch, height and width, and verify it."""
-    from mirnet.models import export as exporting
-    from mirnet.models import load_model
+    from mirnet.models import export as exporting, load_model
 
     network = load_model(model)
     target.parent.mkdir(parents=True, exist_ok=True)

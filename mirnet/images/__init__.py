@@ -14,18 +14,11 @@ from mirnet.images.formats import FORMATS as FORMATS
 if TYPE_CHECKING:
     from mirnet.images.decoding import (
         decode as decode,
-    )
-    from mirnet.images.decoding import (
         read_rgb as read_rgb,
-    )
-    from mirnet.images.decoding import (
         read_size as read_size,
     )
-    from mirnet.images.encoding import encode as encode
-    from mirnet.images.encoding import to_png as to_png
-    from mirnet.images.image import MAX_PIXELS as MAX_PIXELS
-    from mirnet.images.image import Image as Image
-    from mirnet.images.image import Pixels as Pixels
+    from mirnet.images.encoding import encode as encode, to_png as to_png
+    from mirnet.images.image import MAX_PIXELS as MAX_PIXELS, Image as Image, Pixels as Pixels
 else:
     _HOMES = {
         **dict.fromkeys(("decode", "read_rgb", "read_size"), "decoding"),

@@ -22,8 +22,9 @@ a grid of pixels, noise on patches at full resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,16 +65,8 @@ class Change:
     noisier: float
 
 
-@dataclass(frozen=True, slots=True)
-class HarmLimits:
-    """Limit of each measure; none: no limit."""
-
-    darker: float | None = None
-    dimmed: float | None = None
-    order: float | None = None
-    tinted: float | None = None
-    clipped: float | None = None
-    noisier: float | None = None
+HarmLimits = Mapping[Kind, float]
+"""Limit of each measure; none for a kind that is not in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +95,15 @@ def judge(before: Pixels, after: Pixels, limits: HarmLimits) -> Harm | None:
     """
     if before.shape[:2] != after.shape[:2]:
         raise ValueError(f"the output is {after.shape[:2]}, the input {before.shape[:2]}")
-    if all(getattr(limits, each.name) is None for each in fields(limits)):
-        return None
-    return find_harm(compare(before, after), limits)
+    return find_harm(compare(before, after), limits) if limits else None
 
 
 def find_harm(change: Change, limits: HarmLimits) -> Harm | None:
-    """The first kind, in the order of the module's table, that exceeds its limit."""
-    for each in fields(limits):
-        value, limit = getattr(change, each.name), getattr(limits, each.name)
-        if limit is not None and value > limit:
-            return Harm(cast(Kind, each.name), value, limit)
+    """The first kind, in the order of the limits, that exceeds its limit."""
+    for kind, limit in limits.items():
+        value = getattr(change, kind)
+        if value > limit:
+            return Harm(kind, value, limit)
     return None
 
 

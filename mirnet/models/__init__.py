@@ -10,25 +10,15 @@ from typing import TYPE_CHECKING
 
 from mirnet.models.registry import (
     Architecture as Architecture,
-)
-from mirnet.models.registry import (
     architectures as architectures,
-)
-from mirnet.models.registry import (
     build as build,
-)
-from mirnet.models.registry import (
     configure as configure,
-)
-from mirnet.models.registry import (
     list_architectures as list_architectures,
 )
 
 if TYPE_CHECKING:
-    from mirnet.models.files import load_model as load_model
-    from mirnet.models.files import save_model as save_model
-    from mirnet.models.network import Network as Network
-    from mirnet.models.network import num_parameters as num_parameters
+    from mirnet.models.files import load_model as load_model, save_model as save_model
+    from mirnet.models.network import Network as Network, num_parameters as num_parameters
     from mirnet.models.published import read_checkpoint as read_checkpoint
 else:
     _HOMES = {

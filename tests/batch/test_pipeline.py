@@ -12,6 +12,7 @@ import pytest
 
 from mirnet.batch import pipeline
 from mirnet.batch.image_job import Downloaded, Enhanced, Fetched
+from mirnet.batch.image_work import Decoded
 from mirnet.batch.manifest import Row
 from mirnet.batch.plan import WorkItem
 from mirnet.errors import StorageError
@@ -64,26 +65,26 @@ class CountingJob:
                 del self.before[key]
             return Row(key, "v", 0, "quarantined", "r", "d", "m")
         image = Image(np.broadcast_to(np.uint8(0), (1, size, 3)))
-        return Fetched(got.item, image, None, 0.0, b"", "v", None, 0.0)  # type: ignore[arg-type]
+        return Fetched(got, Decoded(image, None, 0.0))  # type: ignore[arg-type]
 
     def batch_size(self, fetched: Fetched) -> int:
-        return self.mates if fetched.item.info.size <= 10 else 1
+        return self.mates if fetched.got.item.info.size <= 10 else 1
 
     def apply(self, batch: list[Fetched]) -> list[Enhanced]:
         self.threads.add(threading.get_ident())
-        self.batches.append((batch[0].item.info.size, len(batch)))
-        assert len({fetched.item.info.size for fetched in batch}) == 1
+        self.batches.append((batch[0].got.item.info.size, len(batch)))
+        assert len({fetched.got.item.info.size for fetched in batch}) == 1
         for fetched in batch:
-            key = fetched.item.info.key
+            key = fetched.got.item.info.key
             self.applied.append(key)
             with self.lock:
                 self.after[key] = self.before.pop(key)
                 self.most_pixels = max(self.most_pixels, self.pixels())
         time.sleep(self.pause_s)
-        return [Enhanced(fetched, fetched.image, 0.0) for fetched in batch]
+        return [Enhanced(one.got, one.decoded, one.decoded.image) for one in batch]
 
     def commit(self, enhanced: Enhanced) -> Row:
-        key = enhanced.fetched.item.info.key
+        key = enhanced.got.item.info.key
         if key == self.fail_at:
             raise StorageError("disk full")
         time.sleep(self.pause_s)
@@ -154,14 +155,14 @@ class MeetingJob(CountingJob):
         return super().download(item)
 
     def apply(self, batch: list[Fetched]) -> list[Enhanced]:
-        if batch[0].item.info.key == "0":
+        if batch[0].got.item.info.key == "0":
             assert self.second_downloads.wait(30), "nothing is downloaded while the model works"
         else:
             self.second_is_applied.set()
         return super().apply(batch)
 
     def commit(self, enhanced: Enhanced) -> Row:
-        if enhanced.fetched.item.info.key == "0":
+        if enhanced.got.item.info.key == "0":
             assert self.second_is_applied.wait(30), "the model waits for a commit"
         return super().commit(enhanced)
 

@@ -32,8 +32,7 @@ from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectInfo
-from tests.batch import killers
-from tests.batch import samples as batch_samples
+from tests.batch import killers, samples as batch_samples
 from tests.batch.killers import DEADLY_SIDE, Killer
 from tests.batch.samples import MODEL, UNGUARDED, darken, double, enhance_batch, fill, picture
 

@@ -20,8 +20,7 @@ from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 from mirnet.storage.s3 import S3Store
-from tests.batch.samples import MODEL, double, fill, picture
-from tests.batch.samples import enhance_batch as enhance
+from tests.batch.samples import MODEL, double, enhance_batch as enhance, fill, picture
 
 PICTURES = {"a.png": picture(1), "b/c.jpg": picture(2, format="JPEG"), "b/d.webp": picture(3)}
 BAD = {

@@ -23,8 +23,7 @@ from mirnet.params import EnhanceParams
 from mirnet.signals import advance, termination_as_exception
 from mirnet.storage.places import open_store
 from tests.batch.child import start
-from tests.batch.samples import MODEL, double, fill, picture
-from tests.batch.samples import enhance_batch as enhance
+from tests.batch.samples import MODEL, double, enhance_batch as enhance, fill, picture
 from tests.batch.test_kills import PICTURES, assert_sound, when_free
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirnet.cli import registry as registry_cli
-from mirnet.cli import runs as runs_cli
+from mirnet.cli import registry as registry_cli, runs as runs_cli
 from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
 from mirnet.params import Params, TrainParams

@@ -16,8 +16,7 @@ from mirnet.data.layout import SIDES
 from mirnet.data.manifest import build_manifest
 from mirnet.data.validation import judge, validate_data
 from mirnet.errors import DataError
-from mirnet.images import Image as Picture
-from mirnet.images import encode
+from mirnet.images import Image as Picture, encode
 from mirnet.params import ValidateParams
 from mirnet.results import ValidationResult
 

@@ -26,7 +26,7 @@ def test_well_lit_pictures_by_hand() -> None:
 
 
 def test_well_lit_pictures_are_judged_as_a_batch_writes_them() -> None:
-    limits = HarmLimits(darker=0.0)
+    limits: HarmLimits = {"darker": 0.0}
     flat = np.full((16, 16, 3), 100, np.uint8)
     bright = np.full((16, 16, 3), 200, np.uint8)
     asked = []
@@ -40,7 +40,7 @@ def test_well_lit_pictures_are_judged_as_a_batch_writes_them() -> None:
 
     assert well_lit_psnr(guarded(darken, limits, pass_luminance=0.5), [flat, bright]) == 100
     assert asked == [100], "what is bright enough does not go to the model"
-    unchanged = guarded(darken, HarmLimits(), pass_luminance=None)
+    unchanged = guarded(darken, {}, pass_luminance=None)
     assert np.array_equal(unchanged(bright), bright // 2)
     assert np.array_equal(guarded(brighten, limits, pass_luminance=None)(flat), flat + 10)
     pictures = [(flat, darken(flat)), (flat, brighten(flat)), (flat, flat), (flat, flat)]

@@ -17,8 +17,7 @@ from mlflow import MlflowClient
 from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import enhance as nightly
-from flows import events
+from flows import enhance as nightly, events
 from mirnet import stages
 from mirnet.batch.drift import build_profile
 from mirnet.batch.lease import Lease

@@ -15,8 +15,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import get_current_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from flows import enhance as nightly
-from flows import retrain as training
+from flows import enhance as nightly, retrain as training
 from flows.batch_artifacts import show_night
 from flows.safety import markdown_text
 from mirnet import stages

@@ -15,7 +15,7 @@ from mirnet.images.stats import noise_sigma, regions, shadows
 from mirnet.params import EnhanceParams
 
 LIMITS = harm_limits(EnhanceParams())
-OFF = HarmLimits()
+OFF: HarmLimits = {}
 
 
 def scene(*, height: int = 120, width: int = 180, seed: int = 0) -> NDArray[np.float64]:
@@ -160,7 +160,7 @@ def test_limits_can_be_switched_off() -> None:
     assert judge(before, after, harm_limits(params)) is None
     change = Change(0.5, 0, 0.5, 0, 0, 0)
     assert find_harm(change, LIMITS) == Harm("darker", 0.5, 0.0)
-    assert find_harm(change, HarmLimits(order=0.1)) == Harm("order", 0.5, 0.1)
+    assert find_harm(change, {"order": 0.1}) == Harm("order", 0.5, 0.1)
     assert Harm("order", 0.5, 0.1).reason == "harm: order"
 
 

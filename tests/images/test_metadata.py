@@ -15,8 +15,7 @@ import pytest
 import tifffile
 from PIL import ImageCms
 
-from mirnet.images import FORMATS, Image, decode, encode
-from mirnet.images import icc as profiles
+from mirnet.images import FORMATS, Image, decode, encode, icc as profiles
 from mirnet.images.formats import FIELDS, TABLE, Fate
 from mirnet.images.image import Metadata, Resolution
 from mirnet.images.metadata import left_behind

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
-from mirnet.inference import Enhancer, network
-from mirnet.inference import enhancer as enhancing
+from mirnet.inference import Enhancer, enhancer as enhancing, network
 from mirnet.models import Network, build, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling
 from mirnet.models.margin import Margined

@@ -1,6 +1,5 @@
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mirnet.inference.crop_statistics import CROP, crop_corners
 from mirnet.inference.tiles import spans, tile_shape, tiles

@@ -4,8 +4,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from mirnet.models.margin import extended, mirrored
 

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
-from mirnet.inference import Enhancer
-from mirnet.inference import network as fast
+from mirnet.inference import Enhancer, network as fast
 from mirnet.models import Network, build, export, load_model, read_checkpoint, registry, save_model
 from mirnet.models.published import PublishedFormat
 from mirnet.models.registry import Architecture, Sizes, register, unregister
 from mirnet.params import load_params
-from mirnet.tracking import registry as versions
-from mirnet.tracking import track
+from mirnet.tracking import registry as versions, track
 from mirnet.tracking.trust import gate_decision
 from mirnet.training import Listener, TrainRequest, train_model
 

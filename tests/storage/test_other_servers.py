@@ -10,8 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from mirnet.config import Settings, environment
-from tests.batch import test_kills as kills
-from tests.batch import test_lease as leases
+from tests.batch import test_kills as kills, test_lease as leases
 from tests.batch.samples import enhance_batch, fill, picture
 from tests.ceph_server import CephServer
 from tests.storage import test_stores as stores
