@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from mirnet.cli.terminal import console
+from mirnet.cli.terminal import console, say
 
 app = typer.Typer(help="MLflow runs: list, compare, spread over seeds.", no_args_is_help=True)
 
@@ -52,18 +52,43 @@ def list_(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Ids or names, or prefixes of them")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Ids or names of runs, prefixes of them, or models:/NAME@ALIAS"),
+    ],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write a page of two models: scores per image, images, groups"),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option("--data", help="The scored data, for the images of the page")
+    ] = Path("data"),
 ) -> None:
-    """Differences between runs: tags, parameters, and all metrics."""
+    """Differences between runs: tags, parameters, and all metrics. With --html, a page of two."""
     from mirnet.config import load_settings
-    from mirnet.tracking.queries import differences, find_run
+    from mirnet.errors import UsageError
+    from mirnet.tracking.queries import differences, find_training
 
+    if html is not None:
+        if len(runs) != 2:
+            raise UsageError(f"--html compares two models, not {len(runs)}")
+        _compare_page(runs[0], runs[1], html, data)
+        return
     settings = load_settings()
-    found = [find_run(reference, settings) for reference in runs]
+    found = [find_training(reference, settings) for reference in runs]
     table = Table("", "", *(f"{run.name} {run.run_id[:8]}" for run in found))
     for difference in differences(found):
         table.add_row(difference.kind, difference.key, *difference.values)
     console.print(table)
+
+
+def _compare_page(first: str, second: str, html: Path, data: Path) -> None:
+    from mirnet import stages
+
+    made = stages.compare_models(first, second, stages.load_run_config(), data=data, target=html)
+    for line in (made.verdict, made.note, f"page: {made.page}"):
+        if line:
+            say(line)
 
 
 @app.command()

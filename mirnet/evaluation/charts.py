@@ -65,6 +65,18 @@ def score_strips(scores: Mapping[str, Sequence[float]], *, label: str) -> str:
     return _svg(figure, f"{label} of every image by method")
 
 
+def differences(values: Sequence[float], *, label: str) -> str:
+    """One bar per image, in the given order; those below zero in another colour."""
+    figure, axes = _figure(height=2.4)
+    colours = [_COLOURS[0] if value >= 0 else _COLOURS[1] for value in values]
+    axes.bar(range(1, len(values) + 1), values, color=colours, width=0.8)
+    axes.axhline(0, color=_GREY, lw=1)
+    axes.set_xlabel("images, by difference")
+    axes.set_ylabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return _svg(figure, f"{label}, one bar per image")
+
+
 def _lines(
     epochs: Sequence[int], series: Mapping[str, Sequence[float | None]], *, label: str
 ) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
@@ -86,7 +86,7 @@ def render_report(
     """
     shown = baseline if baseline in summary and baseline != page.candidate else None
     gallery = _gallery(page.candidate, shown, scores=scores, pairs=pairs, outputs=outputs)
-    html = _template().render(
+    html = template().render(
         page=page,
         decision=page.decision,
         outcome="",
@@ -119,9 +119,9 @@ def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -
     html = page.read_text(encoding="utf-8") if page.is_file() else ""
     if begin not in html:
         return False
-    template = _template()
-    context = template.new_context({"decision": decision, "outcome": outcome})
-    verdict = "".join(template.blocks["verdict"](context))
+    page_template = template()
+    context = page_template.new_context({"decision": decision, "outcome": outcome})
+    verdict = "".join(page_template.blocks["verdict"](context))
     before, _, rest = html.partition(begin)
     write_atomically(page, before + begin + verdict + rest[rest.index(end) :])
     return True
@@ -232,10 +232,18 @@ def _plain(value: object) -> object:
     return redaction.shown(value)
 
 
-def _template() -> Template:
-    text = (resources.files("mirnet.evaluation") / "report.html").read_text(encoding="utf-8")
+def template(name: str = "report.html") -> Template:
+    """A page of this package; text is escaped and shown without control characters."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=_plain
+        loader=FunctionLoader(_source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=_plain,
     )
     environment.filters["anchor"] = lambda name: "".join(c if c.isalnum() else "-" for c in name)
-    return environment.from_string(text)
+    return environment.get_template(name)
+
+
+def _source(name: str) -> str:
+    return (resources.files("mirnet.evaluation") / name).read_text(encoding="utf-8")

@@ -82,8 +82,13 @@ def paired_gain(
     if both.isna().any(axis=None):
         raise ValueError(f"{method} and {against} were not scored on the same images")
     difference = (both[method] - both[against]).to_numpy(dtype=np.float64)
-    low, high = interval(difference, num_samples=num_samples, seed=seed)
-    return Gain(mean=float(difference.mean()), low=low, high=high, num_images=int(difference.size))
+    return mean_difference(difference, num_samples=num_samples, seed=seed)
+
+
+def mean_difference(differences: NDArray[np.float64], *, num_samples: int, seed: int) -> Gain:
+    """Mean of paired differences, one per image, with its 95 % interval."""
+    low, high = interval(differences, num_samples=num_samples, seed=seed)
+    return Gain(float(differences.mean()), low, high, num_images=int(differences.size))
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -4,6 +4,7 @@ The Prefect flows and the command line both call them. Each stage writes its res
 ``STAGE.json`` in the reports folder, which the next stage reads.
 """
 
+from mirnet.stages.comparing import compare_models as compare_models
 from mirnet.stages.data import (
     blocking_message as blocking_message,
     check_version as check_version,

@@ -11,6 +11,7 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError, first_line
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.runs import Purpose, experiment_name
+from mirnet.tracking.versions import get_version
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -116,6 +117,18 @@ def find_run(reference: str, settings: Settings) -> RunSummary:
     for run in [*whole, *begun]:
         return run
     raise UsageError(f"{reference}: no such run in {settings.mlflow_uri}; see `mirnet runs list`")
+
+
+def find_training(reference: str, settings: Settings) -> RunSummary:
+    """:func:`find_run`, or the run that trained ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER``.
+
+    Raises:
+        UsageError: there is no such run or version.
+    """
+    if not reference.startswith("models:/"):
+        return find_run(reference, settings)
+    version = get_version(reference, settings)
+    return find_run(version.run_id or f"the training of {version.label}", settings)
 
 
 def differences(runs: Sequence[RunSummary]) -> list[Difference]:
