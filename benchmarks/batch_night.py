@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.batch import BASE, MODEL, bucket, dark_picture, fill
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import Ledger
-from mirnet.batch.manifest import DoneRecord, Row, dump_rows
+from mirnet.batch.manifest import Row, dump_rows
 from mirnet.batch.plan import BatchPlan, Planner
 from mirnet.batch.provenance import to_metadata
 from mirnet.config import load_settings
@@ -167,7 +167,7 @@ def changed(number: int) -> dict[str, object]:
     }
 
 
-def plan_costs(marks: list[DoneRecord], params: EnhanceParams) -> tuple[float, float]:
+def plan_costs(marks: list[Row], params: EnhanceParams) -> tuple[float, float]:
     """Processor seconds and bytes on disk a key, 99 of 100 of which are done."""
     source = marks[0].source_digest or ""
     planner = Planner(model=MODEL, params=params, digests=Digests.of(params), source_digest=source)

@@ -33,7 +33,6 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, TypeAdapter
 
 from mirnet.batch.manifest import (
-    DoneRecord,
     Format,
     Row,
     format_of,
@@ -309,7 +308,7 @@ class PastRuns:
         for run, name in self._files():
             yield from _load(run, name, load_rows)
 
-    def done_records(self, *, outputs: bool = False) -> Iterator[DoneRecord]:
+    def done_records(self, *, outputs: bool = False) -> Iterator[Row]:
         """As :meth:`rows`, with what planning needs only; as :func:`load_done_records`."""
         load = partial(load_done_records, outputs=outputs)
         for run, name in self._files():

@@ -8,8 +8,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from dataclasses import MISSING, dataclass, fields
+from typing import Annotated, Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,7 +86,14 @@ class Row:
     @property
     def model_label(self) -> str:
         """As :attr:`ModelRef.label`."""
-        return _label(self)
+        digest = self.weights_digest
+        return ModelRef(
+            self.model_name, self.model_version, self.model_run_id, weights_digest=digest
+        ).label
+
+    def is_of(self, source_digest: str) -> bool:
+        """Whether the input was in this source; True for old rows, which do not record it."""
+        return self.source_digest in (None, source_digest)
 
 
 def _arrow_type(annotation: str) -> pa.DataType:
@@ -98,53 +105,15 @@ SCHEMA = pa.schema([(each.name, _arrow_type(str(each.type))) for each in fields(
 _NAMES = tuple(each.name for each in fields(Row))
 
 
-@dataclass(frozen=True, slots=True)
-class DoneRecord:
-    """The part of a row used by planning: input, result, model and output.
-
-    Size, version and digest of the output are none if they were not asked for.
-    """
-
-    input_key: str
-    input_version: str
-    status: Status
-    settings_digest: str
-    model_name: str
-    output_key: str | None = None
-    model_version: str | None = None
-    model_run_id: str | None = None
-    weights_digest: str | None = None
-    source_digest: str | None = None
-    run_id: str | None = None
-    reason: str | None = None
-    output_size: int | None = None
-    output_version: str | None = None
-    output_digest: str | None = None
-
-    @property
-    def model_label(self) -> str:
-        """As :attr:`ModelRef.label`."""
-        return _label(self)
-
-    def is_of(self, source_digest: str) -> bool:
-        """Whether the input was in this source; True for old rows, which do not record it."""
-        return self.source_digest in (None, source_digest)
-
-
-def _label(made: Row | DoneRecord) -> str:
-    return ModelRef(
-        made.model_name,
-        made.model_version,
-        made.model_run_id,
-        weights_digest=made.weights_digest,
-    ).label
-
-
-R = TypeVar("R", Row, DoneRecord)
+# what planning needs of a row
+_PLANNED = (
+    *("input_key", "input_version", "input_size", "status", "run_id", "settings_digest"),
+    *("model_name", "output_key", "model_version", "model_run_id", "weights_digest"),
+    *("source_digest", "reason"),
+)
 _OF_OUTPUT = ("output_size", "output_version", "output_digest")
 _LARGEST = sys.float_info.max
-_DONE_NAMES = tuple(each.name for each in fields(DoneRecord))
-_OPTIONAL_OF_DONE = frozenset(each.name for each in fields(DoneRecord) if each.default is None)
+_DEFAULTS = {each.name: each.default for each in fields(Row)}
 
 
 def as_dict(row: Row) -> dict[str, Any]:
@@ -181,26 +150,26 @@ def load_rows(data: bytes, format: Format) -> Iterator[Row]:
         yield from map(_ROW.validate_python, batch.to_pylist())
 
 
-def load_done_records(
-    data: bytes, format: Format, *, outputs: bool = False
-) -> Iterator[DoneRecord]:
-    """Like :func:`load_rows`, only the columns used by planning.
+def load_done_records(data: bytes, format: Format, *, outputs: bool = False) -> Iterator[Row]:
+    """Like :func:`load_rows`, but of Parquet only the columns used by planning; the others have
+    their defaults.
 
     Args:
         outputs: with size, version and digest of the outputs, which are much of a file.
     """
     if format == "jsonl":
-        yield from (_DONE.validate_json(line, strict=True) for line in _lines(data))
+        yield from load_rows(data, format)
         return
-    file = _parquet(data, _DONE_NAMES)
-    known = _known(file, _DONE_NAMES if outputs else _DONE_NAMES[: -len(_OF_OUTPUT)])
+    names = (*_PLANNED, *_OF_OUTPUT) if outputs else _PLANNED
+    file = _parquet(data, names)
+    known = _known(file, names)
     for batch in file.iter_batches(10_000, columns=known):
-        _check_done(batch)
+        _check_planned(batch)
         columns = (
-            batch.column(name).to_pylist() if name in known else itertools.repeat(None)
-            for name in _DONE_NAMES
+            batch.column(name).to_pylist() if name in known else itertools.repeat(default)
+            for name, default in _DEFAULTS.items()
         )
-        yield from map(DoneRecord, *columns)
+        yield from map(Row, *columns)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
@@ -235,11 +204,9 @@ def _known(file: pq.ParquetFile, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if name in there]
 
 
-def _check_done(batch: pa.RecordBatch) -> None:
-    """By column: a check per record would take longer than all of the rest."""
-    for name in _DONE_NAMES:
-        if name in _OPTIONAL_OF_DONE:
-            continue
+def _check_planned(batch: pa.RecordBatch) -> None:
+    """By column: a check per row would take longer than all of the rest."""
+    for name in (name for name, default in _DEFAULTS.items() if default is MISSING):
         if batch.schema.get_field_index(name) < 0 or batch.column(name).null_count:
             raise ValueError(f"{name} is missing")
     unknown = set(batch.column("status").unique().to_pylist()) - set(get_args(Status))
@@ -256,9 +223,9 @@ def parse_strings(values: Mapping[str, str]) -> Row:
     return _ROW.validate_strings(dict(values))
 
 
-def _in_range(row: R) -> R:
+def _in_range(row: Row) -> Row:
     for name, lowest, highest in _RANGES:
-        value = getattr(row, name, None)
+        value = getattr(row, name)
         if value is not None and not lowest <= value <= highest:
             raise ValueError(f"{name} is out of range")
     return row
@@ -271,4 +238,3 @@ _RANGES = [
 ]
 # Arrow has checked the types of Parquet, and JSON lines have those of JSON
 _ROW = TypeAdapter(Annotated[Row, AfterValidator(_in_range)])
-_DONE = TypeAdapter(Annotated[DoneRecord, AfterValidator(_in_range)])

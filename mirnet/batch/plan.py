@@ -13,7 +13,7 @@ from typing import Self
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import is_ledger_key
-from mirnet.batch.manifest import KILLS, DoneRecord, deaths_in
+from mirnet.batch.manifest import KILLS, Row, deaths_in
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
@@ -183,7 +183,7 @@ class BatchPlan:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add_done(self, records: Iterable[DoneRecord], planner: Planner) -> None:
+    def add_done(self, records: Iterable[Row], planner: Planner) -> None:
         """What earlier runs did with this source; of two rows of a key the later one counts."""
         model = planner.model
         self._db.executemany(
