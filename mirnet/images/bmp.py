@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL.BmpImagePlugin import BmpImageFile
 
-from mirnet.errors import ImageError
 from mirnet.images import strips
-from mirnet.images.image import Image, Metadata, Resolution
+from mirnet.images.image import Image, Metadata, Resolution, Unreadable
 
 _FILE_HEADER, _HEADER = 14, 108
 _BITFIELDS = 3
@@ -23,17 +22,17 @@ _MASKS = (0x00FF0000, 0x0000FF00, 0x000000FF, 0xFF000000)
 _LARGEST = 2**31 - 1
 
 
-def open_file(data: bytes, *, name: str) -> BmpImageFile:
+def open_file(data: bytes) -> BmpImageFile:
     """The header.
 
     Raises:
-        ImageError: ``unsupported``.
+        Unreadable: ``unsupported``.
     """
     try:
         return BmpImageFile(io.BytesIO(data))
     except OSError as error:
         if str(error).startswith("Unsupported"):
-            raise ImageError(f"{name}: BMP: {error}", reason="unsupported") from error
+            raise Unreadable(f"BMP: {error}") from error
         raise
 
 

@@ -5,10 +5,10 @@ Formats of the table with one frame are accepted. Arrays are (H, W, 3) RGB.
 
 from __future__ import annotations
 
-import functools
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,10 +32,8 @@ from mirnet.images import (
     webp,
 )
 from mirnet.images.formats import FORMATS, TABLE, Format
-from mirnet.images.image import MAX_PIXELS, Image, Pixels
+from mirnet.images.image import MAX_PIXELS, Image, Pixels, Unreadable
 
-# takes height and width, raises if they are too large
-Check = Callable[[int, int], None]
 # errors of decoders on damaged files
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError),
@@ -114,23 +112,29 @@ def decode(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image:
         ImageError: ``empty``, ``not-an-image``, ``truncated``, ``too-large``, ``animated`` or
             ``unsupported`` (other formats, floating point, 32-bit integers, Lab).
     """
-    entry = _format(data, name=name)
-    check = functools.partial(limits.check, max_pixels=max_pixels, entry=entry, name=name)
-    try:
-        image, orientation = _READERS[entry.name](data, name, check)
+    with _named(name):
+        entry = _format(data)
+        height, width, _ = _SIZES[entry.name](data)
+        limits.check(height, width, max_pixels, entry=entry)
+        image, orientation = _READERS[entry.name](data)
         turned = replace(
             image,
             pixels=_turn(image.pixels, orientation),
             alpha=None if image.alpha is None else _turn(image.alpha, orientation),
         )
         return metadata.upright(turned, orientation)
-    except ImageError:
-        raise
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of reading as ImageError, which names the file."""
+    try:
+        yield
+    except Unreadable as error:
+        raise ImageError(f"{name}: {error}", reason=error.reason) from error
     except _DAMAGE as error:
-        raise ImageError(
-            f"{name}: damaged or cut short: {str(error) or type(error).__name__}",
-            reason="truncated",
-        ) from error
+        why = str(error) or type(error).__name__
+        raise ImageError(f"{name}: damaged or cut short: {why}", reason="truncated") from error
 
 
 def read_size(data: bytes, *, name: str) -> tuple[int, int]:
@@ -139,23 +143,19 @@ def read_size(data: bytes, *, name: str) -> tuple[int, int]:
     Raises:
         ImageError: no readable header.
     """
-    try:
-        height, width, orientation = _SIZES[_format(data, name=name).name](data, name)
-    except ImageError:
-        raise
-    except _DAMAGE as error:
-        raise ImageError(f"{name}: damaged: {error}", reason="truncated") from error
+    with _named(name):
+        height, width, orientation = _SIZES[_format(data).name](data)
     return (width, height) if orientation > 4 else (height, width)
 
 
-def _format(data: bytes, *, name: str) -> Format:
+def _format(data: bytes) -> Format:
     """The format by the first bytes, whatever the name is.
 
     Raises:
-        ImageError: ``empty``, ``unsupported`` for other image formats, ``not-an-image``.
+        Unreadable: ``empty``, ``unsupported`` for other image formats, ``not-an-image``.
     """
     if not data:
-        raise ImageError(f"{name}: the file is empty", reason="empty")
+        raise Unreadable("the file is empty", "empty")
     for entry in TABLE:
         if data.startswith(entry.magic) and (entry.name != "WEBP" or data[8:12] == b"WEBP"):
             return entry
@@ -165,24 +165,20 @@ def _format(data: bytes, *, name: str) -> Format:
         brands = (data[8:12], *(data[n : n + 4] for n in range(16, 64, 4)))
         other = next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
     if other:
-        raise ImageError(f"{name}: is {other}, none of {wanted}", reason="unsupported")
-    raise ImageError(f"{name}: is none of {wanted}", reason="not-an-image")
+        raise Unreadable(f"is {other}, none of {wanted}")
+    raise Unreadable(f"is none of {wanted}", "not-an-image")
 
 
-def _read_png(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    header = png_reading.header(data, name=name)
-    check(header.height, header.width)
-    image = png_reading.read(data, name=name)
+def _read_png(data: bytes) -> tuple[Image, int]:
+    image = png_reading.read(data)
     return image, tags.orientation(image.exif)
 
 
-def _read_jpeg(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    header = jpeg.parse(data, name=name, header_only=True)
-    check(header.height, header.width)
-    stream = jpeg.parse(data, name=name)
+def _read_jpeg(data: bytes) -> tuple[Image, int]:
+    stream = jpeg.parse(data)
     icc, exif, carried = jpeg_metadata.read(stream, data)
     num = len(stream.components)
-    samples = jpeg.decode(stream, {1: "GRAY", 3: "RGB", 4: "CMYK"}[num], name=name)
+    samples = jpeg.decode(stream, {1: "GRAY", 3: "RGB", 4: "CMYK"}[num])
     if num == 4:
         ink = 255 - samples if stream.adobe else samples
         pillow = PIL.Image.fromarray(ink, "CMYK")
@@ -193,60 +189,58 @@ def _read_jpeg(data: bytes, name: str, check: Check) -> tuple[Image, int]:
     return image, tags.orientation(exif)
 
 
-def _read_webp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    check(*webp.read_size(data))
-    image = webp.read(data, name=name)
+def _read_webp(data: bytes) -> tuple[Image, int]:
+    image = webp.read(data)
     return image, tags.orientation(image.exif)
 
 
-def _read_tiff(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    page = tiff.find_page(data, name=name)
-    check(page.height, page.width)
-    image = tiff.read(data, page, name=name)
+def _read_tiff(data: bytes) -> tuple[Image, int]:
+    page = tiff.find_page(data)
+    image = tiff.read(data, page)
     icc, exif, carried = tiff_metadata.read(page)
     cmyk = page.is_cmyk
     return replace(image, icc=None if cmyk else icc, exif=exif, metadata=carried), page.orientation
 
 
-def _read_bmp(data: bytes, name: str, check: Check) -> tuple[Image, int]:
-    pillow = bmp.open_file(data, name=name)
-    check(pillow.height, pillow.width)
-    return bmp.read(pillow, data), 1
+def _read_bmp(data: bytes) -> tuple[Image, int]:
+    return bmp.read(bmp.open_file(data), data), 1
 
 
-def _size_of_png(data: bytes, name: str) -> tuple[int, int, int]:
-    header = png_reading.header(data, name=name)
+def _size_of_png(data: bytes) -> tuple[int, int, int]:
+    header = png_reading.header(data)
     exif = next((c.body for c in png.read_chunks(data) if c.kind == b"eXIf"), b"")
     return header.height, header.width, tags.orientation(exif.removeprefix(b"Exif\0\0"))
 
 
-def _size_of_jpeg(data: bytes, name: str) -> tuple[int, int, int]:
-    stream = jpeg.parse(data, name=name, header_only=True)
+def _size_of_jpeg(data: bytes) -> tuple[int, int, int]:
+    stream = jpeg.parse(data, header_only=True)
     return stream.height, stream.width, tags.orientation(jpeg_metadata.exif_of(stream))
 
 
-def _size_of_webp(data: bytes, _: str) -> tuple[int, int, int]:
+def _size_of_webp(data: bytes) -> tuple[int, int, int]:
     return *webp.read_size(data), tags.orientation(webp.exif_of(data))
 
 
-def _size_of_tiff(data: bytes, name: str) -> tuple[int, int, int]:
-    page = tiff.find_page(data, name=name)
+def _size_of_tiff(data: bytes) -> tuple[int, int, int]:
+    page = tiff.find_page(data)
     return page.height, page.width, page.orientation
 
 
-def _size_of_bmp(data: bytes, name: str) -> tuple[int, int, int]:
-    pillow = bmp.open_file(data, name=name)
+def _size_of_bmp(data: bytes) -> tuple[int, int, int]:
+    pillow = bmp.open_file(data)
     return pillow.height, pillow.width, 1
 
 
-_READERS: dict[str, Callable[[bytes, str, Check], tuple[Image, int]]] = {
+# the image as stored, and its orientation
+_READERS = {
     "PNG": _read_png,
     "JPEG": _read_jpeg,
     "WEBP": _read_webp,
     "TIFF": _read_tiff,
     "BMP": _read_bmp,
 }
-_SIZES: dict[str, Callable[[bytes, str], tuple[int, int, int]]] = {
+# height and width as stored, and the orientation, by the header
+_SIZES = {
     "PNG": _size_of_png,
     "JPEG": _size_of_jpeg,
     "WEBP": _size_of_webp,

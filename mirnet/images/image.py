@@ -88,6 +88,16 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
 
 
+class Unreadable(Exception):
+    """Why a file is not read; ``reason`` as of :class:`~mirnet.errors.ImageError`, which names the
+    file.
+    """
+
+    def __init__(self, what: str, reason: str = "unsupported") -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
 def after(data: bytes, end: int) -> tuple[str, ...]:
     """Description of bytes after the end of an image; none for padding."""
     rest = data[end:].strip(b"\0\xff\r\n ")

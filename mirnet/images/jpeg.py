@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from mirnet.errors import ImageError
+from mirnet.images.image import Unreadable
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 _SOS, _DHP, _EOI, _COM = 0xDA, 0xDE, 0xD9, 0xFE
@@ -74,9 +74,7 @@ class Stream:
         return any(m == 0xEE and body.startswith(b"Adobe") for m, body in self.segments)
 
 
-def parse(
-    data: bytes, *, name: str, header_only: bool = False, transform: int | None = None
-) -> Stream:
+def parse(data: bytes, *, header_only: bool = False, transform: int | None = None) -> Stream:
     """Parse the markers.
 
     Args:
@@ -84,35 +82,10 @@ def parse(
             0 for none, 1 for YCbCr.
 
     Raises:
-        ImageError: ``truncated`` if they end early, ``unsupported`` for kinds of coding that
-            are not decoded (lossless, hierarchical, arithmetic, 12 bits, no height in the header).
+        Unreadable: kinds of coding that are not decoded (lossless, hierarchical, arithmetic, 12
+            bits, no height in the header).
+        IndexError, struct.error, ValueError: they end early.
     """
-    try:
-        return _parse(data, name, header_only, transform)
-    except (IndexError, struct.error, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"{name}: damaged or cut short: {error}", reason="truncated") from error
-
-
-def _says_colour(marker: int, body: bytes) -> bool:
-    """JFIF's and Adobe's segments."""
-    if marker == 0xE0:
-        return body.startswith(b"JFIF\0\x01")
-    return marker == 0xEE and body.startswith(b"Adobe") and len(body) >= _ADOBE
-
-
-def _known_transform(part: bytes, num_components: int) -> bytes:
-    """Adobe's segment with a valid transform; libjpeg takes others for one of these, and warns."""
-    if part[:2] != b"\xff\xee":
-        return part
-    most = 2 if num_components == 4 else 1
-    transform = part[4 + _ADOBE - 1]
-    valid = transform if transform in (0, most) else most
-    return part[: 4 + _ADOBE - 1] + bytes([valid]) + part[4 + _ADOBE :]
-
-
-def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> Stream:
     stream = Stream(0, 0, 0, 0, (), (), (), b"", None)
     segments: list[tuple[int, bytes]] = []
     scans: list[Scan] = []
@@ -139,13 +112,13 @@ def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> 
         if marker in _FRAMES or marker == _DHP:
             if stream.process:
                 raise ValueError("a second frame")
-            stream = _frame(stream, marker, body, name)
+            stream = _frame(stream, marker, body)
             if header_only:
                 return replace(stream, segments=tuple(segments))
         if marker == _SOS:
             scans.append(_scan(body))
             if len(scans) > _MAX_SCANS:
-                raise ImageError(f"{name}: more than {_MAX_SCANS} scans", reason="unsupported")
+                raise Unreadable(f"more than {_MAX_SCANS} scans")
             end = _MARKER.search(data, after)
             after = end.start() if end else len(data)
             lean.append(_scan_bytes(stream, data[at:after]))
@@ -164,7 +137,24 @@ def _parse(data: bytes, name: str, header_only: bool, transform: int | None) -> 
     return replace(stream, scans=tuple(scans), segments=tuple(segments), lean=b"".join(lean))
 
 
-def _frame(stream: Stream, marker: int, body: bytes, name: str) -> Stream:
+def _says_colour(marker: int, body: bytes) -> bool:
+    """JFIF's and Adobe's segments."""
+    if marker == 0xE0:
+        return body.startswith(b"JFIF\0\x01")
+    return marker == 0xEE and body.startswith(b"Adobe") and len(body) >= _ADOBE
+
+
+def _known_transform(part: bytes, num_components: int) -> bytes:
+    """Adobe's segment with a valid transform; libjpeg takes others for one of these, and warns."""
+    if part[:2] != b"\xff\xee":
+        return part
+    most = 2 if num_components == 4 else 1
+    transform = part[4 + _ADOBE - 1]
+    valid = transform if transform in (0, most) else most
+    return part[: 4 + _ADOBE - 1] + bytes([valid]) + part[4 + _ADOBE :]
+
+
+def _frame(stream: Stream, marker: int, body: bytes) -> Stream:
     precision, height, width, num_components = struct.unpack_from(">BHHB", body)
     what = None
     if marker not in _DECODABLE:
@@ -176,7 +166,7 @@ def _frame(stream: Stream, marker: int, body: bytes, name: str) -> Stream:
     elif num_components not in (1, 3, 4):
         what = f"{num_components} components"
     if what:
-        raise ImageError(f"{name}: JPEG with {what} is not supported", reason="unsupported")
+        raise Unreadable(f"JPEG with {what} is not supported")
     components = tuple(body[6 + 3 * n] for n in range(num_components))
     return replace(
         stream,
@@ -218,14 +208,14 @@ def check_scans(stream: Stream) -> None:
         raise ValueError("scans are missing")
 
 
-def decode(stream: Stream, mode: str, *, name: str) -> npt.NDArray[np.uint8]:
+def decode(stream: Stream, mode: str) -> npt.NDArray[np.uint8]:
     """The whole image as (H, W, channels).
 
     Args:
         mode: ``RGB``, ``GRAY`` or ``CMYK`` (as stored).
 
     Raises:
-        ImageError: ``unsupported`` for sampling factors that the strict decoder does not support.
+        Unreadable: sampling factors that the strict decoder does not support.
         ValueError: something of it is missing or damaged.
     """
     import simplejpeg
@@ -238,15 +228,12 @@ def decode(stream: Stream, mode: str, *, name: str) -> npt.NDArray[np.uint8]:
         except ValueError as error:
             message = str(error)
         if "subsampling" in message:  # other decoders do not report missing data
-            raise ImageError(
-                f"{name}: JPEG with these sampling factors is not supported", reason="unsupported"
-            )
+            raise Unreadable("JPEG with these sampling factors is not supported")
         padding = _padding(data, message)
         if not padding:
             raise ValueError(message)
-        data = (
-            data[: -len(EOI) - padding] + EOI
-        )  # the bytes that were read ahead are reported the next time
+        # the bytes that were read ahead are reported the next time
+        data = data[: -len(EOI) - padding] + EOI
 
 
 def _padding(data: bytes, message: str) -> int:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 
-from mirnet.errors import NO_MEMORY, ImageError
+from mirnet.errors import NO_MEMORY
 from mirnet.images.formats import Format
+from mirnet.images.image import Unreadable
 
 # control groups of version 2 and 1
 _LIMITS = (
@@ -18,24 +19,23 @@ _LIMITS = (
 )
 
 
-def check(height: int, width: int, max_pixels: int, *, entry: Format, name: str) -> None:
+def check(height: int, width: int, max_pixels: int, *, entry: Format) -> None:
     """Refuse more pixels than the limit, and more than the memory of this machine can hold.
 
     Raises:
-        ImageError: ``too-large``; ``memory`` if only this machine is too small.
+        Unreadable: ``too-large``; ``memory`` if only this machine is too small.
     """
     num_pixels = height * width
     if num_pixels > max_pixels:
-        raise ImageError(
-            f"{name}: {width}x{height} is more than the limit of {max_pixels} pixels",
-            reason="too-large",
+        raise Unreadable(
+            f"{width}x{height} is more than the limit of {max_pixels} pixels", "too-large"
         )
     needed, memory = num_pixels * entry.decode_bytes, total_memory()
     if needed > memory:
-        raise ImageError(
-            f"{name}: decoding {width}x{height} takes up to {needed / 1e9:.1f} GB, more than the "
+        raise Unreadable(
+            f"decoding {width}x{height} takes up to {needed / 1e9:.1f} GB, more than the "
             f"{memory / 1e9:.1f} GB of this machine; a larger one, or a lower enhance.max_pixels",
-            reason=NO_MEMORY,
+            NO_MEMORY,
         )
 
 

@@ -23,7 +23,6 @@ _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
-_PIECE = 1 << 20
 # signature, and the header with length, kind and checksum
 _AFTER_HEADER = 8 + 25
 _STRIPS, _STRIP_ROWS = 3, 16
@@ -158,36 +157,3 @@ def read_chunks(data: bytes) -> Iterator[Chunk]:
         if kind == b"IEND":
             return
         at += 12 + length
-
-
-class RowCounter:
-    """Checks that all rows are present; Pillow fills missing ones with black."""
-
-    def __init__(self, header: Header) -> None:
-        self._wanted = header.num_bytes
-        self._found = 0
-        self._inflate = zlib.decompressobj()
-
-    def feed(self, body: bytes) -> None:
-        """Take the body of an IDAT; bytes after the last row are ignored.
-
-        Raises:
-            zlib.error: not a zlib stream, or a wrong checksum.
-        """
-        while body and not self._inflate.eof and self._found <= self._wanted:
-            self._found += len(self._inflate.decompress(body, _PIECE))
-            body = self._inflate.unconsumed_tail
-
-    def check(self) -> None:
-        """At the end of the file.
-
-        Raises:
-            ValueError: rows are missing.
-        """
-        while not self._inflate.eof and self._found <= self._wanted:
-            more = self._inflate.decompress(self._inflate.unconsumed_tail, _PIECE)
-            if not more:
-                break
-            self._found += len(more)
-        if self._found < self._wanted:
-            raise ValueError("rows are missing")

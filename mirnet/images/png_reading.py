@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL.PngImagePlugin import PngImageFile
 
-from mirnet.errors import ImageError
 from mirnet.images import png, strips
-from mirnet.images.image import Image, Metadata, Resolution, after
+from mirnet.images.image import Image, Metadata, Resolution, Unreadable, after
+from mirnet.images.inflate import inflated_size
 
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
@@ -27,17 +27,15 @@ _UNPACKED = 32 << 20
 _OWN_TREATMENT = {b"tRNS", b"eXIf", b"pHYs", b"iCCP", b"acTL", b"fcTL", b"fdAT"}
 
 
-def header(data: bytes, *, name: str) -> png.Header:
+def header(data: bytes) -> png.Header:
     """The header.
 
     Raises:
-        ImageError: ``unsupported`` for Apple's variant, which other decoders do not read.
+        Unreadable: Apple's variant, which other decoders do not read.
         ValueError: it is damaged.
     """
     if data[12:16] == b"CgBI":
-        raise ImageError(
-            f"{name}: PNG of Apple's kind (CgBI) is not supported", reason="unsupported"
-        )
+        raise Unreadable("PNG of Apple's kind (CgBI) is not supported")
     return png.read_header(data)
 
 
@@ -50,14 +48,14 @@ class _File:
     behind: tuple[str, ...]
 
 
-def read(data: bytes, *, name: str) -> Image:
+def read(data: bytes) -> Image:
     """The image as stored, with its metadata; orientation is not applied yet.
 
     Raises:
-        ImageError: ``unsupported``, ``animated``.
+        Unreadable: ``unsupported``, ``animated``.
         ValueError, zlib.error: something is damaged or missing.
     """
-    file = _read(data, name)
+    file = _read(data)
     samples, alpha = _samples(file)
     grey = file.header.colour in _GREY
     pixels = strips.three(samples) if samples.ndim == 2 else samples
@@ -65,9 +63,8 @@ def read(data: bytes, *, name: str) -> Image:
     return Image(pixels, "PNG", alpha, grey, icc, exif, metadata=metadata)
 
 
-def _read(data: bytes, name: str) -> _File:
+def _read(data: bytes) -> _File:
     header = png.read_header(data)
-    rows = png.RowCounter(header)
     lean: list[tuple[bytes, bytes]] = []
     ancillary = []
     key, ended, end = None, False, len(png.SIGNATURE)
@@ -77,11 +74,9 @@ def _read(data: bytes, name: str) -> _File:
             if not chunk.intact:
                 kind = chunk.kind.decode("latin-1")
                 raise ValueError(f"checksum of {kind} is wrong")
-            if chunk.kind == b"IDAT":
-                rows.feed(chunk.body)
-            elif chunk.kind not in (b"IHDR", b"PLTE", b"IEND"):
+            if chunk.kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
                 kind = chunk.kind.decode("latin-1")
-                raise ImageError(f"{name}: critical chunk {kind} is unknown", reason="unsupported")
+                raise Unreadable(f"critical chunk {kind} is unknown")
             ended = chunk.kind == b"IEND"
             lean.append((chunk.kind, chunk.body))
             continue
@@ -93,11 +88,14 @@ def _read(data: bytes, name: str) -> _File:
                 lean.append((chunk.kind, chunk.body))
         if chunk.kind == b"acTL" and int.from_bytes(chunk.body[:4], "big") > 1:
             frames = int.from_bytes(chunk.body[:4], "big")
-            raise ImageError(f"{name}: has {frames} frames; one is supported", reason="animated")
+            raise Unreadable(f"has {frames} frames; one is supported", "animated")
         ancillary.append(chunk)
     if not ended:
         raise ValueError("its end is missing")
-    rows.check()
+    # Pillow fills missing rows with black
+    rows, _ = inflated_size((body for kind, body in lean if kind == b"IDAT"), header.num_bytes)
+    if rows < header.num_bytes:
+        raise ValueError("rows are missing")
     return _File(header, png.SIGNATURE + png.pack(lean), key, tuple(ancillary), after(data, end))
 
 

@@ -18,9 +18,8 @@ import numpy.typing as npt
 import PIL.Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mirnet.errors import ImageError
 from mirnet.images import strips, tags, tiff_strips
-from mirnet.images.image import Image
+from mirnet.images.image import Image, Unreadable
 from mirnet.images.tags import Directory, Order
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 255, 256, 257, 258, 259
@@ -58,12 +57,10 @@ class Page:
 
     @property
     def width(self) -> int:
-        """Columns as stored."""
         return self.integer(_WIDTH, 0)
 
     @property
     def height(self) -> int:
-        """Rows as stored."""
         return self.integer(_HEIGHT, 0)
 
     @property
@@ -84,19 +81,19 @@ class Page:
         return value if 1 <= value <= 8 else 1
 
 
-def find_page(data: bytes, *, name: str) -> Page:
+def find_page(data: bytes) -> Page:
     """The single image; reduced-resolution copies and masks do not count.
 
     Raises:
-        ImageError: ``animated`` if there are several, ``truncated`` if there is none.
+        Unreadable: ``animated`` if there are several, ``truncated`` if there is none.
     """
     order = tags.byte_order(data)
     pages = list(enumerate(tags.read_all(data)))
     if order is None or not pages or not pages[0][1].tags:
-        raise ImageError(f"{name}: damaged: no directory can be read", reason="truncated")
+        raise Unreadable("damaged: no directory can be read", "truncated")
     full = [(n, page) for n, page in pages if not _is_beside(page, order)] or pages[:1]
     if len(full) > 1:
-        raise ImageError(f"{name}: has {len(full)} pages; one is supported", reason="animated")
+        raise Unreadable(f"has {len(full)} pages; one is supported", "animated")
     index, directory = full[0]
     return Page(directory, order, index, len(pages) - 1)
 
@@ -106,32 +103,29 @@ def _is_beside(page: Directory, order: Order) -> bool:
     return bool(kind & (_REDUCED | _MASK)) or page.integer(_OLD_SUBFILE, order) == 2
 
 
-def read(data: bytes, page: Page, *, name: str) -> Image:
+def read(data: bytes, page: Page) -> Image:
     """The image as stored, without metadata.
 
     Raises:
-        ImageError: ``unsupported``.
+        Unreadable: ``unsupported``.
         ValueError, OSError: something is damaged or missing.
     """
     compression = page.integer(_COMPRESSION, _PLAIN)
     if _DNG in page.directory.tags or compression not in _KNOWN:
         what = "raw data (DNG)" if _DNG in page.directory.tags else f"compression {compression}"
-        raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
-    segments = _segments(data, page, name)
+        raise _unsupported(what)
+    segments = _segments(data, page)
     first = next(segments)  # checks that all of them are within the file
     segments = itertools.chain([first], segments)
     formats = page.directory.integers(_SAMPLE_FORMAT, page.order)
     if not set(formats.tolist()) <= {_UNSIGNED, _UNDEFINED}:
-        raise ImageError(
-            f"{name}: TIFF with samples that are no unsigned integers is not supported",
-            reason="unsupported",
-        )
+        raise _unsupported("samples that are no unsigned integers")
     if max(page.bits) > 8 or compression == _JPEG or _is_unpacked_here(page):
-        return _by_samples(data, page, segments, name=name)
+        return _by_samples(data, page, segments)
     if compression in _DEFLATE:
         for segment in segments:
             _check_deflate(data, page, segment)
-    return _by_pillow(data, page, name=name)
+    return _by_pillow(data, page)
 
 
 def _check_deflate(data: bytes, page: Page, segment: _Segment) -> None:
@@ -140,20 +134,15 @@ def _check_deflate(data: bytes, page: Page, segment: _Segment) -> None:
     tiff_strips.check_deflate(memoryview(data)[place], most)
 
 
-def _by_pillow(data: bytes, page: Page, *, name: str) -> Image:
+def _by_pillow(data: bytes, page: Page) -> Image:
     if page.orientation != 1 or page.index:  # Pillow would rotate it, or read another page
         data = tags.begin_with(data, page.directory, page.order)
     try:
         pillow = TiffImageFile(io.BytesIO(data))
     except (SyntaxError, KeyError, EOFError) as error:
-        raise ImageError(
-            f"{name}: TIFF of a kind that is not supported: {error}", reason="unsupported"
-        ) from error
+        raise Unreadable(f"TIFF of a kind that is not supported: {error}") from error
     if pillow.mode not in _MODES:
-        raise ImageError(
-            f"{name}: TIFF with pixels of type {pillow.mode} is not supported",
-            reason="unsupported",
-        )
+        raise _unsupported(f"pixels of type {pillow.mode}")
     pillow.info.pop("xmp", None)  # Pillow would rotate by it
     if pillow.mode == "CMYK":
         return Image(strips.cmyk_to_srgb(pillow, pillow.info.get("icc_profile")), "TIFF")
@@ -173,7 +162,7 @@ class _Segment:
     columns: int
 
 
-def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
+def _segments(data: bytes, page: Page) -> Iterator[_Segment]:
     """Strips or tiles, plane by plane.
 
     Raises:
@@ -197,7 +186,7 @@ def _segments(data: bytes, page: Page, name: str) -> Iterator[_Segment]:
     if (offsets + counts).max() > len(data):
         raise ValueError("its end is missing")
     if rows * columns > max(page.height * page.width, _SMALL_TILE):
-        raise ImageError(f"{name}: its tiles are larger than the image", reason="too-large")
+        raise Unreadable("its tiles are larger than the image", "too-large")
     places = itertools.product(
         range(planes), range(0, page.height, rows), range(0, page.width, columns)
     )
@@ -215,11 +204,11 @@ def _is_unpacked_here(page: Page) -> bool:
     return several and unpacked and set(page.bits) == {8} and photometric <= 2
 
 
-def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment], *, name: str) -> Image:
+def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment]) -> Image:
     """8 bits per sample, or 9 to 16, scaled to the full range of 16."""
     num_colours = {_RGB: 3, _YCBCR: 3, _SEPARATED: 4}.get(page.integer(_PHOTOMETRIC, 1), 1)
     channels = page.integer(_CHANNELS, 1)
-    _check(page, num_colours, channels, name=name)
+    _check(page, num_colours, channels)
     extra = page.directory.integers(_EXTRA, page.order).tolist()[: channels - num_colours]
     at = next((n for n, kind in enumerate(extra) if kind in (_ASSOCIATED, _UNASSOCIATED)), None)
     stored = [*range(num_colours), *([] if at is None else [num_colours + at])]
@@ -229,7 +218,7 @@ def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment], *, name: 
     for segment in segments:
         if planar and segment.plane not in stored:
             continue
-        block = _samples(data, page, segment, 1 if planar else channels, name)
+        block = _samples(data, page, segment, 1 if planar else channels)
         bottom = min(segment.top + segment.rows, page.height)
         right = min(segment.left + segment.columns, page.width)
         place = samples[segment.top : bottom, segment.left : right]
@@ -253,7 +242,7 @@ def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment], *, name: 
     return Image(np.ascontiguousarray(pixels), "TIFF", alpha)
 
 
-def _check(page: Page, num_colours: int, channels: int, *, name: str) -> None:
+def _check(page: Page, num_colours: int, channels: int) -> None:
     bits, predictor = page.bits, page.integer(_PREDICTOR, 1)
     compression, photometric = page.integer(_COMPRESSION, 1), page.integer(_PHOTOMETRIC, 1)
     what = None
@@ -273,15 +262,17 @@ def _check(page: Page, num_colours: int, channels: int, *, name: str) -> None:
     elif page.integer(_FILL_ORDER, 1) != 1:
         what = "its bits in reverse"
     if what:
-        raise ImageError(f"{name}: TIFF with {what} is not supported", reason="unsupported")
+        raise _unsupported(what)
 
 
-def _samples(
-    data: bytes, page: Page, segment: _Segment, channels: int, name: str
-) -> npt.NDArray[Any]:
+def _unsupported(what: str) -> Unreadable:
+    return Unreadable(f"TIFF with {what} is not supported")
+
+
+def _samples(data: bytes, page: Page, segment: _Segment, channels: int) -> npt.NDArray[Any]:
     """(rows, columns, channels) as stored."""
     if page.integer(_COMPRESSION, 1) == _JPEG:
-        return _samples_of_jpeg(data, page, segment, channels, name)
+        return _samples_of_jpeg(data, page, segment, channels)
     if page.integer(_COMPRESSION, 1) in _DEFLATE:
         _check_deflate(data, page, segment)
     bits, across = page.bits[0], segment.columns * channels
@@ -300,7 +291,7 @@ def _samples(
 
 
 def _samples_of_jpeg(
-    data: bytes, page: Page, segment: _Segment, channels: int, name: str
+    data: bytes, page: Page, segment: _Segment, channels: int
 ) -> npt.NDArray[np.uint8]:
     tables = page.directory.tags.get(_JPEG_TABLES)
     block = tiff_strips.read_jpeg(
@@ -308,7 +299,6 @@ def _samples_of_jpeg(
         bytes(tables.value) if tables else b"",
         photometric=page.integer(_PHOTOMETRIC, 1),
         most=max(page.height * page.width, _SMALL_TILE),
-        name=name,
     )
     if block.shape[0] < segment.rows or block.shape[1:] != (segment.columns, channels):
         raise ValueError("a strip is not of its size")

@@ -6,14 +6,13 @@ decoded here and not by libtiff, which only warns of missing data.
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import numpy.typing as npt
 
 from mirnet.images import jpeg
+from mirnet.images.inflate import inflated_size
 
-_STEP, _PIECE = 1 << 16, 1 << 20
+_STEP = 1 << 16
 _YCBCR = 6
 _MODES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
@@ -25,18 +24,14 @@ def check_deflate(packed: memoryview, most: int) -> None:
         zlib.error: not a zlib stream, or a wrong checksum.
         ValueError: its end is missing.
     """
-    inflate, found = zlib.decompressobj(), 0
-    for start in range(0, len(packed), _STEP):
-        piece = bytes(packed[start : start + _STEP])
-        while piece and not inflate.eof and found <= most:
-            found += len(inflate.decompress(piece, _PIECE))
-            piece = inflate.unconsumed_tail
-    if not inflate.eof and found <= most:
+    pieces = (bytes(packed[start : start + _STEP]) for start in range(0, len(packed), _STEP))
+    found, ended = inflated_size(pieces, most)
+    if not ended and found <= most:
         raise ValueError("the end of a strip is missing")
 
 
 def read_jpeg(
-    packed: bytes, tables: bytes, *, photometric: int, most: int, name: str
+    packed: bytes, tables: bytes, *, photometric: int, most: int
 ) -> npt.NDArray[np.uint8]:
     """(rows, columns, channels) of one strip or tile as stored, YCbCr as RGB.
 
@@ -45,14 +40,14 @@ def read_jpeg(
         most: maximum number of pixels.
 
     Raises:
-        ImageError: ``unsupported``.
+        Unreadable: ``unsupported``.
         ValueError: data are missing or damaged.
     """
     if packed[:2] != jpeg.SOI:
         raise ValueError("a strip is no JPEG")
     shared = tables.removeprefix(jpeg.SOI).removesuffix(jpeg.EOI)
     transform = 1 if photometric == _YCBCR else 0
-    stream = jpeg.parse(jpeg.SOI + shared + packed[2:], name=name, transform=transform)
+    stream = jpeg.parse(jpeg.SOI + shared + packed[2:], transform=transform)
     if stream.height * stream.width > most:
         raise ValueError("a strip is larger than the image")
-    return jpeg.decode(stream, _MODES[len(stream.components)], name=name)
+    return jpeg.decode(stream, _MODES[len(stream.components)])

@@ -8,26 +8,25 @@ from collections.abc import Iterator
 
 from PIL.WebPImagePlugin import WebPImageFile
 
-from mirnet.errors import ImageError
 from mirnet.images import strips
-from mirnet.images.image import Image, Metadata, after
+from mirnet.images.image import Image, Metadata, Unreadable, after
 
 _ANIMATED = 0x02
 _KNOWN = {b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"}
 
 
-def read(data: bytes, *, name: str) -> Image:
+def read(data: bytes) -> Image:
     """The image as stored, with its metadata; orientation is not applied yet.
 
     Raises:
-        ImageError: ``animated``.
+        Unreadable: ``animated``.
         ValueError, OSError: something is damaged or missing.
     """
     chunks = dict(reversed(list(_chunks(data))))  # the first of several counts
     if chunks.get(b"VP8X", b"\0")[0] & _ANIMATED:
         frames = sum(kind == b"ANMF" for kind, _ in _chunks(data))
         if frames > 1:
-            raise ImageError(f"{name}: has {frames} frames; one is supported", reason="animated")
+            raise Unreadable(f"has {frames} frames; one is supported", "animated")
     pillow = WebPImageFile(io.BytesIO(data))
     image = strips.to_image(pillow, "WEBP")
     exif = chunks.get(b"EXIF")
