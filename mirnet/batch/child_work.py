@@ -42,7 +42,6 @@ class WorkInChild:
     format: str | None = None
 
     def __call__(self) -> Callable[[Message], Message]:
-        """In the child: the handler."""
         engine = open_engine(self.enhance, self.params.strength)
         engine.fix_shapes(self.run_config)
         return partial(_handle, ImageWork(self.params, engine, self.format))

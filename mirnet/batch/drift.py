@@ -77,7 +77,6 @@ class DriftMonitor:
             self._counts[column] = [0] * len(self._histograms[column]["share"])
 
     def add(self, row: Row) -> None:
-        """Count one image of this run."""
         for column, counts in self._counts.items():
             value = figure(row, column)
             if value is not None:

@@ -62,14 +62,12 @@ class _Function:
         """Nothing to choose."""
 
     def batch_size(self, image: Image) -> int:  # noqa: ARG002
-        """One."""
         return 1
 
     def give_back(self) -> None:
         """Nothing is kept."""
 
     def __call__(self, images: Sequence[Image]) -> list[Image]:
-        """Each by itself."""
         return [self._function(image) for image in images]
 
 
@@ -81,15 +79,12 @@ class _Network:
         self.max_pixels: int | None = enhancer.max_pixels
 
     def fix_shapes(self, run_config: BatchRunConfig) -> None:
-        """Compile what the conditions say."""
         self._enhancer.fix_shapes(run_config.sizes, max_pixels=run_config.max_pixels)
 
     def batch_size(self, image: Image) -> int:
-        """As the enhancer says."""
         return int(self._enhancer.batch_size(*image.pixels.shape[:2]))
 
     def give_back(self) -> None:
-        """As the enhancer."""
         self._enhancer.give_back()
 
     def __call__(self, images: Sequence[Image]) -> list[Image]:

@@ -96,7 +96,6 @@ class ImageJob:
 
     @functools.cached_property
     def source_digest(self) -> str:
-        """Digest of the source of this job."""
         return source_digest(self.source)
 
     def download(self, item: WorkItem) -> Downloaded | Row:

@@ -90,7 +90,6 @@ class LeaseEntry:
     ticks: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def dump(self) -> bytes:
-        """As JSON."""
         return json.dumps(asdict(self)).encode()
 
 

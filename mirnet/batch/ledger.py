@@ -81,7 +81,6 @@ class Ledger:
 
     @classmethod
     def of_target(cls, target: Store) -> Self:
-        """Below the target."""
         return cls(target.child(FOLDER))
 
     def run(self, run_id: str) -> RunFolder:
@@ -114,7 +113,6 @@ class Ledger:
         return self.store.head(_LEASE)
 
     def read_lease(self) -> Blob:
-        """The lease object."""
         return self.store.get(_LEASE)
 
     def write_lease(self, data: bytes, *, replaces: str | None) -> str | None:
@@ -138,7 +136,6 @@ class RunFolder:
 
     @property
     def uri(self) -> str:
-        """The folder."""
         return self.store.uri
 
     def write_part(self, number: int, data: bytes, format: Format) -> str:
@@ -249,7 +246,6 @@ class RunFolder:
         return _read(self.store, _MAX_PIXELS, _COUNT)
 
     def write_rejected(self, input_key: str, jpeg: bytes) -> None:
-        """Write the thumbnail of a rejected output."""
         self._put(_rejected_name(input_key), jpeg, content_type="image/jpeg")
 
     def read_rejected(self, input_key: str) -> bytes:

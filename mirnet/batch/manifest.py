@@ -122,7 +122,6 @@ def as_dict(row: Row) -> dict[str, Any]:
 
 
 def dump_rows(rows: list[Row], format: Format) -> bytes:
-    """Rows as one file."""
     if format == "jsonl":
         return "".join(json.dumps(as_dict(row)) + "\n" for row in rows).encode()
     buffer = io.BytesIO()

@@ -26,7 +26,6 @@ class Message:
     parts: tuple[bytes, ...] = ()
 
     def dump(self) -> bytes:
-        """As bytes."""
         head = json.dumps([self.facts, [len(part) for part in self.parts]]).encode()
         return b"".join([_LENGTH.pack(len(head)), head, *self.parts])
 

@@ -56,7 +56,6 @@ class _Pipeline:
         self._commits: dict[Future[Row], int] = {}
 
     def rows(self) -> Iterator[Row]:
-        """All rows."""
         while self._next is not None or self._downloads or self._reads:
             self._start_downloads()
             yield from self._start_reads()

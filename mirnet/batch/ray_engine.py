@@ -94,8 +94,6 @@ class RayJob:
 
 @dataclass(frozen=True)
 class OpenedJob:
-    """A job in one worker."""
-
     images: ImageJob
     run: RunFolder
     suspects: Suspects

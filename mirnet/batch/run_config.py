@@ -50,7 +50,6 @@ class BatchRunConfig:
     max_pixels: _Pixels | None = None
 
     def dump(self) -> bytes:
-        """As JSON."""
         return json.dumps(asdict(self)).encode()
 
 

@@ -19,8 +19,6 @@ from mirnet.extras import need
 
 @dataclass(frozen=True)
 class Photograph:
-    """Origin and licence of a photograph."""
-
     name: str
     package: str
     resource: str

@@ -65,7 +65,6 @@ def read(stream: Stream, data: bytes) -> tuple[bytes | None, bytes | None, Metad
 
 
 def exif_of(stream: Stream) -> bytes | None:
-    """The EXIF block."""
     bodies = (body for marker, body in stream.segments if marker == 0xE1)
     return next((body[len(_EXIF) :] for body in bodies if body.startswith(_EXIF)), None)
 

@@ -113,7 +113,6 @@ class Chunk:
 
     @property
     def intact(self) -> bool:
-        """Whether the checksum is right."""
         return self.checksum == struct.pack(">I", zlib.crc32(self.body, zlib.crc32(self.kind)))
 
     @property

@@ -65,7 +65,6 @@ class Page:
 
     @property
     def bits(self) -> tuple[int, ...]:
-        """Bits of each sample."""
         values = self.directory.integers(_BITS, self.order)
         return tuple(int(value) for value in values[: _MAX_CHANNELS + 1]) or (1,)
 

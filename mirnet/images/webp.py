@@ -68,7 +68,6 @@ def read_size(data: bytes) -> tuple[int, int]:
 
 
 def exif_of(data: bytes) -> bytes | None:
-    """The EXIF block."""
     body = dict(_chunks(data)).get(b"EXIF")
     return body.removeprefix(b"Exif\0\0") if body else None
 

@@ -29,7 +29,6 @@ class Network(nn.Module):
 
     @property
     def architecture(self) -> Architecture:
-        """The entry of the network's family."""
         return self.config.architecture
 
     @property

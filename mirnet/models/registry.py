@@ -161,11 +161,9 @@ class NetworkConfig:
 
     @property
     def architecture(self) -> Architecture:
-        """The entry of the family."""
         return by_family(self.family)
 
     def build(self) -> Network:
-        """The network, freshly initialised, float32 on CPU."""
         network = self.architecture.build(**self.sizes.model_dump())
         network.config = self
         return network

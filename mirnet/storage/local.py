@@ -95,11 +95,9 @@ class LocalStore(Store):
             os.scandir(self.root).close()
 
     def address(self, key: str) -> str:
-        """The path of a key."""
         return str(self.root / key)
 
     def child(self, name: str) -> LocalStore:
-        """The folder ``name`` below this one."""
         child = copy.copy(self)
         child._set_place(self._place.child(name), self._bookkeeping)
         return child
@@ -151,7 +149,6 @@ class LocalStore(Store):
             return Blob(data, version, self._known_metadata(key).get(version, {}))
 
     def read_into(self, key: str, file: IO[bytes], *, version: str | None = None) -> None:
-        """Copy the bytes of a file."""
         with self._explained(self.root / key), self._open(key) as origin:
             shutil.copyfileobj(origin, file)
             # after the copy: it may be written while it is read
@@ -196,7 +193,6 @@ class LocalStore(Store):
         return version
 
     def delete(self, key: str) -> None:
-        """Remove a file and its metadata."""
         folder, name = self._split(key)
         books, entry = self._metadata_place(key)
         with self._explained(self.root / key):
@@ -204,7 +200,6 @@ class LocalStore(Store):
             _unlink(books, entry)
 
     def sweep(self) -> None:
-        """Remove the temporary files of killed writers."""
         with self._explained(self.root):
             for file in _files(self.root):
                 if is_part_name(file.name):

@@ -131,11 +131,9 @@ class S3Store(Store):
         return bool(page.get("Contents"))
 
     def address(self, key: str) -> str:
-        """``s3://bucket/prefix/key``."""
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def child(self, name: str) -> S3Store:
-        """The prefix ``name`` below this one; shares the client."""
         prefix = f"{self.prefix}{name}/"
         return S3Store(
             self._client,
@@ -208,7 +206,6 @@ class S3Store(Store):
         replaces: str | None = None,
         absent: bool = False,
     ) -> str | None:
-        """One request, atomic on the server."""
         write = functools.partial(
             self._put, key, data, ContentType=content_type, Metadata=dict(metadata or {})
         )
@@ -262,7 +259,6 @@ class S3Store(Store):
         return None
 
     def delete(self, key: str) -> None:
-        """One request."""
         self._again(key, lambda: self._client.delete_object(**self._named(key)))
 
     def copy_from(

@@ -131,8 +131,6 @@ class Text(_Entry):
 
 
 class Table(_Entry):
-    """A table that MLflow shows and compares across runs."""
-
     kind: Literal["table"] = "table"
     columns: dict[str, list[Any]]
     name: str

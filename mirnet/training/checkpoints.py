@@ -77,8 +77,6 @@ def fingerprint(job: Job) -> dict[str, Any]:
 
 @dataclass
 class TrainState:
-    """The mutable state of training."""
-
     job: Job
     model: Network
     optimizer: torch.optim.Optimizer

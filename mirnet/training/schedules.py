@@ -59,7 +59,6 @@ class Schedule:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the result of :meth:`state_dict`."""
         self._holder.param_groups[0]["lr"] = state["lr"]
         self._plateau.best = state["best"]
         self._plateau.num_bad_epochs = state["num_bad_epochs"]

@@ -40,7 +40,6 @@ class Batches:
         return sorted({self._pairs.names[draw.pair] for draw in [*draws, *partners]})
 
     def close(self) -> None:
-        """End the thread."""
         self._thread.shutdown(cancel_futures=True)
 
     def _submit(self, step: int) -> Future[tuple[Tensor, Tensor]]:

@@ -36,8 +36,6 @@ class Draw:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Sizes of one step."""
-
     batch_size: int
     patch_size: int
     first_sample: int

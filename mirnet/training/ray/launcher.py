@@ -147,7 +147,6 @@ class _SharedPack:
     place: str
 
     def pixels(self) -> Pixels:
-        """Mapped from this node's disk."""
         if self.filesystem is None:
             return open_pack(self.folder).pixels
         return fetch_pack(self.filesystem, self.place, node_folder(self.place)).pixels
@@ -208,8 +207,6 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class RayContext:
-    """The context of a Ray Train worker."""
-
     def __init__(self, event_queue: Queue, *, emit_events: bool) -> None:
         train_context = ray.train.get_context()
         self._event_queue, self._emits_events = event_queue, emit_events
