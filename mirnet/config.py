@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     workspace: Path = Field(
         Path(".mirnet"), description="folder of local databases, checkpoints, caches"
     )
+    stack_home: Path = Field(
+        Path(".mirnet/stack"), description="folder of the stack on this machine (`mirnet stack`)"
+    )
     reports_dir: Path = Field(
         Path("reports"), description="folder of JSON results, tables, reports"
     )

@@ -23,7 +23,8 @@ app = typer.Typer(
 )
 
 HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Folder of the stack [stack in MIRNET_WORKSPACE]")
+    Path | None,
+    typer.Option("--home", help="Folder of the stack [MIRNET_STACK_HOME, else .mirnet/stack]"),
 ]
 
 
@@ -31,7 +32,7 @@ def _home(folder: Path | None) -> StackPaths:
     from mirnet.config import load_settings
     from mirnet.stack.plan import StackPaths
 
-    return StackPaths((folder or load_settings().workspace / "stack").resolve())
+    return StackPaths((folder or load_settings().stack_home).resolve())
 
 
 @app.command()
@@ -80,10 +81,14 @@ def down(
         bool, typer.Option("--purge", help="Remove databases, buckets, secrets and logs too")
     ] = False,
 ) -> None:
-    """End every process of the stack. Data are kept without --purge."""
+    """End every process of the stack; data stay without --purge. Exit code 1 without a stack."""
     from mirnet.stack import control
 
-    control.down(_home(home), purge=purge)
+    place = _home(home)
+    running = control.down(place, purge=purge)
+    ended = f"{len(running)} services stopped" if running else "nothing was running"
+    data = "data removed" if purge else "data kept (--purge removes them)"
+    say(f"{place.root}: {ended}; {data}")
 
 
 @app.command()
@@ -94,11 +99,12 @@ def status(
     """Each service: healthy or not, restarts, address. Exit code 1 unless all are healthy."""
     from mirnet.stack import control
 
-    state = control.status(_home(home))
+    place = _home(home)
+    state = control.status(place)
     if as_json:
         say_json(state.model_dump(mode="json"))
     elif not state.services:
-        typer.echo("no stack has been started here")
+        say(f"no stack in {place.root}")
     else:
         _show(state)
     if not state.healthy:

@@ -56,18 +56,26 @@ def up(
             raise
 
 
-def down(home: StackPaths, *, purge: bool = False) -> None:
+def down(home: StackPaths, *, purge: bool = False) -> tuple[str, ...]:
     """End every process of the stack, supervised or not. ``purge`` removes its data too.
 
+    Returns:
+        The services that were running.
+
     Raises:
-        UsageError: the folder is not that of a stack.
+        ServiceError: there is no stack in the folder; names it.
     """
     if not home.plan.is_file():
-        return
+        raise ServiceError(
+            f"no stack in {home.root}: nothing was stopped; name its folder with --home",
+            transient=False,
+        )
     with held(home.lock, wait=True):
+        services = status(home).services
         _stop(home)
         if purge:
             shutil.rmtree(home.root)
+    return tuple(name for name, service in services.items() if service.phase != "stopped")
 
 
 def status(home: StackPaths) -> StackState:

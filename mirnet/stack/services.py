@@ -69,6 +69,8 @@ def client_environment(home: StackPaths, plan: StackPlan, secrets: Secrets) -> d
             "MIRNET_NUM_WORKERS": f"1-{plan.num_nodes}",
             "MIRNET_STORAGE_URI": "s3://training/checkpoints",
             "MIRNET_WORKSPACE": str(home.folder("workspace")),
+            # `mirnet stack down` in that shell means this stack, wherever the shell is
+            "MIRNET_STACK_HOME": str(home.root),
             "MIRNET_SIGNING_KEY": str(home.keys / PRIVATE),
             "MIRNET_TRUSTED_KEYS": str(home.keys / PUBLIC),
             "MIRNET_REPORTS_DIR": str(home.folder("reports")),

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mirnet.cli import main, stack as stack_commands
 from mirnet.errors import ServiceError, UsageError
 from mirnet.stack import control, supervisor
 from mirnet.stack.plan import StackPaths, is_free, load_plan, make_plan, write_private
@@ -236,8 +237,39 @@ def test_secrets_do_not_show_in_the_repr_of_a_service(tmp_path: Path) -> None:
 def test_a_folder_without_a_stack_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="run `mirnet stack up` first"):
         load_plan(StackPaths(tmp_path))
-    control.down(StackPaths(tmp_path))
+    with pytest.raises(ServiceError, match=f"no stack in {tmp_path}"):
+        control.down(StackPaths(tmp_path))
     assert control.status(StackPaths(tmp_path)) == StackState()
+
+
+def test_down_finds_the_stack_of_the_shell_and_says_what_it_did(
+    home: StackPaths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_plan(home, project=home.root, database="sqlite")
+    # the shell of `eval "$(mirnet stack env)"`, in another folder
+    for name, value in control.environment(home).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+    stack_commands.down()
+    said = f"{home.root}: nothing was running; data kept (--purge removes them)\n"
+    assert capsys.readouterr().out == said
+    stack_commands.down(purge=True)
+    assert not home.root.exists()
+
+
+def test_down_without_a_stack_is_one_line_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # the workspace says where runs keep their files, not where the stack is
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path / "elsewhere"))
+    monkeypatch.setattr(sys, "argv", ["mirnet", "stack", "down"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"no stack in {tmp_path / '.mirnet/stack'}" in error
 
 
 def test_only_one_supervisor_holds_the_stack(home: StackPaths) -> None:
