@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from mirnet.redaction import shown
 
 
@@ -120,3 +122,12 @@ def first_line(error: BaseException) -> str:
 def last_line(text: str) -> str:
     """The last line that is not blank, such as the cause in the output of a program."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def problem_of(error: Exception) -> str:
+    """The first problem of a record in one line, without its values, which may be of any size."""
+    if not isinstance(error, ValidationError):
+        return first_line(error)[:200]
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:40] for part in first["loc"])
+    return f"{where or 'content'}: {first['msg']}"[:200]

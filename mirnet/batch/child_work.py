@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_work import Encoded, ImageWork, Problem
 from mirnet.batch.messages import Message
-from mirnet.batch.records import problem_of
 from mirnet.batch.run_config import BatchRunConfig
+from mirnet.errors import problem_of
 from mirnet.images import read_size
 from mirnet.images.formats import TABLE
 from mirnet.params import EnhanceParams

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mirnet.batch.manifest import Row
-from mirnet.errors import UsageError, WeightsError
+from mirnet.errors import UsageError, WeightsError, problem_of
 from mirnet.images.stats import Measures
 
 Profile = Mapping[str, Mapping[str, Sequence[float]]]
@@ -120,9 +120,7 @@ def read_profile(path: Path) -> Profile:
         profile: Profile = {column: found.model_dump() for column, found in read.items()}
         DriftMonitor(profile, max_distance=1.0, min_images=1)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "content"
-        raise WeightsError(f"{path}: {where}: {problem['msg']}") from error
+        raise WeightsError(f"{path}: {problem_of(error)}") from error
     except UsageError as error:
         raise WeightsError(f"{path}: {error}") from error
     return profile

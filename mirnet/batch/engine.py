@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mirnet.batch.run_config import BatchRunConfig
-from mirnet.errors import DeviceBroken
+from mirnet.errors import DeviceBroken, first_line
 from mirnet.images import Image
 
 EnhanceImage = Callable[[Image], Image]
@@ -98,6 +98,7 @@ class _Network:
         try:
             done: list[Image] = self._enhancer.enhance_images(images, self._strength)
         except torch.AcceleratorError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise DeviceBroken(f"the device is unusable: {reason}; start the run again") from error
+            raise DeviceBroken(
+                f"the device is unusable: {first_line(error)}; start the run again"
+            ) from error
         return done

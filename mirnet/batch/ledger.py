@@ -39,8 +39,8 @@ from mirnet.batch.manifest import (
     load_done_records,
     load_rows,
 )
-from mirnet.batch.records import parse_json, problem_of
-from mirnet.errors import StorageError
+from mirnet.batch.records import parse_json
+from mirnet.errors import StorageError, problem_of
 from mirnet.signals import advance, advancing
 from mirnet.storage.local import BOOKKEEPING
 from mirnet.storage.store import Blob, Head, ObjectMissing, Store

@@ -27,7 +27,7 @@ _WORDS = {
 _NO_PICTURES = ("empty", "not-an-image")
 
 
-def fate_of(row: Row | None, *, source: str, output: str) -> ImageFate:
+def fate_of(row: Row | None, *, source: str, output: str | None) -> ImageFate:
     """What became of the image.
 
     Args:
@@ -37,10 +37,9 @@ def fate_of(row: Row | None, *, source: str, output: str) -> ImageFate:
     """
     if row is None:
         return ImageFate(input=source, output=output, fate=SKIPPED)
-    written = row.status in ("enhanced", "passed_through")
     return ImageFate(
         input=source,
-        output=output if written else None,
+        output=output if row.status in ("enhanced", "passed_through") else None,
         fate=row.status,
         reason=row.reason,
         luminance_before=row.luminance_before,

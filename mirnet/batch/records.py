@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from mirnet.errors import StorageError
+from mirnet.errors import StorageError, problem_of
 
 T = TypeVar("T")
 
@@ -27,14 +27,3 @@ def parse_json(kind: TypeAdapter[T], data: bytes, *, address: str, advice: str) 
         return kind.validate_json(data, strict=True)
     except ValidationError as error:
         raise StorageError(f"{address} {advice} ({problem_of(error)})", transient=False) from error
-
-
-def problem_of(error: Exception) -> str:
-    """The first problem of a record in one line, without its values, which may be of any size."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:40] for part in first["loc"])
-        text = f"{where}: {first['msg']}" if where else first["msg"]
-    else:
-        text = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return text[:200]

@@ -184,7 +184,10 @@ class RunSummary:
             reasons=dict(self._reasons),
             harm=dict(self._harm),
             harmful=self._harmful(),
-            worst=tuple(_fate(row) for row in self._sheet.worst()),
+            worst=tuple(
+                fate_of(row, source=row.input_key, output=row.output_key)
+                for row in self._sheet.worst()
+            ),
             picture=self._picture(context),
             problem=problem,
             seconds=time.perf_counter() - context.begun,
@@ -281,15 +284,3 @@ def _counts(plan: PlanCounts) -> dict[str, int]:
 def exceeds(share: float, count: int, total: int) -> bool:
     """Compares the quotient: the product 0.29 * 100 is less than 29."""
     return total > 0 and count / total > share
-
-
-def _fate(row: Row) -> ImageFate:
-    written = row.status in ("enhanced", "passed_through")
-    return ImageFate(
-        input=row.input_key,
-        output=row.output_key if written else None,
-        fate=row.status,
-        reason=row.reason,
-        luminance_before=row.luminance_before,
-        luminance_after=row.luminance_after,
-    )

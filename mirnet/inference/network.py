@@ -19,6 +19,7 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
+from mirnet.errors import first_line
 from mirnet.hardware import find_compiler, use_kernel_cache
 from mirnet.models.layers.pooling import GivenPooling, GlobalPooling, RecordedPooling
 from mirnet.models.network import Network
@@ -117,8 +118,7 @@ class FastNetwork:
             try:
                 return self._run_compiled(key, image, values)
             except torch._dynamo.exc.TorchDynamoException as error:
-                reason = str(error).strip().splitlines()[0]
-                logger.warning("compilation failed, going on without it: %s", reason)
+                logger.warning("compilation failed, going on without it: %s", first_line(error))
                 self._can_compile = False
         return self._run(image, values)
 
@@ -184,8 +184,9 @@ class FastNetwork:
         except torch._dynamo.exc.TorchDynamoException:
             raise
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            logger.warning("no CUDA graph could be recorded, going on without: %s", reason)
+            logger.warning(
+                "no CUDA graph could be recorded, going on without: %s", first_line(error)
+            )
             self._records = False
             return self._run(image, values)
         return self._replayed(key, image, values)

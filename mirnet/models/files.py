@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from mirnet.errors import UsageError, WeightsError
+from mirnet.errors import UsageError, WeightsError, problem_of
 from mirnet.models.network import Network, check_shapes, fill, stored
 from mirnet.models.published import read_checkpoint
 from mirnet.models.registry import NetworkConfig, by_family
@@ -73,9 +73,7 @@ def read_description(directory: Path) -> Description:
     except FileNotFoundError:
         raise WeightsError(f"{directory} is no model folder: {ARCHITECTURE} is missing") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise WeightsError(f"{path}: {where or 'content'}: {problem['msg']}") from error
+        raise WeightsError(f"{path}: {problem_of(error)}") from error
 
 
 def read_config(directory: Path) -> NetworkConfig:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from mirnet.errors import WeightsError
+from mirnet.errors import WeightsError, problem_of
 from mirnet.signing.keys import SigningKey, TrustedKeys
 
 _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -113,9 +113,7 @@ def open_statement(bundle: str, keys: TrustedKeys) -> Statement:
     try:
         content = _Payload.model_validate_json(payload)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise WeightsError(f"its signed statement: {where}: {problem['msg']}") from error
+        raise WeightsError(f"its signed statement: {problem_of(error)}") from error
     resources = content.predicate.resources
     return Statement(
         facts=content.predicate.mirnet,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import os
 import random
@@ -72,14 +73,15 @@ class S3Store(Store):
         endpoint: str,
         *,
         timeout_s: float = 20.0,
-        etags: _ETags | None = None,
     ) -> None:
         self._client = client
-        self._etags = etags or _ETags()
+        self._etags = _ETags()  # of the server: children share it
         self._timeout_s = timeout_s
-        self.bucket = bucket
-        self.prefix = prefix
         self.endpoint = endpoint
+        self._set_place(bucket, prefix)
+
+    def _set_place(self, bucket: str, prefix: str) -> None:
+        self.bucket, self.prefix = bucket, prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
 
     @classmethod
@@ -134,15 +136,9 @@ class S3Store(Store):
         return f"s3://{self.bucket}/{self.prefix}{key}"
 
     def child(self, name: str) -> S3Store:
-        prefix = f"{self.prefix}{name}/"
-        return S3Store(
-            self._client,
-            self.bucket,
-            prefix,
-            self.endpoint,
-            timeout_s=self._timeout_s,
-            etags=self._etags,
-        )
+        child = copy.copy(self)
+        child._set_place(self.bucket, f"{self.prefix}{name}/")
+        return child
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """One request per thousand keys."""
@@ -303,8 +299,8 @@ class S3Store(Store):
             def once() -> None:
                 file.seek(0)
                 # boto3 closes what it has read
-                with os.fdopen(os.dup(file.fileno()), "rb") as copy:
-                    self._client.upload_fileobj(copy, *place.values(), ExtraArgs=options)
+                with os.fdopen(os.dup(file.fileno()), "rb") as again:
+                    self._client.upload_fileobj(again, *place.values(), ExtraArgs=options)
 
             self._again(target_key, once)
 

@@ -71,3 +71,14 @@ class Listener:
                 self.on_progress(event)
         elif self.on_event is not None:
             self.on_event(event)
+
+
+class LogForwarder(logging.Handler):
+    """Sends log records as events to where a :class:`Listener` hears them."""
+
+    def __init__(self, send: Callable[[LogLine], object]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send(LogLine(level=record.levelno, message=record.getMessage()))

@@ -14,12 +14,11 @@ from pyarrow import fs
 from mirnet.config import Settings, apply_engine_defaults, load_settings
 from mirnet.errors import MirnetError, StorageError
 from mirnet.logs import protect_output
-from mirnet.results import LogLine
 from mirnet.signals import termination_as_exception
 from mirnet.storage.arrow import open_filesystem, storage_errors
 from mirnet.training.ray.job_events import JobEnd, JobEventWriter
 from mirnet.training.ray.job_transfer import receive_job
-from mirnet.training.request import Listener
+from mirnet.training.request import Listener, LogForwarder
 
 RESULT = "result"
 # exit code of a permanent failure; the last line on stderr is its reason
@@ -51,17 +50,6 @@ def drive(run_name: str, settings: Settings, events: JobEventWriter) -> int:
     return outcome.num_workers
 
 
-class _ToFollower(logging.Handler):
-    """Sends log records as events."""
-
-    def __init__(self, events: JobEventWriter) -> None:
-        super().__init__()
-        self._events = events
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._events.write(LogLine(level=record.levelno, message=record.getMessage()))
-
-
 def main(run_name: str, channel: str) -> int:
     """Run the job and report its end in an event, and a failure in the last line on stderr too.
 
@@ -80,7 +68,7 @@ def main(run_name: str, channel: str) -> int:
     path = f"{root}/{run_name}"
     events = JobEventWriter(filesystem, events_folder(path, channel))
     logger.setLevel(logging.INFO)
-    logger.addHandler(_ToFollower(events))
+    logger.addHandler(LogForwarder(events.write))
     with termination_as_exception(stop_s=settings.stop_s):
         delete_earlier_events(filesystem, path, channel)
         return _run(run_name, settings, events)

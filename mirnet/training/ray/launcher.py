@@ -29,7 +29,7 @@ from mirnet.config import Settings
 from mirnet.errors import MirnetError, ServiceError, TrainingError, last_line
 from mirnet.logs import protect_output
 from mirnet.params import TrainParams
-from mirnet.results import EpochMetrics, LogLine
+from mirnet.results import EpochMetrics
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import open_filesystem, uri_of
 from mirnet.training.data.packs import fetch_pack, node_folder, open_pack, send_pack
@@ -38,7 +38,7 @@ from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
 from mirnet.training.ray.session import ray_session
-from mirnet.training.request import Listener, TrainingEvent
+from mirnet.training.request import Listener, LogForwarder, TrainingEvent
 
 logger = logging.getLogger(__name__)
 
@@ -268,25 +268,16 @@ class RayContext:
     def log_to_driver(self) -> Iterator[None]:
         """Send the log lines of the first worker to the driver."""
         protect_output()
-        ours, handler = logging.getLogger("mirnet"), _ToDriver(self._event_queue)
         if self.rank != 0:
             yield
             return
+        ours, handler = logging.getLogger("mirnet"), LogForwarder(self._event_queue.put_nowait)
         ours.setLevel(logging.INFO)
         ours.addHandler(handler)
         try:
             yield
         finally:
             ours.removeHandler(handler)
-
-
-class _ToDriver(logging.Handler):
-    def __init__(self, event_queue: Queue) -> None:
-        super().__init__()
-        self._event_queue = event_queue
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._event_queue.put_nowait(LogLine(level=record.levelno, message=record.getMessage()))
 
 
 class EpochCallback(ray.train.UserCallback):  # type: ignore[misc]
