@@ -42,7 +42,8 @@ def _leaves(command: Any, name: str) -> list[tuple[str, Any]]:
 def _parameter(parameter: Any) -> str:
     argument = parameter.param_type_name == "argument"
     spelled = parameter.name.upper() if argument else ", ".join(parameter.opts)
-    default = "" if parameter.default in (None, False) else f"`{parameter.default}`"
+    shown = parameter.default is not False and parameter.default not in (None, "")
+    default = f"`{parameter.default}`" if shown else ""
     help_text = (getattr(parameter, "help", None) or "").replace("|", "\\|")
     return f"| `{spelled}` | {default} | {help_text} |"
 

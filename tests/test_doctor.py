@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from mirnet import doctor
-from mirnet.cli.doctor import app
+from mirnet.cli import app
 from mirnet.config import Settings
 from mirnet.telemetry import Gauge, render, write_textfile
 
@@ -104,7 +104,7 @@ def test_a_refused_login_is_said(late_server: str, monkeypatch: pytest.MonkeyPat
 def test_the_command_ends_with_1_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path))
     monkeypatch.setenv("MIRNET_RAY_ADDRESS", "127.0.0.1:1")
-    done = CliRunner().invoke(app, ["--json"])
+    done = CliRunner().invoke(app, ["doctor", "--json"])
     assert done.exit_code == 1
     outcomes = {check["name"]: check["outcome"] for check in json.loads(done.stdout)}
     assert outcomes["ray"] == "failed"

@@ -23,16 +23,12 @@ from mirnet.cli import (
     verify,
     weights,
 )
-from mirnet.cli.terminal import SafeCommands, say_json
+from mirnet.cli.terminal import Commands, JsonOption, say_json
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
-app = typer.Typer(
+app = Commands(
     name="mirnet",
-    cls=SafeCommands,
     help="Low-light image enhancement with MIRNet: validate, train, evaluate, promote, enhance.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
 )
 
 app.add_typer(data_commands.app, name="data")
@@ -40,11 +36,7 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(runs.app, name="runs")
 app.add_typer(registry.app, name="registry")
 app.add_typer(keys.app, name="keys")
-app.add_typer(lineage.app, name="lineage")
 app.add_typer(stack.app, name="stack")
-app.add_typer(doctor.app, name="doctor")
-app.command()(verify.verify)
-app.command("export", hidden=True)(weights.export)  # the name of before, still good
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Folder in the LoL layout: our485/{low,high}, eval15/...")
@@ -74,13 +66,14 @@ def validate(
     data: DataOption = Path("data"),
     params: ParamsOption = None,
     set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a data set: every finding by pair and measured value. Exit code 3 when it blocks."""
     from mirnet import stages
     from mirnet.cli.show import show_validation
 
     result = stages.validate(data, stages.load_run_config(params, set_))
-    show_validation(result)
+    say_json(result) if as_json else show_validation(result)
     if not result.passed:
         raise GateRefused(stages.blocking_message(result))
 
@@ -99,6 +92,7 @@ def train(
         bool,
         typer.Option("--allow-modified", help="Train on data that differ from the pinned version"),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a network on the training pairs; the best weights by validation PSNR are kept."""
     from mirnet import stages
@@ -110,7 +104,7 @@ def train(
         result = stages.train(
             data, run, version=version, model_dir=out, run_name=run_name, progress=progress
         )
-    show_training(result)
+    say_json(result) if as_json else show_training(result)
 
 
 @app.command()
@@ -127,26 +121,29 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option("--split", help="eval15 or val [from the params]")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Score a model and the baselines on held-out pairs: PSNR and SSIM with intervals."""
     from mirnet import stages
     from mirnet.cli.show import show_evaluation
 
     overrides = [*(set_ or []), *([f"evaluate.split={split}"] if split else [])]
-    show_evaluation(stages.evaluate(data, stages.load_run_config(params, overrides), model=model))
+    result = stages.evaluate(data, stages.load_run_config(params, overrides), model=model)
+    say_json(result) if as_json else show_evaluation(result)
 
 
 @app.command()
 def promote(
     params: ParamsOption = None,
     set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Register the evaluated model; make it champion if the gate agrees. Exit code 3 if not."""
     from mirnet import stages
     from mirnet.cli.show import show_promotion
 
     result = stages.promote(stages.load_run_config(params, set_))
-    show_promotion(result)
+    say_json(result) if as_json else show_promotion(result)
     if result.alias is None:
         raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
 
@@ -166,7 +163,7 @@ def enhance(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done; write nothing")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
@@ -184,12 +181,18 @@ def enhance(
             )
     except TooManyBad as bad:
         if as_json:
-            say_json(bad.result.model_dump(mode="json"))
+            say_json(bad.result)
         raise
     if as_json:
-        say_json(result.model_dump(mode="json"))
+        say_json(result)
     else:
         show_enhancement(result)
+
+
+app.command()(verify.verify)
+app.command()(lineage.lineage)
+app.command()(doctor.doctor)
+app.command("export", hidden=True)(weights.export)  # the name of before, still good
 
 
 def main() -> None:

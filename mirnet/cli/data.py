@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirnet.cli.terminal import say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from mirnet.data.matching import ImportPlan
     from mirnet.results import DataVersion
 
-app = typer.Typer(
-    name="data", help="Data sets: import, status, pull, push, synthesize.", no_args_is_help=True
-)
+app = Commands(name="data", help="Data sets: import, status, pull, push, synthesize.")
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set")]
 RemoteOption = Annotated[
@@ -59,6 +58,7 @@ def import_(
     max_gib: Annotated[
         float, typer.Option("--max-gib", min=0, help="Maximum unpacked size of archives, GiB")
     ] = 20.0,
+    as_json: JsonOption = False,
 ) -> None:
     """Import a zip file or folder into the LoL layout, atomically."""
     from rich.progress import Progress
@@ -84,11 +84,24 @@ def import_(
             limits=Limits(num_files=max_files, num_bytes=int(max_gib * 2**30)),
             on_pair=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    _tell(plan)
+    if not as_json:
+        _tell(plan)
     snapshot = take_snapshot(data)
     version = data_version(data, snapshot=snapshot)
     if version.status == "clean":
         remember(snapshot)
+    if as_json:
+        left_out = {what: len(paths) for what, paths in _left_out(plan).items()}
+        say_json(
+            {
+                "data": data,
+                "pairs": len(plan.pairs),
+                "splits": [{"folder": folder, "split": split} for folder, split in plan.splits],
+                "left_out": left_out,
+                "version": version,
+            }
+        )
+        return
     say(f"{data}: {len(plan.pairs)} pairs, {_words(version)}")
     pin = read_pin(data)
     if version.status == "modified" and pin:
@@ -97,26 +110,30 @@ def import_(
 
 def _tell(plan: ImportPlan) -> None:
     """Print the split of each folder, and the files that were left out."""
-    from mirnet.data.layout import IMAGE_SUFFIXES
-
     for folder, split in plan.splits:
         say(f"{folder} -> {split}")
+    for what, paths in _left_out(plan).items():
+        if paths:
+            say(f"left out: {len(paths)} {what}, such as {paths[0]}")
+
+
+def _left_out(plan: ImportPlan) -> dict[str, Sequence[PurePosixPath]]:
+    """Files that were not imported, by reason."""
+    from mirnet.data.layout import IMAGE_SUFFIXES
+
     images = [path for path in plan.ignored if path.suffix.lower() in IMAGE_SUFFIXES]
-    left = {
+    return {
         "images without a partner": plan.unpaired,
         "images of neither side": images,
         "images whose path does not contain --only": plan.not_chosen,
         "links, which --follow-links takes": plan.links,
     }
-    for what, paths in left.items():
-        if paths:
-            say(f"left out: {len(paths)} {what}, such as {paths[0]}")
 
 
 @app.command()
 def status(
     data: DataOption = Path("data"),
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Clean, modified, missing or untracked, and which files. Exit code 1 unless clean."""
     from mirnet.data.versioning import data_version, read_pin
@@ -129,7 +146,7 @@ def status(
         )
     version = data_version(data)
     if as_json:
-        say_json(version.model_dump(mode="json"))
+        say_json(version)
     else:
         say(f"{data}: {_words(version)}")
         for name in version.changed:
@@ -148,6 +165,7 @@ def pull(
     data: DataOption = Path("data"),
     remote: RemoteOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace local changes")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Download the pinned version from a remote."""
     from mirnet.config import load_settings
@@ -155,27 +173,39 @@ def pull(
 
     endpoint = load_settings().s3_endpoint_url
     received = pull(data, remote=remote, endpoint_url=endpoint, force=force)
-    say(f"{data}: {received} files received, {_words(data_version(data))}")
+    version = data_version(data)
+    if as_json:
+        say_json({"data": data, "received": received, "version": version})
+        return
+    say(f"{data}: {received} files received, {_words(version)}")
 
 
 @app.command()
-def push(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
+def push(
+    data: DataOption = Path("data"), remote: RemoteOption = None, as_json: JsonOption = False
+) -> None:
     """Upload the pinned version to a remote."""
     from mirnet.config import load_settings
     from mirnet.data.versioning import push
 
     sent = push(data, remote=remote, endpoint_url=load_settings().s3_endpoint_url)
-    say(f"{data}: {sent} files sent")
+    say_json({"data": data, "sent": sent}) if as_json else say(f"{data}: {sent} files sent")
 
 
 @app.command()
-def files(data: DataOption = Path("data"), remote: RemoteOption = None) -> None:
-    """Path, md5, size and remote URL of every file, one JSON object per line."""
+def files(
+    data: DataOption = Path("data"), remote: RemoteOption = None, as_json: JsonOption = False
+) -> None:
+    """Path, md5, size and remote URL of every file, one JSON object per line; --json: one list."""
     from mirnet.config import load_settings
     from mirnet.data.versioning import list_remote_files
 
     endpoint = load_settings().s3_endpoint_url
-    for file in list_remote_files(data, remote=remote, endpoint_url=endpoint):
+    found = list_remote_files(data, remote=remote, endpoint_url=endpoint)
+    if as_json:
+        say_json(list(found))
+        return
+    for file in found:
         say_json(asdict(file), indent=None)
 
 
@@ -196,6 +226,7 @@ def synthesize(
         typer.Option("--set", metavar="KEY=VALUE", help="Range, e.g. exposure=[0.02,0.4]"),
     ] = None,
     num_processes: Annotated[int, typer.Option("--processes", min=1, help="Processes")] = 1,
+    as_json: JsonOption = False,
 ) -> None:
     """Synthesise dark pairs from photographs with a camera model; parameters are in pairs.csv."""
     from mirnet.data.samples import make_from_photographs
@@ -210,18 +241,26 @@ def synthesize(
         ranges=_ranges(set_ or []),
         num_processes=num_processes,
     )
-    say(f"{destination}: {len(pairs)} pairs")
+    _tell_made(destination, len(pairs), as_json=as_json)
 
 
 @app.command()
 def sample(
     destination: Annotated[Path, typer.Argument(help="Folder of the new data set")],
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same pairs")] = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the sample pairs of the demo."""
     from mirnet.data.samples import make_sample_data
 
-    say(f"{destination}: {len(make_sample_data(destination, seed=seed))} pairs")
+    _tell_made(destination, len(make_sample_data(destination, seed=seed)), as_json=as_json)
+
+
+def _tell_made(destination: Path, pairs: int, *, as_json: bool) -> None:
+    if as_json:
+        say_json({"data": destination, "pairs": pairs})
+        return
+    say(f"{destination}: {pairs} pairs")
 
 
 def _ranges(settings: list[str]) -> DegradationRanges:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mirnet.cli.terminal import say
+from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 
-app = typer.Typer(help="Keys that sign model versions and moves of aliases.", no_args_is_help=True)
+app = Commands(help="Keys that sign model versions and moves of aliases.")
 
 
 @app.command()
@@ -20,6 +20,7 @@ def new(
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do nothing where there are keys")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Create a key pair; existing keys are not replaced.
 
@@ -30,9 +31,13 @@ def new(
 
     settings = load_settings()
     folder = out or settings.keys_dir
-    if if_missing and (folder / PRIVATE).exists():
+    made = not (if_missing and (folder / PRIVATE).exists())
+    key_id = make_keys(folder) if made else None
+    if as_json:
+        private, public = folder / PRIVATE, folder / PUBLIC
+        say_json({"made": made, "id": key_id, "private_key": private, "public_key": public})
+    if as_json or key_id is None:
         return
-    key_id = make_keys(folder)
     say(f"private key, mode 0600: {folder / PRIVATE}")
     say(f"public key:             {folder / PUBLIC}")
     say(f"id: {key_id[:16]}")

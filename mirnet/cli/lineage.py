@@ -6,25 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirnet.cli.terminal import say, say_json
+from mirnet.cli.terminal import JsonOption, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.batch.manifest import Row
     from mirnet.config import Settings
 
-app = typer.Typer(
-    invoke_without_command=True,
-    context_settings={"allow_interspersed_args": True},
-    help="Provenance of an enhanced image: input, model, data, code, gate decision.",
-)
 
-
-@app.callback()
 def lineage(
     picture: Annotated[str, typer.Argument(help="Output or quarantined copy: path or s3://...")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Input and its version, model version, MLflow run, data digest, git commit, gate decision."""
+    """Provenance of an enhanced image: input, model, MLflow run, data, code, gate decision."""
     from mirnet.batch.provenance import trace
     from mirnet.config import load_settings
 

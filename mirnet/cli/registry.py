@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from mirnet.cli.terminal import console
+from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.tracking.audit import Finding
+    from mirnet.tracking.registry import RegisteredVersion
 
-app = typer.Typer(help="Registered models: list, promote, roll back.", no_args_is_help=True)
+app = Commands(help="Registered models: list, promote, roll back.")
 
 NameOption = Annotated[str, typer.Option("--name", help="Registered model")]
 WhyOption = Annotated[str, typer.Option("--why", help="Reason, recorded in the history")]
@@ -22,12 +24,15 @@ ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/NUMBER or m
 
 
 @app.command("list")
-def list_(name: NameOption = "mirnet") -> None:
+def list_(name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
     """All versions, newest first, with aliases and the gate's decision."""
     from mirnet.config import load_settings
     from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG, list_versions
 
     versions = list_versions(name, load_settings())
+    if as_json:
+        say_json([_document(version) for version in versions])
+        return
     table = Table("version", "aliases", "status", "made", "run", "data", "commit", "gate")
     for version in versions:
         table.add_row(
@@ -43,8 +48,16 @@ def list_(name: NameOption = "mirnet") -> None:
     console.print(table if versions else f"{name} has no versions")
 
 
+def _document(version: RegisteredVersion) -> dict[str, Any]:
+    """A version for JSON; of its signature only that there is one: `verify` says what it holds."""
+    from mirnet.tracking.versions import SIGNATURE_TAG
+
+    tags = {key: value for key, value in version.tags.items() if key != SIGNATURE_TAG}
+    return {**asdict(version), "tags": tags, "signed": version.signed}
+
+
 @app.command()
-def show(reference: ReferenceArgument) -> None:
+def show(reference: ReferenceArgument, as_json: JsonOption = False) -> None:
     """Tags, aliases and files of one version."""
     from mirnet.config import load_settings
     from mirnet.tracking.registry import get_version, resolve
@@ -52,6 +65,9 @@ def show(reference: ReferenceArgument) -> None:
 
     settings = load_settings()
     version = get_version(reference, settings)
+    if as_json:
+        say_json({**_document(version), "folder": resolve(reference, settings).folder})
+        return
     console.print(f"{version.name} version {version.version}, {version.status}")
     console.print(f"  aliases: {', '.join(version.aliases) or 'none'}")
     console.print(f"  run: {version.run_id}")
@@ -72,6 +88,7 @@ def verify(
         Path | None,
         typer.Option("--bundle", help="Write the signature of REFERENCE for other verifiers"),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare every file, tag and alias with what was signed. Exit code 1 if anything differs."""
     from mirnet.atomic import write_atomically
@@ -83,15 +100,31 @@ def verify(
     if bundle is not None and reference is None:
         raise UsageError("--bundle takes the signature of one version: name it")
     findings = examine(name, settings, reference)
-    for found in findings:
-        typer.echo(f"{found.reference}: {_summary(found)}")
-        for problem in found.problems:
-            typer.echo(f"  {problem}")
+    if as_json:
+        say_json([_finding(found) for found in findings])
+    else:
+        for found in findings:
+            say(f"{found.reference}: {_summary(found)}")
+            for problem in found.problems:
+                say(f"  {problem}")
     bad = [found.reference for found in findings if found.problems]
     if bad:
         raise UntrustedModel(f"{', '.join(bad)}: not what was signed")
     if bundle is not None and reference is not None:
-        typer.echo(f"signature: {write_atomically(bundle, bundle_of(reference, settings))}")
+        say(f"signature: {write_atomically(bundle, bundle_of(reference, settings))}")
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    statement = found.statement
+    return {
+        "reference": found.reference,
+        "version": found.version.version,
+        "problems": found.problems,
+        "signed": found.version.signed,
+        "key_id": statement and statement.key_id,
+        "files": statement and len(statement.files),
+        "gate": statement and statement.facts.gate,
+    }
 
 
 def _summary(found: Finding) -> str:
@@ -109,6 +142,7 @@ def sign(
         str | None, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]")
     ] = None,
     name: NameOption = "mirnet",
+    as_json: JsonOption = False,
 ) -> None:
     """Prove and sign versions from before signatures, or signed with a former key.
 
@@ -120,14 +154,15 @@ def sign(
     from mirnet.tracking.audit import sign as sign_earlier
 
     done = sign_earlier(name, load_settings(), reference)
-    for line in done:
-        typer.echo(line)
-    if not done:
-        typer.echo("all is signed already")
+    if as_json:
+        say_json({"signed": done})
+        return
+    for line in done or ["all is signed already"]:
+        say(line)
 
 
 @app.command()
-def promote(reference: ReferenceArgument, why: WhyOption) -> None:
+def promote(reference: ReferenceArgument, why: WhyOption, as_json: JsonOption = False) -> None:
     """Make a version champion without the gate, after a test that it loads and runs."""
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import promote as move
@@ -136,6 +171,9 @@ def promote(reference: ReferenceArgument, why: WhyOption) -> None:
     settings = load_settings()
     version = get_version(reference, settings)
     change = move(version, why=why, settings=settings)
+    if as_json:
+        say_json(change and change.model_dump())
+        return
     if change is None:
         console.print(f"{version.name} version {version.version} is champion already")
         return
@@ -145,12 +183,15 @@ def promote(reference: ReferenceArgument, why: WhyOption) -> None:
 
 
 @app.command()
-def rollback(why: WhyOption, name: NameOption = "mirnet") -> None:
+def rollback(why: WhyOption, name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
     """Exchange champion and previous; put back a champion that something else has moved."""
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import rollback as move
 
     change = move(name, why=why, settings=load_settings())
+    if as_json:
+        say_json(change)
+        return
     if change.from_version == change.version:
         console.print(f"champion of {name}: version {change.version} again, as in its history")
         return
@@ -158,12 +199,17 @@ def rollback(why: WhyOption, name: NameOption = "mirnet") -> None:
 
 
 @app.command()
-def history(name: NameOption = "mirnet") -> None:
+def history(name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
     """Every change of an alias: who, when, why and from what."""
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import records
 
     found = records(name, load_settings())
+    if as_json:
+        say_json(
+            [{**r.change.model_dump(), "signed": r.signed, "trusted": r.trusted} for r in found]
+        )
+        return
     table = Table("when", "who", "what", "alias", "from", "to", "state", "signed", "why")
     for record in found:
         change = record.change

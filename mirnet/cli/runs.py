@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
-from mirnet.cli.terminal import console, say
+from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
 
-app = typer.Typer(help="MLflow runs: list, compare, spread over seeds.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from mirnet.stages.comparing import ComparedModels
+
+app = Commands(help="MLflow runs: list, compare, spread over seeds.")
 
 # the first one that exists: evaluations have eval/, trainings have val/
 _HEADLINE = {
@@ -28,13 +32,19 @@ def list_(
     filter_: Annotated[
         str, typer.Option("--filter", help='MLflow\'s filter, e.g. "metrics.`eval/psnr` > 18"')
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1000, help="Maximum number of runs")
+    ] = 20,
+    as_json: JsonOption = False,
 ) -> None:
     """The newest runs with status and main metrics: eval/ of evaluations, val/ of trainings."""
     from mirnet.config import load_settings
     from mirnet.tracking.queries import list_runs
 
     runs = list_runs(load_settings(), purpose=purpose, filter_string=filter_, limit=limit)
+    if as_json:
+        say_json(runs)
+        return
     # no border, to fit in 80 columns
     table = Table("run", "name", "status", "started", "data", *_HEADLINE, box=None)
     for run in runs:
@@ -63,6 +73,7 @@ def compare(
     data: Annotated[
         Path, typer.Option("--data", help="The scored data, for the images of the page")
     ] = Path("data"),
+    as_json: JsonOption = False,
 ) -> None:
     """Differences between runs: tags, parameters, and all metrics. With --html, a page of two."""
     from mirnet.config import load_settings
@@ -72,20 +83,27 @@ def compare(
     if html is not None:
         if len(runs) != 2:
             raise UsageError(f"--html compares two models, not {len(runs)}")
-        _compare_page(runs[0], runs[1], html, data)
+        made = _compare_page(runs[0], runs[1], html, data)
+        say_json(made) if as_json else _show_page(made)
         return
     settings = load_settings()
     found = [find_training(reference, settings) for reference in runs]
+    if as_json:
+        say_json({"runs": found, "differences": differences(found)})
+        return
     table = Table("", "", *(f"{run.name} {run.run_id[:8]}" for run in found))
     for difference in differences(found):
         table.add_row(difference.kind, difference.key, *difference.values)
     console.print(table)
 
 
-def _compare_page(first: str, second: str, html: Path, data: Path) -> None:
+def _compare_page(first: str, second: str, html: Path, data: Path) -> ComparedModels:
     from mirnet import stages
 
-    made = stages.compare_models(first, second, stages.load_run_config(), data=data, target=html)
+    return stages.compare_models(first, second, stages.load_run_config(), data=data, target=html)
+
+
+def _show_page(made: ComparedModels) -> None:
     for line in (made.verdict, made.note, f"page: {made.page}"):
         if line:
             say(line)
@@ -102,6 +120,7 @@ def seeds(
     split: Annotated[
         Literal["eval15", "val"], typer.Option("--split", help="Split of eval/ metrics")
     ] = "eval15",
+    as_json: JsonOption = False,
 ) -> None:
     """Mean and spread of one metric over runs that differ only in their seed."""
     from mirnet.config import load_settings
@@ -113,26 +132,32 @@ def seeds(
     of_split = f"tags.`mirnet.split` = '{split}' and tags.`mirnet.method` = 'mirnet'"
     scored = list_runs(settings, purpose="evaluate", filter_string=of_split, limit=1000)
     groups = same_recipe(with_scores(trained, scored))
-    table = Table("recipe", "seeds", f"mean {metric}", "std", "least", "most")
+    recipes = []
     for name, members in groups.items():
         # a seed with several runs counts once, by its newest run
         values = {run.params[SEED_PARAM]: run.metrics.get(metric) for run in reversed(members)}
-        given = [value for value in values.values() if value is not None]
+        given = {seed: value for seed, value in values.items() if value is not None}
         if len(given) >= 2:
-            found = spread(given)
-            figures = (found.mean, found.std, found.low, found.high)
-            seeds_of = sorted(seed for seed, value in values.items() if value is not None)
-            table.add_row(name, ", ".join(seeds_of), *(f"{f:.4g}" for f in figures))
+            recipes.append((name, sorted(given), spread(list(given.values()))))
+    if as_json:
+        found = [{"recipe": n, "metric": metric, "seeds": s, **asdict(v)} for n, s, v in recipes]
+        say_json(found)
+        return
+    table = Table("recipe", "seeds", f"mean {metric}", "std", "least", "most")
+    for name, seeds_of, values_of in recipes:
+        figures = (values_of.mean, values_of.std, values_of.low, values_of.high)
+        table.add_row(name, ", ".join(seeds_of), *(f"{f:.4g}" for f in figures))
     console.print(table if table.row_count else f"no recipe has {metric} of two seeds or more")
 
 
 @app.command()
 def deliver(
     path: Annotated[Path, typer.Argument(help="File named by the warning of a run")],
+    as_json: JsonOption = False,
 ) -> None:
     """Send the queued records of a run to MLflow."""
     from mirnet.config import load_settings
     from mirnet.tracking.outbox import deliver as send
 
     count = send(load_settings().mlflow_uri, path)
-    console.print(f"{count} entries delivered")
+    say_json({"delivered": count}) if as_json else console.print(f"{count} entries delivered")

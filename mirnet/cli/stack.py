@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from pathlib import Path
@@ -11,16 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mirnet.cli.terminal import console, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.stack.plan import StackPaths
     from mirnet.stack.state import StackState
 
-app = typer.Typer(
-    help="The whole stack on this machine: PostgreSQL, S3, MLflow, Prefect, Ray.",
-    no_args_is_help=True,
-)
+app = Commands(help="The whole stack on this machine: PostgreSQL, S3, MLflow, Prefect, Ray.")
 
 HomeOption = Annotated[
     Path | None,
@@ -46,6 +42,7 @@ def up(
         bool,
         typer.Option("--sqlite", help="Use SQLite for a new stack even if PostgreSQL is installed"),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Start the stack and wait until every service is healthy. Idempotent."""
     from mirnet.stack import control
@@ -66,6 +63,9 @@ def up(
         progress=progress,
         database="sqlite" if sqlite else None,
     )
+    if as_json:
+        say_json(state)
+        return
     typer.echo()
     say(f"Prefect  {state.services['prefect-server'].address}  (user admin)")
     say(f"MLflow   {state.services['mlflow'].address}  (user admin)")
@@ -80,13 +80,17 @@ def down(
     purge: Annotated[
         bool, typer.Option("--purge", help="Remove databases, buckets, secrets and logs too")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """End every process of the stack; data stay without --purge. Exit code 1 without a stack."""
     from mirnet.stack import control
 
     place = _home(home)
-    running = control.down(place, purge=purge)
-    ended = f"{len(running)} services stopped" if running else "nothing was running"
+    stopped = control.down(place, purge=purge)
+    if as_json:
+        say_json({"home": place.root, "stopped": stopped, "purged": purge})
+        return
+    ended = f"{len(stopped)} services stopped" if stopped else "nothing was running"
     data = "data removed" if purge else "data kept (--purge removes them)"
     say(f"{place.root}: {ended}; {data}")
 
@@ -94,7 +98,7 @@ def down(
 @app.command()
 def status(
     home: HomeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Each service: healthy or not, restarts, address. Exit code 1 unless all are healthy."""
     from mirnet.stack import control
@@ -102,7 +106,7 @@ def status(
     place = _home(home)
     state = control.status(place)
     if as_json:
-        say_json(state.model_dump(mode="json"))
+        say_json(state)
     elif not state.services:
         say(f"no stack in {place.root}")
     else:
@@ -130,11 +134,16 @@ def _show(state: StackState) -> None:
 def backup(
     archive: Annotated[Path, typer.Argument(help="A new file; it holds secrets, mode 0600")],
     home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Databases, model store and secrets into one file, while the stack runs or is stopped."""
     from mirnet.stack.backup import back_up
 
     index = back_up(_home(home), archive.absolute(), report=typer.echo)
+    if as_json:
+        size = archive.stat().st_size
+        say_json({"file": archive, "bytes": size, "members": len(index.sha256)})
+        return
     typer.echo(f"{archive}: {archive.stat().st_size:,} bytes, {len(index.sha256):,} members")
 
 
@@ -145,11 +154,15 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Move databases that are here aside first")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Bring a backup back into a stack that is down, or into an empty folder."""
     from mirnet.stack.backup import restore as bring_back
 
     index = bring_back(_home(home), archive, replace=replace, report=typer.echo)
+    if as_json:
+        say_json({"file": archive, "made_at": index.made_at, "members": len(index.sha256)})
+        return
     typer.echo(f"restored as of {index.made_at:%Y-%m-%d %H:%M:%S} UTC; now run `mirnet stack up`")
 
 
@@ -157,7 +170,7 @@ def restore(
 def logs(
     service: Annotated[str, typer.Argument(help="A service, or supervisor")] = "supervisor",
     home: HomeOption = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 50,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Number of lines")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until Ctrl-C")] = False,
 ) -> None:
     """The last lines of a service's log."""
@@ -181,14 +194,14 @@ def logs(
 @app.command()
 def env(
     home: HomeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Variables that a shell needs to reach the stack. Prints secrets: use it in eval."""
     from mirnet.stack import control
 
     variables = control.environment(_home(home))
     if as_json:
-        typer.echo(json.dumps(variables, indent=2))
+        say_json(variables, secrets=True)
         return
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
+from mirnet.cli.terminal import JsonOption
+
 
 def verify(
     target: Annotated[str, typer.Argument(help="Folder, s3://bucket/prefix or single output")],
     quick: Annotated[
         bool, typer.Option("--quick", help="Compare versions and sizes only; read no output")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find outputs that were replaced, truncated or deleted. Exit code 1 if there are any."""
     from mirnet.batch.verification import verify_outputs
@@ -24,7 +26,7 @@ def verify(
     with enhancement_progress(quiet=as_json, title="verifying") as progress:
         result = verify_outputs(target, load_settings(), quick=quick, progress=progress)
     if as_json:
-        say_json(result.model_dump(mode="json"))
+        say_json(result)
     else:
         show_verification(result)
     if result.num_problems:

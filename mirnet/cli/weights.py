@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mirnet.cli.terminal import say
+from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 from mirnet.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-app = typer.Typer(
-    help="Import published checkpoints, export to other runtimes.", no_args_is_help=True
-)
+app = Commands(help="Import published checkpoints, export to other runtimes.")
 
 
 _MOST_LOWS = 16
@@ -26,6 +24,7 @@ _MOST_LOWS = 16
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of a network's authors")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write")] = Path("model"),
+    as_json: JsonOption = False,
 ) -> None:
     """Convert a published checkpoint of any size to a model folder. Executes no code from it."""
     from mirnet.models import num_parameters, read_checkpoint, save_model
@@ -34,7 +33,11 @@ def import_(
         raise UsageError(f"{out} is a file: --out takes a folder")
     model = read_checkpoint(checkpoint)
     save_model(model, out, extra={"imported_from": checkpoint.name})
-    say(f"{model.config}, {num_parameters(model):,} parameters -> {out}")
+    count = num_parameters(model)
+    if as_json:
+        say_json({"model": model.config, "num_parameters": count, "folder": out})
+        return
+    say(f"{model.config}, {count:,} parameters -> {out}")
 
 
 @app.command()
@@ -49,6 +52,7 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="int8: folder of dark images")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a model for another runtime, with free batch, height and width, and verify it."""
     from mirnet.models import export as exporting, load_model
@@ -56,14 +60,19 @@ def export(
     network = load_model(model)
     target.parent.mkdir(parents=True, exist_ok=True)
     if format == "int8":
-        loss = exporting.export_int8(
-            network, target, lows=_lows(calibrate, multiple=network.size_multiple)
-        )
-        say(f"{target}: {_size(target)}, {loss:.1f} dB PSNR to float32 on the lows")
+        lows = _lows(calibrate, multiple=network.size_multiple)
+        loss = exporting.export_int8(network, target, lows=lows)
+        told, measured = f"{loss:.1f} dB PSNR to float32 on the lows", {"psnr_to_float32": loss}
+    else:
+        write = exporting.export_pt2 if format == "pt2" else exporting.export_onnx
+        deviation = write(network, target)
+        told = f"deviates by at most {deviation:.1e} from the network"
+        measured = {"deviation": deviation}
+    if as_json:
+        size = target.stat().st_size
+        say_json({"file": target, "format": format, "bytes": size, **measured})
         return
-    write = exporting.export_pt2 if format == "pt2" else exporting.export_onnx
-    deviation = write(network, target)
-    say(f"{target}: {_size(target)}, deviates by at most {deviation:.1e} from the network")
+    say(f"{target}: {_size(target)}, {told}")
 
 
 def _lows(folder: Path | None, *, multiple: int) -> list[npt.NDArray[np.float32]]:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from hypothesis import given, strategies as st
 from typer.testing import CliRunner
 
 from mirnet.batch.manifest import Row
 from mirnet.batch.provenance import from_metadata, to_metadata, trace
 from mirnet.batch.run import run_batch
-from mirnet.cli.lineage import app
+from mirnet.cli import app
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.params import EnhanceParams
@@ -62,13 +61,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings()
     fill(str(tmp_path / "in"), {"a.png": picture(1)})
     enhance(str(tmp_path / "in"), str(tmp_path / "out"), settings)
-    cli = typer.Typer()
-    cli.add_typer(app, name="lineage")
-    cli.command()(lambda: None)
     arguments = ["lineage", str(tmp_path / "out" / "a.png"), "--json"]
 
     def facts() -> dict[str, Any]:
-        result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
         assert result.exit_code == 0
         found: dict[str, Any] = json.loads(result.stdout)
         return found
@@ -82,7 +78,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["gate"].startswith("ok 3")
     assert (found["model version"], found["MLflow run"]) == ("3", "run-1")
     assert found["input"] == str(tmp_path / "in" / "a.png")
-    text = CliRunner().invoke(cli, arguments[:2], catch_exceptions=False).stdout
+    text = CliRunner().invoke(app, arguments[:2], catch_exceptions=False).stdout
     assert "data digest" in text
     assert MODEL.data_digest in text
 
