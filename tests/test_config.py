@@ -43,7 +43,7 @@ def test_override_reads_numbers_as_people_write_them() -> None:
             "model.name=mirnet-v3",
             "preset cpu: model.name: no network 'mirnet-v3', did you mean mirnet-v2",
         ),
-        ("model.name=3", "preset cpu: model.name"),
+        ("model.name=3", "--set model.name=3: model.name"),
         ("model.n_feat=4", "preset cpu: model.n_feat: Input should be greater than or equal to 8 "),
         ("model.depth=4", "preset cpu: unknown parameter model.depth; sizes of mirnet: n_feat,"),
         ("train.patch_size=18", "train.patch_size: mirnet-xs takes multiples of 4 (18)"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -157,6 +158,16 @@ def enhance(
     model: Annotated[
         str | None, typer.Option("--model", help="Folder or models:/NAME@ALIAS [the champion]")
     ] = None,
+    strength: Annotated[
+        str | None,
+        typer.Option("--strength", metavar="0..1", help="0 gives the input [enhance.strength]"),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision", metavar="NAME", help="auto, float32 or bf16 [enhance.precision]"
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Maximum number of images")
     ] = None,
@@ -168,8 +179,11 @@ def enhance(
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
     from mirnet.cli.show import enhancement_progress, plan_document, show_enhancement, show_plan
+    from mirnet.params import with_enhance_options
 
     run = stages.load_run_config(params, set_)
+    chosen = with_enhance_options(run.params, strength=strength, precision=precision)
+    run = replace(run, params=chosen)
     if dry_run:
         with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:
             say_json(plan_document(plan)) if as_json else show_plan(plan)

@@ -1,6 +1,10 @@
 """Params: the numbers of a run, from a YAML file or a preset, one section per stage."""
 
-from mirnet.params.reading import load_params as load_params, preset_names as preset_names
+from mirnet.params.reading import (
+    load_params as load_params,
+    preset_names as preset_names,
+    with_enhance_options as with_enhance_options,
+)
 from mirnet.params.sections import (
     EnhanceParams as EnhanceParams,
     EvaluateParams as EvaluateParams,

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from mirnet.errors import UsageError
-from mirnet.params.sections import Params
+from mirnet.params.sections import EnhanceParams, Params
 
 
 def preset_names() -> list[str]:
@@ -28,12 +28,28 @@ def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] 
         UsageError: no such preset or file, unknown key, or a value out of bounds; names the key.
     """
     values, origin = _read_params(source)
-    for override in overrides:
-        _apply_override(values, override)
+    changed = {_apply_override(values, override): f"--set {override}" for override in overrides}
     try:
         return Params.model_validate(values)
     except ValidationError as error:
+        origin = changed.get(".".join(map(str, error.errors()[0]["loc"][:2])), origin)
         raise UsageError(f"{origin}: {_first_problem(error)}") from error
+
+
+def with_enhance_options(params: Params, **options: str | None) -> Params:
+    """Params with values of ``enhance`` that options of that name give; none: not given.
+
+    Raises:
+        UsageError: a value is out of bounds; names the option.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        section = EnhanceParams.model_validate(params.enhance.model_dump() | given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = problem["loc"][0]
+        raise UsageError(f"--{name} {problem['input']}: {problem['msg']}") from error
+    return params.model_copy(update={"enhance": section})
 
 
 def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
@@ -57,7 +73,8 @@ def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
     return values, origin
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _apply_override(values: dict[str, Any], override: str) -> str:
+    """Set one value; returns its path, ``section.key``."""
     path, equals, text = override.partition("=")
     section, dot, key = path.partition(".")
     if not (equals and dot and section and key):
@@ -72,6 +89,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not isinstance(branch, dict):
         raise UsageError(f"--set {override}: {section} is not a section")
     branch[key] = value
+    return path
 
 
 def _number_or_text(text: str) -> float | str:

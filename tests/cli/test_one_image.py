@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 
 from mirnet.images import decode
 from mirnet.models import build, save_model
 from tests.batch.samples import fill, picture
+from tests.cli.commands import run
 
 Command = Callable[..., int]
 
@@ -143,6 +145,28 @@ def test_a_stranger_at_the_output(
     err = capsys.readouterr().err
     assert err.startswith(f"mirnet: photo.jpg: conflict: {here / 'bright.jpg'} is nothing that we")
     assert (here / "bright.jpg").read_bytes() == b"mine"
+
+
+def test_strength_and_precision_are_options(
+    here: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(here.parent / "workspace"))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(here.parent / "reports"))
+    words = ("enhance", "photo.jpg", "bright.png", "--model", str(folder), "--params", "demo")
+    options = ("--set", "enhance.strength=0.5", "--strength", "0", "--precision", "float32")
+    assert run(monkeypatch, *words, *options, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["enhanced"] == 1
+    expected = decode((here / "photo.jpg").read_bytes(), name="photo").pixels
+    assert np.array_equal(decode((here / "bright.png").read_bytes(), name="x").pixels, expected)
+    for bad, said in (
+        (("--strength", "2"), "--strength 2: Input should be less than or equal to 1"),
+        (("--strength", "much"), "--strength much: Input should be a valid number"),
+        (("--precision", "fp8"), "--precision fp8: Input should be 'auto', 'float32' or 'bf16'"),
+        (("--set", "enhance.strength=2"), "--set enhance.strength=2: enhance.strength: Input"),
+    ):
+        assert run(monkeypatch, *words, *bad, "--json") == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith(f"mirnet: {said}") and len(err.splitlines()) == 1
 
 
 def test_one_document(
