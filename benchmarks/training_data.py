@@ -20,10 +20,10 @@ from PIL import Image
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.data.loading import load_pairs
 from mirnet.params import TrainParams
+from mirnet.ray_session import ray_session
 from mirnet.training.data.packs import pack_on_disk
 from mirnet.training.data.pairs import PackedPairs, pack_pairs
 from mirnet.training.data.sampling import Draw, Sampler, cut, load_batch
-from mirnet.training.ray.session import ray_session
 
 BATCH, PATCH = 4, 160
 

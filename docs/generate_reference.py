@@ -261,7 +261,7 @@ def formats() -> str:
     parts += [_METADATA, _line(("field", *(entry.name for entry in TABLE)))]
     parts.append(_line(["---"] * (1 + len(TABLE))))
     for field, meaning in FIELDS.items():
-        parts.append(_line((meaning, *(entry.fields[field].value for entry in TABLE))))
+        parts.append(_line((meaning, *(entry.fate(field) for entry in TABLE))))
     parts.append(_RULES.format(file=DECODE_FILE, fixed=DECODE_FIXED >> 20).rstrip())
     return "\n".join(parts) + "\n"
 

@@ -21,16 +21,19 @@ MAY_IMPORT = {
     "telemetry": {"atomic"},
     "hardware": {"config", "params"},
     "presets": set(),
+    "ray_session": BASE | {"signals"},
     "images": {"errors"},
     "models": BASE - {"params"},
     "data": BASE | {"images", "junk", "beneath"},
     "inference": BASE | {"models", "hardware", "images", "signals"},
     "evaluation": BASE | {"images", "data", "inference"},
     "training": BASE
-    | {"models", "hardware", "storage", "images", "data", "evaluation", "logs", "signals"},
+    | {"models", "hardware", "storage", "images", "data", "evaluation", "logs", "signals"}
+    | {"ray_session"},
     "storage": BASE | {"signals", "junk", "beneath"},
     "batch": BASE
-    | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"},
+    | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"}
+    | {"ray_session"},
     "signing": BASE,
     "tracking": BASE | {"models", "signing", "logs", "signals", "liveness"},
     "cost": BASE,
@@ -46,7 +49,7 @@ MAY_IMPORT = {
 COMPOSERS = {"stages", "cli", "__init__"}
 VENDORS = {
     "prefect": ("flows/",),
-    "ray": ("mirnet/training/ray/", "mirnet/batch/ray"),
+    "ray": ("mirnet/ray_session.py", "mirnet/training/ray/", "mirnet/batch/ray"),
     "mlflow": ("mirnet/tracking/",),
     "boto3": ("mirnet/storage/s3.py", "mirnet/storage/s3session.py"),
     "botocore": (

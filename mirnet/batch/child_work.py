@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mirnet.batch.engine import open_engine
-from mirnet.batch.image_work import Encoded, ImageWork, Problem
+from mirnet.batch.image_work import Columns, Count, Encoded, ImageWork, Problem
 from mirnet.batch.messages import Message
 from mirnet.batch.run_config import BatchRunConfig
 from mirnet.errors import problem_of
@@ -73,7 +73,7 @@ def _handle(work: ImageWork, message: Message) -> Message:
     facts = {
         "content_type": output.content_type,
         "passed": output.passed,
-        "columns": output.columns,
+        "columns": output.columns.model_dump(),
         "parts": [name for name, part in parts.items() if part is not None],
     }
     return Message(facts, tuple(part for part in parts.values() if part is not None))
@@ -91,24 +91,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
-
-
 class _Size(_Strict):
-    num_pixels: _Count
-
-
-class _Columns(_Strict):
-    luminance_before: float
-    luminance_after: float
-    width: _Count
-    height: _Count
-    dark_share: float
-    bright_share: float
-    noise: float
-    saturation: float
-    shadows: float
-    dropped: Annotated[str, Field(max_length=1000)] | None
+    num_pixels: Count
 
 
 class _Problem(_Strict):
@@ -124,7 +108,7 @@ class _WithProblem(_Strict):
 class _WithOutput(_Strict):
     content_type: str
     passed: Annotated[str, Field(min_length=1, max_length=1000)] | None
-    columns: _Columns
+    columns: Columns
     parts: list[Literal["data", "rejected"]]
 
 
@@ -166,6 +150,6 @@ def output_in(answer: Message) -> Encoded | Problem:
         parts.get("data"),
         facts.content_type,
         facts.passed,
-        facts.columns.model_dump(),
+        facts.columns,
         parts.get("rejected"),
     )

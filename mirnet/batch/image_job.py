@@ -196,7 +196,7 @@ class ImageJob:
             output_key=item.output_key,
             output_size=len(data),
             output_digest=hashlib.sha256(data).hexdigest(),
-            **output.columns,
+            **output.columns.model_dump(),
         )
         self.guard()
         written = self.target.put(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.batch.engine import Engine
 from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
@@ -48,19 +50,38 @@ class Decoded:
     passed: str | None = None
 
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Columns(BaseModel):
+    """What the work adds to the row of an image."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    luminance_before: float
+    luminance_after: float
+    width: Count
+    height: Count
+    dark_share: float
+    bright_share: float
+    noise: float
+    saturation: float
+    shadows: float
+    dropped: Annotated[str, Field(max_length=1000)] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """The output of an image.
 
     ``data``: its bytes; none: those of the input. ``passed``: why the input is passed through.
-    ``columns``: of its row in the manifest. ``rejected``: thumbnail of an output that the safety
-    checks rejected, a JPEG.
+    ``rejected``: thumbnail of an output that the safety checks rejected, a JPEG.
     """
 
     data: bytes | None
     content_type: str
     passed: str | None
-    columns: dict[str, Any]
+    columns: Columns
     rejected: bytes | None = None
 
 
@@ -148,18 +169,18 @@ class ImageWork:
         before = decoded.before
         after = before if passed else measure(image.pixels)
         height, width = image.pixels.shape[:2]
-        columns = {
-            "luminance_before": round(before.luminance, 5),
-            "luminance_after": round(after.luminance, 5),
-            "width": width,
-            "height": height,
-            "dark_share": round(before.dark_share, 5),
-            "bright_share": round(before.bright_share, 5),
-            "noise": round(before.noise, 6),
-            "saturation": round(before.saturation, 5),
-            "shadows": round(decoded.shadows, 5),
-            "dropped": lost or None,
-        }
+        columns = Columns(
+            luminance_before=round(before.luminance, 5),
+            luminance_after=round(after.luminance, 5),
+            width=width,
+            height=height,
+            dark_share=round(before.dark_share, 5),
+            bright_share=round(before.bright_share, 5),
+            noise=round(before.noise, 6),
+            saturation=round(before.saturation, 5),
+            shadows=round(decoded.shadows, 5),
+            dropped=lost or None,
+        )
         content_type = format_named(self.format or image.format).content_type
         return Encoded(data, content_type, passed, columns, rejected)
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,12 +35,12 @@ from mirnet.batch.plan import WorkItem
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.batch.run_config import BatchRunConfig, agree_on_max_pixels
 from mirnet.batch.suspects import Suspects
-from mirnet.config import Settings, apply_engine_defaults
+from mirnet.config import Settings
 from mirnet.errors import DeviceBroken, ServiceError, StorageError, WorkersLost
 from mirnet.logs import protect_output
 from mirnet.params import EnhanceParams
+from mirnet.ray_session import ray_session
 from mirnet.results import ModelRef
-from mirnet.signals import hear_again
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectInfo
 
@@ -52,7 +52,6 @@ _STOPPED = "stopped"
 # of an actor, and of its work. Each batch with an image that kills takes one, since its repetition
 # works in a child; an actor that cannot start must not block the run for ever
 _RESTARTS = 100
-_OBJECT_STORE_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,8 @@ def process_on_ray(
         StorageError: as on one machine; also when the lease is lost.
     """
     run = Ledger.of_target(open_store(job.target_uri, job.settings)).run(job.run_id)
-    with in_good_order(lambda: clear_all(run)), _connected(job.settings):
+    with in_good_order(lambda: clear_all(run)), ray_session(job.settings):
+        ray.data.DataContext.get_current().enable_progress_bars = False
         num_gpus = int(ray.cluster_resources().get("GPU", 0))
         num_actors = num_gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) - 1)
         # pickled by value once: a worker hands it on to its child
@@ -211,37 +211,6 @@ def _explained(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from rows
     except ray.exceptions.RayError as error:
         raise WorkersLost(f"Ray Data: {str(error).strip().splitlines()[-1]}") from error
-
-
-@contextmanager
-def _connected(settings: Settings) -> Iterator[None]:
-    """Join the cluster of the settings, or start a Ray here that ends with us."""
-    if ray.is_initialized():
-        yield
-        return
-    apply_engine_defaults()
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    try:
-        if settings.ray_address and settings.ray_address != "in-process":
-            ray.init(address=settings.ray_address, logging_level=logging.WARNING)
-        else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ServiceError(
-            f"Ray at {settings.ray_address} (MIRNET_RAY_ADDRESS): {str(error).splitlines()[0]}"
-        ) from error
-    hear_again()  # Ray has installed its own handler, which raises at any point
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _dump_item(item: WorkItem) -> str:

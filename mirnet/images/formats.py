@@ -6,16 +6,10 @@ Imports nothing heavy: params and the command line read it too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from typing import Literal
 
-
-class Fate(Enum):
-    """How a field of metadata is treated when a file of a format is written."""
-
-    KEPT = "kept"
-    CONVERTED = "converted"
-    DROPPED = "dropped"
-
+Fate = Literal["kept", "converted", "dropped"]
+"""How a field of metadata is treated when a file of a format is written."""
 
 # field -> description, for the documentation
 FIELDS = {
@@ -63,16 +57,11 @@ class Format:
     kept: tuple[str, ...] = ()
     converted: tuple[str, ...] = ()
 
-    @property
-    def fields(self) -> dict[str, Fate]:
-        return {
-            name: Fate.KEPT
-            if name in self.kept
-            else Fate.CONVERTED
-            if name in self.converted
-            else Fate.DROPPED
-            for name in FIELDS
-        }
+    def fate(self, field: str) -> Fate:
+        """Of one of ``FIELDS``."""
+        if field in self.kept:
+            return "kept"
+        return "converted" if field in self.converted else "dropped"
 
 
 TABLE = (

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from mirnet.images import icc, jpeg_metadata, tags
-from mirnet.images.formats import Fate, format_named
+from mirnet.images.formats import format_named
 from mirnet.images.image import Image, Metadata
 
 # in an XMP packet a property is an attribute or an element
@@ -48,19 +48,19 @@ def fitted(image: Image, format: str) -> tuple[Image, tuple[str, ...]]:
 
     PNG's colour chunks become a profile if the format supports only profiles.
     """
-    fates = format_named(format).fields
+    entry = format_named(format)
     metadata, lost = image.metadata, []
-    if metadata.colour and fates["colour"] != Fate.KEPT:
+    if metadata.colour and entry.fate("colour") != "kept":
         profile = None if image.icc else icc.from_png(metadata.colour, grey=image.grey)
-        if fates["colour"] == Fate.CONVERTED and (profile or image.icc):
+        if entry.fate("colour") == "converted" and (profile or image.icc):
             image = replace(image, icc=image.icc or profile)
         elif not icc.is_srgb(metadata.colour):
             lost.append("colour space")
         metadata = replace(metadata, colour=())
-    if image.icc and fates["icc"] == Fate.DROPPED:
+    if image.icc and entry.fate("icc") == "dropped":
         image = replace(image, icc=None)
         lost.append("colour profile")
-    if image.exif and fates["exif"] == Fate.DROPPED:
+    if image.exif and entry.fate("exif") == "dropped":
         image = replace(image, exif=None)
         lost.append("EXIF")
     if format == "TIFF" and image.exif and len(list(tags.read_all(image.exif))) > 1:
@@ -68,7 +68,7 @@ def fitted(image: Image, format: str) -> tuple[Image, tuple[str, ...]]:
     empty = Metadata()
     for field, names in _NAMES.items():
         present = any(getattr(metadata, name) for name in names)
-        if present and fates[field] == Fate.DROPPED:
+        if present and entry.fate(field) == "dropped":
             metadata = replace(metadata, **{name: getattr(empty, name) for name in names})
             lost.append(field)
     return replace(image, metadata=metadata), tuple(lost)

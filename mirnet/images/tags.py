@@ -7,7 +7,7 @@ libraries do not preserve the encodings of text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
@@ -61,19 +61,20 @@ class Directory:
     """Tags by number, with the sub-directories of EXIF, GPS and interoperability."""
 
     tags: dict[int, Tag]
+    order: Order
     children: dict[int, Directory] = field(default_factory=dict)
     next: int = 0
     place: int = 0
 
-    def integer(self, number: int, order: Order) -> int | None:
+    def integer(self, number: int) -> int | None:
         """The value of a tag; none if it is missing or not an integer."""
         tag = self.tags.get(number)
-        return None if tag is None else tag.integer(order)
+        return None if tag is None else tag.integer(self.order)
 
-    def integers(self, number: int, order: Order) -> npt.NDArray[np.int64]:
+    def integers(self, number: int) -> npt.NDArray[np.int64]:
         """The values of a tag; empty if it is missing."""
         tag = self.tags.get(number)
-        return np.zeros(0, np.int64) if tag is None else tag.integers(order)
+        return np.zeros(0, np.int64) if tag is None else tag.integers(self.order)
 
 
 def byte_order(data: bytes) -> Order | None:
@@ -131,16 +132,13 @@ def _read(data: memoryview, at: int, order: Order, big: bool, depth: int) -> Dir
                 continue
     tail = start + num * step
     following = struct.unpack_from(order + word, data, tail)[0] if tail + width <= len(data) else 0
-    return Directory(tags, children, following, at)
+    return Directory(tags, order, children, following, at)
 
 
 def orientation(block: bytes | None) -> int:
     """EXIF orientation, 1 to 8; 1 if there is none."""
     directory = read_first(block) if block else None
-    order = byte_order(block or b"")
-    if directory is None or order is None:
-        return 1
-    value = directory.integer(ORIENTATION, order)
+    value = directory.integer(ORIENTATION) if directory else None
     return value if value is not None and 1 <= value <= 8 else 1
 
 
@@ -150,17 +148,13 @@ def set_upright(block: bytes, *, height: int, width: int, turned: bool) -> bytes
     Args:
         turned: the image was rotated by 90 degrees; swap horizontal and vertical resolution.
     """
-    directory, order = read_first(block), byte_order(block)
-    if directory is None or order is None:
+    directory = read_first(block)
+    if directory is None:
         return block
     patched = bytearray(block)
-    _set(patched, directory, ORIENTATION, 1, order)
-    _set(patched, directory, _WIDTH, width, order)
-    _set(patched, directory, _HEIGHT, height, order)
-    exif = directory.children.get(EXIF)
-    if exif is not None:
-        _set(patched, exif, _EXIF_WIDTH, width, order)
-        _set(patched, exif, _EXIF_HEIGHT, height, order)
+    _set(patched, directory, {ORIENTATION: 1, _WIDTH: width, _HEIGHT: height})
+    if exif := directory.children.get(EXIF):
+        _set(patched, exif, {_EXIF_WIDTH: width, _EXIF_HEIGHT: height})
     across, down = directory.tags.get(X_RESOLUTION), directory.tags.get(Y_RESOLUTION)
     if turned and across and down and len(across.value) == len(down.value):
         patched[across.place : across.place + len(down.value)] = down.value
@@ -168,19 +162,21 @@ def set_upright(block: bytes, *, height: int, width: int, turned: bool) -> bytes
     return bytes(patched)
 
 
-def _set(block: bytearray, directory: Directory, number: int, value: int, order: Order) -> None:
-    tag = directory.tags.get(number)
-    code = _INTEGERS.get(tag.kind) if tag else None
-    if tag is not None and code and value < 256 ** struct.calcsize(code):
-        struct.pack_into(order + code, block, tag.place, value)
+def _set(block: bytearray, directory: Directory, values: dict[int, int]) -> None:
+    for number, value in values.items():
+        tag = directory.tags.get(number)
+        code = _INTEGERS.get(tag.kind) if tag else None
+        if tag is not None and code and value < 256 ** struct.calcsize(code):
+            struct.pack_into(directory.order + code, block, tag.place, value)
 
 
-def begin_with(data: bytes, directory: Directory, order: Order) -> bytes:
+def begin_with(data: bytes, directory: Directory) -> bytes:
     """The file with this directory as the first one, and orientation 1."""
     patched = bytearray(data)
-    _set(patched, directory, ORIENTATION, 1, order)
+    _set(patched, directory, {ORIENTATION: 1})
     big = data[2:4] in (b"+\0", b"\0+")
-    struct.pack_into(order + ("Q" if big else "I"), patched, 8 if big else 4, directory.place)
+    code = directory.order + ("Q" if big else "I")
+    struct.pack_into(code, patched, 8 if big else 4, directory.place)
     return bytes(patched)
 
 
@@ -206,8 +202,9 @@ def rational_tag(number: int, value: float, order: Order) -> Tag:
     return Tag(number, 5, 1, struct.pack(order + "II", exact.numerator, exact.denominator), 0)
 
 
-def write(directory: Directory, at: int, order: Order) -> bytes:
+def write(directory: Directory, at: int) -> bytes:
     """The bytes of a directory at offset ``at``, followed by its values and children."""
+    order = directory.order
     tags = [tag for tag in directory.tags.values() if tag.number not in POINTERS]
     tags += [integer_tag(number, 0, order) for number in directory.children]
     tags.sort(key=lambda tag: tag.number)
@@ -217,7 +214,7 @@ def write(directory: Directory, at: int, order: Order) -> bytes:
         value = tag.value
         if tag.number in directory.children:
             where = base + len(values)
-            values += write(directory.children[tag.number], where, order)
+            values += write(directory.children[tag.number], where)
             value = struct.pack(order + "I", where)
         entries += struct.pack(order + "HHI", tag.number, tag.kind, tag.count)
         if len(value) <= 4:
@@ -230,16 +227,7 @@ def write(directory: Directory, at: int, order: Order) -> bytes:
     return bytes(entries + values)
 
 
-def write_block(directory: Directory, order: Order) -> bytes:
+def write_block(directory: Directory) -> bytes:
     """A TIFF structure with this directory: an EXIF block."""
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    return mark + struct.pack(order + "I", 8) + write(directory, 8, order)
-
-
-def only(directory: Directory, numbers: Iterable[int]) -> Directory:
-    """Only the tags of these numbers; children stay."""
-    kept = set(numbers)
-    return Directory(
-        {number: tag for number, tag in directory.tags.items() if number in kept},
-        directory.children,
-    )
+    mark = b"II*\0" if directory.order == "<" else b"MM\0*"
+    return mark + struct.pack(directory.order + "I", 8) + write(directory, 8)

@@ -20,7 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from mirnet.images import strips, tags, tiff_strips
 from mirnet.images.image import Image, Unreadable
-from mirnet.images.tags import Directory, Order
+from mirnet.images.tags import Directory
 
 _SUBFILE, _OLD_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 255, 256, 257, 258, 259
 _PHOTOMETRIC, _FILL_ORDER, _OFFSETS, _CHANNELS, _ROWS, _COUNTS = 262, 266, 273, 277, 278, 279
@@ -46,13 +46,12 @@ class Page:
     """The directory of the image among those of a file."""
 
     directory: Directory
-    order: Order
     index: int
     num_others: int
 
     def integer(self, number: int, default: int) -> int:
         """The value of a tag, or TIFF's default."""
-        value = self.directory.integer(number, self.order)
+        value = self.directory.integer(number)
         return default if value is None else value
 
     @property
@@ -65,7 +64,7 @@ class Page:
 
     @property
     def bits(self) -> tuple[int, ...]:
-        values = self.directory.integers(_BITS, self.order)
+        values = self.directory.integers(_BITS)
         return tuple(int(value) for value in values[: _MAX_CHANNELS + 1]) or (1,)
 
     @property
@@ -86,20 +85,19 @@ def find_page(data: bytes) -> Page:
     Raises:
         Unreadable: ``animated`` if there are several, ``truncated`` if there is none.
     """
-    order = tags.byte_order(data)
     pages = list(enumerate(tags.read_all(data)))
-    if order is None or not pages or not pages[0][1].tags:
+    if not pages or not pages[0][1].tags:
         raise Unreadable("damaged: no directory can be read", "truncated")
-    full = [(n, page) for n, page in pages if not _is_beside(page, order)] or pages[:1]
+    full = [(n, page) for n, page in pages if not _is_beside(page)] or pages[:1]
     if len(full) > 1:
         raise Unreadable(f"has {len(full)} pages; one is supported", "animated")
     index, directory = full[0]
-    return Page(directory, order, index, len(pages) - 1)
+    return Page(directory, index, len(pages) - 1)
 
 
-def _is_beside(page: Directory, order: Order) -> bool:
-    kind = page.integer(_SUBFILE, order) or 0
-    return bool(kind & (_REDUCED | _MASK)) or page.integer(_OLD_SUBFILE, order) == 2
+def _is_beside(page: Directory) -> bool:
+    kind = page.integer(_SUBFILE) or 0
+    return bool(kind & (_REDUCED | _MASK)) or page.integer(_OLD_SUBFILE) == 2
 
 
 def read(data: bytes, page: Page) -> Image:
@@ -116,7 +114,7 @@ def read(data: bytes, page: Page) -> Image:
     segments = _segments(data, page)
     first = next(segments)  # checks that all of them are within the file
     segments = itertools.chain([first], segments)
-    formats = page.directory.integers(_SAMPLE_FORMAT, page.order)
+    formats = page.directory.integers(_SAMPLE_FORMAT)
     if not set(formats.tolist()) <= {_UNSIGNED, _UNDEFINED}:
         raise _unsupported("samples that are no unsigned integers")
     if max(page.bits) > 8 or compression == _JPEG or _is_unpacked_here(page):
@@ -135,7 +133,7 @@ def _check_deflate(data: bytes, page: Page, segment: _Segment) -> None:
 
 def _by_pillow(data: bytes, page: Page) -> Image:
     if page.orientation != 1 or page.index:  # Pillow would rotate it, or read another page
-        data = tags.begin_with(data, page.directory, page.order)
+        data = tags.begin_with(data, page.directory)
     try:
         pillow = TiffImageFile(io.BytesIO(data))
     except (SyntaxError, KeyError, EOFError) as error:
@@ -173,8 +171,8 @@ def _segments(data: bytes, page: Page) -> Iterator[_Segment]:
     rows = rows if tiled else min(rows, page.height)
     if columns <= 0 or rows <= 0:
         raise ValueError("its size is missing")
-    offsets = page.directory.integers(_TILE_OFFSETS if tiled else _OFFSETS, page.order)
-    counts = page.directory.integers(_TILE_COUNTS if tiled else _COUNTS, page.order)
+    offsets = page.directory.integers(_TILE_OFFSETS if tiled else _OFFSETS)
+    counts = page.directory.integers(_TILE_COUNTS if tiled else _COUNTS)
     if not tiled and counts.size == 0 and offsets.size == 1:
         counts = np.array([len(data) - int(offsets[0])])  # old writers omit it
     planes = page.integer(_CHANNELS, 1) if page.integer(_PLANAR, 1) == 2 else 1
@@ -208,7 +206,7 @@ def _by_samples(data: bytes, page: Page, segments: Iterable[_Segment]) -> Image:
     num_colours = {_RGB: 3, _YCBCR: 3, _SEPARATED: 4}.get(page.integer(_PHOTOMETRIC, 1), 1)
     channels = page.integer(_CHANNELS, 1)
     _check(page, num_colours, channels)
-    extra = page.directory.integers(_EXTRA, page.order).tolist()[: channels - num_colours]
+    extra = page.directory.integers(_EXTRA).tolist()[: channels - num_colours]
     at = next((n for n, kind in enumerate(extra) if kind in (_ASSOCIATED, _UNASSOCIATED)), None)
     stored = [*range(num_colours), *([] if at is None else [num_colours + at])]
     dtype = np.uint8 if max(page.bits) == 8 else np.uint16
@@ -281,7 +279,8 @@ def _samples(data: bytes, page: Page, segment: _Segment, channels: int) -> npt.N
     if len(raw) < row_bytes * segment.rows:
         raise ValueError("rows are missing")
     rows = np.frombuffer(raw, np.uint8, row_bytes * segment.rows).reshape(segment.rows, row_bytes)
-    flat = rows.view(f"{page.order}u{bits // 8}") if bits % 8 == 0 else _from_bits(rows, bits)
+    order = page.directory.order
+    flat = rows.view(f"{order}u{bits // 8}") if bits % 8 == 0 else _from_bits(rows, bits)
     flat = flat[:, :across]
     values: npt.NDArray[Any] = flat.reshape(segment.rows, segment.columns, channels)
     if page.integer(_PREDICTOR, 1) == 2:
@@ -310,7 +309,6 @@ def _unpack(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes
     if compression in _DEFLATE:
         return zlib.decompressobj().decompress(packed, row_bytes * rows)
     # read as an 8-bit grey image, Pillow returns these bytes unchanged
-    order: Order = "<"
     entries = {
         _WIDTH: row_bytes,
         _HEIGHT: rows,
@@ -322,10 +320,10 @@ def _unpack(packed: bytes, compression: int, row_bytes: int, rows: int) -> bytes
         _ROWS: rows,
         _COUNTS: len(packed),
     }
-    directory = Directory({n: tags.integer_tag(n, value, order) for n, value in entries.items()})
+    directory = Directory({n: tags.integer_tag(n, v, "<") for n, v in entries.items()}, "<")
     body = packed + b"\0" * (len(packed) % 2)
     at = 8 + len(body)
-    file = b"II*\0" + at.to_bytes(4, "little") + body + tags.write(directory, at, order)
+    file = b"II*\0" + at.to_bytes(4, "little") + body + tags.write(directory, at)
     return TiffImageFile(io.BytesIO(file)).tobytes()
 
 

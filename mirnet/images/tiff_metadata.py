@@ -42,8 +42,7 @@ _BIG_KINDS = {16, 17, 18}
 
 def read(page: Page) -> tuple[bytes | None, bytes | None, Metadata]:
     """Profile, EXIF block (the descriptive tags with those of EXIF and GPS), and the rest."""
-    directory, order = page.directory, page.order
-    dropped = []
+    directory, dropped = page.directory, []
     if page.num_others:
         dropped.append(f"{page.num_others} further pages (reduced copies or masks)")
     dropped += [what for number, what in _LEFT_BEHIND.items() if number in directory.tags]
@@ -52,14 +51,14 @@ def read(page: Page) -> tuple[bytes | None, bytes | None, Metadata]:
     kept = {n: tag for n, tag in directory.tags.items() if _is_extra(tag) and _fits(tag)}
     exif = None
     if kept or directory.children:
-        exif = tags.write_block(Directory(kept, directory.children), order)
+        exif = tags.write_block(Directory(kept, directory.order, directory.children))
     blocks, thumbnails = photoshop.without_thumbnails(_bytes(directory, _PHOTOSHOP) or b"")
     dropped += ["Photoshop thumbnail"] if thumbnails else []
     metadata = Metadata(
         xmp=_bytes(directory, _XMP),
         photoshop=blocks or None,
         iptc=_bytes(directory, _IPTC),
-        resolution=_resolution(directory, order),
+        resolution=_resolution(directory),
         dropped=tuple(dropped),
     )
     return _bytes(directory, _ICC), exif, metadata
@@ -81,17 +80,17 @@ def _bytes(directory: Directory, number: int) -> bytes | None:
     return bytes(tag.value) if tag is not None and len(tag.value) <= _LARGEST else None
 
 
-def _resolution(directory: Directory, order: Order) -> Resolution | None:
+def _resolution(directory: Directory) -> Resolution | None:
     values = []
     for number in (X_RESOLUTION, Y_RESOLUTION):
         tag = directory.tags.get(number)
         if tag is None or tag.kind != 5:
             return None
-        above, below = struct.unpack_from(order + "II", tag.value)
+        above, below = struct.unpack_from(directory.order + "II", tag.value)
         if not above or not below:
             return None
         values.append(above / below)
-    unit = _UNITS.get(directory.integer(RESOLUTION_UNIT, order) or 2, "none")
+    unit = _UNITS.get(directory.integer(RESOLUTION_UNIT) or 2, "none")
     return Resolution(values[0], values[1], unit)  # type: ignore[arg-type]
 
 
@@ -116,7 +115,7 @@ def write(data: bytes, image: Image) -> bytes:
         found |= {n: tag for n, tag in carried.tags.items() if n not in not_kept}
     found |= {tag.number: tag for tag in _fields(image, order)}
     at = len(data) + len(data) % 2
-    directory = tags.write(Directory(found, children), at, order)
+    directory = tags.write(Directory(found, order, children), at)
     return data[:4] + struct.pack(order + "I", at) + data[8:].ljust(at - 8, b"\0") + directory
 
 

@@ -131,7 +131,8 @@ OUTPUT: dict[str, Any] = {
 
 def test_what_the_child_may_answer() -> None:
     found = output_in(Message(OUTPUT, (b"png",)))
-    assert isinstance(found, Encoded) and (found.data, found.columns) == (b"png", COLUMNS)
+    assert isinstance(found, Encoded) and found.data == b"png"
+    assert found.columns.model_dump() == COLUMNS
     assert output_in(Message({"problem": {"status": "failed", "reason": "model: x"}})) == Problem(
         "failed", "model: x"
     )

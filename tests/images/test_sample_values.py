@@ -57,7 +57,7 @@ def retagged(data: bytes, *, width: int, bits: int, channels: int, photometric: 
         data[:4]
         + at.to_bytes(4, "little")
         + data[8:].ljust(at - 8, b"\0")
-        + tags.write(tags.Directory(new), at, order)
+        + tags.write(tags.Directory(new, order), at)
     )
 
 

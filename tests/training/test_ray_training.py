@@ -22,7 +22,7 @@ from tests.training.children import Children, as_overrides, wait_until
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """One Ray for the tests of this file: starting it takes longer than using it."""
-    from mirnet.training.ray.session import ray_session
+    from mirnet.ray_session import ray_session
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers lack this file
     with ray_session(Settings(), num_cpus=2, object_store_bytes=0):

@@ -29,6 +29,7 @@ from mirnet.config import Settings
 from mirnet.errors import MirnetError, ServiceError, TrainingError, last_line
 from mirnet.logs import protect_output
 from mirnet.params import TrainParams
+from mirnet.ray_session import ray_session
 from mirnet.results import EpochMetrics
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import open_filesystem, uri_of
@@ -37,7 +38,6 @@ from mirnet.training.data.pairs import PackedPairs, Pixels
 from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
-from mirnet.training.ray.session import ray_session
 from mirnet.training.request import Listener, LogForwarder, TrainingEvent
 
 logger = logging.getLogger(__name__)

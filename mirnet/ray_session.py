@@ -33,23 +33,30 @@ _MIN_OBJECT_STORE = 200_000_000
 
 
 @contextlib.contextmanager
-def ray_session(settings: Settings, *, num_cpus: int, object_store_bytes: int) -> Iterator[None]:
+def ray_session(
+    settings: Settings, *, num_cpus: int | None = None, object_store_bytes: int = 0
+) -> Iterator[None]:
     """Connect to ``settings.ray_address``, or start a local Ray and end it afterwards.
 
     A Ray that this process is already connected to is used and left running.
 
+    Args:
+        num_cpus: of a local Ray; none: those of this machine or container.
+        object_store_bytes: what it has to hold.
+
     Raises:
         ServiceError: nobody answers at the address; names it.
     """
+    address = None if settings.ray_address == "in-process" else settings.ray_address
     if ray.is_initialized():
-        _check_connection(settings.ray_address)
+        _check_connection(address)
         yield
         return
     apply_engine_defaults(**_ENVIRONMENT)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with _signals_restored():
-        if settings.ray_address:
-            _join(settings.ray_address)
+        if address:
+            _join(address)
             folder = None
         else:
             folder = _start(num_cpus=num_cpus, object_store_bytes=object_store_bytes)
@@ -75,7 +82,7 @@ def _join(address: str) -> None:
     try:
         if address != "auto":
             # Ray itself needs minutes to detect that nothing answers
-            host, _, port = address.rpartition(":")
+            host, _, port = address.rpartition("://")[2].rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
@@ -84,7 +91,7 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _start(*, num_cpus: int, object_store_bytes: int) -> Path:
+def _start(*, num_cpus: int | None, object_store_bytes: int) -> Path:
     """Start Ray without dashboard in a separate folder.
 
     The folder's name is short: unix sockets below it may have 107 characters.
