@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from mirnet.cli import (
+    completion,
     data as data_commands,
     doctor,
     keys,
@@ -24,12 +25,13 @@ from mirnet.cli import (
     verify,
     weights,
 )
-from mirnet.cli.terminal import Commands, JsonOption, say_json
+from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = Commands(
     name="mirnet",
     help="Low-light image enhancement with MIRNet: validate, train, evaluate, promote, enhance.",
+    add_completion=True,
 )
 
 app.add_typer(data_commands.app, name="data")
@@ -44,7 +46,11 @@ DataOption = Annotated[
 ]
 ParamsOption = Annotated[
     str | None,
-    typer.Option("--params", help="Preset (demo, cpu, paper, ...) or YAML file [params.yaml]"),
+    typer.Option(
+        "--params",
+        help="Preset (demo, cpu, paper, ...) or YAML file [params.yaml]",
+        autocompletion=completion.presets,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -52,8 +58,22 @@ SetOption = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from mirnet.cli.version import describe
+
+        say(describe())
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
+    version: Annotated[  # noqa: ARG001 - its callback prints
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show version and git commit"
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write log lines")] = False,
 ) -> None:
     from mirnet.config import load_settings
@@ -116,7 +136,9 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="Folder, models:/NAME@ALIAS or baseline:NAME [the last trained]"
+            "--model",
+            help="Folder, models:/NAME@ALIAS or baseline:NAME [the last trained]",
+            autocompletion=completion.models,
         ),
     ] = None,
     split: Annotated[
@@ -156,7 +178,12 @@ def enhance(
     params: ParamsOption = None,
     set_: SetOption = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Folder or models:/NAME@ALIAS [the champion]")
+        str | None,
+        typer.Option(
+            "--model",
+            help="Folder or models:/NAME@ALIAS [the champion]",
+            autocompletion=completion.models,
+        ),
     ] = None,
     strength: Annotated[
         str | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from mirnet.cli import completion
 from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
 
 if TYPE_CHECKING:
@@ -20,7 +21,19 @@ app = Commands(help="Registered models: list, promote, roll back.")
 
 NameOption = Annotated[str, typer.Option("--name", help="Registered model")]
 WhyOption = Annotated[str, typer.Option("--why", help="Reason, recorded in the history")]
-ReferenceArgument = Annotated[str, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS")]
+ReferenceArgument = Annotated[
+    str,
+    typer.Argument(
+        help="models:/NAME/NUMBER or models:/NAME@ALIAS", autocompletion=completion.models
+    ),
+]
+AliasesArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]",
+        autocompletion=completion.models,
+    ),
+]
 
 
 @app.command("list")
@@ -80,9 +93,7 @@ def show(reference: ReferenceArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def verify(
-    reference: Annotated[
-        str | None, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]")
-    ] = None,
+    reference: AliasesArgument = None,
     name: NameOption = "mirnet",
     bundle: Annotated[
         Path | None,
@@ -138,9 +149,7 @@ def _summary(found: Finding) -> str:
 
 @app.command()
 def sign(
-    reference: Annotated[
-        str | None, typer.Argument(help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]")
-    ] = None,
+    reference: AliasesArgument = None,
     name: NameOption = "mirnet",
     as_json: JsonOption = False,
 ) -> None:

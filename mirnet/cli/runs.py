@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from mirnet.cli import completion
 from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def list_(
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(help="Ids or names of runs, prefixes of them, or models:/NAME@ALIAS"),
+        typer.Argument(
+            help="Ids or names of runs, prefixes of them, or models:/NAME@ALIAS",
+            autocompletion=completion.runs,
+        ),
     ],
     html: Annotated[
         Path | None,
