@@ -11,7 +11,7 @@ PARAMS ?= cpu
 STACK_HOME ?= .mirnet/stack
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pythons test-wheel test-all stack stack-test stack-down docs retrain lint format lock sbom clean
+.PHONY: help setup demo base-model test test-pythons test-wheel test-all stack stack-test stack-down docs retrain lint format lock sbom clean
 
 help: ## list all targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ $(STAMP): $(wildcard locks/*.lock) locks/install.sh pyproject.toml
 
 demo: setup ## the main job on sample photographs: data, training, gate, enhancement of a bucket
 	$(BIN)/python -m flows.demo
+
+base-model: setup ## train the model in the package again: minutes, on the sample photographs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.base_model $(if $(REAL),--real $(REAL))
 
 retrain: setup ## the retrain flow on a LoL folder: make retrain DATA=path [PARAMS=cpu]
 	$(BIN)/python -m flows.retrain --data $(DATA) --params $(PARAMS)

@@ -17,7 +17,8 @@ from mirnet.errors import UsageError
 class ModelRef:
     """The identity of a model: its name and version, and the run, data and code that made it.
 
-    ``weights_digest``: SHA-256 of the weights. ``data_digest``: of DVC.
+    ``weights_digest``: SHA-256 of the weights. ``data_digest``: of DVC. ``note``: what a person has
+    to know about its outputs.
     """
 
     name: str
@@ -26,6 +27,7 @@ class ModelRef:
     data_digest: str | None = None
     git_commit: str | None = None
     weights_digest: str | None = None
+    note: str | None = None
 
     @property
     def label(self) -> str:
@@ -49,13 +51,15 @@ class OpenedModel:
     """A model as a local folder, or a published checkpoint file.
 
     ``model_id``: of the logged model in MLflow, if there is one; ``files``: SHA-256 of every file
-    of the folder, by its name in it, when it was verified.
+    of the folder, by its name in it, when it was verified; ``packaged``: it is the one in the
+    installed package.
     """
 
     folder: Path
     ref: ModelRef
     model_id: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    packaged: bool = False
 
 
 class Result(BaseModel):
@@ -290,6 +294,10 @@ class EnhanceResult(Result):
     target: str
     model: str
     model_version: str | None = None
+    model_note: str | None = Field(
+        default=None, description="what a person has to know about outputs of the model"
+    )
+    weights_digest: str | None = None
     planned: int
     enhanced: int
     passed_through: int = 0

@@ -107,7 +107,8 @@ def go() -> None:
         "file": command("enhance", "photos/a.png", "a.png", "--model", "model"),
         "folder": command("enhance", "photos", "bright", "--model", "model"),
         "again": command("enhance", "photos", "bright", "--model", "model"),
-        "registry": command("enhance", "photos", "other"),
+        "registry": command("enhance", "photos", "o", "--model", "models:/mirnet@champion"),
+        "base": command("enhance", "photos/a.png", "base.png"),
     }
     import numpy as np
 

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"}
     | {"ray_session"},
     "signing": BASE,
+    "base_model": set(),
     "tracking": BASE | {"models", "signing", "logs", "signals", "liveness"},
     "cost": BASE,
     "logs": {"redaction"},

@@ -309,6 +309,7 @@ class ImageJob:
             "data_digest": model.data_digest,
             "git_commit": model.git_commit,
             "weights_digest": model.weights_digest,
+            "model_note": model.note,
             "source_digest": self.source_digest,
         }
         return Row(

@@ -82,6 +82,7 @@ class Row:
     output_size: int | None = None
     output_version: str | None = None
     output_digest: str | None = None
+    model_note: str | None = None
 
     @property
     def model_label(self) -> str:

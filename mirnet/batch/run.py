@@ -124,6 +124,8 @@ def run_batch(
             target=target,
             model=model.name,
             model_version=model.version,
+            model_note=model.note,
+            weights_digest=model.weights_digest,
             planned=0,
             enhanced=0,
             held_by=str(held),

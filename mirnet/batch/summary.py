@@ -165,6 +165,8 @@ class RunSummary:
             target=context.target,
             model=context.model.name,
             model_version=context.model.version,
+            model_note=context.model.note,
+            weights_digest=context.model.weights_digest,
             planned=context.plan.planned,
             enhanced=self.counts["enhanced"],
             passed_through=self.counts["passed_through"],
@@ -207,7 +209,9 @@ class RunSummary:
     def _write_page(self, context: RunContext, source: Store, target: Store) -> str | None:
         if not self._params.contact_images or not self.counts:
             return None
-        title = f"{context.source} by {context.model.label}, run {context.run_id}"
+        model = context.model
+        by = f"{model.label} ({model.note})" if model.note else model.label
+        title = f"{context.source} by {by}, run {context.run_id}"
         try:
             html = self._sheet.render(source, target, self._record.folder, title=title)
             return self._record.folder.write_page(html)

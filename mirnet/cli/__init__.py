@@ -181,7 +181,7 @@ def enhance(
         str | None,
         typer.Option(
             "--model",
-            help="Folder or models:/NAME@ALIAS [the champion]",
+            help="Folder or models:/NAME@ALIAS or base [the champion]",
             autocompletion=completion.models,
         ),
     ] = None,
@@ -206,11 +206,14 @@ def enhance(
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
     from mirnet.cli.show import enhancement_progress, plan_document, show_enhancement, show_plan
+    from mirnet.config import refuse_credentials
     from mirnet.params import with_enhance_options
 
+    refuse_credentials(source, target, model)
     run = stages.load_run_config(params, set_)
     chosen = with_enhance_options(run.params, strength=strength, precision=precision)
     run = replace(run, params=chosen)
+    model = model or stages.usual_model(source, target, run)
     if dry_run:
         with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:
             say_json(plan_document(plan)) if as_json else show_plan(plan)

@@ -32,6 +32,7 @@ def lineage(
         "input version": row.input_version,
         "model": row.model_name,
         "model version": row.model_version,
+        "model note": row.model_note,
         "MLflow run": row.model_run_id,
         "weights": row.weights_digest,
         "data digest": row.data_digest,
@@ -51,8 +52,8 @@ def lineage(
 
 def _gate(row: Row, settings: Settings) -> str | None:
     """The gate's decision on the model version, from the registry."""
-    if row.model_version is None:
-        return None
+    if row.model_version is None or row.model_run_id is None:
+        return None  # a folder, or the model in the package
     from mirnet.errors import ServiceError, UsageError
     from mirnet.tracking.registry import get_version
 

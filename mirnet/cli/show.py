@@ -141,8 +141,15 @@ def enhancement_sentence(image: ImageFate, result: EnhanceResult) -> str:
         return f"{said[0]}, done already{f' {_KEPT}' if result.kept else ''}"
     if image.fate == "passed_through":
         said.append(f"unchanged ({why(image)})" if image.reason else "unchanged")
+    return ", ".join([*said, f"{result.seconds:.1f} s", _model_of(result)])
+
+
+def _model_of(result: EnhanceResult) -> str:
+    """``mirnet 3``; of the model in the package also what it is, and its digest."""
     model = f"{result.model} {result.model_version}" if result.model_version else result.model
-    return ", ".join([*said, f"{result.seconds:.1f} s", model])
+    if result.model_note is None:
+        return model
+    return f"{model} ({result.model_note}; weights {(result.weights_digest or '')[:12]})"
 
 
 def show_enhancement(result: EnhanceResult) -> None:
@@ -156,6 +163,8 @@ def show_enhancement(result: EnhanceResult) -> None:
         _say(f"{result.source}: nothing to enhance yet{passed_over}")
         return
     _say(f"{result.source} -> {result.target}")
+    if result.model_note:
+        _say(f"model: {_model_of(result)}")
     if result.held_by:
         _say(result.held_by)
         return

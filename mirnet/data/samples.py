@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,9 +65,18 @@ PHOTOGRAPHS = (
 )  # fmt: skip
 """Train and evaluation never share a photograph."""
 
+LICENSED = tuple(photo for photo in PHOTOGRAPHS if photo.licence != "none stated")
+"""Those whose licence allows a published model to be trained on them."""
+
 
 def make_sample_data(
-    dst: Path, *, seed: int = 0, num_train: int = 60, num_eval: int = 12, size: int = 288
+    dst: Path,
+    *,
+    seed: int = 0,
+    num_train: int = 60,
+    num_eval: int = 12,
+    size: int = 288,
+    photographs: Sequence[Photograph] = PHOTOGRAPHS,
 ) -> list[Pair]:
     """Write a small data set in the LoL layout to ``dst``, atomically.
 
@@ -76,6 +86,7 @@ def make_sample_data(
         num_train: Pairs in ``our485``.
         num_eval: Pairs in ``eval15``, of photographs that ``our485`` does not have.
         size: Side in pixels of all images.
+        photographs: what the pairs are made from.
 
     Raises:
         ExtraMissing: a package of the ``demo`` extra is missing.
@@ -84,9 +95,10 @@ def make_sample_data(
     shots = [
         shot
         for split, count in ((TRAIN_SPLIT, num_train), (EVAL_SPLIT, num_eval))
-        for shot in _shots(split, count, size)
+        for shot in _shots(photographs, split, count, size)
     ]
-    return _make(shots, dst, seed=seed, notes=sources_table(), ranges=DegradationRanges())
+    notes = sources_table(photographs)
+    return _make(shots, dst, seed=seed, notes=notes, ranges=DegradationRanges())
 
 
 def make_from_photographs(
@@ -163,7 +175,7 @@ def _make(
     return find_pairs(dst)
 
 
-def sources_table() -> str:
+def sources_table(photographs: Sequence[Photograph] = PHOTOGRAPHS) -> str:
     """Authors and licences of the photographs, as Markdown."""
     lines = [
         "# Sources of the sample pairs",
@@ -175,7 +187,7 @@ def sources_table() -> str:
     ]
     lines += [
         f"| {p.name} | {p.distribution} | {p.author} | {p.licence} | {p.split} |"
-        for p in PHOTOGRAPHS
+        for p in photographs
     ]
     return "\n".join(lines) + "\n"
 
@@ -196,8 +208,8 @@ def photograph_path(photo: Photograph) -> Path:
     return path
 
 
-def _shots(split: str, count: int, size: int) -> list[Shot]:
-    photos = [p for p in PHOTOGRAPHS if p.split == split]
+def _shots(photographs: Sequence[Photograph], split: str, count: int, size: int) -> list[Shot]:
+    photos = [p for p in photographs if p.split == split]
     return [
         Shot(f"{split}/{photo.name}-{turn + 1:02d}.png", photo.name, photograph_path(photo), size)
         for turn, photo in ((i // len(photos), photos[i % len(photos)]) for i in range(count))

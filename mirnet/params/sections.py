@@ -123,7 +123,7 @@ class TrainParams(Section):
         None,
         min_length=1,
         description="initial weights, of the same architecture: a model folder, a published "
-        "checkpoint or models:/NAME@ALIAS",
+        "checkpoint, models:/NAME@ALIAS, or base, the model in the package",
     )
     distill_from: str | None = Field(
         None,

@@ -16,9 +16,14 @@ from mirnet.stages.enhancing import (
     pin as pin,
     plan_enhancement as plan_enhancement,
     read_contact as read_contact,
+    usual_model as usual_model,
 )
 from mirnet.stages.evaluating import evaluate as evaluate
-from mirnet.stages.models import champion as champion, open_enhancer as open_enhancer
+from mirnet.stages.models import (
+    champion as champion,
+    champion_or_base as champion_or_base,
+    open_enhancer as open_enhancer,
+)
 from mirnet.stages.promotion import (
     CHALLENGER as CHALLENGER,
     check_champion as check_champion,

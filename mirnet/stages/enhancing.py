@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mirnet.base_model import BASE, FOLDER
 from mirnet.config import refuse_credentials
-from mirnet.errors import ServiceError, StorageError, TooManyBad
+from mirnet.errors import ServiceError, StorageError, TooManyBad, UsageError
 from mirnet.results import EnhanceResult, OpenedModel
-from mirnet.stages.models import CHAMPION, PROFILE, check_unchanged, load_enhancer, open_model
+from mirnet.stages.models import (
+    PROFILE,
+    champion_address,
+    champion_or_base,
+    check_unchanged,
+    load_enhancer,
+    open_model,
+)
 from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
@@ -35,7 +43,7 @@ def enhance(
 
     Args:
         source: an image, a folder or s3://bucket/prefix.
-        model: a folder or ``models:/NAME@ALIAS``; none: the champion.
+        model: a folder, ``models:/NAME@ALIAS`` or ``base``; none: the champion.
         limit: maximum number of images.
         progress: called with the numbers of finished images and of images to do.
 
@@ -71,6 +79,25 @@ def enhance(
     return result
 
 
+def usual_model(source: str, target: str, run: RunConfig) -> str:
+    """The model for a person who names none: the champion, before the first promotion ``base``.
+
+    Raises:
+        UsageError: it would be ``base``, and source or target is in a bucket. What fills buckets
+            runs unattended, and outputs of ``base`` would be kept when there is a champion.
+        ServiceError: the registry cannot be reached.
+    """
+    from mirnet.storage.places import is_s3
+
+    address = champion_or_base(run)
+    if address == BASE and (is_s3(source) or is_s3(target)):
+        raise UsageError(
+            f"no champion in {run.settings.mlflow_uri} yet: run `mirnet promote` first. The model "
+            f"in the package is used for buckets only if it is named: --model {BASE}"
+        )
+    return address
+
+
 def pin(model: str | None, run: RunConfig) -> str:
     """An address with a fixed version, independent of later alias moves; none: the champion's.
 
@@ -80,7 +107,7 @@ def pin(model: str | None, run: RunConfig) -> str:
             else.
     """
     opened = _open(model, run)
-    if opened.ref.version is None:
+    if opened.packaged or opened.ref.version is None:
         return str(model)
     return f"models:/{opened.ref.name}/{opened.ref.version}"
 
@@ -99,7 +126,7 @@ def load_anywhere(model: OpenedModel, run: RunConfig) -> Enhancer:
     Raises:
         WeightsError: a file is not the one that the run began with.
     """
-    folder = model.folder
+    folder = FOLDER if model.packaged else model.folder
     if not folder.exists() and model.ref.version is not None:
         from mirnet.tracking.registry import fetch
 
@@ -183,4 +210,4 @@ def _reference(model: OpenedModel) -> Profile | None:
 
 
 def _open(model: str | None, run: RunConfig) -> OpenedModel:
-    return open_model(model or f"models:/{run.params.promote.name}@{CHAMPION}", run)
+    return open_model(model or champion_address(run), run)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirnet.base_model import BASE, DATA_DIGEST, FILES, FOLDER, NAME, NOTE, VERSION
 from mirnet.errors import ServiceError, UsageError, WeightsError
 from mirnet.results import DataVersion, ModelRef, OpenedModel
 from mirnet.signing.files import digest_of
@@ -27,7 +28,7 @@ PEAK_MIB = "peak_mib_per_megapixel"
 
 
 def open_model(source: str, run: RunConfig) -> OpenedModel:
-    """Open a folder or published checkpoint, or ``models:/NAME@ALIAS`` from the registry.
+    """Open a folder or published checkpoint, ``models:/NAME@ALIAS`` from the registry, or ``base``.
 
     Raises:
         UsageError: no such folder or version, or no key to verify the version with.
@@ -35,15 +36,54 @@ def open_model(source: str, run: RunConfig) -> OpenedModel:
         WeightsError: the version is not READY, or a file is not the one that was signed.
         ServiceError: MLflow cannot be reached.
     """
+    if source == BASE:
+        return _open_base()
     if not source.startswith("models:/"):
         path = Path(source)
         if not path.exists():
-            raise UsageError(f"{source}: no such model folder; or write models:/NAME@ALIAS")
+            raise UsageError(
+                f"{source}: no such model folder; or write models:/NAME@ALIAS, or {BASE}"
+            )
         ref = ModelRef(path.resolve().name, weights_digest=_digest(path))
         return OpenedModel(path, ref, files=_files(path))
     from mirnet.tracking.registry import resolve
 
     return resolve(source, run.settings)
+
+
+def _open_base() -> OpenedModel:
+    """The model in the package; it has no signature, its digests are code."""
+    weights = FILES["weights.safetensors"]
+    ref = ModelRef(NAME, VERSION, weights_digest=weights, data_digest=DATA_DIGEST, note=NOTE)
+    model = OpenedModel(FOLDER, ref, files=FILES, packaged=True)
+    try:
+        check_unchanged(FOLDER, model)
+    except WeightsError as error:
+        raise WeightsError(f"{error}: install mirnet-pipeline again") from error
+    return model
+
+
+def champion_or_base(run: RunConfig) -> str:
+    """Address of the champion; ``base`` where no model has ever been promoted.
+
+    For people. A night names its model, or has a champion.
+
+    Raises:
+        ServiceError: the registry cannot be reached.
+    """
+    from mirnet.tracking.client import has_store
+
+    address = champion_address(run)
+    if not has_store(run.settings):
+        return BASE
+    from mirnet.tracking.aliases import is_served
+
+    return address if is_served(run.params.promote.name, CHAMPION, run.settings) else BASE
+
+
+def champion_address(run: RunConfig) -> str:
+    """``models:/NAME@champion``."""
+    return f"models:/{run.params.promote.name}@{CHAMPION}"
 
 
 def champion(run: RunConfig) -> OpenedModel | None:
@@ -53,7 +93,7 @@ def champion(run: RunConfig) -> OpenedModel | None:
     name = run.params.promote.name
     if not any(CHAMPION in v.aliases for v in list_versions(name, run.settings)):
         return None
-    return resolve(f"models:/{name}@{CHAMPION}", run.settings)
+    return resolve(champion_address(run), run.settings)
 
 
 def log_trained(
@@ -82,7 +122,7 @@ def log_trained(
 
 
 def open_enhancer(
-    source: str | Path,
+    source: str | Path | None = None,
     *,
     params: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -95,7 +135,9 @@ def open_enhancer(
 
     Args:
         source: a model folder, a published checkpoint file, or ``models:/NAME@ALIAS`` and
-            ``models:/NAME/VERSION`` of the registry (``MIRNET_TRACKING_URI``).
+            ``models:/NAME/VERSION`` of the registry (``MIRNET_TRACKING_URI``), or ``base``, the
+            model in the package; none: the champion, before the first promotion ``base`` with a
+            warning in the log.
         params: as ``--params``: a preset or a YAML file; none: ``params.yaml`` of the working
             directory, else the preset ``cpu``.
         overrides: as ``--set``, such as ``enhance.precision=float32``.
@@ -112,7 +154,11 @@ def open_enhancer(
         ServiceError: MLflow cannot be reached.
     """
     run = load_run_config(params, list(overrides))
-    return load_enhancer(open_model(str(source), run).folder, run, compile=compile)
+    address = champion_or_base(run) if source is None else str(source)
+    opened = open_model(address, run)
+    if source is None and opened.packaged:
+        log.warning("no champion: %s %s, %s", opened.ref.name, opened.ref.version, opened.ref.note)
+    return load_enhancer(opened.folder, run, compile=compile)
 
 
 def load_enhancer(folder: Path, run: RunConfig, *, compile: bool = False) -> Enhancer:
@@ -143,7 +189,10 @@ def check_unchanged(folder: Path, model: OpenedModel) -> None:
     for name, digest in model.files.items():
         path = folder / name if folder.is_dir() else folder
         if not path.is_file() or digest_of(path) != digest:
-            raise WeightsError(f"{path}: has changed since the run began")
+            was = (
+                "is not what was released" if model.packaged else "has changed since the run began"
+            )
+            raise WeightsError(f"{path}: {was}")
 
 
 def _files(path: Path) -> dict[str, str]:

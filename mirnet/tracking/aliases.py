@@ -300,6 +300,21 @@ def history(name: str, settings: Settings) -> list[AliasChange]:
     return [record.change for record in records(name, settings)]
 
 
+def is_served(name: str, alias: str, settings: Settings) -> bool:
+    """Whether the alias is on a version, or should be by the history, whoever wrote that.
+
+    So an alias that was deleted behind our back counts as there, and opening it fails.
+    """
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        if not client.search_registered_models(f"name = '{name}'"):
+            return False
+        there = client.get_registered_model(name).aliases
+        changes = read_records(client, name, Trust.of(settings, to_show=True))
+    moves = [r.change for r in changes if r.change.alias == alias and r.change.state == "done"]
+    return alias in there or (bool(moves) and moves[-1].version is not None)
+
+
 def records(name: str, settings: Settings) -> list[Record]:
     """:func:`history`, with whether each entry is signed and trusted here."""
     client = connect(settings)

@@ -56,6 +56,11 @@ def connect_uri(uri: str) -> MlflowClient:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def has_store(settings: Settings) -> bool:
+    """Whether a server is configured or something was tracked here. Does not need MLflow."""
+    return settings.tracking_uri is not None or (settings.workspace / "mlflow.db").exists()
+
+
 def check_tracking(settings: Settings) -> None:
     """Check within seconds whether MLflow can be used, before any compute is spent.
 

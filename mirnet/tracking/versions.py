@@ -105,7 +105,12 @@ def get_version(reference: str, settings: Settings) -> RegisteredVersion:
     )
     raise UsageError(
         f"{reference}: no such version in {settings.mlflow_uri}; "
-        + (f"there are {there}" if there else f"{name} has no versions: run `mirnet promote` first")
+        + (
+            f"there are {there}"
+            if there
+            else f"{name} has no versions: run `mirnet promote` "
+            "first, or name the model in the package: base"
+        )
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
-from mirnet.errors import TrainingError, UsageError, WeightsError, last_line
+from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.hardware import use_kernel_cache
 from mirnet.models import load_model, num_parameters
 from mirnet.params import Params
@@ -142,15 +142,13 @@ def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:
     Raises:
         WeightsError: unreadable, or of another architecture; names the file.
     """
-    weights = copy_weights(load_model(source))
-    try:
-        params.model.config.build().load_state_dict(weights)
-    except RuntimeError as error:
+    model, wanted = load_model(source), params.model.config
+    if model.config != wanted:
         raise WeightsError(
-            f"{source} does not fit model.name {params.model.name} and its sizes: warm start needs "
-            f"the same architecture ({last_line(str(error))})"
-        ) from error
-    return weights
+            f"{source} does not fit model.name {params.model.name} and its sizes: it is "
+            f"{model.config}, they are {wanted}; warm start needs the same architecture"
+        )
+    return copy_weights(model)
 
 
 def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from mirnet import stages
+from mirnet.base_model import FOLDER
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.models import build, save_model
@@ -28,6 +29,7 @@ from mirnet.results import (
 )
 from mirnet.stages import RunConfig
 from mirnet.tracking import EpochLogger, track
+from mirnet.training.launch import initial_weights
 
 
 @pytest.fixture
@@ -80,6 +82,14 @@ def test_warm_start_by_params_alone(stage, small_params, in_process, tmp_path):
     assert warm.best_val_psnr == pytest.approx(first.best_val_psnr, abs=1e-3)
     assert stage(small_params(*still), "cold").best_val_psnr < first.best_val_psnr - 0.5
     assert _run_of(in_process, warm).data.tags["mirnet.init_from"].startswith("start ")
+
+
+def test_warm_start_from_the_model_in_the_package(stage, small_params):
+    weights = initial_weights(FOLDER, small_params("model.n_feat=16"))
+    assert all(value.isfinite().all() for value in weights.values())
+    with pytest.raises(WeightsError, match=r"n_feat 16.*n_feat 8") as refused:
+        stage(small_params("train.init_from=base"), "other")
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_teacher_by_params_alone(stage, small_params, in_process, tmp_path):

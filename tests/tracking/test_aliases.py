@@ -6,8 +6,10 @@ import threading
 
 import pytest
 
+from mirnet import stages
 from mirnet.config import Settings
 from mirnet.errors import GateRefused, ServiceError, UsageError
+from mirnet.params import Params
 from mirnet.tracking import aliases, connect, logged_models, registry, trust
 from mirnet.tracking.history import AliasChange
 from mirnet.tracking.lock import SUFFIX, alias_lock
@@ -257,3 +259,20 @@ def test_decisions_about_the_same_champion_only_one_wins(
     winner = winners[0]
     assert winner is not None
     assert current(versions) == {"champion": winner.version, "previous": "1"}
+
+
+def test_the_model_in_the_package_never_replaces_a_champion(
+    versions: Settings, unproven: None
+) -> None:
+    """Also not one whose alias somebody deleted, where its history cannot be verified either."""
+    run = stages.RunConfig(Params(), versions)
+    assert stages.champion_or_base(run) == "base", "registered, but never promoted"
+    promote(versions, "2")
+    assert stages.champion_or_base(run) == "models:/mirnet@champion"
+    connect(versions).delete_registered_model_alias("mirnet", "champion")
+    elsewhere = versions.model_copy(update={"trusted_keys": versions.workspace / "none.pub"})
+    for settings in (versions, elsewhere):
+        run = stages.RunConfig(Params(), settings)
+        assert stages.champion_or_base(run) == "models:/mirnet@champion"
+    with pytest.raises(UsageError, match="no such version"):
+        stages.pin(None, stages.RunConfig(Params(), versions))
