@@ -21,6 +21,7 @@ from mirnet.cli import (
     lineage,
     registry,
     runs,
+    s3,
     stack,
     verify,
     weights,
@@ -236,6 +237,7 @@ def enhance(
 app.command()(verify.verify)
 app.command()(lineage.lineage)
 app.command()(doctor.doctor)
+app.command()(s3.s3)
 app.command("export", hidden=True)(weights.export)  # the name of before, still good
 
 

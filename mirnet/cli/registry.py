@@ -171,6 +171,44 @@ def sign(
 
 
 @app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="Model folder, e.g. of `mirnet weights import`")],
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Evaluation of the folder [the last `mirnet evaluate`]"),
+    ] = None,
+    params: Annotated[
+        str | None,
+        typer.Option(
+            "--params",
+            help="Preset or YAML file with the name and the gate [params.yaml]",
+            autocompletion=completion.presets,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one parameter; repeatable"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a model that was not trained here; the gate decides whether it becomes champion.
+
+    As `mirnet promote`, after `mirnet evaluate --model FOLDER`. Exit code 3 if the gate refuses.
+    """
+    from mirnet import stages
+    from mirnet.cli.show import show_promotion
+    from mirnet.errors import GateRefused
+    from mirnet.results import EvaluationResult
+
+    run = stages.load_run_config(params, set_)
+    evaluation = EvaluationResult.load(report) if report else None
+    result = stages.promote(run, evaluation=evaluation, model_dir=folder)
+    say_json(result) if as_json else show_promotion(result)
+    if result.alias is None:
+        raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
+
+
+@app.command()
 def promote(reference: ReferenceArgument, why: WhyOption, as_json: JsonOption = False) -> None:
     """Make a version champion without the gate, after a test that it loads and runs."""
     from mirnet.config import load_settings

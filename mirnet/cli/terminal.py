@@ -149,6 +149,11 @@ def say(text: object) -> None:
     typer.echo(shown(str(text)))
 
 
+def note(text: object) -> None:
+    """Print one line on standard error, beside the result."""
+    typer.echo(shown(str(text)), err=True)
+
+
 def say_json(value: Any, *, indent: int | None = 2, secrets: bool = False) -> None:
     """Print one JSON document.
 

@@ -31,12 +31,17 @@ def promote(
     *,
     trained: TrainResult | None = None,
     evaluation: EvaluationResult | None = None,
+    model_dir: Path | None = None,
 ) -> PromotionResult:
     """Register the trained model, apply the gate, and make it the champion if it passes.
 
     With ``promote.approval_within_s`` it becomes the challenger instead and waits for
     :func:`resolve_approval`. A refused version stays registered with the reasons as tags; the
     champion is not touched.
+
+    Args:
+        model_dir: a model that was not trained here, in place of ``trained``. Its version belongs
+            to the run of its evaluation, and has neither a data digest nor a commit.
 
     Raises:
         UsageError: nothing was trained or evaluated yet, the evaluation is of another model, or
@@ -50,9 +55,13 @@ def promote(
     from mirnet.tracking.trust import gate_decision, signing_key
 
     signing_key(run.settings)  # before anything is registered
-    trained = trained or TrainResult.load(run.report("train"))
+    if model_dir is None:
+        trained = trained or TrainResult.load(run.report("train"))
     evaluation = evaluation or EvaluationResult.load(run.report("evaluate"))
-    version = _register(run, trained, evaluation)
+    if model_dir is not None:
+        version = _register_other(run, model_dir, evaluation)
+    elif trained is not None:
+        version = _register(run, trained, evaluation)
     current = champion(run)
     # an earlier process died between the move of the alias and its record
     cut_off = (
@@ -69,7 +78,7 @@ def promote(
         version=version.version,
         alias=None if decision.outcome == "refuse" else CHAMPION,
         previous_version=evaluation.champion_version,
-        run_id=trained.run_id,
+        run_id=version.run_id,
     )
     why = "; ".join(decision.reasons)
     if decision.promote and run.params.promote.approval_within_s and not cut_off:
@@ -184,6 +193,35 @@ def _register(
             registry.DATA_TAG: trained.digest,
             registry.COMMIT_TAG: git_commit(Path.cwd()),
             "mirnet.evaluation_run": evaluation.run_id,
+            "mirnet.flow_run": run.flow_run_id,
+        },
+    )
+
+
+def _register_other(
+    run: RunConfig, model_dir: Path, evaluation: EvaluationResult
+) -> RegisteredVersion:
+    """Register a folder whose weights were evaluated, whoever trained them."""
+    from mirnet.tracking import registry
+    from mirnet.tracking.logged_models import weights_digest
+    from mirnet.tracking.queries import find_run
+
+    if not model_dir.is_dir():
+        raise UsageError(f"{model_dir}: no such model folder; `mirnet weights import` writes one")
+    evaluated = evaluation.run_id and find_run(evaluation.run_id, run.settings)
+    if not evaluated or evaluated.tags.get("mirnet.model") != weights_digest(model_dir):
+        raise UsageError(
+            f"the evaluation is of {evaluation.model}, with other weights than {model_dir}: "
+            f"run `mirnet evaluate --model {model_dir}` first"
+        )
+    return registry.register(
+        model_dir,
+        name=run.params.promote.name,
+        run_id=evaluated.run_id,
+        settings=run.settings,
+        tags={
+            "mirnet.origin": "not trained here",
+            "mirnet.evaluation_run": evaluated.run_id,
             "mirnet.flow_run": run.flow_run_id,
         },
     )

@@ -32,9 +32,9 @@ _GRACE_S = 5.0
 class S3Server:
     """``with S3Server(folder, buckets=("dark",)) as server:`` stores its data in ``folder``.
 
-    Listens on 127.0.0.1 only, on free ports, with random credentials unless given; every port
-    except S3 requires a certificate that only the server has. Apply ``environment`` to
-    make boto3 and MIRNet use it. The folder becomes private (mode 0700).
+    Listens on 127.0.0.1 only, on free ports (S3 on ``port`` if given), with random credentials
+    unless given; every port except S3 requires a certificate that only the server has. Apply
+    ``environment`` to make boto3 and MIRNet use it. The folder becomes private (mode 0700).
 
     Raises:
         ServiceError: the program did not start; names its log file.
@@ -48,12 +48,14 @@ class S3Server:
         buckets: tuple[str, ...] = (),
         access_key: str | None = None,
         secret_key: str | None = None,
+        port: int | None = None,
         timeout_s: float = 60.0,
     ) -> None:
         self.folder = folder.absolute()
         self.buckets = buckets
         self.access_key = access_key or secrets.token_hex(10)
         self.secret_key = secret_key or secrets.token_urlsafe(30)
+        self.port = port
         self.timeout_s = timeout_s
         self.endpoint_url = ""
         self.ports: dict[str, int] = {}
@@ -69,6 +71,11 @@ class S3Server:
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "MIRNET_S3_ENDPOINT_URL": self.endpoint_url,
         }
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log_path(self) -> Path:
@@ -107,6 +114,9 @@ class S3Server:
     def _start(self) -> None:
         prepare_folder(self.folder)
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        if self.port is not None:
+            require_free(self.port)
+            self.ports["s3"] = self.port
         self.endpoint_url = f"http://127.0.0.1:{self.ports['s3']}"
         command = server_argv(
             extras.program("demo", "weed"), self.folder, self.ports, buckets=self.buckets
@@ -229,6 +239,23 @@ def _flag(port: str) -> str:
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def require_free(port: int) -> None:
+    """Refuse a port of loopback that something listens on.
+
+    Raises:
+        ServiceError: it is in use.
+    """
+    with socket.socket() as probe:
+        # as the server does: a port of a server that has just ended can be used again
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ServiceError(
+                f"127.0.0.1:{port} is in use: name another port with --port", transient=False
+            ) from error
 
 
 def free_ports(count: int) -> list[int]:

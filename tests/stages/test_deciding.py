@@ -24,6 +24,7 @@ from mirnet.stages import evaluating
 from mirnet.tracking import connect, logged_models, packaging, registry, track, trust
 from mirnet.tracking.outbox import deliver_all
 from tests import made_results
+from tests.cli.commands import run
 from tests.evaluation.images import dark_pairs
 from tests.mlflow_server import mlflow_server
 
@@ -228,3 +229,36 @@ def test_mlflow_dies_while_pictures_are_scored(
             f"{server.address}/#/experiments/{found.info.experiment_id}"
             f"/runs/{result.run_id}/artifacts/index.html"
         )
+
+
+def test_a_model_from_elsewhere_needs_no_training_but_its_evaluation(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, quirk in (("published", good), ("other", mediocre)):
+        site.quirks[name] = quirk
+        torch.manual_seed(len(name))
+        save_model(build("mirnet-xs", n_feat=8), site.root / name)
+    folder = site.root / "published"
+    evaluation = stages.evaluate(site.data, site.run, model=str(folder))
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(site.settings.workspace))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(site.settings.reports_dir))
+    options = ["--params", "demo", *(word for each in FAST for word in ("--set", each))]
+    assert run(monkeypatch, "registry", "add", str(site.root / "other"), *options) == 2
+    assert "with other weights than" in capsys.readouterr().err
+    assert run(monkeypatch, "registry", "add", str(site.root / "none"), *options) == 2
+    assert not registry.list_versions("mirnet", site.settings)
+
+    assert run(monkeypatch, "registry", "add", str(folder), *options, "--json") == 0
+    added = PromotionResult.model_validate_json(capsys.readouterr().out)
+    assert (added.alias, added.run_id) == ("champion", evaluation.run_id)
+    version = registry.get_version("models:/mirnet@champion", site.settings)
+    assert version.signed and registry.DATA_TAG not in version.tags
+    assert version.tags["mirnet.origin"] == "not trained here"
+    assert run(monkeypatch, "registry", "verify") == 0
+
+    refused = ["--set", "promote.min_gain_db=90", "--report"]
+    report = str(site.settings.reports_dir / "evaluate.json")
+    stages.evaluate(site.data, site.run, model=str(site.root / "other"))
+    words = ("registry", "add", str(site.root / "other"), *options, *refused, report)
+    assert run(monkeypatch, *words) == 3
+    assert registry.get_version("models:/mirnet@champion", site.settings).version == "1"
