@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -155,11 +155,8 @@ def _histogram(values: list[float], num_bins: int) -> dict[str, list[float]]:
     edges = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)))
     if len(edges) <= 2:  # nearly all values are the same
         return _open_ended(edges.tolist())
-    counts: Any = [0] * (len(edges) - 1)
-    inner = edges[1:-1].tolist()
-    for value in values:
-        counts[bisect_right(inner, value)] += 1
-    return {"edges": edges.tolist(), "share": [count / len(values) for count in counts]}
+    counts, _ = np.histogram(values, [-np.inf, *edges[1:-1], np.inf])
+    return {"edges": edges.tolist(), "share": (counts / len(values)).tolist()}
 
 
 def _open_ended(edges: Sequence[float]) -> dict[str, list[float]]:

@@ -50,13 +50,11 @@ _held_here: set[str] = set()
 
 
 class LeaseHeld(MirnetError):
-    """Another job, ``holder``, is working on this target."""
+    """Another job is working on this target."""
 
-    def __init__(self, message: str, *, holder: str, run_id: str, held_s: float = 0.0) -> None:
+    def __init__(self, message: str, *, run_id: str, held_s: float) -> None:
         super().__init__(message)
-        self.holder = holder
-        self.run_id = run_id
-        self.held_s = held_s
+        self.run_id, self.held_s = run_id, held_s
 
 
 class LeaseLost(StorageError):
@@ -327,7 +325,6 @@ class Lease:
             f"{found.holder} is at work on {self._ledger.store.uri} (run {found.run_id}, last sign "
             f"of life {age_s:.0f} s ago); nothing to do here. Were it dead, the lease would be "
             f"free in {found.lease_s - age_s:.0f} s",
-            holder=found.holder,
             run_id=found.run_id,
             held_s=found.held_s,
         )

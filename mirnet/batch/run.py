@@ -113,7 +113,6 @@ def run_batch(
             raise LeaseHeld(
                 f"{held}. It has been at work for {held.held_s / 3600:.1f} h, longer than "
                 f"enhance.max_held_s ({params.max_held_s:g}): end it unless it makes progress",
-                holder=held.holder,
                 run_id=held.run_id,
                 held_s=held.held_s,
             ) from held

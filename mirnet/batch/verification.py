@@ -153,14 +153,13 @@ class _Outputs:
         self, listing: Iterable[ObjectInfo], *, num_threads: int, progress: Progress | None
     ) -> None:
         """All that is listed, then what is missing."""
+        told = progress or (lambda _done, _total: None)
         pool = ThreadPoolExecutor(num_threads, thread_name_prefix="mirnet-verify")
         reading: deque[tuple[Future[str], _Recorded, int]] = deque()
         try:
             for info in advancing(listing):
                 row = None if is_ledger_key(info.key) else self._take(info.key)
-                if row is None:
-                    continue
-                if not self._needs_reading(info, row):
+                if row is None or not self._needs_reading(info, row):
                     continue
                 while reading and (
                     len(reading) >= 2 * num_threads
@@ -168,20 +167,17 @@ class _Outputs:
                 ):
                     self._judge(*reading.popleft())
                 reading.append((pool.submit(_digest, self._store, info.key), row, info.size))
-                if progress is not None:
-                    progress(self.counts.total(), self.total)
+                told(self.counts.total(), self.total)
             while reading:
                 self._judge(*reading.popleft())
-                if progress is not None:
-                    progress(self.counts.total(), self.total)
+                told(self.counts.total(), self.total)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
         for output, source in self._db.execute(
             "SELECT output, input FROM recorded WHERE NOT seen ORDER BY output"
         ):
             self._found("deleted", _Recorded(output, source, None, None, None))
-        if progress is not None:
-            progress(self.counts.total(), self.total)
+        told(self.counts.total(), self.total)
 
     def _take(self, key: str) -> _Recorded | None:
         found = self._db.execute(
