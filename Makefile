@@ -9,9 +9,11 @@ STAMP := $(VENV)/.stamp
 DATA ?= data
 PARAMS ?= cpu
 STACK_HOME ?= .mirnet/stack
+TARGET ?= cpu
+IMAGE ?= mirnet:$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo base-model test test-pythons test-wheel test-all stack stack-test stack-down docs retrain lint format lock sbom clean
+.PHONY: help setup demo base-model test test-pythons test-wheel test-all stack stack-test stack-down image compose-test docs retrain lint format lock sbom clean
 
 help: ## list all targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +49,7 @@ test-wheel: setup ## the main job from a wheel, installed without locks in an em
 
 test-all: setup ## the tests with those that take minutes
 	$(BIN)/python -m pytest -m "not gpu"
+	$(MAKE) compose-test
 
 stack: setup ## start PostgreSQL, S3, MLflow, Prefect and Ray on this machine
 	$(BIN)/mirnet stack up --home $(STACK_HOME)
@@ -56,6 +59,13 @@ stack-test: setup ## go through the running stack as a team does, with kills
 
 stack-down: setup ## stop the stack; its data stay (mirnet stack down --purge removes them)
 	$(BIN)/mirnet stack down --home $(STACK_HOME)
+
+image: ## build infra/docker with docker or buildah: make image [TARGET=gpu] [IMAGE=name:tag]
+	infra/docker/build.sh $(TARGET) $(IMAGE)
+
+compose-test: setup ## the same in containers: needs the image and docker compose or podman-compose
+	STACK=compose MIRNET_IMAGE=$(IMAGE) $(BIN)/python -m pytest -m stack \
+		tests/stack/test_whole_stack.py tests/stack/test_compose.py
 
 docs: setup ## build the pages of docs/ as a site in reports/site
 	$(BIN)/mkdocs build

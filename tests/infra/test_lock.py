@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sysconfig
@@ -208,7 +209,7 @@ def test_make_and_image_install_by_the_same_script(root: Path) -> None:
     makefile = (root / "Makefile").read_text(encoding="utf-8")
     dockerfile = (root / "infra/docker/Dockerfile").read_text(encoding="utf-8")
     assert "locks/install.sh $(CURDIR)/$(BIN)/python dev" in makefile
-    assert "RUN locks/install.sh /opt/mirnet/bin/python\n" in dockerfile
+    assert "RUN /app/locks/install.sh /opt/mirnet/bin/python\n" in dockerfile
     script = (root / "locks/install.sh").read_text(encoding="utf-8")
     assert "--require-hashes" in script and "--no-deps" in script
     assert script.count("pip check") == 2 and "import torch" in script
@@ -242,6 +243,25 @@ def test_the_cpu_lock_is_taken_where_pip_is_offered_that_build(
     lines = [line.removesuffix(" \\") for line in log.read_text(encoding="utf-8").splitlines()]
     told = ["TEMPORARY" if line.startswith("/") else line for line in lines]
     assert told == expected
+
+
+@pytest.mark.parametrize(("wanted", "versions"), [("cpu", TORCH), ("cuda", f"{TORCH}+cpu")])
+def test_the_other_build_of_torch_is_refused_before_anything_is_installed(
+    wanted: str, versions: str, root: Path, tmp_path: Path
+) -> None:
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(FAKE_PIP.format(versions=versions, log=log), encoding="utf-8")
+    python.chmod(0o755)
+    done = subprocess.run(
+        [root / "locks/install.sh", python],
+        env=os.environ | {"TORCH_BUILD": wanted},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"TORCH_BUILD={wanted}" in done.stderr and "PIP_EXTRA_INDEX_URL" in done.stderr
+    assert not log.exists()
 
 
 def test_a_pip_that_cannot_ask_ends_the_installation(root: Path, tmp_path: Path) -> None:

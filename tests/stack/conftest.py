@@ -1,4 +1,7 @@
-"""The stack that the tests of this folder go through: that of STACK_HOME, or one of their own."""
+"""The stack that the tests of this folder go through: that of STACK_HOME, or one of their own.
+
+``STACK=compose`` makes that of containers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import pytest
 from mirnet.data.versioning import add, init_workspace
 from mirnet.stack import control
 from mirnet.stack.plan import StackPaths, load_plan
+from tests.stack.compose_stack import compose_stack
 from tests.stack.stack_client import PROJECT, Stack
 
 UP_S = 600
@@ -25,7 +29,14 @@ def open_to_postgres(home: StackPaths) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    if os.environ.get("STACK") == "compose":
+        data: Path = request.getfixturevalue("data")
+        with compose_stack(tmp_path_factory.mktemp("compose"), data) as containers:
+            yield containers
+        return
     given = os.environ.get("STACK_HOME")
     home = StackPaths(Path(given).resolve() if given else tmp_path_factory.mktemp("stack") / "home")
     if not given:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +17,7 @@ from typing import Any
 from mirnet.stack import control
 from mirnet.stack.plan import Secrets, StackPaths, StackPlan
 from mirnet.stack.probes import basic, request
+from mirnet.stack.processes import kill_session
 from mirnet.stack.services import client_environment
 
 PROJECT = Path(__file__).parents[2]
@@ -49,6 +55,43 @@ class Stack:
         )
         assert status == 200, (path, status, content[:300])
         return json.loads(content)
+
+    def run(self, *module: str) -> subprocess.CompletedProcess[str]:
+        """``python -m`` where flows run."""
+        with tempfile.TemporaryDirectory() as home:
+            return subprocess.run(
+                [sys.executable, "-m", *module],
+                cwd=PROJECT,
+                env=os.environ | self.env | {"PREFECT_HOME": home},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+
+    def data_seen_by_flows(self, data: Path) -> str:
+        return str(data)
+
+    @property
+    def losable(self) -> tuple[str, ...]:
+        """What a training outlives."""
+        return ("prefect-worker", "ray-node-1", "mlflow", "prefect-server")
+
+    def identities(self) -> dict[str, object]:
+        """What changes for a service when it is started again."""
+        return {name: s.pid for name, s in control.status(self.home).services.items()}
+
+    def up_again(self) -> None:
+        control.up(self.home, project=PROJECT, timeout_s=60, progress=lambda _: None)
+
+    def lose(self, service: str) -> None:
+        """A host goes with all its processes, a server dies alone; returns when it is back."""
+        before = self.pid(service)
+        if service.startswith("ray-node"):
+            kill_session(before)
+        else:
+            os.kill(before, signal.SIGKILL)
+        self.wait_restarted(service, before)
 
     def pid(self, service: str) -> int:
         pid = control.status(self.home).services[service].pid

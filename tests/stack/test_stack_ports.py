@@ -9,7 +9,16 @@ import pytest
 from mirnet.extras import program
 from mirnet.stack.processes import of_stack
 from mirnet.storage.s3server import keys_folder
-from tests.open_ports import Port, ask, children_of, listening, private, speaks_grpc, weed_shell
+from tests.open_ports import (
+    Answer,
+    Port,
+    ask,
+    children_of,
+    listening,
+    private,
+    speaks_grpc,
+    weed_shell,
+)
 from tests.stack.stack_client import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -63,11 +72,14 @@ def test_http_gives_nothing_to_a_stranger(ports: list[Port]) -> None:
         for path in PATHS:
             for tls in (False, True):
                 answer = ask(port, path, tls=tls)
-                if answer is None or answer.status >= 400 or not answer.body:
-                    continue
-                if not answer.body.lstrip().startswith(_PAGES):
+                if answer is not None and shows_data(answer):
                     given.append((port, path, answer.status, answer.body[:80]))
     assert given == []
+
+
+def shows_data(answer: Answer) -> bool:
+    """Whether a server told something to somebody without credentials."""
+    return answer.status < 400 and bool(answer.body) and not answer.body.lstrip().startswith(_PAGES)
 
 
 def test_the_ports_behind_s3_do_not_even_talk(ports: list[Port], stack: Stack) -> None:
@@ -81,18 +93,23 @@ def test_the_ports_behind_s3_do_not_even_talk(ports: list[Port], stack: Stack) -
 
 
 def test_grpc_calls_without_a_token_are_refused(ports: list[Port]) -> None:
-    grpc = pytest.importorskip("grpc")
     talking = [port for port in ports if speaks_grpc(port, tls=False)]
     assert talking, "Ray is there"
     for port in talking:
         host = port.host.removeprefix("::ffff:").replace("::", "127.0.0.2")
-        with grpc.insecure_channel(f"{host}:{port.number}") as channel:
-            for call in _CALLS:
-                with pytest.raises(grpc.RpcError) as caught:
-                    channel.unary_unary(call)(b"", timeout=10)
-                code = caught.value.code()
-                refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
-                assert code in refused, (port, call, code)
+        refuses_calls(host, port)
+
+
+def refuses_calls(host: str, port: Port) -> None:
+    """No call of Ray's services is answered without its token."""
+    grpc = pytest.importorskip("grpc")
+    with grpc.insecure_channel(f"{host}:{port.number}") as channel:
+        for call in _CALLS:
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(call)(b"", timeout=10)
+            code = caught.value.code()
+            refused = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED)
+            assert code in refused, (port, call, code)
 
 
 def test_the_shell_of_a_stranger_gets_nothing(stack: Stack) -> None:

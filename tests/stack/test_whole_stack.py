@@ -1,27 +1,22 @@
 """The stack as a team uses it: deployments, a retraining through kills, a night.
 
 ``make stack-test`` runs it on the stack that ``make stack`` started (STACK_HOME); without one it
-starts its own. The tests build on each other, in this order; test_whole_stack_after.py goes on.
+starts its own. ``make compose-test`` runs it on containers. The tests build on each other, in
+this order; test_whole_stack_after.py goes on.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mirnet.config import environment, load_settings
 from mirnet.errors import StorageError
-from mirnet.stack import control
 from mirnet.stack.probes import basic, request
-from mirnet.stack.processes import kill_session
 from mirnet.storage.places import open_store
 from tests.made_results import LENIENT_GATE
-from tests.stack.stack_client import PROJECT, Stack, wait_for
+from tests.stack.stack_client import Stack, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
@@ -62,21 +57,13 @@ def test_the_pipeline_reaches_its_own_buckets_only(stack: Stack) -> None:
 
 
 def test_up_again_changes_nothing(stack: Stack) -> None:
-    before = {name: s.pid for name, s in control.status(stack.home).services.items()}
-    state = control.up(stack.home, project=PROJECT, timeout_s=60, progress=lambda _: None)
-    assert {name: s.pid for name, s in state.services.items()} == before
+    before = stack.identities()
+    stack.up_again()
+    assert stack.identities() == before
 
 
-def test_deployments_are_registered_from_the_file(stack: Stack, tmp_path: Path) -> None:
-    deployed = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=PROJECT,
-        env=os.environ | stack.env | {"PREFECT_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+def test_deployments_are_registered_from_the_file(stack: Stack) -> None:
+    deployed = stack.run("prefect", "--no-prompt", "deploy", "--all")
     assert deployed.returncode == 0, deployed.stdout[-2000:] + deployed.stderr[-2000:]
     found = {
         d["tags"][1]: (d["concurrency_options"]["collision_strategy"], len(d["schedules"]))
@@ -102,16 +89,10 @@ def test_deployments_are_registered_from_the_file(stack: Stack, tmp_path: Path) 
     wait_for(lambda: stack.prefect("flow_runs/count", planned) > 2, timeout_s=150)
 
 
-def test_automations_are_made_once(stack: Stack, tmp_path: Path) -> None:
+def test_automations_are_made_once(stack: Stack) -> None:
     for _ in range(2):
-        subprocess.run(
-            [sys.executable, "-m", "flows.automations"],
-            cwd=PROJECT,
-            env=os.environ | stack.env | {"PREFECT_HOME": str(tmp_path)},
-            check=True,
-            capture_output=True,
-            timeout=200,
-        )
+        done = stack.run("flows.automations")
+        assert done.returncode == 0, done.stderr
     names = sorted(a["name"] for a in stack.prefect("automations/filter", {}))
     assert names == [
         "mirnet: crash runs that went silent",
@@ -122,12 +103,12 @@ def test_automations_are_made_once(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_retrain_survives_the_loss_of_each_server(stack: Stack, data: Path) -> None:
-    run_id = stack.trigger("retrain", {"data": str(data), "params": "demo", "overrides": TINY})
+    run_id = stack.trigger(
+        "retrain", {"data": stack.data_seen_by_flows(data), "params": "demo", "overrides": TINY}
+    )
     wait_for(lambda: _task_running(stack, run_id, "train"), timeout_s=240)
-    for service in ("prefect-worker", "ray-node-1", "mlflow", "prefect-server"):
-        before = stack.pid(service)
-        _lose(service, before)
-        stack.wait_restarted(service, before)
+    for service in stack.losable:
+        stack.lose(service)
     state = stack.wait_ended(run_id, timeout_s=600)
     assert state["type"] == "COMPLETED", state["message"]
     found = stack.mlflow("registered-models/alias?name=mirnet&alias=champion")
@@ -142,14 +123,6 @@ def _task_running(stack: Stack, run_id: str, name: str) -> bool:
     ended = [t for t in tasks if t["state_type"] in ("FAILED", "CRASHED")]
     assert not ended, ended[0]["state"]["message"]
     return any(t["name"].startswith(name) and t["state_type"] == "RUNNING" for t in tasks)
-
-
-def _lose(service: str, leader: int) -> None:
-    """A host goes with all its processes; a server dies alone."""
-    if service.startswith("ray-node"):
-        kill_session(leader)
-    else:
-        os.kill(leader, signal.SIGKILL)
 
 
 def test_the_promotion_starts_a_night_by_itself(stack: Stack) -> None:
