@@ -16,6 +16,7 @@ import typer
 from mirnet.cli import (
     completion,
     data as data_commands,
+    demo,
     doctor,
     keys,
     lineage,
@@ -23,6 +24,7 @@ from mirnet.cli import (
     runs,
     s3,
     stack,
+    ui,
     verify,
     weights,
 )
@@ -234,6 +236,8 @@ def enhance(
         show_enhancement(result)
 
 
+app.command()(demo.demo)
+app.command()(ui.ui)
 app.command()(verify.verify)
 app.command()(lineage.lineage)
 app.command()(doctor.doctor)

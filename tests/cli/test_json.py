@@ -25,7 +25,11 @@ from tests.made_results import score, trained
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "json.md"
 STAGES = {"validate", "train", "evaluate", "promote", "enhance", "verify"}
-LINES = {"stack logs": "lines as the service wrote them"}
+LINES = {
+    "stack logs": "lines as the service wrote them",
+    "demo": "its figures are in demo.json",
+    "ui": "runs until Ctrl-C",
+}
 Command = Callable[..., Any]
 
 
