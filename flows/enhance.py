@@ -48,7 +48,8 @@ def enhance(
     Args:
         source: s3://bucket/prefix or a folder.
         target: s3://bucket/prefix or a folder; outputs, manifest and quarantine go there.
-        model: models:/NAME@ALIAS or a folder; the champion when empty.
+        model: models:/NAME@ALIAS, a folder, or base, the model in the package; the champion when
+            empty, and never base then.
         params: Preset name or path of a YAML file.
         overrides: Parameters to change, as section.key=value.
     """

@@ -140,7 +140,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--model",
-            help="Folder, models:/NAME@ALIAS or baseline:NAME [the last trained]",
+            help="Folder, models:/NAME@ALIAS, base or baseline:NAME [the last trained]",
             autocompletion=completion.models,
         ),
     ] = None,
