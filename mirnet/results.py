@@ -98,12 +98,12 @@ class Cost(Result):
     energy_kwh: float
 
     def metrics(self) -> dict[str, float]:
-        """For an MLflow run."""
+        """For an MLflow run; by their prefix its page has them beside the system metrics."""
         return {
-            "cost/cpu_hours": self.cpu_hours,
-            "cost/gpu_hours": self.gpu_hours,
-            "cost/price": self.price,
-            "cost/energy_kwh": self.energy_kwh,
+            "system/cost/cpu_hours": self.cpu_hours,
+            "system/cost/gpu_hours": self.gpu_hours,
+            "system/cost/price": self.price,
+            "system/cost/energy_kwh": self.energy_kwh,
         }
 
 

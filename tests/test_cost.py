@@ -17,7 +17,7 @@ def test_half_an_hour_on_two_cards_and_sixteen_cores() -> None:
     assert (cost.cpu_hours, cost.gpu_hours) == (8.0, 1.0)
     assert cost.price == pytest.approx(8 * 0.05 + 2.5)
     assert cost.energy_kwh == pytest.approx(0.08 + 0.4)
-    assert cost.metrics()["cost/price"] == cost.price
+    assert cost.metrics()["system/cost/price"] == cost.price
 
 
 def test_without_prices_the_energy_is_still_said() -> None:

@@ -9,8 +9,11 @@ import hashlib
 import heapq
 import html
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from mirnet.batch.guard import harm_kind
 from mirnet.batch.ledger import RunFolder
@@ -29,6 +32,7 @@ _MAX_WORST = 20
 _STYLE = (
     "body{font:14px system-ui;margin:2em;background:#181818;color:#ddd}"
     "figure{display:inline-block;margin:0 1em 1em 0}figcaption{max-width:490px;color:#aaa}"
+    ".pair{display:flex;gap:.3em;color:#aaa}a{color:#7cc7ff}"
     "td,th{padding:.1em 1em .1em 0;text-align:left}"
 )
 
@@ -48,9 +52,11 @@ class ContactSheet:
         self._darkest: list[_Ranked] = []
         self._bad: list[Row] = []
         self._harmed: list[Row] = []
+        self._counts: Counter[str] = Counter()
 
     def add(self, row: Row) -> None:
         """Consider a row."""
+        self._counts[row.status] += 1
         if row.status in ("quarantined", "failed"):
             if len(self._bad) < _MAX_LISTED:
                 self._bad.append(row)
@@ -88,11 +94,18 @@ class ContactSheet:
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
-            _section("Random sample", [_figure(row, source, target) for row in by_lot]),
-            _section("Darkest of the rest", [_figure(row, source, target) for row in darkest]),
-            _section("Kept as they were: input and rejected output", rejected),
-            _listing("Kept as they were", self._harmed),
-            _listing("Not enhanced", self._bad),
+            _totals(self._counts),
+            _section(
+                "Before and after: a random sample",
+                [_figure(row, source, target) for row in by_lot],
+            ),
+            _section(
+                "Before and after: the darkest results",
+                [_figure(row, source, target) for row in darkest],
+            ),
+            _section("Left unchanged by the safety checks: input and rejected output", rejected),
+            _listing("Left unchanged by the safety checks", self._harmed, source),
+            _listing("Not enhanced", self._bad, source),
         ]
         return "\n".join(parts) + "\n"
 
@@ -116,12 +129,13 @@ def _figure(row: Row, source: Store, target: Store) -> str | None:
     after = _thumbnail(_reader(target), row.output_key or "")
     if before is None or after is None:
         return None
-    caption = escape(row.input_key)
+    caption = f"{_link(source, row.input_key, row.input_key)}"
+    caption += f", {_link(target, row.output_key or '', 'enhanced')}"
     if row.luminance_before is not None and row.luminance_after is not None:
         caption += f"<br>luminance {row.luminance_before:.3f} to {row.luminance_after:.3f}"
     if row.reason:
         caption += f"<br>{escape(row.status.replace('_', ' '))}, {escape(row.reason)}"
-    return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
+    return _pair(before, after, "after", caption)
 
 
 def _rejected(row: Row, source: Store, run: RunFolder) -> str | None:
@@ -129,8 +143,34 @@ def _rejected(row: Row, source: Store, run: RunFolder) -> str | None:
     if before is None:
         return None
     after = _thumbnail(run.read_rejected, row.input_key) or ""
-    caption = f"{escape(row.input_key)}<br>{escape(row.reason or '')}"
-    return f"<figure>{before} {after}<figcaption>{caption}</figcaption></figure>"
+    caption = f"{_link(source, row.input_key, row.input_key)}<br>{escape(row.reason or '')}"
+    return _pair(before, after, "rejected", caption)
+
+
+def _pair(before: str, after: str, kind: str, caption: str) -> str:
+    halves = f"<div>before<br>{before}</div><div>{kind}<br>{after}</div>"
+    return f'<figure><div class="pair">{halves}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def _link(store: Store, key: str, text: str) -> str:
+    """To the whole image: of a folder by its path, of a bucket by its ``s3://`` address."""
+    address = store.address(key)
+    scheme, separator, path = address.partition("://")
+    if separator and scheme == "s3":
+        address = f"s3://{quote(path)}"
+    else:
+        address = Path(address).absolute().as_uri()
+    return f'<a href="{html.escape(address, quote=True)}">{escape(text)}</a>'
+
+
+def _totals(counts: Mapping[str, int]) -> str:
+    """Images of the run by their result."""
+    cells = "".join(
+        f"<tr><td>{escape(status.replace('_', ' '))}<td>{count}"
+        for status, count in sorted(counts.items(), key=lambda item: -item[1])
+    )
+    total = sum(counts.values())
+    return f"<table><tr><th>images of this run<th>{total}{cells}</table>"
 
 
 def _reader(store: Store) -> Callable[[str], bytes]:
@@ -148,11 +188,12 @@ def _thumbnail(read: Callable[[str], bytes], key: str) -> str | None:
     return f'<img alt="" src="data:image/jpeg;base64,{text}">'
 
 
-def _listing(name: str, rows: list[Row]) -> str:
+def _listing(name: str, rows: list[Row], source: Store) -> str:
     if not rows:
         return ""
     lines = "".join(
-        f"<tr><td>{escape(row.input_key)}<td>{row.status}<td>{escape(row.reason or '')}"
+        f"<tr><td>{_link(source, row.input_key, row.input_key)}<td>{row.status}"
+        f"<td>{escape(row.reason or '')}"
         for row in rows
     )
-    return f"<h2>{name}</h2><table><tr><th>input<th>fate<th>reason{lines}</table>"
+    return f"<h2>{name}</h2><table><tr><th>input<th>result<th>reason{lines}</table>"

@@ -211,7 +211,7 @@ class RunSummary:
             return None
         model = context.model
         by = f"{model.label} ({model.note})" if model.note else model.label
-        title = f"{context.source} by {by}, run {context.run_id}"
+        title = f"Before and after: {context.source} by {by}"
         try:
             html = self._sheet.render(source, target, self._record.folder, title=title)
             return self._record.folder.write_page(html)

@@ -23,7 +23,8 @@ from mirnet.evaluation.statistics import Gain
 from mirnet.images.thumbnails import data_uri
 from mirnet.results import EpochMetrics, MethodScore
 
-LONGEST_SIDE = 800
+LONGEST_SIDE = 1600
+"""Images up to this size are shown pixel by pixel."""
 MAX_IMAGES = 15
 _WEBP_QUALITY = 90
 _GAIN = "gain"
@@ -64,6 +65,7 @@ class GalleryEntry:
     psnr: float
     ssim: float
     gain: float
+    size: str
     images: Mapping[str, str]
 
 
@@ -154,7 +156,7 @@ def _gallery(
         row = table.iloc[index]
         pair_id = str(row["pair_id"])
         low, high = by_id[pair_id]
-        shown = {"low": low}
+        shown = {"dark input": low}
         if baseline:
             shown[baseline] = outputs[pair_id, baseline]
         shown |= {"enhanced": outputs[pair_id, candidate], "reference": high}
@@ -165,6 +167,7 @@ def _gallery(
                 psnr=float(row["psnr"]),
                 ssim=float(row["ssim"]),
                 gain=float(row[_GAIN]),
+                size=f"{low.shape[1]}x{low.shape[0]}",
                 images={name: _data_uri(pixels) for name, pixels in shown.items()},
             )
         )

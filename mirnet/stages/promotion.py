@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ def promote(
         version = _register_other(run, model_dir, evaluation)
     elif trained is not None:
         version = _register(run, trained, evaluation)
+        _describe(run, version, trained, evaluation)
     current = champion(run)
     # an earlier process died between the move of the alias and its record
     cut_off = (
@@ -227,6 +229,42 @@ def _register_other(
     )
 
 
+def _describe(
+    run: RunConfig, version: RegisteredVersion, trained: TrainResult, evaluation: EvaluationResult
+) -> None:
+    """The model card: a file of the package and the description of the version."""
+    import pandas as pd
+
+    from mirnet.evaluation.model_card import CARD, ModelCard
+    from mirnet.tracking import registry
+    from mirnet.tracking.queries import params_of
+
+    scores = pd.read_parquet(evaluation.scores_path)
+    own = scores[scores["method"] == CANDIDATE].sort_values("psnr")
+    card = ModelCard(
+        version.label,
+        trained,
+        recipe=params_of(version.run_id, run.settings) if version.run_id else {},
+        git_commit=version.ref.git_commit,
+        scored=evaluation,
+        candidate=CANDIDATE,
+        worst=(str(own["pair_id"].iloc[0]), float(own["psnr"].iloc[0])) if len(own) else None,
+    )
+    registry.add_card(version, CARD, card.text(), run.settings)
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def _rules(decision: Decision) -> list[str]:
+    """The rules of the gate as a Markdown list."""
+    return [
+        f"- {'passed' if check.passed else '**failed**'}, {check.rule}: {check.reason}"
+        for check in decision.checks
+    ]
+
+
 def _decide(run: RunConfig, evaluation: EvaluationResult, *, same_weights: bool) -> Decision:
     import pandas as pd
 
@@ -252,7 +290,7 @@ def _record(
 ) -> None:
     """Write the decision to the report, the runs and version in MLflow, and the reports folder."""
     from mirnet.evaluation.report import add_decision
-    from mirnet.tracking import registry
+    from mirnet.tracking import links, registry
     from mirnet.tracking.runs import attach
 
     waits = result.alias == CHALLENGER
@@ -272,6 +310,12 @@ def _record(
         if add_decision(page, evaluation.run_id, decision, outcome=outcome):
             scored.log_file(page)
         scored.set_tags({**tags, "mirnet.version": result.version})
-    text = f"{outcome}. Images: {evaluation.report_url or evaluation.report_path}"
-    registry.tag_version(result.name, result.version, tags, run.settings, description=text)
+    links.link(
+        registry.get_version(f"models:/{result.name}/{result.version}", run.settings),
+        evaluation_run=evaluation.run_id,
+        report=Path(evaluation.report_path).name if evaluation.report_path else None,
+        decision="\n".join([f"{_today()}: {outcome}.", "", *_rules(decision)]),
+        settings=run.settings,
+    )
+    registry.tag_version(result.name, result.version, tags, run.settings)
     result.save(run.report("promote"))

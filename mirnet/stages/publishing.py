@@ -58,7 +58,7 @@ def render(
             "MLflow run": trained.run_id or "",
         }
     page = Page(
-        title=f"{run.params.model.name if trained else result.model} on {result.split}",
+        title=_title(result, evaluated, run.params.model.name if trained else result.model),
         candidate=evaluated.candidate,
         run_id=result.run_id or "",
         facts=facts,
@@ -73,6 +73,11 @@ def render(
         outputs=evaluated.outputs,
         baseline=run.params.promote.baseline,
     )
+
+
+def _title(result: EvaluationResult, evaluated: Evaluated, model: str) -> str:
+    own = result.methods[evaluated.candidate]
+    return f"{model}: {own.num_images} dark images of {result.split}, {own.psnr:.1f} dB"
 
 
 def publish(
@@ -95,7 +100,11 @@ def publish(
         tracked.log_table(scores[scores["method"] == name], "scores.json")
         for pair_id, low, high in shown:
             row = side_by_side([low, evaluated.outputs[pair_id, name], high])
-            tracked.log_image(row, key=pair_id.replace("/", " ").removesuffix(".png"))
+            # sections of MLflow's charts are in the order of the alphabet: images before scores
+            tracked.log_image(row, key=f"compare/{pair_id.replace('/', ' ').removesuffix('.png')}")
+        tracked.log_preview(
+            side_by_side([shown[0][1], evaluated.outputs[shown[0][0], name], shown[0][2]])
+        )
     candidate = runs[evaluated.candidate]
     gains = _gain_metrics(result)
     cost = result.cost.metrics() if result.cost else {}
@@ -103,6 +112,10 @@ def publish(
     candidate.log_metrics(gains | cost, data=version, model_id=model_id)
     if result.report_path:
         candidate.log_file(Path(result.report_path))
+
+
+# of the images, not of the method
+_NO_SCORES = ("width", "height")
 
 
 def _gain_metrics(result: EvaluationResult) -> dict[str, float]:
@@ -123,4 +136,5 @@ def _metrics(score: MethodScore) -> Mapping[str, float]:
         "eval/ssim_high": score.ssim_interval[1],
     }
     means = {"eval/psnr": score.psnr, "eval/ssim": score.ssim}
-    return means | ends | {f"eval/{name}": value for name, value in score.extra.items()}
+    extra = {f"eval/{n}": value for n, value in score.extra.items() if n not in _NO_SCORES}
+    return means | ends | extra

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirnet.cost import of_training
 from mirnet.results import DataVersion, EpochMetrics, OpenedModel, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
 from mirnet.stages.models import PROFILE, log_trained, open_model
 from mirnet.stages.run import RunConfig, run_tags
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +60,7 @@ def train(
         tracked.log_params(run.params)
         tracked.log_data(version, context="training", split="train")
         tracked.log_text(json.dumps(splits, indent=2), "splits.json")
+        tracked.log_preview(_first_pair(data, splits["val"] or splits["train"]))
         if validation.docs_path and Path(validation.docs_path).is_file():
             tracked.log_file(Path(validation.docs_path).parent, "validation")
         tracked.set_tags({"mirnet.init_from": _origin(start), "mirnet.teacher": _origin(teacher)})
@@ -90,6 +96,15 @@ def train(
             tracked.log_file(model_dir, "model")
     result.save(run.report("train"))
     return result
+
+
+def _first_pair(data: Path, ids: Sequence[str]) -> NDArray[np.uint8]:
+    """Low and reference side by side, until the network has an output."""
+    from mirnet.data.loading import load_pairs
+    from mirnet.images.thumbnails import side_by_side
+
+    ((low, high),) = load_pairs(data, ids[:1])
+    return side_by_side([low, high])
 
 
 def _origin(model: OpenedModel | None) -> str | None:

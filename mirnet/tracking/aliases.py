@@ -30,10 +30,12 @@ from mirnet.tracking.history import (
     Standing,
     Targets,
     read_records,
+    readable,
     standing,
     write_change,
 )
 from mirnet.tracking.lock import alias_lock
+from mirnet.tracking.notes import with_section
 from mirnet.tracking.registry import RegisteredVersion, get_version, verify
 from mirnet.tracking.trust import (
     Trust,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANY_CHAMPION = "*"
+_HISTORY = "History of the aliases"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,15 @@ class _Mover:
         aliases = self.aliases()
         if "challenger" in aliases and aliases["challenger"] == aliases.get("champion"):
             self.put("challenger", None)
-        return self.write(change.model_copy(update={"state": "done"}))
+        done = self.write(change.model_copy(update={"state": "done"}))
+        self.describe()
+        return done
+
+    def describe(self) -> None:
+        """The history for people: its machine form is in tags, as JSON."""
+        model = self.client.get_registered_model(self.name)
+        text = with_section(model.description or "", _HISTORY, readable(self.records()))
+        self.client.update_registered_model(self.name, text)
 
     def recover(self) -> Standing:
         """Complete or revert the planned move of a dead process."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirnet.results import EpochMetrics, NodeUsage, SampleImage
+from mirnet.tracking.notes import PREVIEW
 from mirnet.tracking.outbox import File, Metrics, Outbox
 
 _NAMES = {
@@ -35,6 +36,7 @@ class EpochLogger:
     run_id: str
     pending_path: Path
     _outbox: Outbox = field(init=False, repr=False)
+    _previewed: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._outbox = Outbox(self.tracking_uri, self.pending_path)
@@ -49,11 +51,14 @@ class EpochLogger:
 
     def _image(self, sample: SampleImage) -> None:
         with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
-            path = Path(folder) / "image.jpg"
+            path = Path(folder) / PREVIEW
             path.write_bytes(sample.jpeg)
             key = f"samples/{sample.pair}"
             entry = File(run_id=self.run_id, path=path, image_key=key, step=sample.epoch)
             self._outbox.write(entry)
+            self._previewed = self._previewed or sample.pair
+            if sample.pair == self._previewed:
+                self._outbox.write(File(run_id=self.run_id, path=path))
 
     def __call__(self, metrics: EpochMetrics) -> None:
         given = metrics.model_dump(exclude_none=True)

@@ -13,10 +13,12 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mirnet.redaction import shown
 from mirnet.signing.keys import SigningKey
 from mirnet.signing.statement import pre_authentication
 from mirnet.tracking.trust import Trust
@@ -32,6 +34,7 @@ Targets = Mapping[str, str | None]
 _TAG = "mirnet.history."
 _PAYLOAD_TYPE = "application/vnd.mirnet.alias-change+json"
 _SIGNATURE = "signature"
+_MOST_SHOWN, _LONGEST_CELL = 10, 300
 
 
 class AliasChange(BaseModel):
@@ -113,6 +116,25 @@ def write_change(client: MlflowClient, change: AliasChange, key: SigningKey | No
     value = json.dumps(content, ensure_ascii=False)
     client.set_registered_model_tag(change.name, _TAG + change.change_id, value)
     return change
+
+
+def readable(records: Sequence[Record]) -> str:
+    """The moves as a Markdown table, newest first; entries that do not count are left out."""
+    rows = [
+        f"| {_when(c.time_s)} | {c.action} | {c.alias} | {c.from_version or 'none'} to "
+        f"{c.version or 'none'} | {c.state} | {_cell(c.who)} | {_cell(c.why)} |"
+        for c in (record.change for record in reversed(records) if record.trusted)
+    ]
+    head = ["| UTC | action | alias | version | state | who | why |", "| " + "--- | " * 7]
+    return "\n".join([*head, *rows[:_MOST_SHOWN]])
+
+
+def _when(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _cell(text: str) -> str:
+    return shown(text)[:_LONGEST_CELL].replace("|", "/")
 
 
 def standing(records: Sequence[Record]) -> Standing:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from mirnet.errors import DataError, ServiceError
 from mirnet.results import DataVersion
 from mirnet.tracking.client import connect_uri, service_errors
+from mirnet.tracking.notes import NOTE_TAG, with_section
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,6 +81,18 @@ class Tags(_Entry):
         from mlflow.entities import RunTag
 
         client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in self.values.items()])
+
+
+class Note(_Entry):
+    """A section of the run's description; the rest of it stays."""
+
+    kind: Literal["note"] = "note"
+    title: str
+    text: str
+
+    def send(self, client: MlflowClient) -> None:
+        current = client.get_run(self.run_id).data.tags.get(NOTE_TAG, "")
+        client.set_tag(self.run_id, NOTE_TAG, with_section(current, self.title, self.text))
 
 
 class Data(_Entry):
@@ -175,7 +188,7 @@ class Finish(_Entry):
         client.set_terminated(self.run_id, self.status)
 
 
-Entry = Metrics | Parameters | Tags | Data | UsedModel | Text | Table | File | Finish
+Entry = Metrics | Parameters | Tags | Note | Data | UsedModel | Text | Table | File | Finish
 _LINE: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 

@@ -105,6 +105,17 @@ def _params_of(run: Run) -> dict[str, str]:
     return {k: v for k, v in params if v != "None" or not k.startswith("model.")}
 
 
+def params_of(run_id: str, settings: Settings) -> dict[str, str]:
+    """The parameters of a run, by ``section.key``.
+
+    Raises:
+        ServiceError: MLflow cannot be reached, or has no such run.
+    """
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        return _params_of(client.get_run(run_id))
+
+
 def find_run(reference: str, settings: Settings) -> RunSummary:
     """The run of this id or name, or prefix of one; full names first, then the newest.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
 from mirnet.errors import UntrustedModel, WeightsError
@@ -41,10 +43,14 @@ from mirnet.tracking.versions import (
     version_of,
 )
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 __all__ = [
     "COMMIT_TAG",
     "DATA_TAG",
     "RegisteredVersion",
+    "add_card",
     "check",
     "get_version",
     "list_versions",
@@ -56,6 +62,7 @@ __all__ = [
 ]
 
 _ATTEMPTS, _PAUSE_S = 3, 0.5
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 def register(
@@ -94,7 +101,41 @@ def register(
         created = client.create_model_version(
             name, location, run_id=run_id, tags=all_tags, model_id=model_id
         )
+        _show_registered(client, model_id, name, str(created.version))
         return version_of(created, ())
+
+
+def _show_registered(client: MlflowClient, model_id: str, name: str, version: str) -> None:
+    """The tag by which MLflow's page of the logged model names its versions.
+
+    A server adds it by itself, a client of a database does not.
+    """
+    found = client.get_logged_model(model_id).tags.get(_VERSIONS_TAG, "[]")
+    known, this = json.loads(found), {"name": name, "version": int(version)}
+    if all((v["name"], str(v["version"])) != (name, version) for v in known):
+        client.set_logged_model_tags(model_id, {_VERSIONS_TAG: json.dumps([*known, this])})
+
+
+def add_card(version: RegisteredVersion, name: str, text: str, settings: Settings) -> None:
+    """Put the model card into the package and the description, before the version is signed.
+
+    A signed version keeps the card that was signed with it.
+
+    Args:
+        name: of the file, in the root of the package.
+
+    Raises:
+        ServiceError: MLflow or its artifact store cannot be reached.
+    """
+    if version.signed:
+        return
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri), tempfile.TemporaryDirectory() as folder:
+        if version.model_id is not None:
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8")
+            client.log_model_artifact(version.model_id, str(path))
+        client.update_model_version(version.name, version.version, text)
 
 
 def check(reference: str, settings: Settings) -> tuple[RegisteredVersion, Statement | None]:

@@ -29,11 +29,13 @@ from mirnet.tracking.client import (
     service_errors,
 )
 from mirnet.tracking.environment import environment_tags
+from mirnet.tracking.notes import PREVIEW, prepare_experiment, preview
 from mirnet.tracking.outbox import (
     Data,
     File,
     Finish,
     Metrics,
+    Note,
     Outbox,
     Parameters,
     Table,
@@ -130,6 +132,20 @@ class TrackedRun:
             path = Path(folder) / "image.png"
             Image.fromarray(pixels).save(path)
             self.outbox.write(File(run_id=self.run_id, path=path, image_key=key))
+
+    def log_preview(self, pixels: NDArray[np.uint8]) -> None:
+        """The image at the top of the run's page, uint8 HWC RGB; replaces an earlier one."""
+        from PIL import Image
+
+        with tempfile.TemporaryDirectory(prefix="mirnet-image-") as folder:
+            path = Path(folder) / PREVIEW
+            Image.fromarray(pixels).save(path, quality=90)
+            self.log_file(path)
+        self.log_note("Images", preview(self.run_id))
+
+    def log_note(self, title: str, text: str) -> None:
+        """A section of the run's description, Markdown; replaces an earlier one of this title."""
+        self.outbox.write(Note(run_id=self.run_id, title=title, text=text))
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """A table that MLflow shows and compares across runs; ``name`` ends in .json."""
@@ -281,12 +297,13 @@ def _experiment(client: MlflowClient, settings: Settings, purpose: Purpose) -> s
         # the pages of training runs, not those of language model applications
         tags = {"mlflow.experimentKind": "custom_model_development"}
         with ignored("RESOURCE_ALREADY_EXISTS"):
-            return str(client.create_experiment(name, location, tags=tags))
+            client.create_experiment(name, location, tags=tags)
         existing = client.get_experiment_by_name(name)
     if existing is None or existing.lifecycle_stage == "deleted":
         raise MlflowException(
             f"experiment {name} is deleted; restore it: mlflow experiments restore"
         )
+    prepare_experiment(client, existing)
     return str(existing.experiment_id)
 
 

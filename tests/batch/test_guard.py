@@ -163,10 +163,14 @@ def test_the_page_shows_what_was_rejected(places: tuple[str, str], settings: Set
     folder, _, name = str(result.contact_uri).rpartition("/")
     store = open_store(folder, settings)
     page = store.get(name).data.decode()
-    section = page.partition("Kept as they were")[2].partition("</h2>")[2].partition("<h2>")[0]
+    section = (
+        page.partition("Left unchanged by the safety checks")[2]
+        .partition("</h2>")[2]
+        .partition("<h2>")[0]
+    )
     assert section.count("<img") == 2, "the input, and what the model made of it"
     assert "harm: darker" in section
-    listed = page.rpartition("Kept as they were")[2]
+    listed = page.rpartition("Left unchanged by the safety checks")[2]
     assert "b.png" in listed and "c.png" in listed
     kept = [info.key for info in store.list() if "rejected/" in info.key]
     assert len(kept) == 1

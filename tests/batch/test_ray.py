@@ -138,7 +138,7 @@ def test_workers_judge_what_they_write(by_value: None, tmp_path: Path) -> None:
     for number in range(3):
         assert (target / f"{number}.png").read_bytes() == picture(number, side=24)
     page = (target / "_mirnet/runs" / result.run_id / "contact.html").read_text()
-    rejected = page.partition("Kept as they were")[2].partition("<h2>")[0]
+    rejected = page.partition("Left unchanged by the safety checks")[2].partition("<h2>")[0]
     assert rejected.count("<img") == 6
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.gate import Decision, GateCheck
@@ -88,11 +91,22 @@ def test_pictures_are_there_without_javascript(html: str) -> None:
     images = Elements(html).all("img")
     assert len(images) == 5 * 4
     names = [image["data-name"] for image in images[:4]]
-    assert names == ["low", "autocontrast", "enhanced", "reference"]
+    assert names == ["dark input", "autocontrast", "enhanced", "reference"]
     assert all((image["src"] or "").startswith("data:image/webp;base64,") for image in images)
     assert all(image["alt"] for image in images)
     text = Elements(html).text
     assert all(f"{rank}: eval15/" in text for rank in ("best", "median", "worst"))
+
+
+def test_images_come_before_numbers_and_have_their_own_size(html: str) -> None:
+    first_image, first_table = html.index("<img"), html.index("<table")
+    assert first_image < first_table < html.index("<svg")
+    assert html.index("<h1>") < first_image < html.index('id="summary"')
+    uri = str(Elements(html).all("img")[0]["src"])
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    low = dark_pairs(5)[0][1]
+    assert picture.size == (low.shape[1], low.shape[0])
+    assert f"{low.shape[1]}x{low.shape[0]} pixels" in Elements(html).text
 
 
 def test_figures_tables_and_verdict(html: str) -> None:
@@ -170,5 +184,9 @@ def test_one_pair_and_no_baseline(tmp_path: Path) -> None:
         outputs=outputs,
     )
     page = Elements((tmp_path / "one.html").read_text(encoding="utf-8"))
-    assert [image["data-name"] for image in page.all("img")] == ["low", "enhanced", "reference"]
+    assert [image["data-name"] for image in page.all("img")] == [
+        "dark input",
+        "enhanced",
+        "reference",
+    ]
     assert "best: eval15/0.png" in page.text

@@ -64,10 +64,19 @@ def test_pictures_show_and_the_slider_moves_offline(browser: Chrome, page: Path)
     slider.send_keys("\ue014")  # arrow right: works from the keyboard too
     assert cut(browser) == pytest.approx(25.5, abs=2)
 
+    halves = [half.text for half in browser.find_elements(By.CSS_SELECTOR, ".half")][:2]
+    assert halves == ["dark input", "enhanced"]
+    native = (
+        "return [...document.querySelectorAll('.stage .under, .native img')]"
+        ".every(i => i.offsetWidth === i.naturalWidth)"
+    )
+    assert browser.execute_script(native), "pixel by pixel"
+
     left = Select(browser.find_element(By.CSS_SELECTOR, ".controls select"))
     low = top.get_attribute("src")
     left.select_by_visible_text("reference")
     assert top.get_attribute("src") != low
+    assert browser.find_element(By.CSS_SELECTOR, ".half.left").text == "reference"
 
     assert complaints(browser) == []
     outside = [url for url in fetched(browser) if not url.startswith(LOCAL)]
@@ -94,7 +103,8 @@ def test_it_fits_a_phone(browser: Chrome, page: Path) -> None:
         width = browser.execute_script("return document.documentElement.scrollWidth")
         assert width <= 360, "only tables scroll sideways, inside themselves"
         stage = browser.find_element(By.CSS_SELECTOR, ".stage")
-        assert 250 < stage.size["width"] <= 360
+        natural = browser.execute_script("return document.querySelector('.under').naturalWidth")
+        assert stage.size["width"] == min(natural, 328), "never enlarged, never wider than the page"
         assert complaints(browser) == []
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -60,8 +60,8 @@ def test_the_run_says_what_it_cost(stack: Stack) -> None:
     found = stack.mlflow("registered-models/alias?name=mirnet&alias=champion")
     run = stack.mlflow(f"runs/get?run_id={found['model_version']['run_id']}")["run"]
     metrics = {metric["key"]: metric["value"] for metric in run["data"]["metrics"]}
-    assert metrics["cost/cpu_hours"] > 0
-    assert metrics["cost/energy_kwh"] > 0
+    assert metrics["system/cost/cpu_hours"] > 0
+    assert metrics["system/cost/energy_kwh"] > 0
 
 
 def _texts(stack: Stack) -> Iterator[tuple[str, bytes]]:

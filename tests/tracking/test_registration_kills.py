@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
@@ -25,15 +28,22 @@ WRITES = [
     "log_outputs",
     "create_registered_model",
     "create_model_version",
+    "set_logged_model_tags",
+    "log_model_artifact",
+    "update_model_version",
     "create_registered_model",
     "set_model_version_tag",
     "set_registered_model_tag",
     "set_registered_model_alias",
     "set_registered_model_alias",
     "set_registered_model_tag",
+    "update_registered_model",
     "delete_registered_model",
     "log_artifact",
     "log_batch",
+    "set_tag",
+    "set_tag",
+    "set_logged_model_tags",
     "update_model_version",
     "set_model_version_tag",
     "set_model_version_tag",
@@ -149,6 +159,41 @@ def test_killed_before_a_write_the_next_run_goes_on_correctly(
     assert page.count("mirnet version 2 is champion") == 1
     scored = client.get_run(str(candidate.evaluation.run_id))
     assert scored.data.tags["mirnet.gate"] == "promote"
+
+
+def test_version_model_and_runs_link_to_each_other(candidate: Candidate) -> None:
+    settings = candidate.run.settings
+    candidate.promote()
+    client, version = connect(settings), registry.get_version("models:/mirnet/2", settings)
+    model = client.get_logged_model(str(version.model_id))
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "mirnet", "version": 2}]
+    training, scored = (
+        client.get_run(str(run_id))
+        for run_id in (candidate.trained.run_id, candidate.evaluation.run_id)
+    )
+    evaluated = f"#/experiments/{scored.info.experiment_id}/runs/{scored.info.run_id}"
+    links = {
+        "#/models/mirnet/versions/2",
+        f"#/experiments/{model.experiment_id}/models/{model.model_id}",
+        f"#/experiments/{training.info.experiment_id}/runs/{training.info.run_id}",
+        evaluated,
+        f"{evaluated}/artifacts/index.html",
+    }
+    description = str(client.get_model_version("mirnet", "2").description)
+    notes = [thing.tags["mlflow.note.content"] for thing in (training.data, scored.data, model)]
+    for text in (description, *notes):
+        assert set(re.findall(r"\]\((.+?)\)", text)) == links
+
+    package = Path(urlsplit(model.artifact_location).path)
+    card = (package / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert description.startswith(card.strip()) and "| **this model** |" in card
+    assert "passed, baseline" in description
+    _, statement = registry.check("models:/mirnet/2", settings)
+    assert statement is not None and "MODEL_CARD.md" in statement.files
+
+    history = str(client.get_registered_model("mirnet").description)
+    assert "| promote | champion | 1 to 2 | done |" in history
+    assert "change_id" not in history and "{" not in history
 
 
 def test_once_recorded_the_same_again_keeps(candidate: Candidate) -> None:

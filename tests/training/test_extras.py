@@ -27,7 +27,7 @@ def _run(train, params, settings, **changes):
     ("override", "epochs"),
     [
         ("train.samples_every=1", [1, 3, 4]),
-        ("train.samples_every=2", [3, 4]),
+        ("train.samples_every=2", [1, 3, 4]),
         ("train.samples_every=null", []),
     ],
 )

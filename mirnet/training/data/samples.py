@@ -16,10 +16,11 @@ _QUALITY = 90
 
 
 def wanted(recipe: TrainParams, *, epoch: int, last: bool) -> bool:
-    """Whether a validated epoch has sample images: every n-th validation, and the last."""
+    """Whether a validated epoch has sample images: the first, every n-th, the last."""
     if recipe.samples_every is None:
         return False
-    return last or (epoch + 1) // recipe.validate_every % recipe.samples_every == 0
+    number = (epoch + 1) // recipe.validate_every
+    return last or number == 1 or number % recipe.samples_every == 0
 
 
 def chosen(num_pairs: int, num_samples: int) -> frozenset[int]:
