@@ -94,9 +94,12 @@ def validate(
 ) -> None:
     """Check a data set: every finding by pair and measured value. Exit code 3 when it blocks."""
     from mirnet import stages
+    from mirnet.cli.progress import progress
     from mirnet.cli.show import show_validation
 
-    result = stages.validate(data, stages.load_run_config(params, set_))
+    run = stages.load_run_config(params, set_)
+    with progress("validating", "pairs") as count:
+        result = stages.validate(data, run, progress=count)
     say_json(result) if as_json else show_validation(result)
     if not result.passed:
         raise GateRefused(stages.blocking_message(result))
@@ -151,10 +154,13 @@ def evaluate(
 ) -> None:
     """Score a model and the baselines on held-out pairs: PSNR and SSIM with intervals."""
     from mirnet import stages
+    from mirnet.cli.progress import progress
     from mirnet.cli.show import show_evaluation
 
     overrides = [*(set_ or []), *([f"evaluate.split={split}"] if split else [])]
-    result = stages.evaluate(data, stages.load_run_config(params, overrides), model=model)
+    run = stages.load_run_config(params, overrides)
+    with progress("evaluating", "images") as count:
+        result = stages.evaluate(data, run, model=model, progress=count)
     say_json(result) if as_json else show_evaluation(result)
 
 
@@ -166,9 +172,12 @@ def promote(
 ) -> None:
     """Register the evaluated model; make it champion if the gate agrees. Exit code 3 if not."""
     from mirnet import stages
+    from mirnet.cli.progress import progress
     from mirnet.cli.show import show_promotion
 
-    result = stages.promote(stages.load_run_config(params, set_))
+    run = stages.load_run_config(params, set_)
+    with progress("promoting"):
+        result = stages.promote(run)
     say_json(result) if as_json else show_promotion(result)
     if result.alias is None:
         raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
@@ -208,7 +217,8 @@ def enhance(
 ) -> None:
     """Enhance dark images. Bad ones are quarantined with a reason, done ones are skipped."""
     from mirnet import stages
-    from mirnet.cli.show import enhancement_progress, plan_document, show_enhancement, show_plan
+    from mirnet.cli.progress import progress
+    from mirnet.cli.show import plan_document, show_enhancement, show_plan
     from mirnet.config import refuse_credentials
     from mirnet.params import with_enhance_options
 
@@ -222,10 +232,8 @@ def enhance(
             say_json(plan_document(plan)) if as_json else show_plan(plan)
         return
     try:
-        with enhancement_progress(quiet=as_json) as progress:
-            result = stages.enhance(
-                source, target, run, model=model, limit=limit, progress=progress
-            )
+        with progress("enhancing", "images") as count:
+            result = stages.enhance(source, target, run, model=model, limit=limit, progress=count)
     except TooManyBad as bad:
         if as_json:
             say_json(bad.result)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirnet.cli.progress import progress
 from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 from mirnet.errors import DataError, UsageError
 
@@ -61,8 +62,6 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:
     """Import a zip file or folder into the LoL layout, atomically."""
-    from rich.progress import Progress
-
     from mirnet.data.archives import Limits
     from mirnet.data.importer import import_data
     from mirnet.data.placing import Patterns
@@ -70,8 +69,7 @@ def import_(
 
     if (low is None) != (high is None):
         raise UsageError("--low and --high go together: name both sides")
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("pairs", total=None)
+    with progress("importing", "pairs") as count:
         plan = import_data(
             source,
             data,
@@ -82,7 +80,7 @@ def import_(
             replace=replace,
             follow_links=follow_links,
             limits=Limits(num_files=max_files, num_bytes=int(max_gib * 2**30)),
-            on_pair=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_pair=count,
         )
     if not as_json:
         _tell(plan)
@@ -172,7 +170,8 @@ def pull(
     from mirnet.data.versioning import data_version, pull
 
     endpoint = load_settings().s3_endpoint_url
-    received = pull(data, remote=remote, endpoint_url=endpoint, force=force)
+    with progress("pulling"):
+        received = pull(data, remote=remote, endpoint_url=endpoint, force=force)
     version = data_version(data)
     if as_json:
         say_json({"data": data, "received": received, "version": version})
@@ -188,7 +187,8 @@ def push(
     from mirnet.config import load_settings
     from mirnet.data.versioning import push
 
-    sent = push(data, remote=remote, endpoint_url=load_settings().s3_endpoint_url)
+    with progress("pushing"):
+        sent = push(data, remote=remote, endpoint_url=load_settings().s3_endpoint_url)
     say_json({"data": data, "sent": sent}) if as_json else say(f"{data}: {sent} files sent")
 
 

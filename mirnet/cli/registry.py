@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from mirnet.cli import completion
+from mirnet.cli.progress import progress
 from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def verify(
     settings = load_settings()
     if bundle is not None and reference is None:
         raise UsageError("--bundle takes the signature of one version: name it")
-    findings = examine(name, settings, reference)
+    with progress("verifying", "versions") as count:
+        findings = examine(name, settings, reference, progress=count)
     if as_json:
         say_json([_finding(found) for found in findings])
     else:
@@ -162,7 +164,8 @@ def sign(
     from mirnet.config import load_settings
     from mirnet.tracking.audit import sign as sign_earlier
 
-    done = sign_earlier(name, load_settings(), reference)
+    with progress("signing", "versions") as count:
+        done = sign_earlier(name, load_settings(), reference, progress=count)
     if as_json:
         say_json({"signed": done})
         return
@@ -202,7 +205,8 @@ def add(
 
     run = stages.load_run_config(params, set_)
     evaluation = EvaluationResult.load(report) if report else None
-    result = stages.promote(run, evaluation=evaluation, model_dir=folder)
+    with progress("registering"):
+        result = stages.promote(run, evaluation=evaluation, model_dir=folder)
     say_json(result) if as_json else show_promotion(result)
     if result.alias is None:
         raise GateRefused(f"{result.name} version {result.version}: " + "; ".join(result.reasons))
@@ -217,7 +221,8 @@ def promote(reference: ReferenceArgument, why: WhyOption, as_json: JsonOption = 
 
     settings = load_settings()
     version = get_version(reference, settings)
-    change = move(version, why=why, settings=settings)
+    with progress("promoting"):
+        change = move(version, why=why, settings=settings)
     if as_json:
         say_json(change and change.model_dump())
         return

@@ -10,14 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
+from mirnet.cli.progress import errors
 from mirnet.cli.terminal import console
 from mirnet.results import (
     Cost,
@@ -198,38 +197,9 @@ def show_verification(result: VerifyResult) -> None:
         _say(f"{result.not_checkable} not checkable: an earlier version wrote their rows")
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} images/s" if task.speed else "")
-
-
-@contextmanager
-def enhancement_progress(
-    *, quiet: bool = False, title: str = "enhancing"
-) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with images per second and time left; nothing without a terminal.
-
-    Args:
-        quiet: never show a bar.
-    """
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    disable = quiet or not console.is_terminal
-    with Progress(*columns, console=console, disable=disable) as progress:
-        task = progress.add_task("enhance", total=None, visible=False)
-        yield lambda ended, todo: progress.update(
-            task, completed=ended, total=todo, visible=todo > 1
-        )
-
-
 @contextmanager
 def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None]]:
-    """A bar with loss, PSNR, patches per second and time left; nothing without a terminal."""
+    """A bar on stderr with loss, PSNR and time left; nothing without a terminal."""
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -237,7 +207,7 @@ def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("starting", total=num_epochs)
         best = float("-inf")
 

@@ -18,13 +18,14 @@ def verify(
 ) -> None:
     """Find outputs that were replaced, truncated or deleted. Exit code 1 if there are any."""
     from mirnet.batch.verification import verify_outputs
-    from mirnet.cli.show import enhancement_progress, show_verification
+    from mirnet.cli.progress import progress
+    from mirnet.cli.show import show_verification
     from mirnet.cli.terminal import say_json
     from mirnet.config import load_settings
     from mirnet.errors import DataError
 
-    with enhancement_progress(quiet=as_json, title="verifying") as progress:
-        result = verify_outputs(target, load_settings(), quick=quick, progress=progress)
+    with progress("verifying", "outputs") as count:
+        result = verify_outputs(target, load_settings(), quick=quick, progress=count)
     if as_json:
         say_json(result)
     else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mirnet.cli.progress import progress
 from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 from mirnet.errors import UsageError
 
@@ -31,8 +32,9 @@ def import_(
 
     if out.is_file():
         raise UsageError(f"{out} is a file: --out takes a folder")
-    model = read_checkpoint(checkpoint)
-    save_model(model, out, extra={"imported_from": checkpoint.name})
+    with progress("importing"):
+        model = read_checkpoint(checkpoint)
+        save_model(model, out, extra={"imported_from": checkpoint.name})
     count = num_parameters(model)
     if as_json:
         say_json({"model": model.config, "num_parameters": count, "folder": out})

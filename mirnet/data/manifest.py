@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -36,6 +37,7 @@ def build_manifest(
     cache_dir: Path | None = None,
     num_processes: int | None = None,
     snapshot: Snapshot | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure every pair below ``root``; measurements are cached by content.
 
@@ -55,7 +57,7 @@ def build_manifest(
         tracked = [files.get(path) for path in table[side]]
         table[f"{side}_md5"] = [file.md5 if file else None for file in tracked]
         table[f"{side}_bytes"] = [file.size if file else None for file in tracked]
-    measured = _measure_all(root, table, cache_dir, num_processes)
+    measured = _measure_all(root, table, cache_dir, num_processes, progress)
     table = table.merge(measured, how="left", on=["low_md5", "high_md5"])
     # plus one grey level on both sides, so that a black low has a ratio too
     table["exposure_ratio"] = (table["high_mean"] + 1) / (table["low_mean"] + 1)
@@ -88,7 +90,11 @@ def _row(
 
 
 def _measure_all(
-    root: Path, table: pd.DataFrame, cache_dir: Path | None, num_processes: int | None
+    root: Path,
+    table: pd.DataFrame,
+    cache_dir: Path | None,
+    num_processes: int | None,
+    progress: Callable[[int, int], None] | None,
 ) -> pd.DataFrame:
     """Facts by the hashes of both sides, one row per pair."""
     wanted = table[~table["kind"].isin(["stray", "empty-split"])].drop_duplicates(
@@ -103,7 +109,11 @@ def _measure_all(
     # threads: decoders, numpy and scipy release the interpreter lock for nearly all of the work
     with ThreadPoolExecutor(num_processes or os.cpu_count() or 1) as pool:
         measure = partial(_measure_row, root=root)
-        rows = list(pool.map(measure, fresh[["low", "high", "low_md5", "high_md5"]].itertuples()))
+        rows = []
+        for row in pool.map(measure, fresh[["low", "high", "low_md5", "high_md5"]].itertuples()):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), len(fresh))
     new = pd.DataFrame(rows, columns=list(_types())).astype(_types())
     if measured is None:
         measured = new

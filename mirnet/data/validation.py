@@ -6,6 +6,7 @@ import html
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def validate_data(
     reports_dir: Path,
     settings: Settings,
     version: DataVersion | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ValidationResult:
     """Validate a data set. Bad data are findings, not exceptions.
 
@@ -60,7 +62,9 @@ def validate_data(
     """
     started = time.monotonic()
     snapshot = take_snapshot(root)
-    manifest = build_manifest(root, cache_dir=settings.manifest_cache, snapshot=snapshot)
+    manifest = build_manifest(
+        root, cache_dir=settings.manifest_cache, snapshot=snapshot, progress=progress
+    )
     reports_dir.mkdir(parents=True, exist_ok=True)
     manifest_path = reports_dir / "manifest.parquet"
     manifest.to_parquet(manifest_path, index=False)

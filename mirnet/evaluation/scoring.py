@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,6 +98,7 @@ def score_pairs(
     params: EvaluateParams,
     *,
     outputs: dict[tuple[str, str], NDArray[np.uint8]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, MethodScore]]:
     """Run every method on every low image and compare with its high image.
 
@@ -105,6 +106,7 @@ def score_pairs(
         pairs: (pair id, low, high), uint8 HWC RGB, equal sizes.
         methods: by name; each maps uint8 HWC to uint8 HWC of the same size.
         outputs: filled with the output of each method, by (pair id, method), for the report.
+        progress: called after each pair with the number done and the total.
 
     Returns:
         One row per image and method (columns of :func:`score_image`), and one score per method.
@@ -115,7 +117,7 @@ def score_pairs(
     if not pairs:
         raise DataError("no pairs to score: the split is empty")
     rows: list[dict[str, float | str]] = []
-    for pair_id, low, high in pairs:
+    for number, (pair_id, low, high) in enumerate(pairs, start=1):
         for name, enhance in methods.items():
             output, seconds = _run(pair_id, low, high, name, enhance)
             rows.append(
@@ -130,6 +132,8 @@ def score_pairs(
             )
             if outputs is not None:
                 outputs[pair_id, name] = output
+        if progress is not None:
+            progress(number, len(pairs))
     scores = pd.DataFrame(rows)
     return scores, {name: summarise(scores, name, params) for name in methods}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from mirnet.errors import DataError, GateRefused
@@ -36,7 +37,13 @@ def _where(version: DataVersion) -> str:
     return f" in {len(version.changed)} files ({named})"
 
 
-def validate(data: Path, run: RunConfig, *, version: DataVersion | None = None) -> ValidationResult:
+def validate(
+    data: Path,
+    run: RunConfig,
+    *,
+    version: DataVersion | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ValidationResult:
     """Validate the data set. Bad pairs are findings, not exceptions.
 
     Raises:
@@ -50,6 +57,7 @@ def validate(data: Path, run: RunConfig, *, version: DataVersion | None = None) 
         reports_dir=run.settings.reports_dir / "validation",
         settings=run.settings,
         version=version,
+        progress=progress,
     )
     result.save(run.report("validate"))
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +41,13 @@ def evaluate(
     *,
     model: str | None = None,
     trained: TrainResult | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult:
     """Score a model, the baselines and the champion on held-out pairs, one MLflow run each.
 
     Args:
         model: a folder, ``models:/NAME@ALIAS`` or ``baseline:NAME``; none: the last trained.
+        progress: called after each pair with the number done and the total.
 
     Raises:
         UsageError: no such model or baseline, or nothing was trained yet.
@@ -76,7 +78,9 @@ def evaluate(
             for name in contest.methods
         }
         conduct = _conduct(contest.methods, pairs, run.params.enhance)
-        scores, summary = score_pairs(pairs, contest.methods, run.params.evaluate, outputs=outputs)
+        scores, summary = score_pairs(
+            pairs, contest.methods, run.params.evaluate, outputs=outputs, progress=progress
+        )
         summary = add_gains(scores, summary, contest.candidate, run.params.evaluate)
         harm = _harm(outputs, pairs, run.params.enhance)
         for name, score in summary.items():

@@ -7,9 +7,9 @@ decision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 from mirnet.config import Settings
 from mirnet.errors import UntrustedModel, UsageError, WeightsError
@@ -28,6 +28,10 @@ from mirnet.tracking.versions import (
     list_versions,
 )
 
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+"""Number done and total."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -39,7 +43,9 @@ class Finding:
     problems: tuple[str, ...]
 
 
-def examine(name: str, settings: Settings, reference: str | None = None) -> list[Finding]:
+def examine(
+    name: str, settings: Settings, reference: str | None = None, *, progress: Progress | None = None
+) -> list[Finding]:
     """Verify one version with all its files, or every alias of a model.
 
     Raises:
@@ -52,7 +58,15 @@ def examine(name: str, settings: Settings, reference: str | None = None) -> list
     aliases = sorted({a for v in list_versions(name, settings) for a in v.aliases})
     if not aliases:
         raise UsageError(f"{name} has no aliases: name a version, models:/{name}/NUMBER")
-    return [_examined(f"models:/{name}@{alias}", settings) for alias in aliases]
+    addresses = [f"models:/{name}@{alias}" for alias in aliases]
+    return [_examined(address, settings) for address in _counted(addresses, progress)]
+
+
+def _counted(items: Sequence[T], progress: Progress | None) -> Iterator[T]:
+    for number, item in enumerate(items):
+        if progress is not None:
+            progress(number, len(items))
+        yield item
 
 
 def bundle_of(reference: str, settings: Settings) -> str:
@@ -68,7 +82,9 @@ def bundle_of(reference: str, settings: Settings) -> str:
     return version.signature
 
 
-def sign(name: str, settings: Settings, reference: str | None = None) -> list[str]:
+def sign(
+    name: str, settings: Settings, reference: str | None = None, *, progress: Progress | None = None
+) -> list[str]:
     """Prove and sign versions without a signature of the present key: one, or all with an alias.
 
     Then the aliases are recorded by a signed entry, where the history has them.
@@ -95,7 +111,7 @@ def sign(name: str, settings: Settings, reference: str | None = None) -> list[st
     unrecorded = _unrecorded(name, there, key.key_id, settings)
     told = [
         line
-        for version in reversed(versions)
+        for version in _counted(versions[::-1], progress)
         for line in _sign_version(version, key.key_id, settings)
     ]
     if unrecorded:

@@ -10,7 +10,6 @@ import pytest
 
 from mirnet.batch.lease import Lease, LeaseEntry
 from mirnet.batch.ledger import Ledger
-from mirnet.cli import show, terminal
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.inference import Enhancer
@@ -93,24 +92,6 @@ def test_what_cannot_be_is_one_line(
         assert error.startswith("mirnet: ")
         assert why in error
     assert not (tmp_path / "out").exists()
-
-
-def test_on_a_terminal_there_is_a_bar(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with show.enhancement_progress() as progress:
-        progress(1, 4)
-    assert capsys.readouterr().out == ""
-    monkeypatch.setattr(terminal.console, "_force_terminal", True)
-    monkeypatch.setattr(terminal.console, "_width", 100)
-    clock = iter(range(1000))
-    monkeypatch.setattr(terminal.console, "get_time", lambda: float(next(clock)))
-    with show.enhancement_progress() as progress:
-        progress(1, 4)
-        progress(3, 4)
-    told = capsys.readouterr().out
-    assert "3/4" in told
-    assert "images/s" in told
 
 
 def test_a_holder_that_has_been_there_for_too_long_is_an_error(
