@@ -24,6 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from mirnet.config import Settings, child_environment
 from mirnet.tracking import connect
+from mirnet.tracking.notes import runs_page
 
 IMAGES = Path(__file__).parent / "images"
 PATIENCE_S = 240
@@ -74,12 +75,13 @@ def pages(workspace: Path) -> dict[str, tuple[str, str]]:
     # a search leaves the models out
     model_id = client.get_run(scored.run_id).inputs.model_inputs[0].model_id
     return {
-        "runs": (f"/#/experiments/{evaluate}/runs", scored.run_name),
+        "runs": (f"/{runs_page(evaluate)}", scored.run_name),
         "run": (f"/#/experiments/{train}/runs/{trained.run_id}", trained.run_id),
         "curves": (f"/#/experiments/{train}/runs/{trained.run_id}/model-metrics", "val"),
         "report": (f"/#/experiments/{evaluate}/runs/{scored.run_id}/artifacts", "index.html"),
         "model": (f"/#/experiments/{train}/models/{model_id}", "eval/psnr"),
-        "registry": ("/#/models/mirnet", "champion"),
+        "registry": ("/#/models/mirnet", "History of the aliases"),
+        "version": ("/#/models/mirnet/versions/1", "Limits"),
     }
 
 

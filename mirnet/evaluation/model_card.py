@@ -122,7 +122,10 @@ def _conduct(extra: Mapping[str, float]) -> Iterator[str]:
     """Mean defects of the output, where they were measured."""
     figures = (
         ("added_clipping", "pixels clipped beyond the reference's: {:.2%}"),
-        ("colour_cast", "distance of the mean colours from the reference's in CIE a*b*: {:.1f}"),
+        (
+            "colour_cast",
+            "distance of the mean colours from the reference's in the CIE Lab plane: {:.1f}",
+        ),
         ("luma_ratio", "brightness over the reference's: {:.2f}"),
         ("well_lit_psnr", "well-lit images through a batch keep {:.1f} dB"),
         ("harm_share", "dark images whose output a batch rejects: {:.1%}"),

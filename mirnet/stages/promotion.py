@@ -260,7 +260,9 @@ def _today() -> str:
 def _rules(decision: Decision) -> list[str]:
     """The rules of the gate as a Markdown list."""
     return [
-        f"- {'passed' if check.passed else '**failed**'}, {check.rule}: {check.reason}"
+        f"- {'passed' if check.passed else '**failed**'}, {check.rule}: {check.reason}".replace(
+            "a*b*", r"a\*b\*"
+        )
         for check in decision.checks
     ]
 

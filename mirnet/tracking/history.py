@@ -134,7 +134,7 @@ def _when(time_s: float) -> str:
 
 
 def _cell(text: str) -> str:
-    return shown(text)[:_LONGEST_CELL].replace("|", "/")
+    return shown(text)[:_LONGEST_CELL].replace("|", "/").replace("*", r"\*")
 
 
 def standing(records: Sequence[Record]) -> Standing:

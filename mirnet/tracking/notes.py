@@ -97,7 +97,7 @@ def _view(columns: tuple[str, ...]) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*shown, "attributes.`Dataset`", "attributes.`Models`"],
+        "selectedColumns": shown,
         "columnOrder": [],
         "columnWidths": {},
         "runsExpanded": {},
