@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mirnet.models.layers.pooling import GlobalPooling
+from mirnet.models.layers.pooling import GlobalPooling, pooled
 
 CROP = 256
 # pixels at the border of a crop see its zero padding; they are left out of the averages
@@ -28,11 +28,13 @@ class MosaicStatistics(GlobalPooling):
             total = total + _inner(stream).mean(dim=(0, 2, 3), keepdim=True)
         return total
 
-    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
-        channels = x.shape[1]
-        weights = _inner(scores).reshape(-1, 1).float().softmax(dim=0).to(x.dtype)
-        columns = _inner(x).transpose(0, 1).reshape(channels, -1)
-        return (columns @ weights).reshape(1, channels, 1, 1)
+    def attention_pool(self, x: Tensor, scores: Tensor, *, heads: int = 1) -> Tensor:
+        return pooled(_flat(x), _flat(scores), heads)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (1, C, N * pixels without margins)."""
+    return _inner(x).transpose(0, 1).flatten(1)[None]
 
 
 def _inner(x: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class FastNetwork:
         self._graphs: dict[tuple[int, ...], CudaGraph] = {}
         self._records = device.type == "cuda"
         self._pool: Any = None  # the memory of the graphs
-        placed = copy.deepcopy(model).eval().requires_grad_(False).to(device, dtype)
+        placed = copy.deepcopy(model).eval().folded().requires_grad_(False).to(device, dtype)
         if device.type == "cuda":
             make_dense(placed)
         placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

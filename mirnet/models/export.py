@@ -45,7 +45,7 @@ def export_program(model: Network) -> ExportedProgram:
     shapes = {INPUT: {0: Dim("batch", min=1, max=1024), 2: height, 3: width}}
     # a batch of 1 or equal sides would become constants of the graph
     example = torch.rand(2, entry.channels, 4 * least, 5 * least)
-    return torch.export.export(Margined(model).eval(), (example,), dynamic_shapes=shapes)
+    return torch.export.export(Margined(model.folded()).eval(), (example,), dynamic_shapes=shapes)
 
 
 def export_pt2(model: Network, path: Path) -> float:

@@ -46,6 +46,10 @@ class Network(nn.Module):
         """Minimum height and width of the input."""
         return self.architecture.min_size
 
+    def folded(self) -> Network:
+        """An equal function of fewer operations, for inference and export; by default, itself."""
+        return self
+
     def repeated_blocks(self) -> Sequence[nn.Module]:
         """Equal blocks that are compiled one by one, so that one compilation serves all.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,30 @@ class PublishedFormat:
 
     sizes: Callable[[Mapping[str, Tensor]], dict[str, Any] | None]
     weights: Callable[[Mapping[str, Tensor], Any], dict[str, Tensor]]
+
+
+def same_names(
+    key: str, *, keys: Sequence[str] = (), **sizes: tuple[str, int]
+) -> PublishedFormat:
+    """The format of a network whose modules are named as in its published checkpoints.
+
+    Args:
+        key: of a tensor that only checkpoints of this network have.
+        keys: others without which it is not one.
+        sizes: key of a tensor and the dimension of it that is the size of this name.
+    """
+    wanted = {key, *keys, *(of for of, _ in sizes.values())}
+
+    def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        if not wanted <= state.keys():
+            return None
+        return {name: _dimension(state[of], place) for name, (of, place) in sizes.items()}
+
+    return PublishedFormat(read_sizes, lambda state, _: {k: v.float() for k, v in state.items()})
+
+
+def _dimension(tensor: Tensor, place: int) -> int:
+    return tensor.shape[place] if place < tensor.dim() else 0
 
 
 def read_checkpoint(path: Path) -> Network:

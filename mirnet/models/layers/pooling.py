@@ -27,12 +27,18 @@ class GlobalPooling:
             total = total + ops.global_mean(stream)
         return total
 
-    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
-        """Average of (N, C, H, W) with a softmax of (N, 1, H, W) over all pixels: (N, C, 1, 1)."""
+    def attention_pool(self, x: Tensor, scores: Tensor, *, heads: int = 1) -> Tensor:
+        """Averages of x with softmaxes of scores over all pixels.
+
+        Args:
+            x: (N, C, H, W); the first C / heads channels belong to the first head.
+            scores: (N, heads * Q, H, W), of Q queries per head.
+
+        Returns:
+            (N, C, Q, 1).
+        """
         n, c = x.shape[:2]
-        precise = torch.promote_types(scores.dtype, torch.float32)
-        weights = scores.reshape(n, -1, 1).to(precise).softmax(dim=1).to(x.dtype)
-        return (x.reshape(n, c, -1) @ weights).reshape(n, c, 1, 1)
+        return pooled(x.reshape(n, c, -1), scores.reshape(n, scores.shape[1], -1), heads)
 
 
 class GivenPooling(GlobalPooling):
@@ -50,8 +56,8 @@ class GivenPooling(GlobalPooling):
     def mean(self, *streams: Tensor) -> Tensor:
         return self.take(1)[0].to(streams[0].dtype)
 
-    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
-        del scores
+    def attention_pool(self, x: Tensor, scores: Tensor, *, heads: int = 1) -> Tensor:
+        del scores, heads
         return self.take(1)[0].to(x.dtype)
 
 
@@ -65,12 +71,22 @@ class RecordedPooling(GlobalPooling):
     def mean(self, *streams: Tensor) -> Tensor:
         return self._kept(self.source.mean(*streams))
 
-    def attention_pool(self, x: Tensor, scores: Tensor) -> Tensor:
-        return self._kept(self.source.attention_pool(x, scores))
+    def attention_pool(self, x: Tensor, scores: Tensor, *, heads: int = 1) -> Tensor:
+        return self._kept(self.source.attention_pool(x, scores, heads=heads))
 
     def _kept(self, value: Tensor) -> Tensor:
         self.values.append(value.detach().clone(memory_format=torch.contiguous_format))
         return value
+
+
+def pooled(x: Tensor, scores: Tensor, heads: int) -> Tensor:
+    """:meth:`GlobalPooling.attention_pool` of flat maps, (N, C, P) and (N, heads * Q, P)."""
+    n, c, num_pixels = x.shape
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.to(precise).softmax(dim=2).to(x.dtype)
+    by_head = weights.reshape(n * heads, -1, num_pixels).transpose(1, 2)
+    out: Tensor = x.reshape(n * heads, c // heads, num_pixels) @ by_head
+    return out.reshape(n, c, -1, 1)
 
 
 FULL_IMAGE = GlobalPooling()

@@ -1,0 +1,1 @@
+"""IAT, the Illumination Adaptive Transformer (2022)."""
