@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mirnet.models.layers.pooling import GlobalPooling, pooled
+from mirnet.models.layers.pooling import GlobalPooling, correlated, pooled
 
 CROP = 256
 # pixels at the border of a crop see its zero padding; they are left out of the averages
@@ -30,6 +30,9 @@ class MosaicStatistics(GlobalPooling):
 
     def attention_pool(self, x: Tensor, scores: Tensor, *, heads: int = 1) -> Tensor:
         return pooled(_flat(x), _flat(scores), heads)
+
+    def correlation(self, a: Tensor, b: Tensor, *, heads: int) -> Tensor:
+        return correlated(_flat(a), _flat(b), heads)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -43,6 +43,11 @@ class PublishedFormat:
     weights: Callable[[Mapping[str, Tensor], Any], dict[str, Tensor]]
 
 
+def plain_weights(state: Mapping[str, Tensor], _: Any) -> dict[str, Tensor]:
+    """The tensors under their names in the file, float32."""
+    return {name: value.float() for name, value in state.items()}
+
+
 def same_names(
     key: str, *, keys: Sequence[str] = (), **sizes: tuple[str, int]
 ) -> PublishedFormat:
@@ -60,7 +65,7 @@ def same_names(
             return None
         return {name: _dimension(state[of], place) for name, (of, place) in sizes.items()}
 
-    return PublishedFormat(read_sizes, lambda state, _: {k: v.float() for k, v in state.items()})
+    return PublishedFormat(read_sizes, plain_weights)
 
 
 def _dimension(tensor: Tensor, place: int) -> int:

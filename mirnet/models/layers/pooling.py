@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mirnet.models import ops
 
+_SHORTEST = 1e-12  # of channels that are 0 everywhere
+
 
 class GlobalPooling:
     """Averages over the whole maps."""
@@ -40,6 +42,17 @@ class GlobalPooling:
         n, c = x.shape[:2]
         return pooled(x.reshape(n, c, -1), scores.reshape(n, scores.shape[1], -1), heads)
 
+    def correlation(self, a: Tensor, b: Tensor, *, heads: int) -> Tensor:
+        """Cosines between channels, over all pixels, within each head.
+
+        Args:
+            a, b: (N, C, H, W); the first C / heads channels belong to the first head.
+
+        Returns:
+            (N, heads, C / heads of a, C / heads of b).
+        """
+        return correlated(a.flatten(2), b.flatten(2), heads)
+
 
 class GivenPooling(GlobalPooling):
     """Precomputed statistics, in the order in which the network requests them."""
@@ -60,6 +73,10 @@ class GivenPooling(GlobalPooling):
         del scores, heads
         return self.take(1)[0].to(x.dtype)
 
+    def correlation(self, a: Tensor, b: Tensor, *, heads: int) -> Tensor:
+        del b, heads
+        return self.take(1)[0].to(a.dtype)
+
 
 class RecordedPooling(GlobalPooling):
     """Returns the statistics of another source and records a copy of each."""
@@ -74,6 +91,9 @@ class RecordedPooling(GlobalPooling):
     def attention_pool(self, x: Tensor, scores: Tensor, *, heads: int = 1) -> Tensor:
         return self._kept(self.source.attention_pool(x, scores, heads=heads))
 
+    def correlation(self, a: Tensor, b: Tensor, *, heads: int) -> Tensor:
+        return self._kept(self.source.correlation(a, b, heads=heads))
+
     def _kept(self, value: Tensor) -> Tensor:
         self.values.append(value.detach().clone(memory_format=torch.contiguous_format))
         return value
@@ -87,6 +107,18 @@ def pooled(x: Tensor, scores: Tensor, heads: int) -> Tensor:
     by_head = weights.reshape(n * heads, -1, num_pixels).transpose(1, 2)
     out: Tensor = x.reshape(n * heads, c // heads, num_pixels) @ by_head
     return out.reshape(n, c, -1, 1)
+
+
+def correlated(a: Tensor, b: Tensor, heads: int) -> Tensor:
+    """:meth:`GlobalPooling.correlation` of flat maps, (N, C, P)."""
+    n, _, num_pixels = a.shape
+    a, b = (x.reshape(n, heads, -1, num_pixels) for x in (a, b))
+    norm_a, norm_b = (
+        torch.linalg.vector_norm(x, dim=3, dtype=torch.promote_types(x.dtype, torch.float32))
+        for x in (a, b)
+    )
+    lengths = norm_a.clamp_min(_SHORTEST)[..., None] * norm_b.clamp_min(_SHORTEST)[:, :, None]
+    return ((a @ b.transpose(2, 3)) / lengths).to(a.dtype)
 
 
 FULL_IMAGE = GlobalPooling()

@@ -1,0 +1,1 @@
+"""Retinexformer (2023)."""
