@@ -7,6 +7,7 @@ names for its tensors come from the formats of the registered networks.
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,14 +44,18 @@ class PublishedFormat:
     weights: Callable[[Mapping[str, Tensor], Any], dict[str, Tensor]]
 
 
+def count_modules(state: Mapping[str, Tensor], name: str) -> int:
+    """Number of modules ``name.0``, ``name.1``, ... that a checkpoint holds tensors of."""
+    numbers = (re.match(rf"{re.escape(name)}\.(\d{{1,3}})\.", key) for key in state)
+    return max((int(match[1]) + 1 for match in numbers if match), default=0)
+
+
 def plain_weights(state: Mapping[str, Tensor], _: Any) -> dict[str, Tensor]:
     """The tensors under their names in the file, float32."""
     return {name: value.float() for name, value in state.items()}
 
 
-def same_names(
-    key: str, *, keys: Sequence[str] = (), **sizes: tuple[str, int]
-) -> PublishedFormat:
+def same_names(key: str, *, keys: Sequence[str] = (), **sizes: tuple[str, int]) -> PublishedFormat:
     """The format of a network whose modules are named as in its published checkpoints.
 
     Args:

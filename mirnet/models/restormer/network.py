@@ -52,9 +52,7 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = int(channels * EXPANSION)
         self.project_in = nn.Conv2d(channels, 2 * hidden, 1, bias=False)
-        self.dwconv = nn.Conv2d(
-            2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False
-        )
+        self.dwconv = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
         self.project_out = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

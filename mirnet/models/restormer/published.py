@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from mirnet.models.published import PublishedFormat, plain_weights
+from mirnet.models.published import PublishedFormat, count_modules, plain_weights
 
 _LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
 
@@ -20,16 +19,11 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         return None
     return {
         "dim": first.shape[0],
-        "num_blocks": [_length(state, level) for level in _LEVELS],
+        "num_blocks": [count_modules(state, level) for level in _LEVELS],
         "heads": [scale.numel() for scale in scales if scale is not None],
-        "refinement": _length(state, "refinement"),
+        "refinement": count_modules(state, "refinement"),
         "biased_norm": "latent.0.norm1.body.bias" in state,
     }
-
-
-def _length(state: Mapping[str, Tensor], name: str) -> int:
-    found = [m for key in state if (m := re.match(rf"{name}\.(\d{{1,3}})\.", key))]
-    return max((int(match[1]) for match in found), default=-1) + 1
 
 
 FORMAT = PublishedFormat(_sizes, plain_weights)
