@@ -202,7 +202,7 @@ class IAT(Network):
         gamma, colour = self.global_net(low, statistics)
         local = image * factor + offset
         mixed = torch.einsum("ncd,ndhw->nchw", colour, local.float())
-        return mixed.clamp(DARKEST, 1) ** gamma
+        return mixed.clamp(DARKEST, 1.0) ** gamma
 
 
 def precise(linear: nn.Module, x: Tensor) -> Tensor:
