@@ -155,7 +155,8 @@ class Generator(nn.Module):
             tokens, tokens.shape[-1:], self.norm2.weight.float(), self.norm2.bias.float()
         )
         hidden = F.gelu(precise(self.mlp.fc1, normed))
-        return tokens + precise(self.mlp.fc2, hidden)
+        out: Tensor = tokens + precise(self.mlp.fc2, hidden)
+        return out
 
 
 class GlobalBranch(nn.Module):
@@ -202,7 +203,8 @@ class IAT(Network):
         gamma, colour = self.global_net(low, statistics)
         local = image * factor + offset
         mixed = torch.einsum("ncd,ndhw->nchw", colour, local.float())
-        return mixed.clamp(DARKEST, 1.0) ** gamma
+        out: Tensor = mixed.clamp(DARKEST, 1.0) ** gamma
+        return out
 
 
 def precise(linear: nn.Module, x: Tensor) -> Tensor:

@@ -118,7 +118,8 @@ def correlated(a: Tensor, b: Tensor, heads: int) -> Tensor:
         for x in (a, b)
     )
     lengths = norm_a.clamp_min(_SHORTEST)[..., None] * norm_b.clamp_min(_SHORTEST)[:, :, None]
-    return ((a @ b.transpose(2, 3)) / lengths).to(a.dtype)
+    cosines: Tensor = (a @ b.transpose(2, 3)) / lengths
+    return cosines.to(a.dtype)
 
 
 FULL_IMAGE = GlobalPooling()

@@ -102,7 +102,8 @@ class FeatureSelfTransform(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features = self.block1(x).float()
         product = (self.weight1 * features) * (self.weight2 * features) + self.bias
-        return product.to(x.dtype)
+        out: Tensor = product.to(x.dtype)
+        return out
 
 
 class MobileIE(Network):
