@@ -1,4 +1,4 @@
-"""Networks beside MIRNet: reference vectors that live outside the repository, and what all share."""
+"""Networks beside MIRNet: reference vectors from outside of the repository, and what all share."""
 
 from __future__ import annotations
 
