@@ -150,14 +150,14 @@ def notifier(address: str) -> NotificationBlock:
 
 
 def apply(
-    *, deployment: str = "process", webhook: str | None = None, silence_s: float = SILENCE_S
+    *, deployment: str | None = None, webhook: str | None = None, silence_s: float = SILENCE_S
 ) -> list[str]:
     """Create or update all automations on the configured server; returns their names."""
     alerts = cast(UUID, notifier(webhook).save(_BLOCK, overwrite=True)) if webhook else None
     with get_client(sync_client=True) as client:
         wanted = automations(
-            retrain=_deployment(client, f"retrain/{deployment}"),
-            enhance=_deployment(client, f"enhance/{deployment}"),
+            retrain=_deployment(client, f"retrain/{deployment or 'retrain'}"),
+            enhance=_deployment(client, f"enhance/{deployment or 'enhance'}"),
             alerts=alerts,
             silence_s=silence_s,
         )
@@ -189,7 +189,10 @@ def _read_webhook(path: Path | None) -> str | None:
 
 def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.automations", description=__doc__)
-    parser.add_argument("--deployment", default="process", help="name of the deployments to start")
+    parser.add_argument(
+        "--deployment",
+        help="name of the deployments to start, such as laptop [that of their flow]",
+    )
     parser.add_argument("--webhook-file", type=Path, help="file with the webhook's address")
     parser.add_argument(
         "--silence",

@@ -14,7 +14,9 @@ from flows.batch_artifacts import NightProgress, show_night
 from flows.events import announce_drift, announce_harm
 from flows.policy import exit_code_of, io_task, load_run_config
 from flows.process_group import leave_foreground_group
+from flows.run_names import by_date
 from flows.safety import Address, redacted_errors, without_secrets
+from flows.time_limits import flow_limit, turn
 from mirnet import stages
 from mirnet.config import refuse_credentials
 from mirnet.errors import TooManyBad
@@ -22,20 +24,20 @@ from mirnet.results import EnhanceResult
 from mirnet.stages import RunConfig
 
 
-@io_task("enhance")
+@io_task("enhance", "enhance")
 def enhance_batch(source: str, target: str, run: RunConfig, model: str | None) -> EnhanceResult:
     """Plan, enhance, commit. A retry skips what is done."""
     return stages.enhance(source, target, run, model=model, progress=NightProgress())
 
 
-@io_task("pin model")
+@io_task("pin model", "stage")
 def pin_model(model: str | None, run: RunConfig) -> str:
     """One model version for the whole run, retries included, independent of later promotions."""
     return stages.pin(model, run)
 
 
 @without_secrets
-@flow(name="enhance", description=__doc__)
+@flow(name="enhance", description=__doc__, flow_run_name=by_date)
 def enhance(
     source: Address,
     target: Address,
@@ -56,13 +58,19 @@ def enhance(
     with redacted_errors():
         refuse_credentials(source, target, model)
         run = load_run_config(params, overrides)
-        try:
+        with flow_limit("enhance", "enhance", "stage", "stage"):
+            return _enhance(source, target, run, model)
+
+
+def _enhance(source: str, target: str, run: RunConfig, model: str | None) -> EnhanceResult:
+    try:
+        with turn("enhance"):
             result = enhance_batch(source, target, run, pin_model(model, run))
-        except TooManyBad as bad:
-            show(bad.result, run)
-            raise
-        show(result, run)
-        return result
+    except TooManyBad as bad:
+        show(bad.result, run)
+        raise
+    show(result, run)
+    return result
 
 
 def show(result: EnhanceResult, run: RunConfig) -> None:

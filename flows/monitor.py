@@ -18,7 +18,9 @@ from prefect.runtime import flow_run
 from flows.events import announce_data_change, announce_failure
 from flows.policy import exit_code_of, is_transient, start_logging
 from flows.prometheus import Champion, of_look, of_reports
+from flows.run_names import by_date
 from flows.safety import Address, redacted_errors, redacting, without_secrets
+from flows.time_limits import flow_limit, limited
 from mirnet.config import load_settings, refuse_credentials
 from mirnet.doctor import DoctorCheck, examine
 from mirnet.errors import DataError, ServiceError, UsageError
@@ -44,6 +46,7 @@ class Watch(Result):
 
 @task(name="examine")
 @redacting
+@limited("examine", "check")
 def examine_machine() -> tuple[DoctorCheck, ...]:
     """Every check of ``mirnet doctor``; the failed ones become events."""
     checks = tuple(examine(load_settings()))
@@ -58,6 +61,7 @@ def examine_machine() -> tuple[DoctorCheck, ...]:
     name="look at the champion", retries=2, retry_delay_seconds=10, retry_condition_fn=is_transient
 )
 @redacting
+@limited("look at the champion", "check")
 def find_champion(name: str) -> Champion | None:
     """Version, age and data of the champion; none before the first promotion."""
     from mirnet.tracking.registry import DATA_TAG, get_version
@@ -75,6 +79,7 @@ def find_champion(name: str) -> Champion | None:
 
 @task(name="look at the data")
 @redacting
+@limited("look at the data", "stage")
 def find_digest(data: str) -> str | None:
     """DVC's digest of the data folder; none if this machine has no data."""
     from mirnet.data.versioning import data_version
@@ -87,7 +92,7 @@ def find_digest(data: str) -> str | None:
 
 
 @without_secrets
-@flow(name="monitor", description=__doc__)
+@flow(name="monitor", description=__doc__, flow_run_name=by_date)
 def monitor(data: Address = "data", params: str = "cpu") -> Watch:
     """Run all checks once.
 
@@ -97,7 +102,8 @@ def monitor(data: Address = "data", params: str = "cpu") -> Watch:
     """
     with redacted_errors():
         refuse_credentials(data)
-        return _watch(data, params)
+        with flow_limit("monitor", "check", "check", "stage"):
+            return _watch(data, params)
 
 
 def _watch(data: str, params: str) -> Watch:

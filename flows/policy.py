@@ -15,19 +15,27 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 
+from flows.expected_errors import leave_to_stderr, log_once
 from flows.safety import redacting
+from flows.time_limits import Limit, limited
 from mirnet import stages
 from mirnet.config import load_settings
 from mirnet.errors import MirnetError, ServiceError
 from mirnet.logs import JsonLines, bind
 from mirnet.stages import RunConfig
 
+log_once()
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def io_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """A task that is retried after a failure of a service. Never cached: stores change."""
+def io_task(name: str, limit: Limit) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """A task that is retried after a failure of a service. Never cached: stores change.
+
+    Args:
+        limit: of the duration of one attempt.
+    """
     decorate = task(
         name=name,
         retries=3,
@@ -35,30 +43,13 @@ def io_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
         retry_condition_fn=is_transient,
         cache_policy=NO_CACHE,
     )
-    return lambda function: decorate(redacting(function))
+    return lambda function: decorate(redacting(limited(name, limit)(function)))
 
 
 def is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Retry failures of a service (connection, throttling), never those of data or code."""
     error = state.data
     return isinstance(error, ServiceError) and error.transient
-
-
-class _OneLine(logging.Filter):
-    """Expected errors have a complete message; their traceback is not needed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], MirnetError):
-            record.exc_info = record.exc_text = None
-        return True
-
-
-def quiet_expected_errors() -> None:
-    """Let Prefect log expected errors as one line."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logger = logging.getLogger(name)
-        if not any(isinstance(present, _OneLine) for present in logger.filters):
-            logger.addFilter(_OneLine())
 
 
 def load_run_config(params: str, overrides: list[str] | None) -> RunConfig:
@@ -107,7 +98,7 @@ def check_prefect() -> None:
 
 def exit_code_of(run: Callable[[], object]) -> int:
     """Run a flow from the command line: one line and the exit code for expected errors."""
-    quiet_expected_errors()
+    leave_to_stderr()
     try:
         check_prefect()
         run()

@@ -27,6 +27,7 @@ from flows.approval import ask_person, check_approval
 from flows.events import announce_promotion
 from flows.policy import exit_code_of, io_task, load_run_config
 from flows.process_group import leave_foreground_group
+from flows.run_names import add_data_version, by_date
 from flows.safety import (
     Address,
     markdown_text,
@@ -35,6 +36,7 @@ from flows.safety import (
     table_row,
     without_secrets,
 )
+from flows.time_limits import Limit, flow_limit, limited, turn
 from mirnet import stages
 from mirnet.config import refuse_credentials
 from mirnet.errors import GateRefused
@@ -50,14 +52,17 @@ from mirnet.results import (
 )
 from mirnet.stages import RunConfig
 
+_LIMITS: tuple[Limit, ...] = ("check", "stage", "stage", "train", "stage", "stage", "stage")
+"""Of the tasks of a retraining: services, version, validate, train, evaluate, promote, champion."""
 
-@io_task("check services")
+
+@io_task("check services", "check")
 def check_services(run: RunConfig) -> None:
     """Fail before any compute is spent if MLflow is unreachable."""
     stages.check_services(run)
 
 
-@io_task("check version")
+@io_task("check version", "stage")
 def check_version(data: str, *, allow_modified: bool) -> DataVersion:
     """The digest of the data; modified data stop the flow unless allowed."""
     version = stages.check_version(Path(data), allow_modified=allow_modified)
@@ -67,7 +72,7 @@ def check_version(data: str, *, allow_modified: bool) -> DataVersion:
     return version
 
 
-@io_task("publish validation")
+@io_task("publish validation", "stage")
 def publish_validation(run: RunConfig, result: ValidationResult) -> str:
     """Findings and Data Docs to MLflow, before a refusal stops the flow."""
     return stages.publish_validation(run, result)
@@ -75,6 +80,7 @@ def publish_validation(run: RunConfig, result: ValidationResult) -> str:
 
 @task(name="validate", cache_policy=NO_CACHE)
 @redacting
+@limited("validate", "stage")
 def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResult:
     """Great Expectations over the manifest; critical findings stop the flow by name."""
     result = stages.validate(Path(data), run, version=version)
@@ -91,7 +97,7 @@ def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResul
     return result
 
 
-@io_task("train")
+@io_task("train", "train")
 def train(data: str, run: RunConfig, validation: ValidationResult, run_name: str) -> TrainResult:
     """Ray Train. A retry resumes from the last checkpoint, since it has the same run name."""
     num_epochs = run.params.train.num_epochs
@@ -113,7 +119,7 @@ def train(data: str, run: RunConfig, validation: ValidationResult, run_name: str
     )
 
 
-@io_task("evaluate")
+@io_task("evaluate", "stage")
 def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResult:
     """Score the best weights and the baselines, tracked in MLflow."""
     result = stages.evaluate(Path(data), run, trained=trained)
@@ -130,7 +136,7 @@ def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResul
     return result
 
 
-@io_task("promote")
+@io_task("promote", "stage")
 def promote(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) -> PromotionResult:
     """Register, ask the gate, and move the alias if it passes."""
     result = stages.promote(run, trained=trained, evaluation=evaluation)
@@ -138,7 +144,7 @@ def promote(run: RunConfig, trained: TrainResult, evaluation: EvaluationResult) 
     return result
 
 
-@io_task("settle")
+@io_task("settle", "stage")
 def resolve_approval(
     run: RunConfig, waiting: PromotionResult, evaluation: EvaluationResult, approval: Approval
 ) -> PromotionResult:
@@ -163,7 +169,7 @@ def take_back(txn: Transaction) -> None:
     stages.undo_promotion(txn.get("run"), txn.get("promotion"))
 
 
-@io_task("check champion")
+@io_task("check champion", "stage")
 def check_champion(run: RunConfig, promotion: PromotionResult) -> None:
     """Check that the new champion loads from the registry as in the nightly flow."""
     stages.check_champion(run, version=promotion.version)
@@ -204,7 +210,7 @@ def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
 
 
 @without_secrets
-@flow(name="retrain", description=__doc__)
+@flow(name="retrain", description=__doc__, flow_run_name=by_date)
 def retrain(
     data: Address = "data",
     params: str = "cpu",
@@ -226,16 +232,21 @@ def retrain(
     """
     with redacted_errors():
         refuse_credentials(data)
-        return _retrain(data, load_run_config(params, overrides), allow_modified, resume)
+        run = load_run_config(params, overrides)
+        within_s = run.params.promote.approval_within_s or 0
+        with flow_limit("retrain", *_LIMITS, more_s=within_s):
+            return _retrain(data, run, allow_modified, resume)
 
 
 def _retrain(data: str, run: RunConfig, allow_modified: bool, resume: str | None) -> RetrainResult:
     check_services(run)
     check_approval(run.params.promote.approval_within_s)
     version = check_version(data, allow_modified=allow_modified)
-    validation = validate(data, run, version)
-    trained = train(data, run, validation, resume or f"retrain-{flow_run.get_id()}")
-    evaluation = evaluate(data, run, trained)
+    add_data_version(version)
+    with turn("retrain"):
+        validation = validate(data, run, version)
+        trained = train(data, run, validation, resume or f"retrain-{flow_run.get_id()}")
+        evaluation = evaluate(data, run, trained)
     promotion = decide(run, trained, evaluation)
     show_cost(trained, evaluation)
     if promotion.promoted or promotion.alias is None:

@@ -18,6 +18,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron, Interval, Schedule
 
+from flows.deploying import prepare
 from flows.policy import exit_code_of
 from mirnet.errors import UsageError
 
@@ -86,7 +87,9 @@ def _commit(folder: Path) -> str:
 
 
 def main() -> None:
-    serve(*load_deployments(Path("prefect.yaml")))
+    deployments = load_deployments(Path("prefect.yaml"))
+    prepare()
+    serve(*deployments)
 
 
 if __name__ == "__main__":

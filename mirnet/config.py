@@ -106,6 +106,28 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds from SIGTERM until a process that reaches no safe point is ended",
     )
+    check_limit_s: float = Field(
+        900.0, gt=0, description="seconds for a check of services in a flow, each attempt"
+    )
+    stage_limit_s: float = Field(
+        21_600.0,
+        gt=0,
+        description="seconds for every other task of a flow but those that follow, each attempt",
+    )
+    train_limit_s: float = Field(
+        604_800.0, gt=0, description="seconds for the training of a flow; `resume` goes on with it"
+    )
+    enhance_limit_s: float = Field(
+        86_400.0,
+        gt=0,
+        description="seconds for the batch of a flow; the next run goes on with the rest",
+    )
+    turn_limit_s: float = Field(
+        43_200.0,
+        gt=0,
+        description="seconds that a flow waits for its turn to train or enhance "
+        "(Prefect's concurrency limit `mirnet-compute`)",
+    )
     flush_s: float = Field(10.0, ge=0.01, description="seconds between parts of a manifest")
     log_format: Literal["text", "json"] = Field(
         "text", description="log lines as text, or one JSON object per line with the run's ids"

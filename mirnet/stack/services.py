@@ -252,7 +252,7 @@ def _prefect_worker(home: StackPaths, plan: StackPlan, secrets: Secrets) -> Serv
             f"--pool={WORK_POOL}",
             "--type=process",
             "--name=stack",
-            "--limit=2",
+            "--limit=3",
         ),
         env=child_environment(
             **client_environment(home, plan, secrets),

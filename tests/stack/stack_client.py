@@ -100,7 +100,7 @@ class Stack:
 
     def trigger(self, flow: str, parameters: dict[str, object]) -> str:
         found = self.prefect("deployments/filter", {"flows": {"name": {"any_": [flow]}}})
-        assert [d["name"] for d in found] == ["process"]
+        assert len(found) == 1
         run = self.prefect(
             f"deployments/{found[0]['id']}/create_flow_run", {"parameters": parameters}
         )

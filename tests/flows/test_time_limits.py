@@ -1,0 +1,117 @@
+"""A task that takes too long ends at a safe point; a process that does not is ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.testing.utilities import prefect_test_harness
+
+from flows import monitor as monitor_flow
+from flows.monitor import monitor
+from flows.time_limits import OutOfTime, limited, time_limit
+from mirnet.signals import advance, termination_as_exception
+
+
+@pytest.fixture(scope="module")
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def wait_for_ever() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+def test_a_block_ends_at_its_limit_and_cleans_up() -> None:
+    cleaned = []
+    with pytest.raises(OutOfTime, match=r"x took longer than 0\.1 s; see y"):
+        with time_limit("x", 0.1, stop_s=20, hint="see y"):
+            try:
+                wait_for_ever()
+            finally:
+                cleaned.append("lease")
+    assert cleaned == ["lease"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_long_work_ends_at_a_safe_point_only() -> None:
+    done = []
+    with pytest.raises(OutOfTime):
+        with time_limit("x", 0.1, stop_s=20, hint=""), termination_as_exception():
+            while True:
+                time.sleep(0.3)  # the limit passes here
+                done.append("whole")
+                advance()
+    assert done == ["whole"]
+
+
+def test_a_block_in_time_is_left_alone() -> None:
+    with time_limit("x", 60, stop_s=20, hint=""):
+        pass
+    with pytest.raises(KeyError), time_limit("x", 60, stop_s=20, hint=""):
+        raise KeyError("its own")
+
+
+def test_the_outer_limit_ends_the_inner_block() -> None:
+    with pytest.raises(OutOfTime, match="flow took"):
+        with time_limit("flow", 0.1, stop_s=20, hint=""):
+            with time_limit("task", 60, stop_s=20, hint=""):
+                wait_for_ever()
+
+
+def test_the_setting_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRNET_CHECK_LIMIT_S", "0.1")
+    with pytest.raises(OutOfTime, match="MIRNET_CHECK_LIMIT_S"):
+        limited("look", "check")(wait_for_ever)()
+
+
+STUCK = """
+import time
+from flows.time_limits import time_limit
+with time_limit("x", 0.1, stop_s=0.1, hint=""):
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            print("swallowed", flush=True)
+"""
+
+
+def test_a_process_that_does_not_stop_is_ended() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", STUCK],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 143, ended.stderr
+    assert "swallowed" in ended.stdout
+    assert "x goes on" in ended.stderr and "Thread" in ended.stderr
+
+
+def test_a_flow_out_of_time_is_timed_out_in_prefect_and_said_once(
+    prefect_server: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
+    monkeypatch.setenv("MIRNET_CHECK_LIMIT_S", "0.5")
+    monkeypatch.setattr(monitor_flow, "examine", lambda _: wait_for_ever())
+    state: State[object] = monitor(data=str(tmp_path / "none"), return_state=True)  # type: ignore[call-overload]
+    # the event of this name starts the notification
+    assert state.name == "TimedOut", state
+    said = [record.getMessage() for record in caplog.records if "took longer" in record.getMessage()]
+    assert said == ["examine took longer than 0.5 s; the limit is MIRNET_CHECK_LIMIT_S"]
+    assert not any(record.exc_info for record in caplog.records)
