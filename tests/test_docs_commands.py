@@ -1,77 +1,135 @@
-"""The commands of the pages, executed: blocks under ``<!-- runs -->``, page after page, one folder.
+"""The commands of README, tutorial, guides, how-tos and runbooks, executed in order.
 
-``<!-- runs: 3 -->`` says that the last command ends with exit code 3. Other blocks need a server or
-a cluster: tests/infra/test_operation_pages.py holds their commands and options, and tests/stack
-goes through a running stack.
+Every block has a mark (tests/docs_walk.py); one that cannot run says why, on the page. Each page
+goes on where the last one stopped, in a clean clone.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-# each goes on where the last one stopped
-TOUR = (
-    "tutorial.md",
-    "guides/analyst.md",
-    "howto/rollback.md",
-    "guides/nightly.md",
-    "howto/own-pairs.md",
-    "howto/published-weights.md",
-    "howto/new-camera.md",
-    "howto/new-baseline.md",
+from mirnet.stack.plan import StackPaths
+from mirnet.storage.s3server import free_ports
+from tests.docs_walk import Block, Clone, blocks, pages, read_blocks
+from tests.stack.conftest import open_to_postgres
+
+TUTORIAL = (
+    "docs/tutorial.md",
+    "docs/guides/analyst.md",
+    "docs/howto/rollback.md",
+    "docs/guides/nightly.md",
+    "docs/howto/own-pairs.md",
+    "docs/howto/published-weights.md",
+    "docs/howto/new-camera.md",
+    "docs/howto/new-baseline.md",
 )
-_BLOCK = re.compile(r"<!-- runs(?:: (\d+))? -->\n```\n(.*?)```", re.S)
+STACK = (
+    "docs/guides/mlops-team.md",
+    "docs/guides/nightly.md",
+    "docs/runbooks/credentials-expired.md",
+    "docs/runbooks/disk-full.md",
+    "docs/runbooks/gate-refused.md",
+    "docs/runbooks/lost-node.md",
+    "docs/runbooks/mlflow-down.md",
+    "docs/runbooks/model-refused.md",
+    "docs/runbooks/poisoned-bucket.md",
+    "docs/runbooks/rollback.md",
+    "docs/runbooks/stuck-run.md",
+    "docs/runbooks/lost-databases.md",
+    "docs/deploy.md",
+)
+IN_TUTORIAL = {"runs", "runs first"}
+# what a reader's own machine does in minutes; Ray and the compiler have tests of their own
+QUICK = {"MIRNET_RAY_ADDRESS": "in-process", "MIRNET_COMPILE": "false"}
 
 
-def blocks(page: str) -> list[tuple[str, int]]:
-    """Commands and the exit code of the last one."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return [(commands, int(code or 0)) for code, commands in _BLOCK.findall(text)]
+def of_kind(page: str, *kinds: str) -> list[Block]:
+    return [block for block in blocks(page) if block.kind in kinds]
 
 
-def test_the_tour_has_every_page_with_commands_to_run() -> None:
-    marked = {
-        path.relative_to(ROOT / "docs").as_posix()
-        for path in ROOT.glob("docs/**/*.md")
-        if "<!-- runs" in path.read_text(encoding="utf-8")
-    }
-    assert marked == set(TOUR)
-    for page in TOUR:
-        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        assert len(blocks(page)) == text.count("<!-- runs"), f"{page}: a mark without a block"
+@pytest.mark.parametrize("page", pages())
+def test_every_block_has_a_mark(page: str) -> None:
+    for block in blocks(page):
+        assert block.kind, f"{page}:{block.line}: a block without a mark"
+        assert block.kind != "not run" or len(block.reason.split()) > 2, block
+
+
+def test_a_block_without_a_mark_is_found() -> None:
+    text = "<!-- runs -->\n```\na\n```\n\n```\nb\n```\n<!-- not run: because -->\n```\nc\n```\n"
+    found = read_blocks("page", text)
+    assert [block.kind for block in found] == ["runs", "", "not run"]
+    assert read_blocks("page", "<!-- run -->\n```\na\n```\n")[0].kind == ""
+    assert read_blocks("page", "  <!-- runs: 3 -->\n  ```\n  a\n  ```\n")[0].code == 3
+
+
+def test_the_walks_have_every_page_with_commands_to_run() -> None:
+    tutorial = {page for page in pages() if of_kind(page, *IN_TUTORIAL)}
+    stack = {page for page in pages() if of_kind(page, "runs in stack")}
+    assert tutorial == set(TUTORIAL)
+    assert stack == set(STACK)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tutorial")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    clone = Clone(tmp_path_factory.mktemp("tutorial"), **QUICK)
+    yield clone
+    clone.end()
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    clone = Clone(tmp_path_factory.mktemp("team"))
+    open_to_postgres(StackPaths(clone.folder / ".mirnet/stack"))
+    yield clone
+    clone.run("cd .; .venv/bin/python -m mirnet.cli stack down --purge")
+    clone.end()
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("page", TOUR)
-def test_the_commands_of_a_page_work(page: str, folder: Path) -> None:
-    # without the keys of the tests: the pages make their own
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MIRNET_")} | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PREFECT_HOME": str(folder / ".prefect"),
-        # what a reader's own machine does in minutes; Ray and the compiler have tests of their own
-        "MIRNET_RAY_ADDRESS": "in-process",
-        "MIRNET_COMPILE": "false",
-    }
-    for commands, code in blocks(page):
-        done = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", commands],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+def test_the_first_commands_work(tmp_path: Path) -> None:
+    """The short form, for the CI."""
+    clone = Clone(tmp_path, **QUICK)
+    for page in pages():
+        for block in of_kind(page, "runs first"):
+            clone.follow(block)
+    clone.end()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", TUTORIAL)
+def test_the_commands_of_a_page_work(page: str, tutorial: Clone) -> None:
+    for block in of_kind(page, *IN_TUTORIAL):
+        tutorial.follow(block)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("page", STACK)
+def test_the_commands_of_a_page_work_on_a_stack(page: str, team: Clone) -> None:
+    if page != STACK[0]:  # that one starts it, and stops it at its end
+        code, output = team.run('mirnet stack up\neval "$(mirnet stack env)"')
+        assert code == 0, output[-3000:]
+    for block in of_kind(page, "runs in stack"):
+        team.follow(block)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_commands_work_on_a_server_of_ones_own(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    address = f"http://127.0.0.1:{port}"
+    clone = Clone(tmp_path, PREFECT_API_URL=f"{address}/api")
+    try:
+        code, output = clone.run(
+            f". .venv/bin/activate\nprefect server start --port {port} &\n"
+            f"for _ in $(seq 120); do curl -sf {address}/api/health && break; sleep 1; done"
         )
-        assert done.returncode == code, commands + done.stdout[-3000:] + done.stderr[-3000:]
+        assert code == 0, output[-3000:]
+        for block in of_kind("docs/deploy.md", "runs on own server"):
+            clone.follow(block)
+    finally:
+        clone.end()

@@ -180,6 +180,27 @@ def pull(
 
 
 @app.command()
+def upload(
+    folder: Annotated[Path, typer.Argument(help="Folder with photographs")],
+    target: Annotated[str, typer.Argument(help="s3://bucket/prefix")],
+) -> None:
+    """Copy the photographs of a folder to a bucket; those that are there are kept."""
+    from mirnet.config import load_settings, refuse_credentials
+    from mirnet.data.layout import IMAGE_SUFFIXES
+    from mirnet.storage.places import open_store
+
+    refuse_credentials(target)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DataError(f"{folder}: no photographs in it")
+    store = open_store(target, load_settings())
+    sent = sum(store.put_if_absent(path.name, path.read_bytes()) for path in found)
+    say(f"{target}: {sent} of {len(found)} photographs sent; the others were there")
+
+
+@app.command()
 def push(
     data: DataOption = Path("data"), remote: RemoteOption = None, as_json: JsonOption = False
 ) -> None:

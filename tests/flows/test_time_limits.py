@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.client.schemas.objects import State
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import monitor as monitor_flow
@@ -32,24 +31,24 @@ def wait_for_ever() -> None:
 
 def test_a_block_ends_at_its_limit_and_cleans_up() -> None:
     cleaned = []
-    with pytest.raises(OutOfTime, match=r"x took longer than 0\.1 s; see y"):
-        with time_limit("x", 0.1, stop_s=20, hint="see y"):
-            try:
-                wait_for_ever()
-            finally:
-                cleaned.append("lease")
+    limit = time_limit("x", 0.1, stop_s=20, hint="see y")
+    with pytest.raises(OutOfTime, match=r"x took longer than 0\.1 s; see y"), limit:
+        try:
+            wait_for_ever()
+        finally:
+            cleaned.append("lease")
     assert cleaned == ["lease"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_long_work_ends_at_a_safe_point_only() -> None:
     done = []
-    with pytest.raises(OutOfTime):
-        with time_limit("x", 0.1, stop_s=20, hint=""), termination_as_exception():
-            while True:
-                time.sleep(0.3)  # the limit passes here
-                done.append("whole")
-                advance()
+    limit = time_limit("x", 0.1, stop_s=20, hint="")
+    with pytest.raises(OutOfTime), limit, termination_as_exception():
+        while True:
+            time.sleep(0.3)  # the limit passes here
+            done.append("whole")
+            advance()
     assert done == ["whole"]
 
 
@@ -61,10 +60,11 @@ def test_a_block_in_time_is_left_alone() -> None:
 
 
 def test_the_outer_limit_ends_the_inner_block() -> None:
-    with pytest.raises(OutOfTime, match="flow took"):
-        with time_limit("flow", 0.1, stop_s=20, hint=""):
-            with time_limit("task", 60, stop_s=20, hint=""):
-                wait_for_ever()
+    outer, inner = (
+        time_limit(what, s, stop_s=20, hint="") for what, s in (("flow", 0.1), ("task", 60))
+    )
+    with pytest.raises(OutOfTime, match="flow took"), outer, inner:
+        wait_for_ever()
 
 
 def test_the_setting_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +109,11 @@ def test_a_flow_out_of_time_is_timed_out_in_prefect_and_said_once(
     monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
     monkeypatch.setenv("MIRNET_CHECK_LIMIT_S", "0.5")
     monkeypatch.setattr(monitor_flow, "examine", lambda _: wait_for_ever())
-    state: State[object] = monitor(data=str(tmp_path / "none"), return_state=True)  # type: ignore[call-overload]
+    state = monitor(data=str(tmp_path / "none"), return_state=True)
     # the event of this name starts the notification
     assert state.name == "TimedOut", state
-    said = [record.getMessage() for record in caplog.records if "took longer" in record.getMessage()]
+    said = [
+        record.getMessage() for record in caplog.records if "took longer" in record.getMessage()
+    ]
     assert said == ["examine took longer than 0.5 s; the limit is MIRNET_CHECK_LIMIT_S"]
     assert not any(record.exc_info for record in caplog.records)
