@@ -183,6 +183,7 @@ def pull(
 def upload(
     folder: Annotated[Path, typer.Argument(help="Folder with photographs")],
     target: Annotated[str, typer.Argument(help="s3://bucket/prefix")],
+    as_json: JsonOption = False,
 ) -> None:
     """Copy the photographs of a folder to a bucket; those that are there are kept."""
     from mirnet.config import load_settings, refuse_credentials
@@ -197,6 +198,9 @@ def upload(
         raise DataError(f"{folder}: no photographs in it")
     store = open_store(target, load_settings())
     sent = sum(store.put_if_absent(path.name, path.read_bytes()) for path in found)
+    if as_json:
+        say_json({"target": target, "photographs": len(found), "sent": sent})
+        return
     say(f"{target}: {sent} of {len(found)} photographs sent; the others were there")
 
 

@@ -162,8 +162,8 @@ def say_json(value: Any, *, indent: int | None = 2, secrets: bool = False) -> No
         value: of JSON's types, dataclasses, pydantic models, paths and times; numbers that JSON
             does not have, such as NaN, become null.
     """
-    from pydantic_core import to_jsonable_python
+    from pydantic import TypeAdapter
 
-    plain = to_jsonable_python(value, inf_nan_mode="null")
+    plain = json.loads(TypeAdapter(Any).dump_json(value))
     text = json.dumps(plain, indent=indent) if secrets else shown_json(plain, indent=indent)
     typer.echo(text, file=_json_stream)
