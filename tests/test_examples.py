@@ -7,7 +7,10 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import PIL.Image
@@ -18,8 +21,10 @@ from mirnet import Enhancer
 from mirnet.evaluation import metrics
 from mirnet.images import read_rgb
 from mirnet.models import build, save_model
+from mirnet.storage.s3server import free_ports
 
 ROOT = Path(__file__).parents[1]
+IMAGE_PAGES = ["README.md", "docs/inference.md"]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 
@@ -64,12 +69,31 @@ def assert_same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> 
 
 
 def test_each_says_how_to_run_it_and_is_named_in_readme_and_docs() -> None:
-    pages = [ROOT / "README.md", ROOT / "docs" / "inference.md"]
     for path in EXAMPLES:
+        named = ["docs/guides/mlops-team.md"] if path.name == "print_alerts.py" else IMAGE_PAGES
+        pages = [ROOT / page for page in named]
         usage = f"python examples/{path.name} "
         assert usage in (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "")
         assert all(f"examples/{path.name}" in page.read_text("utf-8") for page in pages), path.name
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
+
+
+def test_print_alerts() -> None:
+    (port,) = free_ports(1)
+    script = [sys.executable, str(ROOT / "examples" / "print_alerts.py"), str(port)]
+    with subprocess.Popen(script, stdout=subprocess.PIPE, text=True) as printer:
+        try:
+            assert printer.stdout is not None
+            alert = Request(f"http://127.0.0.1:{port}", data=b'{"subject": "no champion"}')
+            for _ in range(100):
+                try:
+                    urlopen(alert, timeout=5).close()
+                    break
+                except URLError:
+                    time.sleep(0.1)
+            assert "no champion" in printer.stdout.readline()
+        finally:
+            printer.terminate()
 
 
 def test_enhance_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
