@@ -38,7 +38,7 @@ class ColourAffine(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two layers with an exact GELU; ``layer`` makes them."""
+    """Two layers, of pixels or tokens, with an exact GELU between them."""
 
     def __init__(self, fc1: nn.Module, fc2: nn.Module) -> None:
         super().__init__()
