@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,14 @@ def plain_weights(state: Mapping[str, Tensor], _: Any) -> dict[str, Tensor]:
     return {name: value.float() for name, value in state.items()}
 
 
-def same_names(key: str, *, keys: Sequence[str] = (), **sizes: tuple[str, int]) -> PublishedFormat:
+def same_names(key: str, **sizes: tuple[str, int]) -> PublishedFormat:
     """The format of a network whose modules are named as in its published checkpoints.
 
     Args:
         key: of a tensor that only checkpoints of this network have.
-        keys: others without which it is not one.
         sizes: key of a tensor and the dimension of it that is the size of this name.
     """
-    wanted = {key, *keys, *(of for of, _ in sizes.values())}
+    wanted = {key, *(of for of, _ in sizes.values())}
 
     def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         if not wanted <= state.keys():
