@@ -67,12 +67,13 @@ def same_names(key: str, **sizes: tuple[str, int]) -> PublishedFormat:
     def read_sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         if not wanted <= state.keys():
             return None
-        return {name: _dimension(state[of], place) for name, (of, place) in sizes.items()}
+        return {name: dimension(state[of], place) for name, (of, place) in sizes.items()}
 
     return PublishedFormat(read_sizes, plain_weights)
 
 
-def _dimension(tensor: Tensor, place: int) -> int:
+def dimension(tensor: Tensor, place: int = 0) -> int:
+    """Size of a tensor in one dimension; 0, which no network has, if it has fewer."""
     return tensor.shape[place] if place < tensor.dim() else 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mirnet.errors import WeightsError
 from mirnet.inference import Enhancer
 from mirnet.models import Network, build, export, load_model, read_checkpoint, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE
@@ -95,6 +96,16 @@ def test_kept_and_folded(model: Network, tmp_path: Path) -> None:
     published = tmp_path / "net.pth"
     torch.save(model.state_dict(), published)
     assert read_checkpoint(published).config == model.config
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1, 0, 1, 1)], ids=str)
+def test_tensors_of_other_shapes_are_refused(
+    model: Network, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    published = tmp_path / "net.pth"
+    torch.save({name: torch.zeros(shape) for name in model.state_dict()}, published)
+    with pytest.raises(WeightsError, match=r"net\.pth: "):
+        read_checkpoint(published)
 
 
 def test_images_of_any_size_in_bounded_memory(

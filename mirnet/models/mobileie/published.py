@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mirnet.models.published import PublishedFormat
+from mirnet.models.published import PublishedFormat, dimension
 
 _ADDED = ".weight1"  # to conv_out, in the second half of training (section 3.4)
 
@@ -18,8 +18,9 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     if body is None or body.dim() != 4 or not gates & state.keys():
         return None
     branch = state.get("body.block1.conv.weight")
-    channels = body.shape[1]
-    return {"channels": channels, "expansion": 0 if branch is None else len(branch) // channels}
+    channels = dimension(body, 1)
+    expansion = 0 if branch is None else dimension(branch) // max(channels, 1)
+    return {"channels": channels, "expansion": expansion}
 
 
 def _weights(state: Mapping[str, Tensor], _: Any) -> dict[str, Tensor]:

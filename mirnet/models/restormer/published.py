@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mirnet.models.published import PublishedFormat, count_modules, plain_weights
+from mirnet.models.published import PublishedFormat, count_modules, dimension, plain_weights
 
 _LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "latent")
 
@@ -18,7 +18,7 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     if first is None or any(scale is None for scale in scales):
         return None
     return {
-        "dim": first.shape[0],
+        "dim": dimension(first),
         "num_blocks": [count_modules(state, level) for level in _LEVELS],
         "heads": [scale.numel() for scale in scales if scale is not None],
         "refinement": count_modules(state, "refinement"),

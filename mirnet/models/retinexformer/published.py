@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mirnet.models.published import PublishedFormat, count_modules, plain_weights
+from mirnet.models.published import PublishedFormat, count_modules, dimension, plain_weights
 
 _LEVELS = ("encoder_layers.0.0.blocks", "encoder_layers.1.0.blocks", "bottleneck.blocks")
 
@@ -17,7 +17,7 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     if first is None:
         return None
     return {
-        "n_feat": first.shape[0],
+        "n_feat": dimension(first),
         "stages": count_modules(state, "body"),
         "num_blocks": [count_modules(state, f"body.0.denoiser.{level}") for level in _LEVELS],
     }
