@@ -31,7 +31,7 @@ esac
 
 set -- --file infra/docker/Dockerfile --target "$target" --tag "$image" \
     --build-arg "TORCH_BUILD=$torch" --build-arg "PIP_EXTRA_INDEX_URL=$index" \
-    --build-arg "IMAGE_COMMIT=$(git describe --always --dirty --abbrev=12 --exclude '*')"
+    --build-arg "IMAGE_COMMIT=$(git describe --always --dirty --abbrev=40 --exclude '*')"
 [ -z "${PYTHON_IMAGE-}" ] || set -- "$@" --build-arg "PYTHON_IMAGE=$PYTHON_IMAGE"
 # buildah keeps layers only if it is told to
 [ "$engine" = docker ] || set -- --layers "$@"

@@ -26,7 +26,7 @@ from dvc_objects.fs.local import LocalFileSystem
 from dvc_objects.fs.memory import MemoryFileSystem
 from scmrepo.exceptions import SCMError as ScmrepoError
 
-from mirnet.config import name_variables, refuse_credentials
+from mirnet.config import engine_variable, name_variables, refuse_credentials
 from mirnet.data import listing
 from mirnet.errors import DataError, StorageError
 from mirnet.redaction import redacted
@@ -336,7 +336,10 @@ class _Reasons(logging.Handler):
 
 
 def git_commit(folder: Path) -> str | None:
-    """The commit of the repository of ``folder``; none outside git or without commits."""
+    """The commit of our image if this runs in it, else that of the repository of ``folder``;
+    none outside both or without commits."""
+    if baked := engine_variable("IMAGE_COMMIT"):
+        return baked
     try:
         scm = SCM(str(folder), search_parent_directories=True)
     except SCMError:

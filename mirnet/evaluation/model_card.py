@@ -87,7 +87,7 @@ class ModelCard:
             f"{trained.best_epoch}, {trained.best_val_psnr:.2f} dB on the validation pairs"
         )
         if self.git_commit:
-            yield f"- Code: commit `{shown(self.git_commit)[:40]}`"
+            yield f"- Code: commit `{shown(self.git_commit)[:46]}`"
 
     def _scores(self) -> Iterator[str]:
         if self.scored is None or self.candidate not in self.scored.methods:

@@ -180,6 +180,17 @@ def test_commit_is_known_inside_git_only(tmp_path: Path) -> None:
     assert git_commit(tmp_path) == head.stdout.strip()
 
 
+def test_an_image_knows_the_commit_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds no repository; a checkout that is mounted into it is not what runs."""
+    monkeypatch.setenv("IMAGE_COMMIT", "c0ffee")
+    assert git_commit(tmp_path) == "c0ffee"
+    assert git_commit(Path(__file__).parent) == "c0ffee"
+    monkeypatch.setenv("IMAGE_COMMIT", "")
+    assert git_commit(tmp_path) is None
+
+
 def test_import_says_whether_it_is_the_pinned_version(workspace: Path, other: Path) -> None:
     run = CliRunner()
     source = str(workspace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,11 @@ import importlib.metadata as m, torch
 names = [d.name for d in m.distributions()]
 assert "torch" in names and torch.version.cuda is None, torch.version.cuda
 print([n for n in names if n.startswith(("nvidia", "cuda", "triton"))])
+"""
+_COMMIT = """
+from pathlib import Path
+from mirnet.data.versioning import git_commit
+print(git_commit(Path.cwd()))
 """
 _MAIN_JOB = """
 set -e
@@ -77,6 +83,7 @@ def test_the_engine_that_is_there_builds(
     assert done.stdout.startswith(expected)
     assert "--target cpu --tag mirnet:test" in done.stdout
     assert "TORCH_BUILD=cpu --build-arg PIP_EXTRA_INDEX_URL=https://" in done.stdout
+    assert re.search(r"IMAGE_COMMIT=[0-9a-f]{40}(-dirty)? ", done.stdout)
 
 
 def test_the_gpu_image_takes_cuda_and_what_is_given(root: Path, tmp_path: Path) -> None:
@@ -129,6 +136,12 @@ def test_it_runs_as_its_user_without_rights(run: tuple[str, ...]) -> None:
 @pytest.mark.slow
 def test_the_cpu_image_holds_no_cuda(run: tuple[str, ...]) -> None:
     assert _in_image(run, "python", "-c", _NO_CUDA) == "[]"
+
+
+@pytest.mark.slow
+def test_it_knows_the_commit_of_its_code(run: tuple[str, ...]) -> None:
+    commit = _in_image(run, "python", "-c", _COMMIT)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", commit)
 
 
 @pytest.mark.slow

@@ -126,6 +126,20 @@ def test_volumes_and_claims_exist(manifests: list[Manifest]) -> None:
                 assert volume["persistentVolumeClaim"]["claimName"] in claims, where
 
 
+def test_pods_write_where_the_image_writes(root: Path, manifests: list[Manifest]) -> None:
+    """Its root is read-only: home is a writable folder, and nothing else is mounted for a home."""
+    dockerfile = (root / "infra/docker/Dockerfile").read_text("utf-8")
+    (home,) = re.findall(r"^ENV HOME=(\S+)", dockerfile, re.M)
+    pool = json.loads((root / "infra/kubernetes/work-pool.json").read_text("utf-8"))
+    job = pool["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    for where, spec in [*pods(manifests), ("work-pool.json", job)]:
+        for container in spec["containers"]:
+            mounts = container["volumeMounts"]
+            writable = {m["mountPath"] for m in mounts if not m.get("readOnly")}
+            assert home in writable, where
+            assert writable <= {home, "/var/lib/mirnet", "/dev/shm"}, where
+
+
 def test_settings_exist_and_name_services_that_listen(
     manifests: list[Manifest], kustomization: Manifest
 ) -> None:

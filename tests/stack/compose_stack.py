@@ -182,6 +182,12 @@ class ComposeStack(Stack):
     def run(self, *module: str) -> subprocess.CompletedProcess[str]:
         return self.compose.run("prefect-worker", "python", "-m", *module)
 
+    @property
+    def code(self) -> str:
+        baked = self.compose.run("prefect-worker", "printenv", "IMAGE_COMMIT").stdout.strip()
+        assert baked
+        return baked
+
     def data_seen_by_flows(self, data: Path) -> str:
         assert str(data) == self.compose.environment["MIRNET_DATA"]
         return DATA

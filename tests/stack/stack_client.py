@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mirnet.data.versioning import git_commit
 from mirnet.stack import control
 from mirnet.stack.plan import Secrets, StackPaths, StackPlan
 from mirnet.stack.probes import basic, request
@@ -68,6 +69,11 @@ class Stack:
                 check=False,
                 timeout=300,
             )
+
+    @property
+    def code(self) -> str | None:
+        """The commit that flows run."""
+        return git_commit(PROJECT)
 
     def data_seen_by_flows(self, data: Path) -> str:
         return str(data)

@@ -114,6 +114,7 @@ def test_retrain_survives_the_loss_of_each_server(stack: Stack, data: Path) -> N
     found = stack.mlflow("registered-models/alias?name=mirnet&alias=champion")
     tags = {tag["key"]: tag["value"] for tag in found["model_version"]["tags"]}
     assert tags["mirnet.data_digest"].endswith(".dir")
+    assert tags.get("mirnet.git_commit") == stack.code
 
 
 def _task_running(stack: Stack, run_id: str, name: str) -> bool:
