@@ -7,7 +7,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.exceptions import ObjectNotFound
 
-from flows.time_limits import COMPUTE
+from flows.turns import COMPUTE
 
 _OLD_NAMES = ["process", "kubernetes"]
 _FLOWS = ("retrain", "enhance", "monitor")

@@ -16,7 +16,8 @@ from flows.policy import exit_code_of, io_task, load_run_config
 from flows.process_group import leave_foreground_group
 from flows.run_names import by_date
 from flows.safety import Address, redacted_errors, without_secrets
-from flows.time_limits import flow_limit, turn
+from flows.time_limits import flow_limit
+from flows.turns import turn
 from mirnet import stages
 from mirnet.config import refuse_credentials
 from mirnet.errors import TooManyBad

@@ -36,7 +36,8 @@ from flows.safety import (
     table_row,
     without_secrets,
 )
-from flows.time_limits import Limit, flow_limit, limited, turn
+from flows.time_limits import Limit, flow_limit, limited
+from flows.turns import turn
 from mirnet import stages
 from mirnet.config import refuse_credentials
 from mirnet.errors import GateRefused

@@ -1,4 +1,4 @@
-"""Limits of the duration of tasks and flows, and one shared limit of compute.
+"""Limits of the duration of tasks and flows.
 
 Prefect's ``timeout_seconds`` raises at any point of the main thread, also in an import or a
 finaliser, and elsewhere only after a call has returned. Here a thread sends SIGTERM instead, as a
@@ -21,9 +21,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Literal, ParamSpec, TypeVar
 
-from prefect.concurrency.sync import concurrency
-from prefect.settings import get_current_settings
-
 from mirnet.config import Settings, load_settings
 from mirnet.errors import MirnetError
 
@@ -31,8 +28,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Limit = Literal["check", "stage", "train", "enhance"]
-COMPUTE = "mirnet-compute"
-"""Prefect's global concurrency limit of runs that train or enhance (flows/deploying.py)."""
 _LOOK_S = 0.05
 
 
@@ -152,31 +147,3 @@ def _sigterm_raises() -> Iterator[None]:
 
 def _raise(_number: int, _frame: FrameType | None) -> None:
     raise _Ended
-
-
-@contextmanager
-def turn(what: str) -> Iterator[None]:
-    """Wait until fewer runs compute than :data:`COMPUTE` allows, and count as one in the block.
-
-    Without a server, or on one without that limit, there is nothing to wait for. A run that is
-    killed keeps its place for five minutes.
-
-    Raises:
-        OutOfTime: there was no place within MIRNET_TURN_LIMIT_S.
-    """
-    if not get_current_settings().api.url:
-        yield
-        return
-    wait_s = load_settings().turn_limit_s
-    place = concurrency(COMPUTE, timeout_seconds=wait_s, raise_on_lease_renewal_failure=False)
-    try:
-        place.__enter__()
-    except TimeoutError as error:
-        raise OutOfTime(
-            f"{what} waited {wait_s:g} s for a place under the limit {COMPUTE}; "
-            "the limit is MIRNET_TURN_LIMIT_S"
-        ) from error
-    try:
-        yield
-    finally:
-        place.__exit__(None, None, None)

@@ -82,7 +82,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     clone = Clone(tmp_path_factory.mktemp("team"))
-    open_to_postgres(StackPaths(clone.folder / ".mirnet/stack"))
+    open_to_postgres(StackPaths(clone.folder))
     yield clone
     clone.run("cd .; .venv/bin/python -m mirnet.cli stack down --purge")
     clone.end()

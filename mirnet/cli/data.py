@@ -186,22 +186,53 @@ def upload(
     as_json: JsonOption = False,
 ) -> None:
     """Copy the photographs of a folder to a bucket; those that are there are kept."""
-    from mirnet.config import load_settings, refuse_credentials
-    from mirnet.data.layout import IMAGE_SUFFIXES
+    from mirnet.config import load_settings
     from mirnet.storage.places import open_store
 
-    refuse_credentials(target)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise DataError(f"{folder}: no photographs in it")
     store = open_store(target, load_settings())
-    sent = sum(store.put_if_absent(path.name, path.read_bytes()) for path in found)
+    found = _photographs(folder)
+    there = {each.key for each in store.list()}
+    missing = [path for path in found if path.name not in there]
+    sent = 0
+    with progress("uploading", "photographs") as count:
+        for done, path in enumerate(missing, start=1):
+            sent += store.put_if_absent(path.name, _read(path))
+            count(done, len(missing))
     if as_json:
         say_json({"target": target, "photographs": len(found), "sent": sent})
         return
     say(f"{target}: {sent} of {len(found)} photographs sent; the others were there")
+
+
+def _photographs(folder: Path) -> list[Path]:
+    """Images directly in a folder, without hidden files and those of operating systems.
+
+    Raises:
+        DataError: no such folder, or none in it.
+    """
+    from mirnet.data.layout import IMAGE_SUFFIXES
+    from mirnet.junk import is_junk
+
+    try:
+        listed = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from error
+    images = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = [
+        path
+        for path in images
+        if path.is_file() and not path.name.startswith(".") and not is_junk([path.name])
+    ]
+    if not found:
+        raise DataError(f"{folder}: no photographs in it")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
 
 
 @app.command()

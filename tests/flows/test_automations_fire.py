@@ -60,6 +60,12 @@ def doomed():
 with tags("mirnet"):
     doomed(return_state=True)
 """
+TOO_LONG = """
+from flows.monitor import monitor
+from prefect import tags
+with tags("mirnet"):
+    assert monitor("none", return_state=True).name == "TimedOut"
+"""
 SLEEP = """
 import time
 import flows
@@ -90,11 +96,11 @@ class Prefect:
         status, content = request(f"{self.url}/{path}", headers=basic(LOGIN), method="DELETE")
         assert status == 204, content
 
-    def python(self, *arguments: str) -> str:
+    def python(self, *arguments: str, **variables: str) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=self.env,
+            env=self.env | variables,
             capture_output=True,
             text=True,
             check=False,
@@ -231,6 +237,14 @@ def test_a_run_that_fails_is_told(automated: Prefect) -> None:
     notice = next(n for n in automated.notices if "doomed" in n["subject"])
     assert notice["subject"] == "doomed Failed"
     assert "no such night" in notice["body"]
+
+
+def test_a_run_out_of_time_is_told(automated: Prefect) -> None:
+    automated.python("-c", TOO_LONG, MIRNET_CHECK_LIMIT_S="0.01")
+    wait_for(lambda: any("TimedOut" in n["subject"] for n in automated.notices), timeout_s=120)
+    notice = next(n for n in automated.notices if "TimedOut" in n["subject"])
+    assert notice["subject"] == "monitor TimedOut"
+    assert "examine took longer than 0.01 s" in notice["body"]
 
 
 def test_a_run_whose_process_was_killed_becomes_crashed(automated: Prefect) -> None:

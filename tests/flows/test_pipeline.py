@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,45 +26,14 @@ from mirnet.errors import DataError, GateRefused, TrainingError
 from mirnet.results import RetrainResult
 from mirnet.storage.places import open_store
 from mirnet.storage.s3server import S3Server
+from tests.flows.conftest import TINY, Site
 from tests.made_results import LENIENT_GATE
-
-TINY = [
-    "model.n_feat=8",
-    "train.num_epochs=2",
-    "train.steps_per_epoch=3",
-    "train.batch_size=2",
-    "train.patch_size=32",
-    "evaluate.bootstrap_samples=100",
-    "evaluate.baselines=[input, autocontrast]",
-]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=120):
         yield
-
-
-@dataclass(frozen=True)
-class Site:
-    """A laptop with data under DVC."""
-
-    data: Path
-    workspace: Path
-    reports: Path
-
-    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("MIRNET_WORKSPACE", str(self.workspace))
-        monkeypatch.setenv("MIRNET_REPORTS_DIR", str(self.reports))
-
-
-@pytest.fixture(scope="module")
-def site(sample_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    root = tmp_path_factory.mktemp("site")
-    init_workspace(root)
-    shutil.copytree(sample_dir, root / "data")
-    add(root / "data")
-    return Site(root / "data", root / "workspace", root / "reports")
 
 
 @pytest.fixture(scope="module")

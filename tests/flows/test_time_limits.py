@@ -6,22 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
-from flows import monitor as monitor_flow
-from flows.monitor import monitor
 from flows.time_limits import OutOfTime, limited, time_limit
 from mirnet.signals import advance, termination_as_exception
-
-
-@pytest.fixture(scope="module")
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def wait_for_ever() -> None:
@@ -97,23 +87,3 @@ def test_a_process_that_does_not_stop_is_ended() -> None:
     assert ended.returncode == 143, ended.stderr
     assert "swallowed" in ended.stdout
     assert "x goes on" in ended.stderr and "Thread" in ended.stderr
-
-
-def test_a_flow_out_of_time_is_timed_out_in_prefect_and_said_once(
-    prefect_server: None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    monkeypatch.setenv("MIRNET_WORKSPACE", str(tmp_path))
-    monkeypatch.setenv("MIRNET_REPORTS_DIR", str(tmp_path / "reports"))
-    monkeypatch.setenv("MIRNET_CHECK_LIMIT_S", "0.5")
-    monkeypatch.setattr(monitor_flow, "examine", lambda _: wait_for_ever())
-    state = monitor(data=str(tmp_path / "none"), return_state=True)
-    # the event of this name starts the notification
-    assert state.name == "TimedOut", state
-    said = [
-        record.getMessage() for record in caplog.records if "took longer" in record.getMessage()
-    ]
-    assert said == ["examine took longer than 0.5 s; the limit is MIRNET_CHECK_LIMIT_S"]
-    assert not any(record.exc_info for record in caplog.records)
