@@ -32,7 +32,10 @@ def main() -> None:
         (path.name, read_rgb(path), read_rgb(options.pairs / "high" / path.name))
         for path in sorted((options.pairs / "low").iterdir())
     ]
-    methods = {source: open_enhancer(source) for source in (options.first, options.second)}
+    first, second = options.first, options.second
+    if first == second:  # scores are kept by name
+        second += " again"
+    methods = {first: open_enhancer(options.first), second: open_enhancer(options.second)}
     params = EvaluateParams()  # 95 % intervals by bootstrap over images
     scores, summary = score_pairs(pairs, methods, params)
 
@@ -44,12 +47,12 @@ def main() -> None:
         print(f"{name:32} {mean.psnr:8.2f} {interval:>16} {mean.ssim:7.4f} {difference:10.2f}")
     gain = paired_gain(
         scores,
-        options.first,
-        options.second,
+        first,
+        second,
         num_samples=params.bootstrap_samples,
         seed=params.seed,
     )
-    print(f"{options.first} is better by {gain}, on {gain.num_images} images")
+    print(f"{first} is better by {gain}, on {gain.num_images} images")
 
 
 if __name__ == "__main__":

@@ -114,6 +114,13 @@ def test_compare_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert f"first is better by {difference:+.2f}"[:-1] in gain and "on 3 images" in gain
 
 
+def test_compare_a_model_with_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("compare_models.py", "pairs", "first", "first")
+    _, first, again, gain = capsys.readouterr().out.splitlines()
+    assert first.split()[1:3] == again.split()[2:4], "the same scores"
+    assert "+0.00 dB (+0.00 to +0.00)" in gain
+
+
 def test_ray_batch(folder: Path) -> None:
     wanted = expected()
     Path("pairs/low/cut.png").write_bytes(Path("pairs/low/0.png").read_bytes()[:200])

@@ -66,7 +66,7 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            help="Ids or names of runs, prefixes of them, or models:/NAME@ALIAS",
+            help="Ids or names of runs, unambiguous prefixes of them, or models:/NAME@ALIAS",
             autocompletion=completion.runs,
         ),
     ],

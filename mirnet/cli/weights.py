@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mirnet.cli import completion
 from mirnet.cli.progress import progress
 from mirnet.cli.terminal import Commands, JsonOption, say, say_json
 from mirnet.errors import UsageError
@@ -46,8 +47,13 @@ def import_(
 def export(
     target: Annotated[Path, typer.Argument(help="File to write")],
     model: Annotated[
-        Path, typer.Option("--model", help="Model folder or published checkpoint")
-    ] = Path("model"),
+        str,
+        typer.Option(
+            "--model",
+            help="Model folder, published checkpoint, models:/NAME@ALIAS or base",
+            autocompletion=completion.models,
+        ),
+    ] = "model",
     format: Annotated[
         Literal["pt2", "onnx", "int8"], typer.Option("--format", help="Format to write")
     ] = "pt2",
@@ -57,9 +63,10 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model for another runtime, with free batch, height and width, and verify it."""
+    from mirnet import stages
     from mirnet.models import export as exporting, load_model
 
-    network = load_model(model)
+    network = load_model(stages.open_model(model, stages.load_run_config()).folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     if format == "int8":
         lows = _lows(calibrate, multiple=network.size_multiple)

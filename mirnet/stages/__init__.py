@@ -23,6 +23,7 @@ from mirnet.stages.models import (
     champion as champion,
     champion_or_base as champion_or_base,
     open_enhancer as open_enhancer,
+    open_model as open_model,
 )
 from mirnet.stages.promotion import (
     CHALLENGER as CHALLENGER,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SEED_PARAM = "train.seed"
+_MOST_NAMED = 5
 _PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
 
 
@@ -117,17 +118,28 @@ def params_of(run_id: str, settings: Settings) -> dict[str, str]:
 
 
 def find_run(reference: str, settings: Settings) -> RunSummary:
-    """The run of this id or name, or prefix of one; full names first, then the newest.
+    """The run of this id or name, or of a prefix that belongs to one id or name only.
+
+    A full id or name comes first, then whole words of a name (``autocontrast`` of
+    ``autocontrast eval15``), then a prefix. Of several runs with one name it is the newest.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the prefix belongs to several names, which are listed.
     """
     runs = list_runs(settings, limit=1000)
     whole = [run for run in runs if reference in (run.run_id, run.name)]
+    words = [run for run in runs if run.name.startswith(f"{reference} ")]
     begun = [r for r in runs if r.run_id.startswith(reference) or r.name.startswith(reference)]
-    for run in [*whole, *begun]:
-        return run
-    raise UsageError(f"{reference}: no such run in {settings.mlflow_uri}; see `mirnet runs list`")
+    found = whole or words or begun
+    if not found:
+        raise UsageError(
+            f"{reference}: no such run in {settings.mlflow_uri}; see `mirnet runs list`"
+        )
+    names = list(dict.fromkeys(run.name for run in found))
+    if len(names) > 1:
+        listed = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+        raise UsageError(f"{reference}: {len(names)} names begin so ({listed}); write one in full")
+    return found[0]
 
 
 def find_training(reference: str, settings: Settings) -> RunSummary:

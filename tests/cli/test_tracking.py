@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirnet.cli import registry as registry_cli, runs as runs_cli
+from mirnet.cli import registry as registry_cli, runs as runs_cli, weights as weights_cli
 from mirnet.config import Settings
 from mirnet.errors import DataError, UsageError
 from mirnet.params import Params, TrainParams
@@ -116,3 +116,14 @@ def test_the_registry_on_the_terminal(versions: Settings, monkeypatch: pytest.Mo
     told = invoke(registry_cli.app, "history")
     assert all(word in told for word in ("first one", "better", "too green", "rollback"))
     assert "nobody has no versions" in invoke(registry_cli.app, "list", "--name", "nobody")
+
+
+def test_a_registered_version_is_exported(
+    versions: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here(monkeypatch, versions)
+    target = tmp_path / "net.pt2"
+    told = invoke(weights_cli.app, "export", str(target), "--model", "models:/mirnet/2")
+    assert target.is_file() and "from the network" in told
+    with pytest.raises(UsageError, match="there are 3, 2, 1"):
+        invoke(weights_cli.app, "export", str(target), "--model", "models:/mirnet/9")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from mirnet.config import Settings
+from mirnet.errors import UsageError
 from mirnet.params import ModelParams, Params, TrainParams
 from mirnet.results import DataVersion
 from mirnet.tracking import track
-from mirnet.tracking.queries import list_runs
+from mirnet.tracking.queries import find_run, list_runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "mlflow.md"
 
@@ -44,3 +47,22 @@ def test_every_filter_of_the_page_finds_its_runs_and_no_others(
     ]
     found = [{r.name for r in list_runs(store, filter_string=f)} for f in filters]
     assert found == expected
+
+
+def test_a_run_is_named_in_full_or_by_a_prefix_of_one_name(store: Settings) -> None:
+    names = ("clahe", "gamma eval15 d1", "autocontrast eval15 d1", "autocontrast-tone eval15 d1")
+    ids = {}
+    for name in (*names, "gamma eval15 d2", "clahe-wide"):  # the newest come last
+        with track(store, purpose="evaluate", name=name) as run:
+            ids[name] = run.run_id
+
+    assert find_run("clahe", store).run_id == ids["clahe"], "the full name, not the newest"
+    assert find_run("autocontrast", store).name == "autocontrast eval15 d1", "a whole word"
+    assert find_run("autocontrast-t", store).name == "autocontrast-tone eval15 d1"
+    assert find_run(ids["clahe"][:12], store).name == "clahe"
+    with pytest.raises(UsageError, match=r"2 names .*gamma eval15 d2, gamma eval15 d1"):
+        find_run("gamma", store)
+    with pytest.raises(UsageError, match=r"2 names .*autocontrast-tone eval15 d1"):
+        find_run("auto", store)
+    with pytest.raises(UsageError, match="no such run"):
+        find_run("equalize", store)
