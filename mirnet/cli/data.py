@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirnet.cli.progress import progress
-from mirnet.cli.terminal import Commands, JsonOption, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, note, say, say_json
 from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -263,6 +263,42 @@ def files(
         return
     for file in found:
         say_json(asdict(file), indent=None)
+
+
+@app.command()
+def overlap(
+    first: Annotated[Path, typer.Argument(help="Folder of images, e.g. the training data")],
+    second: Annotated[Path, typer.Argument(help="Folder of images, e.g. a test set")],
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with the images side by side")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Images of the second set that show a scene of the first. Exit code 1 if there are any."""
+    from mirnet.data.overlap import find_overlap
+
+    with progress("measuring", "images") as count:
+        found = find_overlap(first, second, progress=count)
+    page = None
+    if html is not None:
+        from mirnet.evaluation.overlap_page import render_overlap
+
+        page = render_overlap(html, first, second, found)
+    if as_json:
+        say_json({"first": first, "second": second, "page": page, "overlap": found})
+    else:
+        for path in found.unreadable:
+            note(f"not compared: {path}")
+        for shared in found.shared:
+            how = (
+                "same pixels" if shared.same == "pixels" else f"same scene, {shared.similarity:.3f}"
+            )
+            say(f"{shared.second}  {shared.first}  {how}")
+        say(found)
+        if page is not None:
+            say(f"page: {page}")
+    if found.shared:
+        raise typer.Exit(1)
 
 
 @app.command()

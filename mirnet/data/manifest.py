@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 CACHE = "measured-6.parquet"
 """Increase with every change of a measure."""
-_TWINS = "twins-1-"
+_TWINS = "twins-2-"
+"""Likewise of the detection of scenes."""
 _TEXT = ("_md5", "_format", "_mode", "_pixels", "_phash", "_error")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -21,6 +22,9 @@ Box = tuple[float, float, float, float]
 
 TWIN = 0.92
 """Correlation from which two thumbnails are of one scene; derived in docs/benchmarks/data.md."""
+DETAIL = 0.6
+"""Minimum correlation of their details: a bright sky over dark ground is no scene of its own."""
+_DETAIL_SIGMA = 3.0
 _LIKELY = 0.75
 _NEIGHBOURS = 4
 _COARSE, _FINE = 16, 32
@@ -35,27 +39,49 @@ def find_twins(thumbs: Sequence[bytes]) -> list[tuple[int, int]]:
     """
     if len(thumbs) < 2:
         return []
-    images = [_unpacked(thumb) for thumb in thumbs]
-    crops = np.stack([_crops(image) for image in images])
+    every = _Thumbnails(thumbs)
     twins = {
         (min(inner, outer), max(inner, outer))
-        for inner, outer in _likely(crops)
-        if _similarity(images, crops, inner, outer) >= TWIN
+        for inner, outer in _likely(every.crops, every.crops, own=True)
+        if every.similarity(inner, every, outer) >= TWIN
     }
     return sorted(twins)
 
 
+def find_shared(first: Sequence[bytes], second: Sequence[bytes]) -> dict[tuple[int, int], float]:
+    """Thumbnails of the same scene in two sets: correlation by the indices in both.
+
+    Finds what :func:`find_twins` does; each index is met at most a few times.
+    """
+    if not first or not second:
+        return {}
+    one, other = _Thumbnails(first), _Thumbnails(second)
+    found: dict[tuple[int, int], float] = {}
+    for inner, outer in _likely(one.crops, other.crops):
+        found[inner, outer] = one.similarity(inner, other, outer)
+    for inner, outer in _likely(other.crops, one.crops):
+        here = other.similarity(inner, one, outer)
+        found[outer, inner] = max(here, found.get((outer, inner), -1.0))
+    return {couple: value for couple, value in sorted(found.items()) if value >= TWIN}
+
+
 def similarity(first: bytes, second: bytes) -> float:
     """Correlation of two thumbnails, the best over crops of either."""
-    images = [_unpacked(first), _unpacked(second)]
-    crops = np.stack([_crops(image) for image in images])
-    return max(_similarity(images, crops, 0, 1), _similarity(images, crops, 1, 0))
+    both = _Thumbnails([first, second])
+    return max(both.similarity(0, both, 1), both.similarity(1, both, 0))
 
 
-def _similarity(images: Sequence[Vectors], crops: Vectors, inner: int, outer: int) -> float:
-    """Correlation of one thumbnail with the part of another that fits it best."""
-    box = _BOXES[int((crops[outer] @ crops[inner, 0]).argmax())]
-    return _fit(images[outer], images[inner], box)
+class _Thumbnails:
+    """Thumbnails and the vectors of their crops."""
+
+    def __init__(self, thumbs: Sequence[bytes]) -> None:
+        self._images = [_unpacked(thumb) for thumb in thumbs]
+        self.crops = np.stack([_crops(image) for image in self._images])
+
+    def similarity(self, inner: int, others: _Thumbnails, outer: int) -> float:
+        """Correlation of one thumbnail with the part of another that fits it best."""
+        box = _BOXES[int((others.crops[outer] @ self.crops[inner, 0]).argmax())]
+        return _fit(others._images[outer], self._images[inner], box)
 
 
 def clusters(count: int, links: Sequence[tuple[int, int]]) -> npt.NDArray[np.intp]:
@@ -98,18 +124,22 @@ def _vector(image: npt.NDArray[np.float32], box: Box, side: int) -> Vectors:
     return np.asarray(vector / (np.linalg.norm(vector) + 1e-6), np.float32)
 
 
-def _likely(crops: Vectors) -> list[tuple[int, int]]:
-    """(inner, outer) where some crop of ``outer`` resembles all of ``inner``."""
-    count, num_boxes, _ = crops.shape
-    keep = min(_NEIGHBOURS, count - 1)
+def _likely(inner: Vectors, outer: Vectors, *, own: bool = False) -> list[tuple[int, int]]:
+    """(index in inner, in outer) where some crop of the outer resembles all of the inner.
+
+    ``own``: both are the same set, and no image is compared with itself.
+    """
+    count, num_boxes, _ = outer.shape
+    keep = min(_NEIGHBOURS, count - 1 if own else count)
     couples: list[tuple[int, int]] = []
-    for start in range(0, count, _BLOCK):
-        rows = crops[start : start + _BLOCK, 0]
-        best = rows @ crops[:, 0].T
+    for start in range(0, len(inner), _BLOCK):
+        rows = inner[start : start + _BLOCK, 0]
+        best = rows @ outer[:, 0].T
         for box in range(1, num_boxes):
-            np.maximum(best, rows @ crops[:, box].T, out=best)
-        own = np.arange(len(rows))
-        best[own, start + own] = -1
+            np.maximum(best, rows @ outer[:, box].T, out=best)
+        if own:
+            diagonal = np.arange(len(rows))
+            best[diagonal, start + diagonal] = -1
         nearest = np.argpartition(-best, keep - 1, axis=1)[:, :keep]
         likely = np.take_along_axis(best, nearest, axis=1) >= _LIKELY
         couples += [(start + int(row), int(nearest[row, k])) for row, k in np.argwhere(likely)]
@@ -117,7 +147,10 @@ def _likely(crops: Vectors) -> list[tuple[int, int]]:
 
 
 def _fit(outer: npt.NDArray[np.float32], inner: npt.NDArray[np.float32], start: Box) -> float:
-    """Correlation of ``inner`` with the part of ``outer`` that fits it best, edge by edge."""
+    """Correlation of ``inner`` with the part of ``outer`` that fits it best, edge by edge.
+
+    Of their details alone where those do not resemble each other.
+    """
     target = _vector(inner, _WHOLE, _FINE)
     box = start
     best = float(target @ _vector(outer, box, _FINE))
@@ -139,4 +172,12 @@ def _fit(outer: npt.NDArray[np.float32], inner: npt.NDArray[np.float32], start: 
             step /= 2
         if best < 0.6:
             break
-    return best
+    details = float(_detail(target) @ _detail(_vector(outer, box, _FINE)))
+    return best if details >= DETAIL else min(best, details)
+
+
+def _detail(vector: Vectors) -> Vectors:
+    """Without coarse light and shade: less its blurred form, of length 1."""
+    image = vector.reshape(_FINE, _FINE)
+    detail = (image - gaussian_filter(image, _DETAIL_SIGMA, mode="nearest")).ravel()
+    return np.asarray(detail / (np.linalg.norm(detail) + 1e-6), np.float32)
