@@ -72,14 +72,14 @@ def timed(label: str, work: Callable[[], object]) -> dict[str, float]:
 
 
 def measure_gate(root: Path, work_dir: Path) -> dict[str, float]:
-    """Manifest cold and cached, then the suite with its pages."""
+    """Manifest cold and cached, then the suite."""
     from mirnet.data.validation import judge
 
     cache = work_dir / "cache"
     figures = timed("cold", lambda: build_manifest(root, cache_dir=cache))
     figures |= timed("cached", lambda: build_manifest(root, cache_dir=cache))
     manifest = build_manifest(root, cache_dir=cache)
-    figures |= timed("suite", lambda: judge(manifest, ValidateParams(), docs_dir=work_dir / "docs"))
+    figures |= timed("suite", lambda: judge(manifest, ValidateParams()))
     return figures
 
 

@@ -2,7 +2,7 @@
 
     python docs/stack_pages.py .mirnet/stack
 
-opens Prefect, MLflow, Data Docs and the report with Chromium (Debian: chromium, chromium-driver)
+opens Prefect, MLflow, validation and the report with Chromium (Debian: chromium, chromium-driver)
 and writes docs/images/stack-*.png. The runs of `make stack-test` are what they show.
 """
 
@@ -39,7 +39,6 @@ class Page:
     url: str
     texts: tuple[str, ...]
     pictured: bool = True
-    scroll_to: str = ""
 
 
 def _ask(home: StackPaths, path: str, body: object) -> Any:
@@ -78,7 +77,6 @@ def pages(home: StackPaths) -> list[Page]:
     deployed = _ask(home, "deployments/filter", {"flows": {"name": {"any_": ["retrain"]}}})
     reports = home.folder("reports")
     index = json.loads((reports / "validate.json").read_text(encoding="utf-8"))["docs_path"]
-    checked = sorted(Path(index).parent.glob("validations/**/*.html"))[-1]
     return [
         Page("prefect-deployments", f"{prefect}/deployments", ("retrain", "enhance", "monitor")),
         Page(
@@ -105,10 +103,10 @@ def pages(home: StackPaths) -> list[Page]:
         ),
         Page("mlflow-champion", f"{mlflow}/#/models/mirnet", ("champion",), pictured=False),
         Page(
-            "data-docs",
-            checked.resolve().as_uri(),
-            ("Evaluated Expectations", "alignment"),
-            scroll_to="Statistics",
+            "validation",
+            Path(index).resolve().as_uri(),
+            ("Data passed", "alignment"),
+            pictured=False,
         ),
         Page("report", (reports / "evaluation" / "index.html").resolve().as_uri(), ("PSNR",)),
     ]
@@ -168,10 +166,6 @@ def main(home: StackPaths) -> None:
             show(browser, page)
             for button in browser.find_elements(By.CSS_SELECTOR, "[aria-label='Close']"):
                 button.click()
-            if page.scroll_to:
-                wanted = f"//*[normalize-space(text())='{page.scroll_to}']"
-                heading = browser.find_element(By.XPATH, wanted)
-                browser.execute_script("arguments[0].scrollIntoView()", heading)
             time.sleep(2)
             target = IMAGES / f"stack-{page.name}.png"
             browser.save_screenshot(str(target))

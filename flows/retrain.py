@@ -75,7 +75,7 @@ def check_version(data: str, *, allow_modified: bool) -> DataVersion:
 
 @io_task("publish validation", "stage")
 def publish_validation(run: RunConfig, result: ValidationResult) -> str:
-    """Findings and Data Docs to MLflow, before a refusal stops the flow."""
+    """Findings and their page to MLflow, before a refusal stops the flow."""
     return stages.publish_validation(run, result)
 
 
@@ -91,7 +91,7 @@ def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResul
         create_table_artifact(
             key="validation",
             table=rows,
-            description=f"Findings on {version.digest}, with Data Docs: {page}",
+            description=f"Findings on {version.digest}, with images: {page}",
         )
     if not result.passed:
         raise GateRefused(stages.blocking_message(result))

@@ -127,6 +127,7 @@ class Finding(Result):
     check: str
     severity: Literal["critical", "warning"]
     pair: str = Field(description="split/name, or the path of a file without a pair")
+    other: str | None = Field(default=None, description="the pair that this one repeats")
     value: float | str | None = None
     message: str
 

@@ -24,9 +24,9 @@ MAY_IMPORT = {
     "ray_session": BASE | {"signals"},
     "images": {"errors"},
     "models": BASE - {"params"},
-    "data": BASE | {"images", "junk", "beneath"},
+    "data": BASE | {"images", "junk", "beneath", "pages"},
     "inference": BASE | {"models", "hardware", "images", "signals"},
-    "evaluation": BASE | {"images", "data", "inference"},
+    "evaluation": BASE | {"images", "data", "inference", "pages"},
     "training": BASE
     | {"models", "hardware", "storage", "images", "data", "evaluation", "logs", "signals"}
     | {"ray_session"},
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "cost": BASE,
     "logs": {"redaction"},
     "redaction": set(),
+    "pages": {"redaction"},
     "signals": set(),
     "liveness": set(),
     "junk": set(),

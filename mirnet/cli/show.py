@@ -13,7 +13,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mirnet.cli.progress import errors
@@ -37,22 +37,18 @@ _KEPT = "by another model; enhance.on_new_model=redo does it again"
 
 
 def show_validation(result: ValidationResult) -> None:
-    """Findings by pair, then the result."""
+    """Findings, then the result and the page with the images."""
     if result.findings:
-        table = Table("severity", "check", "pair", "value", "finding")
+        table = Table("severity", "check", Column("finding", overflow="fold"))
         for finding in result.findings:
-            value = finding.value
-            table.add_row(
-                finding.severity,
-                finding.check,
-                finding.pair,
-                f"{value:.4g}" if isinstance(value, float) else value or "",
-                finding.message,
-            )
+            table.add_row(finding.severity, finding.check, finding.message)
         console.print(table)
     pairs = ", ".join(f"{split} {count}" for split, count in result.num_pairs.items())
     verdict = Text("passed", style="green") if result.passed else Text("blocked", style="red")
-    console.print(verdict, f": {pairs} pairs, version {result.version.digest}", sep="")
+    version = f": {pairs} pairs, version {result.version.digest}"
+    console.print(verdict, version, sep="", soft_wrap=True)
+    if result.docs_path:
+        _say(f"page: {result.docs_path}")
 
 
 def show_training(result: TrainResult) -> None:

@@ -34,6 +34,22 @@ class DataCheck:
     maximum: float | None = None
     share: float | None = None
     """Allowed share of judged rows that fail; with a share the check judges the whole set."""
+    other: str | None = None
+    """Column with the other pair, for checks of repetition."""
+
+    @property
+    def requirement(self) -> str:
+        """What the column must be, for people."""
+        if self.allowed is not None:
+            required = f"one of {', '.join(sorted(self.allowed))}"
+        elif self.minimum is None and self.maximum is None:
+            required = "empty"
+        elif self.minimum == self.maximum:
+            required = f"{self.minimum:g}"
+        else:
+            bounds = (("at least", self.minimum), ("at most", self.maximum))
+            required = ", ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+        return required if self.share is None else f"{required}; at most {self.share:.0%} fail"
 
     def tolerated(self, judged: int) -> int:
         """Allowed number of failing rows among the judged ones: ``count / judged <= share``."""
@@ -82,6 +98,7 @@ def _completeness() -> Iterator[DataCheck]:
         "case-clash",
         "case_clash",
         "differs from {value} in upper and lower case only: one of them is lost on other systems",
+        other="case_clash",
     )
 
 
@@ -170,14 +187,21 @@ def _repetition() -> Iterator[DataCheck]:
         "duplicate_of",
         "the low has the same content as that of {value}",
         severity="warning",
+        other="duplicate_of",
     )
-    yield DataCheck("leak-exact", "leak_exact", "the same image is in the training split: {value}")
+    yield DataCheck(
+        "leak-exact",
+        "leak_exact",
+        "the same image is in the training split: {value}",
+        other="leak_exact",
+    )
     yield DataCheck(
         "leak-near",
         "leak_similarity",
         "the same scene is in the training split: {leak_near} (similarity {value:.3f})",
         severity="warning",
         maximum=0.0,
+        other="leak_near",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import shutil
 import time
@@ -12,7 +11,6 @@ from typing import Any
 
 import great_expectations as gx
 import pandas as pd
-from great_expectations.checkpoint.actions import UpdateDataDocsAction
 from great_expectations.data_context.types.base import (
     DataContextConfig,
     InMemoryStoreBackendDefaults,
@@ -32,16 +30,13 @@ from mirnet.config import Settings
 from mirnet.data.checks import DataCheck, add_verdict_columns, checks
 from mirnet.data.manifest import build_manifest
 from mirnet.data.splits import split_pairs
-from mirnet.data.thumbnails import add_thumbnails
+from mirnet.data.validation_page import render_validation
 from mirnet.data.versioning import data_version, take_snapshot
 from mirnet.errors import DataError
 from mirnet.params import ValidateParams
-from mirnet.redaction import shown
 from mirnet.results import DataVersion, Finding, ValidationResult
 
 log = logging.getLogger(__name__)
-
-SITE = "docs"
 
 
 def validate_data(
@@ -55,7 +50,7 @@ def validate_data(
 ) -> ValidationResult:
     """Validate a data set. Bad data are findings, not exceptions.
 
-    Writes ``manifest.parquet`` and the Data Docs below ``reports_dir``.
+    Writes ``manifest.parquet`` and the page ``data_docs/index.html`` below ``reports_dir``.
 
     Raises:
         DataError: no such folder, or no LoL layout in it.
@@ -68,9 +63,7 @@ def validate_data(
     reports_dir.mkdir(parents=True, exist_ok=True)
     manifest_path = reports_dir / "manifest.parquet"
     manifest.to_parquet(manifest_path, index=False)
-    docs_dir = reports_dir / "data_docs"
-    findings = judge(manifest, params, digest=snapshot.digest, docs_dir=docs_dir)
-    add_thumbnails(docs_dir, root, findings, manifest)
+    findings = judge(manifest, params, digest=snapshot.digest)
     passed = all(finding.severity != "critical" for finding in findings)
     splits: dict[str, tuple[str, ...]] = {}
     if passed:
@@ -82,7 +75,8 @@ def validate_data(
             )
             passed = False
     pairs = manifest[manifest["kind"] == "pair"]
-    return ValidationResult(
+    docs_dir = reports_dir / "data_docs"
+    result = ValidationResult(
         version=version or data_version(root, snapshot=snapshot),
         num_pairs={str(k): int(v) for k, v in pairs["split"].value_counts().sort_index().items()},
         findings=findings,
@@ -92,21 +86,26 @@ def validate_data(
         docs_path=str(docs_dir / "index.html"),
         seconds=time.monotonic() - started,
     )
+    shutil.rmtree(docs_dir, ignore_errors=True)  # may hold pages of an earlier version
+    render_validation(
+        docs_dir / "index.html",
+        result,
+        root=root,
+        manifest=manifest,
+        suite=checks(params, digest=snapshot.digest),
+    )
+    return result
 
 
 def judge(
-    manifest: pd.DataFrame,
-    params: ValidateParams,
-    *,
-    digest: str | None = None,
-    docs_dir: Path | None,
+    manifest: pd.DataFrame, params: ValidateParams, *, digest: str | None = None
 ) -> tuple[Finding, ...]:
-    """Findings of a manifest, critical ones first; the Data Docs go to ``docs_dir``, if given."""
+    """Findings of a manifest, critical ones first."""
     table = add_verdict_columns(manifest.reset_index(drop=True), params)
     table["row"] = table.index
     suite = checks(params, digest=digest)
     findings: list[Finding] = []
-    results = _run_suite(_as_html(table), suite, docs_dir)
+    results = _run_suite(table, suite)
     for check, result in zip(suite, results, strict=True):
         unexpected = result.get("unexpected_index_list") or []
         refused = [table.loc[bad["row"]] for bad in unexpected]
@@ -118,13 +117,6 @@ def judge(
     return tuple(sorted(findings, key=lambda f: (f.severity, f.pair, f.check)))
 
 
-def _as_html(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its text as HTML: Great Expectations writes it into its pages as it is."""
-    text = table.select_dtypes(["object", "string"])
-    escaped = text.map(lambda value: html.escape(shown(value)) if isinstance(value, str) else value)
-    return table.assign(**{str(name): column for name, column in escaped.items()})
-
-
 def _finding(check: DataCheck, row: pd.Series, value: Any) -> Finding:
     plain = value if isinstance(value, str) else float(value)
     fields: dict[str, Any] = {**{str(k): v for k, v in row.items()}, "value": plain}
@@ -133,6 +125,7 @@ def _finding(check: DataCheck, row: pd.Series, value: Any) -> Finding:
         check=check.name,
         severity=check.severity,
         pair=pair,
+        other=str(row[check.other]) if check.other else None,
         value=plain,
         message=f"{pair}: {check.message.format(**fields)}",
     )
@@ -151,11 +144,9 @@ def _set_finding(check: DataCheck, judged: int, refused: list[pd.Series]) -> Fin
     )
 
 
-def _run_suite(
-    table: pd.DataFrame, suite: list[DataCheck], docs_dir: Path | None
-) -> list[dict[str, Any]]:
+def _run_suite(table: pd.DataFrame, suite: list[DataCheck]) -> list[dict[str, Any]]:
     """The engine's result of each failed check."""
-    context = _context(docs_dir)
+    context = _context()
     batch = (
         context.data_sources.add_pandas("files")
         .add_dataframe_asset("manifest")
@@ -170,7 +161,6 @@ def _run_suite(
     checkpoint = gx.Checkpoint(
         name="validate",
         validation_definitions=[validation],
-        actions=[UpdateDataDocsAction(name="docs")] if docs_dir else [],
         result_format={
             "result_format": "COMPLETE",
             "unexpected_index_column_names": ["pair", "row"],
@@ -210,26 +200,15 @@ def _expectation(check: DataCheck, table: pd.DataFrame) -> Any:
     return ExpectColumnValuesToBeNull(**common)
 
 
-def _context(docs_dir: Path | None) -> Any:
-    """A Great Expectations context that stores only the pages and sends no usage reports."""
-    sites = {SITE: _site(docs_dir)} if docs_dir else {}
+def _context() -> Any:
+    """A Great Expectations context that stores nothing and sends no usage reports.
+
+    Its own pages are not written: they take styles and scripts from the Internet.
+    """
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
-        data_docs_sites=sites,
+        data_docs_sites={},
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )
     return gx.get_context(mode="ephemeral", project_config=config)
-
-
-def _site(docs_dir: Path) -> dict[str, Any]:
-    """Data Docs site for this run only."""
-    shutil.rmtree(docs_dir, ignore_errors=True)
-    return {
-        "class_name": "SiteBuilder",
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        "store_backend": {
-            "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(docs_dir.resolve()),
-        },
-    }

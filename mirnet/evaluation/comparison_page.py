@@ -14,8 +14,8 @@ from PIL import Image
 from mirnet.atomic import write_atomically
 from mirnet.evaluation import charts
 from mirnet.evaluation.comparison import MIN_IMAGES, Comparison, MetricDifference
-from mirnet.evaluation.report import template
 from mirnet.images.thumbnails import data_uri
+from mirnet.pages import template
 
 LONGEST_SIDE = 1600
 """Images up to this size are shown pixel by pixel."""
@@ -84,7 +84,7 @@ def render_comparison(
     Args:
         pairs: those of ``comparison.picks()`` whose images there are, by id.
     """
-    html = template("comparison.html").render(
+    html = template("evaluation/comparison.html").render(
         page=page,
         verdict=verdict(page.first, page.second, comparison.psnr),
         comparison=comparison,

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from mirnet import redaction
 from mirnet.atomic import write_atomically
 from mirnet.evaluation import charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
 from mirnet.evaluation.statistics import Gain
 from mirnet.images.thumbnails import data_uri
+from mirnet.pages import template
 from mirnet.results import EpochMetrics, MethodScore
 
 LONGEST_SIDE = 1600
@@ -28,6 +26,7 @@ LONGEST_SIDE = 1600
 MAX_IMAGES = 15
 _WEBP_QUALITY = 90
 _GAIN = "gain"
+_TEMPLATE = "evaluation/report.html"
 
 _COLUMNS = {
     "ms_ssim": "MS-SSIM",
@@ -88,7 +87,7 @@ def render_report(
     """
     shown = baseline if baseline in summary and baseline != page.candidate else None
     gallery = _gallery(page.candidate, shown, scores=scores, pairs=pairs, outputs=outputs)
-    html = template().render(
+    html = template(_TEMPLATE).render(
         page=page,
         decision=page.decision,
         outcome="",
@@ -121,7 +120,7 @@ def add_decision(page: Path, run_id: str, decision: Decision, *, outcome: str) -
     html = page.read_text(encoding="utf-8") if page.is_file() else ""
     if begin not in html:
         return False
-    page_template = template()
+    page_template = template(_TEMPLATE)
     context = page_template.new_context({"decision": decision, "outcome": outcome})
     verdict = "".join(page_template.blocks["verdict"](context))
     before, _, rest = html.partition(begin)
@@ -226,27 +225,3 @@ def _data_uri(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     return data_uri(image, "WEBP", quality=_WEBP_QUALITY)
-
-
-def _plain(value: object) -> object:
-    """Names without control characters; HTML of ours stays."""
-    if not isinstance(value, str) or isinstance(value, Markup) or value.startswith("data:"):
-        return value
-    return redaction.shown(value)
-
-
-def template(name: str = "report.html") -> Template:
-    """A page of this package; text is escaped and shown without control characters."""
-    environment = Environment(
-        loader=FunctionLoader(_source),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=_plain,
-    )
-    environment.filters["anchor"] = lambda name: "".join(c if c.isalnum() else "-" for c in name)
-    return environment.get_template(name)
-
-
-def _source(name: str) -> str:
-    return (resources.files("mirnet.evaluation") / name).read_text(encoding="utf-8")

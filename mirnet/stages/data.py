@@ -64,12 +64,12 @@ def validate(
 
 
 def publish_validation(run: RunConfig, result: ValidationResult) -> str:
-    """Log the findings and the Data Docs to MLflow, also for blocked data.
+    """Log the findings and their page to MLflow, also for blocked data.
 
     One MLflow run per data version and set of thresholds; a repeated validation resumes it.
 
     Returns:
-        Address of the run's page.
+        Address of the page of the findings; without an MLflow server, the run.
 
     Raises:
         ServiceError: MLflow cannot be reached.
@@ -98,7 +98,8 @@ def publish_validation(run: RunConfig, result: ValidationResult) -> str:
             tracked.log_file(Path(result.docs_path).parent, "data_docs")
         if result.manifest_path:
             tracked.log_file(Path(result.manifest_path))
-    return tracked.page
+    page = tracked.artifact_page("data_docs/index.html") if result.docs_path else None
+    return page or tracked.page
 
 
 def blocking_message(result: ValidationResult) -> str:

@@ -68,7 +68,7 @@ def first(count: int) -> slice:
 
 def severities(table: pd.DataFrame, **params: object) -> dict[str, int]:
     """How many findings of each check; only those of a set are critical here."""
-    findings = judge(table, ValidateParams.model_validate(params), docs_dir=None)
+    findings = judge(table, ValidateParams.model_validate(params))
     assert {f.severity for f in findings if f.pair == "*"} <= {"critical"}
     assert {f.severity for f in findings if f.pair != "*"} <= {"warning"}
     names = [finding.check for finding in findings]
@@ -104,7 +104,7 @@ def test_what_cannot_be_judged_is_in_no_share(good_pair: pd.DataFrame) -> None:
     unreadable = slice(120, 239)
     facts = ["low_p99", "high_clipped", "alignment", "in_place", "shift_x", "shift_y"]
     table.loc[unreadable, facts] = None
-    found = [f for f in judge(table, ValidateParams(), docs_dir=None) if f.pair == "*"]
+    found = [f for f in judge(table, ValidateParams()) if f.pair == "*"]
     assert {f.check for f in found} == {f"{check}-share" for check in SPOILERS}
     for finding in found:
         assert finding.value == pytest.approx(15 / 120)
@@ -122,7 +122,7 @@ def test_a_file_without_a_partner_is_in_no_share(good_pair: pd.DataFrame) -> Non
     table = table_of(good_pair, 20)
     table.loc[first(10), "kind"] = "missing-high"
     blacken(table, slice(0, 10))
-    findings = judge(table, ValidateParams(), docs_dir=None)
+    findings = judge(table, ValidateParams())
     assert [f.pair for f in findings if f.check == "nearly-black"] == ["our485/10.png"]
     assert not [f for f in findings if f.check == "nearly-black-share"]
 
@@ -163,13 +163,13 @@ def test_a_scene_with_an_unreadable_reference_is_judged(good_pair: pd.DataFrame)
     table.loc[0, "split"] = "eval15"
     table["high_thumb"] = table["high_thumb"].astype(object)
     table.loc[1, "high_thumb"] = None
-    found = [f for f in judge(table, ValidateParams(), docs_dir=None) if f.check == "leak-near"]
+    found = [f for f in judge(table, ValidateParams()) if f.check == "leak-near"]
     assert [(f.pair, f.severity) for f in found] == [("our485/0.png", "warning")]
     assert "our485/2.png" in found[0].message
 
 
 def test_all_pairs_of_lol_pass(lol_manifest: pd.DataFrame) -> None:
-    findings = judge(lol_manifest, ValidateParams(), docs_dir=None)
+    findings = judge(lol_manifest, ValidateParams())
     named: dict[str, set[str]] = {}
     for finding in findings:
         assert finding.severity == "warning", finding.message

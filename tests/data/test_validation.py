@@ -215,7 +215,7 @@ def test_defect_is_found_by_name(
     # test_good_data_pass_and_are_split shows that nothing is found before
     spoil(dataset)
     manifest = build_manifest(dataset, cache_dir=cache_dir)
-    findings = judge(manifest, ValidateParams(max_flagged_share=0.5), docs_dir=None)
+    findings = judge(manifest, ValidateParams(max_flagged_share=0.5))
     (found,) = [f for f in findings if (f.check, f.pair) == (check, pair)]
     assert found.severity == severity
     assert pair in found.message
@@ -243,22 +243,6 @@ def test_good_data_pass_and_are_split(dataset: Path, settings: Settings) -> None
         "eval": 4,
     }
     assert result.version.digest.endswith(".dir")
-
-
-def test_pages_show_the_flagged_pair(dataset: Path, settings: Settings) -> None:
-    blacken(dataset)
-    remove("high")(dataset)
-    (dataset / "our485/low/<b>.txt").write_text("x")
-    result = validated(dataset, settings)
-    assert not result.passed
-    assert result.splits == {}
-    assert result.docs_path is not None
-    assert Path(result.docs_path).is_file()
-    (page,) = Path(result.docs_path).parent.glob("validations/**/*.html")
-    text = page.read_text()
-    assert f"{ONE}: high/astronaut-01.png is missing" in text
-    assert 'alt="low" src="data:image/jpeg;base64,' in text
-    assert "&lt;b&gt;.txt: the file does not belong here" in text
 
 
 def test_many_warnings_block(dataset: Path, settings: Settings) -> None:
