@@ -84,9 +84,11 @@ def find_overlap(
             if progress is not None:
                 progress(len(facts), len(paths))
     measured = dict(zip(paths, facts, strict=True))
-    readable = [[p for p in images if measured[p].thumb is not None] for images in sets]
+    one_set, other_set = (
+        [path for path in images if measured[path].thumb is not None] for images in sets
+    )
     best: dict[Path, Shared] = {}
-    for (one, other), value in _compare(*readable, measured).items():
+    for (one, other), value in _compare(one_set, other_set, measured).items():
         same: Literal["pixels", "scene"] = "scene"
         if measured[one].pixels == measured[other].pixels:
             same, value = "pixels", 1.0

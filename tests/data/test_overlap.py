@@ -74,7 +74,7 @@ def test_bright_sky_over_dark_ground_is_no_scene() -> None:
     light = 120 / (1 + np.exp((rows - 0.6) * 20))
     blocks = [np.kron(rng.normal(0, 12, (16, 16)), np.ones((4, 4))) for _ in range(2)]
     views = [np.clip(60 + light + block, 0, 255).astype(np.uint8) for block in blocks]
-    assert np.corrcoef(*(view.ravel() for view in views))[0, 1] > TWIN
+    assert np.corrcoef([view.ravel() for view in views])[0, 1] > TWIN
     thumbs = [view.tobytes() for view in views]
     assert find_twins(thumbs) == []
     assert find_shared(thumbs[:1], thumbs[1:]) == {}
