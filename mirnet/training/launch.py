@@ -129,11 +129,6 @@ def check_request(request: TrainRequest) -> None:
                 f"train.batch_size {batch_size} does not divide over MIRNET_NUM_WORKERS "
                 f"{settings.num_workers}: the batch is global, change one of the two"
             )
-    if architecture.batch_statistics and most > 1:
-        raise UsageError(
-            f"MIRNET_NUM_WORKERS {settings.num_workers}: {architecture.title} normalises with "
-            "statistics of the batch, which must not be shared out"
-        )
 
 
 def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:

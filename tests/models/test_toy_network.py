@@ -215,10 +215,6 @@ def test_normalisation_over_the_batch_needs_the_batch_in_one_piece(
 ) -> None:
     with pytest.raises(UsageError, match=r"train\.accumulate 2: Toy normalises"):
         train_model(request(tmp_path, settings, "train.accumulate=2"), Listener())
-    workers = settings.model_copy(update={"num_workers": "2"})
-    asked = replace(request(tmp_path, settings), settings=workers)
-    with pytest.raises(UsageError, match="MIRNET_NUM_WORKERS 2: Toy normalises"):
-        train_model(asked, Listener())
 
 
 @pytest.mark.parametrize(

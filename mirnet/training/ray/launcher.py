@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -18,12 +18,9 @@ import ray
 import ray.exceptions
 import ray.train
 import torch
-import torch.distributed as dist
 from pyarrow import fs
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from mirnet.config import Settings
 from mirnet.errors import MirnetError, ServiceError, TrainingError, last_line
@@ -39,6 +36,7 @@ from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
 from mirnet.training.request import Listener, LogForwarder, TrainingEvent
+from mirnet.training.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +204,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     return {"num_workers": context.world_size}
 
 
-class RayContext:
+class RayContext(Workers):
     def __init__(self, event_queue: Queue, *, emit_events: bool) -> None:
         train_context = ray.train.get_context()
         self._event_queue, self._emits_events = event_queue, emit_events
@@ -222,19 +220,6 @@ class RayContext:
         """Divide the cores of this node among its workers."""
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // self._local_world_size))
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """DDP, also for one worker: the arithmetic is then the same for any number."""
-        # buffers are constants
-        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
-
-    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        assert isinstance(wrapped, DistributedDataParallel)
-        return wrapped.no_sync()
-
-    def sum(self, values: Tensor) -> Tensor:
-        dist.all_reduce(values)
-        return values
 
     @contextmanager
     def restored(self) -> Iterator[Path | None]:
