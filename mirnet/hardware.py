@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import shutil
 import struct
 import sys
@@ -24,6 +25,14 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def describe_processor() -> str:
+    """What rounds like this machine: ``cuda NVIDIA H200``, or ``cpu x86_64 AVX512 bf16``."""
+    if torch.cuda.is_available():
+        return f"cuda {torch.cuda.get_device_name()}"
+    bf16 = " bf16" if has_fast_bf16(torch.device("cpu")) else ""
+    return f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}{bf16}"
 
 
 def resolve_dtype(precision: TrainPrecision, device: torch.device) -> torch.dtype:

@@ -21,6 +21,7 @@ from mirnet.cli import (
     keys,
     lineage,
     registry,
+    reproduce,
     runs,
     s3,
     stack,
@@ -247,6 +248,7 @@ def enhance(
 app.command()(demo.demo)
 app.command()(ui.ui)
 app.command()(verify.verify)
+app.command()(reproduce.reproduce)
 app.command()(lineage.lineage)
 app.command()(doctor.doctor)
 app.command()(s3.s3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t as student
 
 CONFIDENCE = 0.95
 
@@ -107,3 +107,18 @@ def spread(values: Sequence[float]) -> Spread:
         high=float(array.max()),
         num_seeds=len(values),
     )
+
+
+def prediction_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval for one more value of the same normal distribution: mean ± t s sqrt(1 + 1/n).
+
+    Hahn and Meeker, Statistical Intervals, 1991.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    found = spread(values)
+    n = found.num_seeds
+    factor = float(student.ppf((1 + CONFIDENCE) / 2, n - 1))
+    half = factor * found.std * float(np.sqrt(1 + 1 / n))
+    return found.mean - half, found.mean + half

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,35 @@ def with_enhance_options(params: Params, **options: str | None) -> Params:
         name = problem["loc"][0]
         raise UsageError(f"--{name} {problem['input']}: {problem['msg']}") from error
     return params.model_copy(update={"enhance": section})
+
+
+def params_of_run(logged: Mapping[str, str]) -> Params:
+    """The params of a run in MLflow, which has them flat and as text (:meth:`Params.flat`).
+
+    Keys that the run does not have get their defaults.
+
+    Raises:
+        UsageError: a key that this version does not know, or a value that it refuses.
+    """
+    values: dict[str, Any] = {}
+    for key, text in logged.items():
+        section, dot, name = key.partition(".")
+        if dot:
+            values.setdefault(section, {})[name] = _value_of(text)
+        elif key == "preset":
+            values[key] = text
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"params of the run: {_first_problem(error)}") from error
+
+
+def _value_of(text: str) -> Any:
+    """The value that ``str`` wrote: a number, list, dict or none; everything else is a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:

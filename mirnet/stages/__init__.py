@@ -32,6 +32,7 @@ from mirnet.stages.promotion import (
     resolve_approval as resolve_approval,
     undo_promotion as undo_promotion,
 )
+from mirnet.stages.reproducing import reproduce as reproduce
 from mirnet.stages.run import (
     RunConfig as RunConfig,
     check_services as check_services,

@@ -66,3 +66,22 @@ def run_tags(run: RunConfig, version: DataVersion) -> dict[str, str | None]:
         "mirnet.git_commit": version.git_commit,
         "mirnet.flow_run": run.flow_run_id,
     }
+
+
+def training_tags(run: RunConfig) -> dict[str, str | None]:
+    """What a repetition of a training is compared by, besides :func:`run_tags`.
+
+    The processor is that of this machine; none if a cluster trains.
+    """
+    from mirnet.hardware import describe_processor
+    from mirnet.tracking.code import git_changes
+    from mirnet.training import IN_PROCESS
+
+    settings = run.settings
+    address = settings.ray_address or ""
+    remote = address.startswith(("http://", "https://"))
+    return {
+        "mirnet.git_changes": git_changes(Path.cwd()),
+        "mirnet.hardware": None if remote else describe_processor(),
+        "mirnet.workers": "1" if address == IN_PROCESS else settings.num_workers,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from mirnet.cost import of_training
 from mirnet.results import DataVersion, EpochMetrics, OpenedModel, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
 from mirnet.stages.models import PROFILE, log_trained, open_model
-from mirnet.stages.run import RunConfig, run_tags
+from mirnet.stages.run import RunConfig, run_tags, training_tags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,11 +30,12 @@ def train(
     model_dir: Path,
     validation: ValidationResult | None = None,
     run_name: str | None = None,
+    tags: Mapping[str, str | None] | None = None,
     progress: Callable[[EpochMetrics], None] | None = None,
 ) -> TrainResult:
     """Train on the training scenes of the validated data; one MLflow run per run name.
 
-    ``progress`` is called in this process once per epoch.
+    ``tags`` are further ones of the run. ``progress`` is called in this process once per epoch.
 
     Raises:
         GateRefused: the data do not pass validation.
@@ -43,6 +44,7 @@ def train(
         ServiceError: MLflow, Ray or the checkpoint store cannot be reached.
     """
     from mirnet.tracking import EpochLogger, check_tracking, track
+    from mirnet.tracking.recorded import PARAMS, params_text
     from mirnet.training import Listener, TrainRequest, train_model
 
     check_tracking(run.settings)
@@ -53,17 +55,17 @@ def train(
         open_model(source, run) if source else None
         for source in (run.params.train.init_from, run.params.train.distill_from)
     )
+    origins = {"mirnet.init_from": origin(start), "mirnet.teacher": origin(teacher)}
+    given = run_tags(run, version) | training_tags(run) | origins | dict(tags or {})
     log.info("training run %s; the same name resumes it", name)
-    with track(
-        run.settings, purpose="train", name=name, key=name, tags=run_tags(run, version)
-    ) as tracked:
+    with track(run.settings, purpose="train", name=name, key=name, tags=given) as tracked:
         tracked.log_params(run.params)
+        tracked.log_text(params_text(run.params), PARAMS)
         tracked.log_data(version, context="training", split="train")
         tracked.log_text(json.dumps(splits, indent=2), "splits.json")
         tracked.log_preview(_first_pair(data, splits["val"] or splits["train"]))
         if validation.docs_path and Path(validation.docs_path).is_file():
             tracked.log_file(Path(validation.docs_path).parent, "validation")
-        tracked.set_tags({"mirnet.init_from": _origin(start), "mirnet.teacher": _origin(teacher)})
         pending = (run.settings.workspace / "pending").resolve()
         uri, run_id = run.settings.mlflow_uri, tracked.run_id
         request = TrainRequest(
@@ -107,8 +109,8 @@ def _first_pair(data: Path, ids: Sequence[str]) -> NDArray[np.uint8]:
     return side_by_side([low, high])
 
 
-def _origin(model: OpenedModel | None) -> str | None:
-    """The initial model or teacher as a tag: name, version, weights."""
+def origin(model: OpenedModel | None) -> str | None:
+    """An initial model or teacher as a tag: name, version, weights."""
     if model is None:
         return None
     ref = model.ref

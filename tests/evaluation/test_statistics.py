@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mirnet.evaluation.statistics import interval, paired_gain, spread
+from mirnet.evaluation.statistics import interval, paired_gain, prediction_interval, spread
 
 
 def table(**methods: list[float]) -> pd.DataFrame:
@@ -63,3 +63,17 @@ def test_spread_over_seeds_by_hand() -> None:
     assert (result.mean, result.std, result.low, result.high) == (21.0, 1.0, 20.0, 22.0)
     with pytest.raises(ValueError, match="two runs"):
         spread([20.0])
+
+
+def test_the_prediction_interval_holds_one_more_value_as_often_as_it_says() -> None:
+    # by hand: mean 21, s 1, t(0.975, 2) = 4.3027, sqrt(1 + 1/3) = 1.1547
+    assert prediction_interval([20.0, 21.0, 22.0]) == pytest.approx((16.0317, 25.9683), abs=1e-3)
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(2000):
+        *seen, one_more = rng.normal(19, 0.5, size=4)
+        low, high = prediction_interval(seen)
+        hits += low <= one_more <= high
+    assert 0.935 <= hits / 2000 <= 0.965
+    with pytest.raises(ValueError, match="two runs or more"):
+        prediction_interval([20.0])
