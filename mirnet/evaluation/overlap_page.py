@@ -10,9 +10,9 @@ from PIL import Image
 from mirnet.atomic import write_atomically
 from mirnet.data.overlap import Overlap, Shared
 from mirnet.data.scenes import TWIN
-from mirnet.evaluation.report import template
 from mirnet.images import decode
 from mirnet.images.thumbnails import data_uri, to_8_bit
+from mirnet.pages import template
 
 MOST = 200
 """Matches shown on the page."""
@@ -43,7 +43,9 @@ def render_overlap(target: Path, first: Path, second: Path, overlap: Overlap) ->
         for shared in overlap.shared[:MOST]
     ]
     page = _Page(f"Scenes of {first.name} in {second.name}")
-    html = template("overlap.html").render(page=page, overlap=overlap, entries=entries, twin=TWIN)
+    html = template("evaluation/overlap.html").render(
+        page=page, overlap=overlap, entries=entries, twin=TWIN
+    )
     return write_atomically(target, html)
 
 
