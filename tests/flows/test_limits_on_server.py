@@ -175,6 +175,7 @@ def test_a_training_at_its_limit_is_timed_out_and_goes_on_with_resume(
     assert said == "train took longer than 60 s; the limit is MIRNET_TRAIN_LIMIT_S"
     assert not any(record.exc_info for record in caplog.records)
 
+    monkeypatch.delenv("MIRNET_TRAIN_LIMIT_S")
     (name,) = [path.name for path in (site.workspace / "training").iterdir()]
     resumed = retrain(str(site.data), "demo", overrides, resume=name)
     assert len(resumed.train.history) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -94,6 +95,25 @@ def test_the_first_worker_says_what_it_logs(rank, heard):
     finally:
         logging.getLogger("mirnet").setLevel(level)
     assert [line.message for line in lines] == heard
+
+
+@pytest.mark.parametrize(
+    ("offered", "workers", "threads"), [(1.0, 1, 1), (8.0, 2, 4), (64.0, 1, 16), (0.0, 1, 1)]
+)
+def test_workers_share_the_cores_that_their_node_offers(monkeypatch, offered, workers, threads):
+    """Two nodes with one core each on one machine are not two workers on all of its cores."""
+    nodes = [{"NodeID": "a", "Resources": {"CPU": 99.0}}, {"NodeID": "b", "Resources": {}}]
+    nodes[1]["Resources"] = {"CPU": offered} if offered else {}
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    here = SimpleNamespace(get_node_id=lambda: "b")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: here)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16))
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    worker = context()
+    worker._local_world_size = workers
+    worker.share_cores()
+    assert chosen == [threads]
 
 
 def test_fewer_gpus_than_workers_make_as_many_workers_as_divide_the_batch():

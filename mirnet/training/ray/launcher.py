@@ -204,6 +204,13 @@ def _worker(config: dict[str, Any]) -> dict[str, Any]:
     return {"num_workers": context.world_size}
 
 
+def _cpus_of_node() -> int:
+    """CPUs that this Ray node offers; at least one."""
+    here = ray.get_runtime_context().get_node_id()
+    offered = (n["Resources"].get("CPU", 0.0) for n in ray.nodes() if n["NodeID"] == here)
+    return max(1, int(sum(offered)))
+
+
 class RayContext(Workers):
     def __init__(self, event_queue: Queue, *, emit_events: bool) -> None:
         train_context = ray.train.get_context()
@@ -217,8 +224,12 @@ class RayContext(Workers):
         self.device: torch.device = get_device()
 
     def share_cores(self) -> None:
-        """Divide the cores of this node among its workers."""
-        cores = len(os.sched_getaffinity(0))
+        """Divide the cores of this Ray node among its workers.
+
+        A machine may have several nodes, each with a part of its cores: threads of all workers on
+        all cores wait for each other at each operation.
+        """
+        cores = min(len(os.sched_getaffinity(0)), _cpus_of_node())
         torch.set_num_threads(max(1, cores // self._local_world_size))
 
     @contextmanager
