@@ -281,7 +281,7 @@ def overlap(
         found = find_overlap(first, second, progress=count)
     page = None
     if html is not None:
-        from mirnet.evaluation.overlap_page import render_overlap
+        from mirnet.data.overlap_page import render_overlap
 
         page = render_overlap(html, first, second, found)
     if as_json:

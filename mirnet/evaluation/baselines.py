@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mirnet.errors import UsageError
+from mirnet.evaluation import classical
 
 Enhance = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
@@ -62,6 +63,10 @@ BASELINES: dict[str, Enhance] = {
     "gamma": gamma,
     "equalize": equalize,
     "clahe": clahe,
+    "retinex": classical.retinex,
+    "lime": classical.lime,
+    "inverted-dehazing": classical.inverted_dehazing,
+    "adaptive-unsharp": classical.adaptive_unsharp,
 }
 
 

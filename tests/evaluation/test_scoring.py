@@ -77,7 +77,7 @@ def test_baselines_by_hand() -> None:
     assert set(np.unique(baseline("gamma")(ramp))) == set(expected.astype(int))
     assert np.array_equal(baseline("input")(ramp), ramp)
     with pytest.raises(UsageError, match="no such baseline"):
-        baseline("retinex")
+        baseline("photoshop")
 
 
 def test_autocontrast_of_a_tinted_picture_keeps_the_tint_only_with_preserve_tone() -> None:
@@ -99,6 +99,8 @@ def test_every_baseline_keeps_size_and_type(name: str) -> None:
     if name != "input":
         black = np.zeros((24, 40, 3), np.uint8)
         assert baseline(name)(black).shape == black.shape
+    for size in ((1, 1), (2, 1), (1, 7)):
+        assert baseline(name)(low[: size[0], : size[1]]).shape == (*size, 3)
 
 
 # Sharma, Wu and Dalal, 2005: Lab pairs and their published CIEDE2000

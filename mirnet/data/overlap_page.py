@@ -43,7 +43,7 @@ def render_overlap(target: Path, first: Path, second: Path, overlap: Overlap) ->
         for shared in overlap.shared[:MOST]
     ]
     page = _Page(f"Scenes of {first.name} in {second.name}")
-    html = template("evaluation/overlap.html").render(
+    html = template("data/overlap.html").render(
         page=page, overlap=overlap, entries=entries, twin=TWIN
     )
     return write_atomically(target, html)
