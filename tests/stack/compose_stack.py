@@ -105,7 +105,12 @@ class Compose:
         self, service: str, *command: str, timeout_s: float = 300
     ) -> subprocess.CompletedProcess[str]:
         """A command in the first container of a service."""
-        (container, *_) = self.containers(service)
+        return self.run_in(self.containers(service)[0], *command, timeout_s=timeout_s)
+
+    def run_in(
+        self, container: Container, *command: str, timeout_s: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """A command in a container."""
         return subprocess.run(
             [self.engine, "exec", container.name, *command],
             capture_output=True,
@@ -140,8 +145,12 @@ class Compose:
         kind, *check = wanted.get("healthcheck", {}).get("test", ["NONE"])
         if kind == "NONE":
             return None
-        done = self.run(service, *(["sh", "-c"] if kind == "CMD-SHELL" else []), *check)
-        return None if done.returncode == 0 else f"{service}: {done.stderr[-200:]}"
+        asked = (*(["sh", "-c"] if kind == "CMD-SHELL" else []), *check)
+        for container in found:
+            done = self.run_in(container, *asked)
+            if done.returncode:
+                return f"{container.name}: {done.stderr[-200:]}"
+        return None
 
     def _ask(self, *arguments: str) -> str:
         return subprocess.run(
