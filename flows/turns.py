@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -34,9 +35,13 @@ def turn(what: str) -> Iterator[None]:
         OutOfTime: there was no place within MIRNET_TURN_LIMIT_S.
         ServiceError: Prefect gives no places, as with a limit of zero.
     """
-    if not get_current_settings().api.url:
+    limit = _find_limit() if get_current_settings().api.url else None
+    if limit is None:
         yield
         return
+    if limit.active_slots >= limit.limit:
+        taken = f"{limit.active_slots} of {limit.limit} places of {COMPUTE} are taken"
+        logger.info("%s waits: %s (`prefect gcl inspect %s`)", what, taken, COMPUTE)
     place = _take_place(what)
     try:
         yield
@@ -44,10 +49,16 @@ def turn(what: str) -> Iterator[None]:
         _give_back(place)
 
 
+def _find_limit() -> GlobalConcurrencyLimitResponse | None:
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_global_concurrency_limit_by_name(COMPUTE)
+        except ObjectNotFound:
+            return None
+
+
 def _take_place(what: str) -> AbstractContextManager[None]:
     wait_s = load_settings().turn_limit_s
-    if taken := _taken():
-        logger.info("%s waits: %s (`prefect gcl inspect %s`)", what, taken, COMPUTE)
     place = concurrency(COMPUTE, timeout_seconds=wait_s, raise_on_lease_renewal_failure=False)
     try:
         place.__enter__()
@@ -59,18 +70,6 @@ def _take_place(what: str) -> AbstractContextManager[None]:
     except ConcurrencySlotAcquisitionError as error:
         raise ServiceError(f"{what}: no place under the limit {COMPUTE}: {error}") from error
     return place
-
-
-def _taken() -> str:
-    """What is said of a limit that is used up; empty while there is a place."""
-    with get_client(sync_client=True) as client:
-        try:
-            found = client.read_global_concurrency_limit_by_name(COMPUTE)
-        except ObjectNotFound:
-            return ""
-    if found.active_slots < found.limit:
-        return ""
-    return f"{found.active_slots} of {found.limit} places of {COMPUTE} are taken"
 
 
 def _give_back(place: AbstractContextManager[None]) -> None:
