@@ -27,7 +27,7 @@ from torch import Tensor
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
-from mirnet.inference.enhancer import downscaling
+from mirnet.inference.crop_statistics import downscaling
 from mirnet.inference.tiles import tiles
 from mirnet.models import Network, load_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling, RecordedPooling

@@ -8,11 +8,13 @@ docs/benchmarks/large-images.md.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from mirnet.models.layers.pooling import GlobalPooling, correlated, pooled
+from mirnet.models.layers.pooling import GlobalPooling, correlated, histogram, pooled
 
 CROP = 256
 # pixels at the border of a crop see its zero padding; they are left out of the averages
@@ -33,6 +35,9 @@ class MosaicStatistics(GlobalPooling):
 
     def correlation(self, a: Tensor, b: Tensor, *, heads: int) -> Tensor:
         return correlated(_flat(a), _flat(b), heads)
+
+    def histogram(self, image: Tensor) -> Tensor:
+        return histogram(_flat(image))
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -67,3 +72,16 @@ def _spread(last: int, count: int) -> npt.NDArray[np.int64]:
     if count == 1:
         return np.array([last // 2])
     return np.linspace(0, last, count).astype(np.int64)
+
+
+def downscaling(height: int, width: int, *, max_pixels: int, margin: int) -> float:
+    """The downscaling factor, at least 1, for an image and its margin to have ``max_pixels``."""
+    # of (s height + 2 margin) (s width + 2 margin) = max_pixels, the s above 0
+    area, half = height * width, margin * (height + width)
+    s = (math.sqrt(half**2 + area * (max_pixels - 4 * margin**2)) - half) / area
+    return max(1 / s, 1.0)
+
+
+def crops_at_once(max_pixels: int, crop_pixels: int) -> int:
+    """Crops per pass within so many pixels; at least 1."""
+    return max(max_pixels // crop_pixels, 1)

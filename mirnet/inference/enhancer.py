@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,13 @@ from mirnet.errors import UsageError, WeightsError
 from mirnet.hardware import resolve_dtype
 from mirnet.images import Image, Pixels
 from mirnet.images.stats import REC601, to_luma
-from mirnet.inference.crop_statistics import CROP, MosaicStatistics, crop_corners
+from mirnet.inference.crop_statistics import (
+    CROP,
+    MosaicStatistics,
+    crop_corners,
+    crops_at_once,
+    downscaling,
+)
 from mirnet.inference.memory import (
     GIB,
     default_limit,
@@ -28,7 +33,8 @@ from mirnet.inference.memory import (
     max_pixels,
 )
 from mirnet.inference.network import FastNetwork
-from mirnet.inference.tiles import Span, tile_shape, tiles
+from mirnet.inference.pixels import as_image, as_pixels
+from mirnet.inference.tiles import Part, Span, tile_shape, tiles
 from mirnet.models import Network, load_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.margin import extended, mirrored, rounded_up
@@ -38,8 +44,6 @@ from mirnet.signals import advance
 logger = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=np.uint8 | np.uint16)
-# rows and columns
-Part = tuple[Span, Span]
 
 # the smallest and largest useful tiles
 MIN_TILE_PIXELS = 320**2
@@ -94,7 +98,7 @@ class Enhancer:
         self.architecture = model.architecture
         self.architecture.check_plain()
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = resolve_dtype(precision, where)
+        dtype = resolve_dtype(self.architecture.precision(precision), where)
         self.network = FastNetwork(
             model, device=where, dtype=dtype, compile=compile, cache_dir=cache_dir
         )
@@ -198,7 +202,8 @@ class Enhancer:
             A new array of the same shape and type.
 
         Raises:
-            UsageError: another shape or type, or a strength outside 0 to 1.
+            UsageError: another shape or type, a strength outside 0 to 1, or an image beyond the
+                memory limit of a network that is not tiled.
             WeightsError: the network's output is not finite.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype not in (np.uint8, np.uint16):
@@ -211,7 +216,16 @@ class Enhancer:
             return pixels.copy()
         if self._pixels(*pixels.shape[:2]) <= self.max_pixels:
             return self._enhance(pixels, self._whole(pixels), strength, None)
+        self._check_tiled(*pixels.shape[:2])
         return self._tiled(pixels, strength)
+
+    def _check_tiled(self, height: int, width: int) -> None:
+        if self.architecture.tiled:
+            return
+        raise UsageError(
+            f"an image of {width}x{height} exceeds the memory limit, and {self.architecture.title} "
+            "needs all of it at once: a higher limit, or a smaller image"
+        )
 
     def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
         """Enhance an image as :func:`mirnet.images.decode` gives it.
@@ -240,7 +254,7 @@ class Enhancer:
         lows = torch.cat([self._read(pixels, whole) for pixels in filled])
         mixed = lows.lerp(self._run(lows, None), strength)
         return [
-            _finish(image, _as_pixels(mixed[n], whole, image.pixels.dtype))
+            _finish(image, as_pixels(mixed[n], whole, image.pixels.dtype))
             for n, image in enumerate(images)
         ]
 
@@ -257,8 +271,18 @@ class Enhancer:
         out = np.empty_like(pixels)
         for tile in tiles(height, width, **self._tiling):
             rows, columns = tile
-            out[rows.keep, columns.keep] = self._enhance(pixels, tile, strength, values)
+            given = [*(values or ()), *self._frame(pixels, tile)] or None
+            out[rows.keep, columns.keep] = self._enhance(pixels, tile, strength, given)
         return out
+
+    def _frame(self, pixels: npt.NDArray[P], tile: Part) -> list[Tensor]:
+        """The place of a tile in the input of the whole image, where the network asks for it."""
+        if not self.architecture.aligned_corners:
+            return []
+        starts = [span.start + self.margin for span in tile]
+        sides = [self._length(side + 2 * self.margin) for side in pixels.shape[:2]]
+        place = torch.tensor([*starts, *sides], dtype=torch.float64)
+        return [place.to(self.network.device)]
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
         """Estimated global statistics of an image that exceeds the memory limit.
@@ -279,7 +303,7 @@ class Enhancer:
         count = max(least, int(height * width * SHARE_OF_CROPS / (sides[0] * sides[1])))
         corners = crop_corners(height, width, count=count, sides=sides)
         total = [value.float() for value in copied]
-        num_batches = -(-len(corners) // _crops_at_once(self.max_pixels, sides[0] * sides[1]))
+        num_batches = -(-len(corners) // crops_at_once(self.max_pixels, sides[0] * sides[1]))
         for part in range(num_batches):
             spread = corners[part::num_batches]  # each batch over the whole image
             crops = [pixels[y : y + sides[0], x : x + sides[1]] for y, x in spread]
@@ -292,7 +316,7 @@ class Enhancer:
 
     def _downscaled(self, pixels: npt.NDArray[P], factor: float, *, margin: int = 0) -> Tensor:
         """(H, W, 3) -> about (1, 3, H / factor, W / factor), averaged over areas, with a margin."""
-        image = _as_image(pixels)
+        image = as_image(pixels)
         if factor > 1:
             size = (max(int(side / factor), 1) for side in pixels.shape[:2])
             image = F.interpolate(image, tuple(size), mode="area")
@@ -312,7 +336,7 @@ class Enhancer:
         low = self._read(pixels, part)
         enhanced = self._run(low, values)
         self._give_back(low)
-        return _as_pixels(low.lerp(enhanced, strength)[0], part, pixels.dtype)
+        return as_pixels(low.lerp(enhanced, strength)[0], part, pixels.dtype)
 
     def _run(self, low: Tensor, values: list[Tensor] | None) -> Tensor:
         """Run the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
@@ -340,7 +364,7 @@ class Enhancer:
             length = self._length(span.stop - span.start)
             places = mirrored(pixels.shape[axis], start=span.start, stop=span.start + length)
             pixels = pixels.take(places.numpy(), axis=axis)
-        return _as_image(pixels)
+        return as_image(pixels)
 
     def _length(self, side: int) -> int:
         """The smallest valid side of the network's input that is at least ``side``."""
@@ -357,34 +381,8 @@ class Enhancer:
             batch,
             3,
             *(self._length(side) for side in sides),
-            int(tile is not None and self.architecture.pools_globally),
+            int(tile is not None and self.architecture.takes_statistics),
         )
-
-
-def downscaling(height: int, width: int, *, max_pixels: int, margin: int) -> float:
-    """The downscaling factor, at least 1, for an image and its margin to have ``max_pixels``."""
-    # of (s height + 2 margin) (s width + 2 margin) = max_pixels, the s above 0
-    area, half = height * width, margin * (height + width)
-    s = (math.sqrt(half**2 + area * (max_pixels - 4 * margin**2)) - half) / area
-    return max(1 / s, 1.0)
-
-
-def _as_image(pixels: npt.NDArray[P]) -> Tensor:
-    """(H, W, 3) -> (1, 3, H, W) float32 in [0, 1]."""
-    scaled = pixels.astype(np.float32)
-    scaled /= np.iinfo(pixels.dtype).max
-    return torch.from_numpy(scaled).permute(2, 0, 1)[None]
-
-
-def _as_pixels(image: Tensor, part: Part, dtype: np.dtype[P]) -> npt.NDArray[P]:
-    """The written pixels of a part, (H, W, 3), from its output, (3, H', W')."""
-    rows, columns = part
-    kept = image[:, rows.kept_of_read, columns.kept_of_read]
-    return (kept * int(np.iinfo(dtype).max)).round().permute(1, 2, 0).numpy().astype(dtype)
-
-
-def _crops_at_once(max_pixels: int, crop_pixels: int) -> int:
-    return max(max_pixels // crop_pixels, 1)
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:

@@ -32,6 +32,10 @@ class Span:
         return slice(self.keep_start - self.start, self.keep_stop - self.start)
 
 
+# rows and columns
+Part = tuple[Span, Span]
+
+
 def spans(size: int, *, tile: int, halo: int, margin: int, grid: int = GRID) -> list[Span]:
     """Cover ``size`` pixels with reads of ``tile`` pixels that overlap by twice the halo.
 

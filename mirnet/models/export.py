@@ -167,7 +167,7 @@ def _calibration(lows: Sequence[Batch]) -> Any:
 
 def _deviation(model: Network, run: Any) -> float:
     generator, entry = np.random.default_rng(0), model.architecture
-    unit = max(math.lcm(4, entry.size_multiple), entry.min_size // 2)
+    unit = max(math.lcm(4, entry.size_multiple), -(-entry.min_size // 2))
     shapes = ((n, entry.channels, h * unit, w * unit) for n, h, w in _SIZES)
     images = [generator.random(shape, dtype=np.float32) for shape in shapes]
     return max(float(np.abs(run(image) - _reference(model, image)).max()) for image in images)

@@ -77,6 +77,14 @@ def dimension(tensor: Tensor, place: int = 0) -> int:
     return tensor.shape[place] if place < tensor.dim() else 0
 
 
+def from_tensorflow(tensor: Tensor) -> Tensor:
+    """A kernel (height, width, in, out), or of a transposed convolution, in PyTorch's layout.
+
+    Other tensors stay.
+    """
+    return tensor.permute(3, 2, 0, 1).contiguous() if tensor.dim() == 4 else tensor
+
+
 def read_checkpoint(path: Path) -> Network:
     """Build the network that a published checkpoint holds, with its weights, in evaluation mode.
 

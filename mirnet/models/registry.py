@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Domain = Literal["srgb", "linear-rgb", "packed-raw"]
 Form = Literal["pt2", "onnx", "int8"]
+Precision = Literal["auto", "float32", "bf16", "fp16"]
 FORMS: tuple[Form, ...] = ("pt2", "onnx", "int8")
 GROUP = "mirnet.models"
 """Group of the entry points of installed packages that register networks."""
@@ -60,12 +61,18 @@ class Architecture:
         pools_globally: whether an output pixel depends on averages over the whole image.
             ``forward`` then takes a :class:`~mirnet.models.layers.pooling.GlobalPooling`, so that
             tiles share them.
+        aligned_corners: whether it resizes maps with aligned corners, so that the place of every
+            sample depends on the size of the whole image. ``forward`` then takes a
+            ``GlobalPooling``, too, and ``num_statistics`` counts its frame.
+        tiled: whether large images are processed in tiles; not where every output pixel depends on
+            all others through more than such averages.
         objective: default of ``train.loss``: loss terms and their weights.
         domain: colour space of the input.
         channels: of the input.
         output_scale: height of the output over that of the input.
         batch_statistics: whether it normalises with statistics of the training batch.
         sampled: whether the output is sampled, so that equal inputs give different outputs.
+        bf16: whether its output in bf16 is that in float32 up to a grey level.
         exports: formats that it can be exported to.
         published: reads checkpoints of the paper's authors; none: not supported.
     """
@@ -82,12 +89,15 @@ class Architecture:
     size_multiple: int = 1
     min_size: int = 1
     pools_globally: bool = False
+    aligned_corners: bool = False
+    tiled: bool = True
     objective: Mapping[str, float] = field(default_factory=lambda: {"charbonnier": 1.0})
     domain: Domain = "srgb"
     channels: int = 3
     output_scale: int = 1
     batch_statistics: bool = False
     sampled: bool = False
+    bf16: bool = True
     exports: frozenset[Form] = frozenset(FORMS)
     published: Callable[[], PublishedFormat] | None = None
 
@@ -104,6 +114,11 @@ class Architecture:
     def size_class(self) -> type[Sizes]:
         """The pydantic model of the sizes."""
         return type(next(iter(self.variants.values())))
+
+    @property
+    def takes_statistics(self) -> bool:
+        """Whether tiles are given something of the whole image."""
+        return self.pools_globally or self.aligned_corners
 
     def configure(self, sizes: Mapping[str, Any], *, where: str = "model") -> NetworkConfig:
         """A network of this family with these sizes, which must be complete.
@@ -132,6 +147,18 @@ class Architecture:
         if form not in self.exports:
             forms = ", ".join(each for each in FORMS if each in self.exports) or "no form"
             raise UsageError(f"{self.title} is not exported to {form}; it is to {forms}")
+
+    def precision(self, asked: Precision) -> Precision:
+        """The arithmetic of the network where ``asked`` is set; ``auto`` may become float32.
+
+        Raises:
+            UsageError: a lower precision is asked for than the network allows.
+        """
+        if self.bf16 or asked == "float32":
+            return asked
+        if asked != "auto":
+            raise UsageError(f"{self.title} is not accurate in {asked}: precision=float32")
+        return "float32"
 
     def check_plain(self) -> None:
         """Check that inference and training support the network.

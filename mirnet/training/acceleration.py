@@ -8,7 +8,7 @@ import torch
 
 from mirnet.hardware import find_compiler, resolve_dtype
 from mirnet.models import Network
-from mirnet.params import TrainPrecision
+from mirnet.params import Params, TrainPrecision
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,15 @@ def autocast(precision: TrainPrecision, device: torch.device) -> torch.autocast:
     """Autocast to the type of a precision; no effect for float32."""
     dtype = resolve_dtype(precision, device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def precision_of(params: Params) -> TrainPrecision:
+    """``train.precision``, as far as the network allows.
+
+    Raises:
+        UsageError: a lower one is asked for; names the network.
+    """
+    return params.model.config.architecture.precision(params.train.precision)
 
 
 def compile_blocks(model: Network) -> None:

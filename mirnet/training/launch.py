@@ -115,6 +115,7 @@ def check_request(request: TrainRequest) -> None:
         raise UsageError(f"{both[0]} is a training pair and a validation pair")
     architecture = request.params.model.config.architecture
     architecture.check_plain()
+    architecture.precision(recipe.precision)
     if architecture.batch_statistics and recipe.accumulate > 1:
         raise UsageError(
             f"train.accumulate {recipe.accumulate}: {architecture.title} normalises with "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mirnet.errors import StorageError, TrainingError, first_line
 from mirnet.results import EpochMetrics
 from mirnet.signals import advance
-from mirnet.training.acceleration import autocast, compile_blocks
+from mirnet.training.acceleration import autocast, compile_blocks, precision_of
 from mirnet.training.checkpoints import TrainState, on_device
 from mirnet.training.context import Context
 from mirnet.training.data import samples
@@ -133,7 +133,7 @@ class StepOf:
         return torch.cat(losses), torch.cat(errors)
 
     def _forward(self, model: nn.Module, low: Tensor) -> Tensor:
-        with autocast(self.job.params.train.precision, low.device):
+        with autocast(precision_of(self.job.params), low.device):
             output: Tensor = model(low)
         return output.float()
 
@@ -189,7 +189,8 @@ def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -
     if last or (epoch + 1) % recipe.validate_every == 0:
         sampled = samples.wanted(recipe, epoch=epoch, last=last)
         keep = samples.chosen(len(job.val), recipe.num_samples) if sampled else ()
-        scores = validate(context, state.scored, job.val, precision=recipe.precision, keep=keep)
+        precision = precision_of(job.params)
+        scores = validate(context, state.scored, job.val, precision=precision, keep=keep)
         metrics = metrics.model_copy(update=scores.means())
         context.emit(samples.images(epoch, job.val, scores.outputs))
     whole = meter.means()

@@ -165,7 +165,7 @@ def test_crops_correct_the_statistics_of_a_much_smaller_copy(
     def score() -> float:
         return psnr(enhancer(low).astype(float), whole)
 
-    monkeypatch.setattr(enhancing, "_crops_at_once", lambda *_: 100)
+    monkeypatch.setattr(enhancing, "crops_at_once", lambda *_: 100)
     at_once = score()
     batches: list[int] = []
     statistics = enhancer.network.statistics
@@ -175,7 +175,7 @@ def test_crops_correct_the_statistics_of_a_much_smaller_copy(
         return statistics(image, source)
 
     monkeypatch.setattr(enhancer.network, "statistics", watched)
-    monkeypatch.setattr(enhancing, "_crops_at_once", lambda *_: 8)
+    monkeypatch.setattr(enhancing, "crops_at_once", lambda *_: 8)
     in_parts = score()
     # the copy; 25 crops (24 at least), each at two scales
     assert batches == [1, 7, 7, 6, 6, 6, 6, 6, 6]

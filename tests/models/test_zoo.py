@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
-from mirnet.errors import WeightsError
+from mirnet.errors import UsageError, WeightsError
 from mirnet.inference import Enhancer
 from mirnet.models import Network, build, export, load_model, read_checkpoint, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE
+from mirnet.models.llflow.encoder import equalised
+from mirnet.models.llflow.network import LLFlow
+from tests.models.recipe import recipe_weights
 
 ZOO = Path(__file__).parents[2].parent / "shared" / "zoo"
 
-# checkpoint, vectors, names of input and output; activations behind norms amplify dark inputs
+WITH_ZOO = pytest.mark.skipif(not ZOO.is_dir(), reason="no reference vectors beside the project")
+
+# checkpoint or weights by rule, vectors, names of input and output, bound of the deviation;
+# activations behind norms amplify dark inputs
 PUBLISHED = [
     ("iat.pth", "iat_io.npz", "x", "y", 1e-5),
     ("iat.pth", "iat_io.npz", "x_odd", "y_odd", 1e-5),
@@ -31,19 +38,72 @@ PUBLISHED = [
     ("retinexformer.pth", "retinexformer_io.npz", "x", "y", 1e-5),
     ("retinexformer.pth", "retinexformer_io.npz", "x_dark", "y_dark", 1e-5),
     ("retinexformer_2stage.pth", "retinexformer_2stage_io.npz", "x", "y", 1e-5),
+    ("cidnet.pth", "cidnet_io.npz", "x", "y", 1e-5),
+    ("cidnet.pth", "cidnet_io.npz", "x_dark", "y_dark", 1e-5),
+    ("zerodce.pth", "zerodce_io.npz", "x", "y", 1e-5),
+    ("zerodcepp.pth", "zerodcepp_io.npz", "x", "y_sf1", 2e-5),
+    ("unet_w4.pth", "unet_w4_io.npz", "x", "y", 3e-5),
+    ("unet_w4.pth", "unet_w4_io.npz", "x_odd", "y_odd", 3e-5),
+    ("sid_rgb (TF layout)", "sid_rgb_io.npz", "x", "y", 4e-5),
+    ("retinexnet_w16.pth", "retinexnet_w16_io.npz", "x", "y", 2e-5),
+    ("retinexnet_w16.pth", "retinexnet_w16_io.npz", "x_odd", "y_odd", 2e-5),
+    ("pairlie (torch layout)", "pairlie_io.npz", "x", "y", 1e-5),
+    ("sci.pth", "sci_io.npz", "x", "y", 1e-5),
+    ("mbllen_a.pth mbllen_b.pth", "mbllen_io.npz", "x", "y", 3e-5),
+    ("llnet_small.pth", "llnet_small_io.npz", "image", "y_image", 1e-5),
+    ("lyt.pth", "lyt_io.npz", "x", "y", 1e-5),
 ]
-# parameters as the papers or their code count them
+LARGE = [
+    ("sid_rgb (TF layout)", "sid_rgb_io.npz", "x_odd", "y_odd", 4e-5),
+    ("retinexnet (TF layout)", "retinexnet_io.npz", "x", "y", 4e-5),
+    ("retinexnet (TF layout)", "retinexnet_io.npz", "x_odd", "y_odd", 5e-5),
+    ("unet bilinear (torch layout)", "unet_bilinear_io.npz", "x", "y", 8e-5),
+    ("unet bilinear (torch layout)", "unet_bilinear_io.npz", "x_odd", "y_odd", 9e-5),
+]
+# sizes that no tensor of a checkpoint depends on
+CHOSEN: list[tuple[str, str, str, str, dict[str, Any]]] = [
+    ("cidnet.pth", "cidnet_io.npz", "x", "y_sat13", {"saturation": 1.3}),
+    ("pairlie (torch layout)", "pairlie_io.npz", "x", "y_lol", {"exponent": 0.14}),
+    ("zerodcepp.pth", "zerodcepp_io.npz", "x", "y_sf4", {"scale": 4}),
+    ("zerodcepp.pth", "zerodcepp_io.npz", "x12", "y_sf12", {"scale": 12}),
+]
+# parameters as the papers or their code count them, without those that no output depends on
 PARAMETERS = {
+    "cidnet": 1_975_569 - 70_960,
     "iat": 91_154,
+    "llnet": 17_918_467,
+    # the paper's small configuration: without layers that no output depends on
+    "llflow-s": 5_429_849 - 2 * 9_248 - 867 - 99 - 442_752,
+    "lyt": 44_923,
+    "mbllen": 450_171,
     "mobileie": 47_239,
+    "pairlie": 341_767,
     "restormer": 26_126_644,
     "retinexformer": 1_605_701,
+    "retinexnet": 444_613,
+    "sci": 258,
+    "sid": 7_759_683,
+    "unet": 31_037_763,
+    "zerodce": 79_416,
+    "zerodcepp": 10_561,
 }
 SMALL: dict[str, dict[str, Any]] = {
+    "cidnet-s": {"width": 4},
     "iat": {"width": 4},
+    "llflow-s": {"width": 4, "growth": 4, "blocks": 2, "steps": 1, "hidden": 4},
+    "llnet-s": {"hidden": (16, 12, 8, 12, 16)},
+    "lyt": {"width": 16},
+    "mbllen-s": {"width": 4, "blocks": 2},
     "mobileie": {"channels": 4, "expansion": 1},
+    "pairlie": {"width": 4},
     "restormer-s": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
     "retinexformer-s": {"n_feat": 8},
+    "retinexnet-s": {"width": 4},
+    "sci": {},
+    "sid-s": {"width": 2},
+    "unet-s": {"width": 4, "residual": False, "bilinear": True},
+    "zerodce": {"width": 4},
+    "zerodcepp": {"width": 4, "scale": 4},
 }
 
 
@@ -58,15 +118,92 @@ def model(request: pytest.FixtureRequest) -> Network:
     return network.eval()
 
 
-@pytest.mark.skipif(not ZOO.is_dir(), reason="no reference vectors beside the project")
-@pytest.mark.parametrize(("file", "vectors", "x", "y", "atol"), PUBLISHED)
-def test_published_output(file: str, vectors: str, x: str, y: str, atol: float) -> None:
-    model, arrays = read_checkpoint(ZOO / file), np.load(ZOO / vectors)
-    image = torch.from_numpy(arrays[x])
+def published(file: str, folder: Path) -> Network:
+    """The network of a checkpoint, or of weights by rule."""
+    if (ZOO / file).exists():
+        return read_checkpoint(ZOO / file)
+    made, parts = folder / "net.pth", file.split()
+    if (ZOO / parts[0]).exists():
+        states = [torch.load(ZOO / part, weights_only=True) for part in parts]
+        torch.save({name: value for state in states for name, value in state.items()}, made)
+    else:
+        torch.save(recipe_weights(ZOO / "recipe_checksums.json", file), made)
+    return read_checkpoint(made)
+
+
+@WITH_ZOO
+@pytest.mark.parametrize(
+    ("file", "vectors", "x", "y", "atol"),
+    [*PUBLISHED, *(pytest.param(*case, marks=pytest.mark.slow) for case in LARGE)],
+)
+def test_published_output(
+    file: str, vectors: str, x: str, y: str, atol: float, tmp_path: Path
+) -> None:
+    model, arrays = published(file, tmp_path), np.load(ZOO / vectors)
+    image = torch.from_numpy(arrays[x]).reshape(-1, *arrays[x].shape[-3:])
     with torch.inference_mode():
-        np.testing.assert_allclose(model(image).numpy(), arrays[y], atol=atol, rtol=0)
-        folded = model.folded()(image).numpy()
-    np.testing.assert_allclose(folded, arrays[y], atol=atol, rtol=0)
+        out = model(image).numpy().reshape(arrays[y].shape)
+        np.testing.assert_allclose(out, arrays[y], atol=atol, rtol=0)
+        folded = model.folded()
+        if folded is not model:
+            np.testing.assert_allclose(folded(image).numpy(), arrays[y], atol=atol, rtol=0)
+
+
+@WITH_ZOO
+@pytest.mark.parametrize(("file", "vectors", "x", "y", "chosen"), CHOSEN)
+def test_published_output_with_chosen_sizes(
+    file: str, vectors: str, x: str, y: str, chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    read, arrays = published(file, tmp_path), np.load(ZOO / vectors)
+    config = read.config.architecture.configure(read.config.sizes.model_dump() | chosen)
+    model = config.build().eval()
+    model.load_state_dict(read.state_dict())
+    with torch.inference_mode():
+        out = model(torch.from_numpy(arrays[x])).numpy()
+    np.testing.assert_allclose(out, arrays[y], atol=1e-5, rtol=0)
+
+
+@WITH_ZOO
+def test_llflow_of_a_prepared_image() -> None:
+    """Its vectors have an equalised image that is not that of their dark image."""
+    model = read_checkpoint(ZOO / "llflow.pth")
+    assert isinstance(model, LLFlow)
+    arrays = {name: torch.from_numpy(a) for name, a in np.load(ZOO / "llflow_io.npz").items()}
+    given, target = arrays["x"], arrays["gt"]
+    with torch.inference_mode():
+        conditions, mean = model.RRDB(given)
+        z, logdet = model.flowUpsamplerNet(target, conditions)
+        found = {
+            "color_map": mean,
+            "y": model.enhanced(given),
+            "z": z,
+            "nll": model.negative_log_likelihood(given, target),
+            "nll_gt_mean": model.negative_log_likelihood(given, target, true_mean=True),
+        }
+        assert (model.flowUpsamplerNet.reverse(z, conditions) - target).abs().max() < 1e-5
+    for name, value in found.items():
+        torch.testing.assert_close(value, arrays[name], atol=1e-5, rtol=0)
+    torch.testing.assert_close(logdet, arrays["logdet"], atol=1e-4, rtol=0)
+
+
+def test_llflow_equalises_each_channel() -> None:
+    generator = np.random.default_rng(0)
+    pixels = (255 * generator.random((2, 3, 20, 30)) ** 3).astype(np.uint8)
+    pixels[1, 2] = 7  # of one level
+    out = equalised(torch.from_numpy(pixels.astype(np.float32) / 255), FULL_IMAGE).numpy() * 255
+    for image, channel in np.ndindex(2, 3):
+        levels = pixels[image, channel]
+        counts = np.bincount(levels.ravel(), minlength=256)
+        darkest = counts[levels.min()]
+        rest = max(levels.size - darkest, 1)
+        table = np.round((counts.cumsum() - darkest) * (255 / rest)).clip(0)
+        np.testing.assert_allclose(out[image, channel], table[levels], atol=1e-3)
+
+
+@WITH_ZOO
+def test_raw_checkpoints_of_sid_are_refused() -> None:
+    with pytest.raises(WeightsError, match="SID on raw data with 4 channels: only sRGB"):
+        read_checkpoint(ZOO / "sid_w4.pth")
 
 
 @pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
@@ -93,41 +230,71 @@ def test_kept_and_folded(model: Network, tmp_path: Path) -> None:
         again = load_model(save_model(model, tmp_path / "model"))
         assert torch.equal(again(image), out)
         assert (model.folded()(image) - out).abs().max() < 1e-5
-    published = tmp_path / "net.pth"
-    torch.save(model.state_dict(), published)
-    assert read_checkpoint(published).config == model.config
+    own = tmp_path / "net.pth"
+    torch.save(model.state_dict(), own)
+    chosen = {"scale", "saturation", "exponent"}  # not in the tensors
+    read = read_checkpoint(own).config
+    assert read.family == model.config.family
+    sizes, wanted = read.sizes.model_dump(), model.config.sizes.model_dump()
+    assert {k: v for k, v in sizes.items() if k not in chosen} == {
+        k: v for k, v in wanted.items() if k not in chosen
+    }
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1, 0, 1, 1)], ids=str)
 def test_tensors_of_other_shapes_are_refused(
     model: Network, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
-    published = tmp_path / "net.pth"
-    torch.save({name: torch.zeros(shape) for name in model.state_dict()}, published)
+    made = tmp_path / "net.pth"
+    torch.save({name: torch.zeros(shape) for name in model.state_dict()}, made)
     with pytest.raises(WeightsError, match=r"net\.pth: "):
-        read_checkpoint(published)
+        read_checkpoint(made)
+
+
+def _blocks(*shape: int) -> npt.NDArray[np.uint8]:
+    """Blocks of 50 x 50 pixels of one colour, (H, W, 3), of no size that a network likes."""
+    blocks = np.random.default_rng(1).integers(0, 128, (*shape, 3), dtype=np.uint8)
+    return blocks.repeat(50, 0).repeat(50, 1)[:-7, :-3]
 
 
 def test_images_of_any_size_in_bounded_memory(
     model: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pixels = np.random.default_rng(1).integers(0, 128, (6, 8, 3), dtype=np.uint8)
-    pixels = pixels.repeat(50, 0).repeat(50, 1)[:-7, :-3]
+    pixels = _blocks(2, 8)
+    enhancer = Enhancer(model, precision="float32", device="cpu", compile=False)
+    assert enhancer(pixels[:1, :1]).shape == (1, 1, 3)
+    whole = enhancer(pixels)
+    enhancer.max_pixels = enhancer._pixels(*pixels.shape[:2]) * 3 // 4
+    if not model.architecture.tiled:
+        with pytest.raises(UsageError, match=r"397x93 exceeds .* needs all of it at once"):
+            enhancer(pixels)
+        return
+    assert enhancer.tile_shape(*pixels.shape[:2]) is not None
+    if model.architecture.pools_globally:
+        given = enhancer._read(pixels, enhancer._whole(pixels))
+        values = enhancer.network.statistics(given, FULL_IMAGE)
+        monkeypatch.setattr(enhancer, "_statistics", lambda _: values)
+    assert np.abs(enhancer(pixels).astype(int) - whole).mean() < 0.1
+
+
+@pytest.mark.slow
+def test_statistics_of_large_images_are_estimated(model: Network) -> None:
+    if not model.architecture.pools_globally:
+        pytest.skip("takes no statistics")
+    pixels = _blocks(6, 8)
     enhancer = Enhancer(model, precision="float32", device="cpu", compile=False)
     whole = enhancer(pixels)
-    values = enhancer.network.statistics(
-        enhancer._read(pixels, enhancer._whole(pixels)), FULL_IMAGE
-    )
     enhancer.max_pixels = 200 * 200
-    assert enhancer.tile_shape(*pixels.shape[:2]) is not None
-    # statistics of the image are estimated, and random weights amplify the difference
+    # random weights amplify the difference
     assert np.abs(enhancer(pixels).astype(int) - whole).mean() < 3
-    monkeypatch.setattr(enhancer, "_statistics", lambda _: values)
-    assert np.abs(enhancer(pixels).astype(int) - whole).mean() < 0.1
-    assert enhancer(pixels[:1, :1]).shape == (1, 1, 3)
 
 
-def test_bf16_is_close(model: Network) -> None:
+def test_bf16_is_close_or_refused(model: Network) -> None:
+    if not model.architecture.bf16:
+        with pytest.raises(UsageError, match=f"{model.architecture.title} is not accurate in bf16"):
+            Enhancer(model, precision="bf16", device="cpu", compile=False)
+        assert Enhancer(model, device="cpu", compile=False).network.dtype == torch.float32
+        return
     pixels = np.random.default_rng(1).integers(0, 128, (48, 64, 3), dtype=np.uint8)
     precise, fast = (
         Enhancer(model, precision=precision, device="cpu", compile=False)(pixels).astype(int)

@@ -13,11 +13,21 @@ from torch import Tensor
 
 from mirnet.models import ops
 
+LEVELS = 256
 _SHORTEST = 1e-12  # of channels that are 0 everywhere
 
 
 class GlobalPooling:
     """Averages over the whole maps."""
+
+    @property
+    def frame(self) -> Tensor | None:
+        """Place of the input in the whole image, for :mod:`~mirnet.models.layers.aligned`.
+
+        (4,) float64: first row, first column, height and width of the whole image, in pixels of the
+        input; none: the input is the whole image.
+        """
+        return None
 
     def mean(self, *streams: Tensor) -> Tensor:
         """Global average of the sum of maps (N, C, H, W): (N, C, 1, 1).
@@ -53,13 +63,31 @@ class GlobalPooling:
         """
         return correlated(a.flatten(2), b.flatten(2), heads)
 
+    def histogram(self, image: Tensor) -> Tensor:
+        """Share of the pixels at each level of 8 bits.
+
+        Args:
+            image: (N, C, H, W) in [0, 1].
+
+        Returns:
+            (N, C, 256, 1) float64.
+        """
+        return histogram(image.flatten(2))
+
 
 class GivenPooling(GlobalPooling):
-    """Precomputed statistics, in the order in which the network requests them."""
+    """Precomputed statistics, in the order in which the network requests them.
+
+    Behind them is the frame of the input, if the entry of the network has ``aligned_corners``.
+    """
 
     def __init__(self, values: Sequence[Tensor]) -> None:
         self._values = values
         self._position = 0
+
+    @property
+    def frame(self) -> Tensor | None:
+        return self._values[-1]
 
     def take(self, count: int) -> tuple[Tensor, ...]:
         """The next ``count`` statistics."""
@@ -77,6 +105,10 @@ class GivenPooling(GlobalPooling):
         del b, heads
         return self.take(1)[0].to(a.dtype)
 
+    def histogram(self, image: Tensor) -> Tensor:
+        del image
+        return self.take(1)[0].double()
+
 
 class RecordedPooling(GlobalPooling):
     """Returns the statistics of another source and records a copy of each."""
@@ -93,6 +125,9 @@ class RecordedPooling(GlobalPooling):
 
     def correlation(self, a: Tensor, b: Tensor, *, heads: int) -> Tensor:
         return self._kept(self.source.correlation(a, b, heads=heads))
+
+    def histogram(self, image: Tensor) -> Tensor:
+        return self._kept(self.source.histogram(image))
 
     def _kept(self, value: Tensor) -> Tensor:
         self.values.append(value.detach().clone(memory_format=torch.contiguous_format))
@@ -120,6 +155,14 @@ def correlated(a: Tensor, b: Tensor, heads: int) -> Tensor:
     lengths = norm_a.clamp_min(_SHORTEST)[..., None] * norm_b.clamp_min(_SHORTEST)[:, :, None]
     cosines: Tensor = (a @ b.transpose(2, 3)) / lengths
     return cosines.to(a.dtype)
+
+
+def histogram(flat: Tensor) -> Tensor:
+    """:meth:`GlobalPooling.histogram` of flat maps, (N, C, P)."""
+    levels = (flat * (LEVELS - 1)).round().clamp(0, LEVELS - 1).long()
+    share = torch.full_like(flat, 1.0, dtype=torch.float64) / flat.shape[2]
+    empty = share.new_zeros(*flat.shape[:2], LEVELS)
+    return empty.scatter_add(2, levels, share)[..., None]
 
 
 FULL_IMAGE = GlobalPooling()

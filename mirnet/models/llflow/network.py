@@ -1,0 +1,75 @@
+"""LLFlow: Wang et al., AAAI 2022. Modules are named as in the published checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
+from mirnet.models.llflow.encoder import DARKEST, Encoder, colour_map, equalised
+from mirnet.models.llflow.flow import Flow, InvertibleConv
+from mirnet.models.network import Network
+
+SQUEEZE = 8
+
+
+class LLFlow(Network):
+    """A normalizing flow, conditioned on the dark image; the output is that of the mean.
+
+    4,967,635 parameters in the paper's small configuration; H and W multiples of 8. The published
+    sampling is deterministic, too.
+    """
+
+    num_statistics = 1
+
+    def __init__(
+        self, *, width: int, growth: int, blocks: int, kept: int, steps: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.RRDB = Encoder(width, growth=growth, blocks=blocks, kept=kept)
+        self.flowUpsamplerNet = Flow(steps=steps, condition=(1 + kept) * width, hidden=hidden)
+
+    def forward(self, image: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
+        return self.enhanced(prepared(image, statistics))
+
+    def enhanced(self, given: Tensor) -> Tensor:
+        """(N, 6, H, W) as :func:`prepared` gives it -> (N, 3, H, W)."""
+        conditions, mean = self.RRDB(given)
+        latent = F.pixel_unshuffle(mean, SQUEEZE)
+        out: Tensor = self.flowUpsamplerNet.reverse(latent, conditions)
+        return out
+
+    def negative_log_likelihood(
+        self, given: Tensor, target: Tensor, *, true_mean: bool = False
+    ) -> Tensor:
+        """Of each target, in bits per pixel: (N,).
+
+        Args:
+            given: (N, 6, H, W) as :func:`prepared` gives it.
+            target: (N, 3, H, W) in [0, 1].
+            true_mean: the mean of the latent variables is the colour map of the target, in place of
+                that of the encoder.
+        """
+        conditions, mean = self.RRDB(given)
+        z, logdet = self.flowUpsamplerNet(target, conditions)
+        mean = F.pixel_unshuffle(colour_map(target) if true_mean else mean, SQUEEZE)
+        normal = -((z - mean).square() + math.log(2 * math.pi)).sum((1, 2, 3)) / 2
+        pixels = target.shape[2] * target.shape[3]
+        bits: Tensor = -(logdet + normal) / (math.log(2) * pixels)
+        return bits
+
+    def folded(self) -> Network:
+        one = copy.deepcopy(self)
+        for module in one.modules():
+            if isinstance(module, InvertibleConv):
+                module.fold()
+        return one
+
+
+def prepared(image: Tensor, statistics: GlobalPooling) -> Tensor:
+    """Logarithm of the image and equalised image: (N, 6, H, W)."""
+    return torch.cat([(image + DARKEST).log(), equalised(image, statistics)], dim=1)

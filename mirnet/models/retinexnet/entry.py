@@ -1,0 +1,53 @@
+"""The entry of RetinexNet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mirnet.models.registry import Architecture, Sizes, register
+
+if TYPE_CHECKING:
+    from mirnet.models.network import Network
+    from mirnet.models.published import PublishedFormat
+
+
+class RetinexNetSizes(Sizes):
+    """Sizes of RetinexNet."""
+
+    width: int = Field(ge=4, le=128, description="channels of all feature maps")
+
+
+def _build(**sizes: int) -> Network:
+    from mirnet.models.retinexnet.network import RetinexNet
+
+    return RetinexNet(**sizes)
+
+
+def _published() -> PublishedFormat:
+    from mirnet.models.retinexnet.published import FORMAT
+
+    return FORMAT
+
+
+register(
+    Architecture(
+        family="retinexnet",
+        title="RetinexNet",
+        paper="Wei et al., Deep Retinex Decomposition for Low-Light Enhancement, BMVC 2018",
+        licence="MIT",
+        variants={
+            "retinexnet": RetinexNetSizes(width=64),
+            "retinexnet-s": RetinexNetSizes(width=16),
+        },
+        build=_build,
+        peak_values=lambda sizes: 6.0 * sizes.width,
+        halo=40,
+        margin=16,
+        size_multiple=8,
+        min_size=8,
+        objective={"l1": 1.0},
+        published=_published,
+    )
+)

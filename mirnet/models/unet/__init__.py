@@ -1,0 +1,1 @@
+"""U-Net as used for restoration (2015)."""
