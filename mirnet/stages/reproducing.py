@@ -216,11 +216,13 @@ def _deviations(attempt: _Attempt) -> Iterator[Deviation]:
 
 def _changed_params(training: RecordedTraining) -> Iterator[Deviation]:
     """Params that came out otherwise than they were recorded, or that are new since."""
+    from mirnet.tracking.runs import LONGEST_VALUE
+
     for key, value in training.params.flat().items():
-        then, now = training.logged.get(key), str(value)
+        then, now = training.logged.get(key), str(value)[:LONGEST_VALUE]
         if then is None and value is not None:
             yield Deviation(name=key, recorded=None, here=now, decisive=False)
-        elif then is not None and then != now[: len(then)]:  # MLflow has the first 6000 characters
+        elif then is not None and then != now:
             yield Deviation(name=key, recorded=then, here=now, decisive=True)
 
 

@@ -61,7 +61,8 @@ PENDING = "pending"
 SILENT_AFTER_S = 24 * 3600.0
 LEAVE_S = 2.0
 """From SIGTERM; longer than for a lease, since no other job waits for a tracked run."""
-_LONGEST_VALUE = 6000
+LONGEST_VALUE = 6000
+"""Characters of a parameter that MLflow stores."""
 
 
 def experiment_name(purpose: Purpose) -> str:
@@ -96,7 +97,7 @@ class TrackedRun:
 
     def log_params(self, params: Params) -> None:
         """All parameters, flat, as ``section.key``; a resumed run already has them."""
-        values = {key: str(value)[:_LONGEST_VALUE] for key, value in params.flat().items()}
+        values = {key: str(value)[:LONGEST_VALUE] for key, value in params.flat().items()}
         self.outbox.write(Parameters(run_id=self.run_id, values=values))
 
     def log_data(self, version: DataVersion, *, context: str, split: str | None = None) -> None:

@@ -16,6 +16,7 @@ from mirnet.results import DataVersion, TrainResult
 from mirnet.stages import RunConfig, reproducing
 from mirnet.stages.run import run_tags, training_tags
 from mirnet.tracking import track
+from mirnet.tracking.recorded import RecordedTraining
 from mirnet.tracking.runs import attach
 from mirnet.tracking.versions import get_version, list_versions
 from tests.cli.commands import run as command
@@ -122,3 +123,12 @@ def test_other_code_data_or_params_are_named_and_refused(
     monkeypatch.setenv("MIRNET_NUM_WORKERS", "3")
     (other,) = reproduce(1, code=0)["deviations"]
     assert (other["name"], other["here"], other["decisive"]) == ("workers", "3", False)
+
+
+def test_params_that_do_not_come_back_as_recorded_are_named() -> None:
+    params = load_params("cpu", overrides=("train.num_epochs=40",))
+    logged = {key: str(value) for key, value in params.flat().items()} | {"train.num_epochs": "4"}
+    del logged["train.lr"]
+    training = RecordedTraining("id", "name", params, logged, tags={}, metrics={})
+    found = {d.name: (d.recorded, d.decisive) for d in reproducing._changed_params(training)}
+    assert found == {"train.num_epochs": ("4", True), "train.lr": (None, False)}
