@@ -1,7 +1,7 @@
 """The whole pipeline on sample photographs: ``make demo``, ``mirnet demo``.
 
 Data -> retrain flow -> a real S3 server with a bucket of dark photographs -> enhance flow. Without
-``--home`` its files are in ``.demo`` (recreated each time) and ``reports/``.
+``--home`` its files are in ``.demo`` (begun anew each time) and ``reports/``.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def demo(folder: DemoFolder, *, anew: bool, overrides: list[str]) -> int:
         overrides: params of the training to change, as section.key=value.
 
     Raises:
-        UsageError: the folder holds something else, or a demo is running in it.
+        UsageError: the folder holds something else, a demo is running in it, or a complete one
+            cannot take the overrides.
     """
     words = {
         "begins": "a new demo",
@@ -134,6 +135,10 @@ def demo(folder: DemoFolder, *, anew: bool, overrides: list[str]) -> int:
         "done": "complete already; --anew runs it again",
     }
     with folder.opened(anew=anew) as state, environment(**folder.variables):
+        if state == "done" and overrides:
+            raise UsageError(
+                f"{folder.home}: complete already: --set needs --anew, which runs it again"
+            )
         print(f"{folder.home}: {words[state]}", flush=True)
         # not before: Prefect reads its settings when it is imported
         from flows.policy import exit_code_of
@@ -155,12 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     options = parser.parse_args(arguments)
-    folder = DemoFolder.of_checkout()
-    if options.home is None:
-        shutil.rmtree(folder.home, ignore_errors=True)
-    else:
-        folder = DemoFolder.below(options.home)
-    anew = options.anew or options.home is None
+    of_checkout = options.home is None
+    folder = DemoFolder.of_checkout() if of_checkout else DemoFolder.below(options.home)
+    anew = options.anew or of_checkout
     try:
         code = demo(folder, anew=anew, overrides=options.set)
     except UsageError as error:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from mirnet.config import engine_variable
 from mirnet.errors import UsageError
+from mirnet.targets import check_folder_target
 
 State = Literal["begins", "resumes", "done"]
 _MARK = ".mirnet-demo"
@@ -21,17 +23,20 @@ class DemoFolder:
     """Places of a demo.
 
     ``home``: workspace, data, buckets; ``figures``: the JSON that is written last; ``results``:
-    the report ``index.html``, the contact sheet and the images.
+    the report ``index.html``, the contact sheet and the images. ``reserved``: the home is of demos
+    alone, so what an earlier release left there without a mark is one, too.
     """
 
     home: Path
     figures: Path
     results: Path
+    reserved: bool = False
 
     @classmethod
     def of_checkout(cls) -> Self:
         """Those of ``make demo``."""
-        return cls(Path(".demo"), Path("reports/demo.json"), Path("reports/demo"))
+        results = Path("reports/demo")
+        return cls(Path(".demo"), results.with_suffix(".json"), results, reserved=True)
 
     @classmethod
     def below(cls, home: Path) -> Self:
@@ -62,6 +67,14 @@ class DemoFolder:
             "MIRNET_TRACKING_URI": None,
             "MIRNET_ARTIFACT_URI": None,
             "MIRNET_STORAGE_URI": None,
+            "MIRNET_CACHE_DIR": None,
+            # without Ray is still without Ray
+            "MIRNET_RAY_ADDRESS": "in-process" if _without_ray() else None,
+            "MIRNET_NUM_WORKERS": None,
+            "MIRNET_BATCH_ENGINE": None,
+            "RAY_ADDRESS": None,
+            "RAY_AUTH_MODE": None,
+            "RAY_AUTH_TOKEN": None,
             # keys of its own, in the workspace
             "MIRNET_SIGNING_KEY": None,
             "MIRNET_TRUSTED_KEYS": None,
@@ -73,6 +86,7 @@ class DemoFolder:
             # servers and proxies of the environment must not affect the demo
             "PREFECT_API_URL": None,
             "PREFECT_API_KEY": None,
+            "PREFECT_API_AUTH_STRING": None,
             "NO_PROXY": "127.0.0.1,localhost",
         }
 
@@ -84,10 +98,12 @@ class DemoFolder:
             anew: remove what an earlier run left.
 
         Raises:
-            UsageError: it holds something else, or a demo is running in it.
+            UsageError: it is no folder, holds something else, or a demo is running in it.
         """
+        check_folder_target(self.home)
         mark = self.home / _MARK
-        if self.home.exists() and not mark.is_file() and any(self.home.iterdir()):
+        ours = self.reserved or mark.is_file() or not self.home.exists()
+        if not ours and any(self.home.iterdir()):
             raise UsageError(f"{self.home}: holds something that is no demo; give another --home")
         self.home.mkdir(parents=True, exist_ok=True)
         with mark.open("a") as held:
@@ -111,3 +127,7 @@ class DemoFolder:
                 shutil.rmtree(path)
             elif path.name != _MARK:
                 path.unlink()
+
+
+def _without_ray() -> bool:
+    return engine_variable("MIRNET_RAY_ADDRESS") == "in-process"

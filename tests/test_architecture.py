@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "signals": set(),
     "liveness": set(),
     "junk": set(),
+    "targets": {"errors"},
     "beneath": set(),
     "stack": BASE | {"logs", "signals", "storage", "signing"},
     "doctor": BASE | {"hardware", "storage", "stack", "tracking"},
