@@ -199,9 +199,12 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_uri(self) -> str:
-        """The tracking URI in force; SQLite in the workspace unless set."""
+        """The tracking URI in force, with an absolute path; SQLite in the workspace unless set.
+
+        Servers and workers run in other folders.
+        """
         if self.tracking_uri:
-            return self.tracking_uri
+            return _with_absolute_path(self.tracking_uri)
         return f"sqlite:///{(self.workspace / 'mlflow.db').resolve()}"
 
     @property
@@ -222,6 +225,15 @@ class Settings(BaseSettings):
     def checkpoints(self) -> str:
         """Path or URI of the checkpoints."""
         return self.storage_uri or str((self.workspace / "training").resolve())
+
+
+def _with_absolute_path(uri: str) -> str:
+    """``sqlite:///mine.db``, ``file:runs`` and ``./runs``; others stay as they are."""
+    local = re.match(r"(sqlite(?:\+\w+)?:///|file:(?://(?=\.))?|(?=\.))(?!/|:memory:|$)", uri)
+    if local is None:
+        return uri
+    path = Path(uri[local.end() :]).absolute()
+    return f"{local.group()}{path}"
 
 
 def set_kernel_cache(directory: Path, *, default: str) -> None:

@@ -14,8 +14,7 @@ def check_file_target(path: Path) -> Path:
     Raises:
         UsageError: it is a folder, or no file can be made there; names what is in the way.
     """
-    # not Path.is_dir, which raises for a folder that may not be searched
-    if os.path.isdir(path):
+    if _is_folder(path):
         raise UsageError(f"{path} is a folder: name a file")
     _check_parent(path, path.parent)
     return path
@@ -27,7 +26,7 @@ def check_folder_target(path: Path) -> Path:
     Raises:
         UsageError: it is a file, or no folder can be made there; names what is in the way.
     """
-    if os.path.lexists(path) and not os.path.isdir(path):
+    if os.path.lexists(path) and not _is_folder(path):
         raise UsageError(f"{path} is a file: name a folder")
     _check_parent(path, path)
     return path
@@ -36,7 +35,14 @@ def check_folder_target(path: Path) -> Path:
 def _check_parent(path: Path, folder: Path) -> None:
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
-    if not os.path.isdir(folder):
+    if not _is_folder(folder):
         raise UsageError(f"{path}: {folder} is no folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(f"{path}: no permission to write in {folder}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # below a folder that may not be searched, or too long
+        return False

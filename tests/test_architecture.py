@@ -30,19 +30,20 @@ MAY_IMPORT = {
     "training": BASE
     | {"models", "hardware", "storage", "images", "data", "evaluation", "logs", "signals"}
     | {"ray_session"},
-    "storage": BASE | {"signals", "junk", "beneath"},
+    "storage": BASE | {"guarded", "signals", "junk", "beneath"},
     "batch": BASE
     | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"}
     | {"ray_session"},
     "signing": BASE,
     "base_model": set(),
-    "tracking": BASE | {"models", "signing", "logs", "signals", "liveness"},
+    "tracking": BASE | {"models", "signing", "logs", "signals", "liveness", "guarded"},
     "cost": BASE,
     "logs": {"redaction"},
     "redaction": set(),
     "pages": {"redaction"},
     "signals": set(),
     "liveness": set(),
+    "guarded": set(),
     "junk": set(),
     "targets": {"errors"},
     "beneath": set(),

@@ -90,3 +90,22 @@ def test_a_wrong_setting_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings()
     monkeypatch.setenv("MIRNET_NUM_WORKERS", "1-8")
     assert load_settings().worker_range == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("sqlite:///mine.db", "sqlite:///{here}/mine.db"),
+        ("file:./runs", "file:{here}/runs"),
+        ("./runs", "{here}/runs"),
+        ("sqlite:////srv/mine.db", "sqlite:////srv/mine.db"),
+        ("file:///srv/runs", "file:///srv/runs"),
+        ("https://mlflow.example", "https://mlflow.example"),
+        ("postgresql://user@host/runs", "postgresql://user@host/runs"),
+    ],
+)
+def test_a_store_is_the_same_in_every_folder(
+    given: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(tracking_uri=given).mlflow_uri == used.format(here=tmp_path)

@@ -39,24 +39,25 @@ def s3(
     from mirnet.signals import termination_as_exception
     from mirnet.storage.s3keys import ServerKeys, alone, server_keys
     from mirnet.storage.s3server import S3Server
+    from mirnet.targets import check_folder_target
 
-    place = folder or load_settings().workspace / "s3"
+    place = check_folder_target(folder or load_settings().workspace / "s3")
     access, secret = (engine_variable(name) for name in _KEYS)
-    keys = ServerKeys(access, secret) if access and secret else server_keys(place)
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    server = S3Server(
-        place,
-        buckets=tuple(bucket or ()),
-        access_key=keys.access_key,
-        secret_key=keys.secret_key,
-        port=port,
-    )
     try:
-        with termination_as_exception(), alone(place), server:
-            _tell(server, own_keys=not (access and secret), as_json=as_json)
-            _wait(server)
+        # the keys are made by the one server that has the folder
+        with termination_as_exception(), alone(place):
+            keys = ServerKeys(access, secret) if access and secret else server_keys(place)
+            with S3Server(
+                place,
+                buckets=tuple(bucket or ()),
+                access_key=keys.access_key,
+                secret_key=keys.secret_key,
+                port=port,
+            ) as server:
+                _tell(server, own_keys=not (access and secret), as_json=as_json)
+                _wait(server)
     except (KeyboardInterrupt, SystemExit):
-        note(f"stopped: S3 at {server.endpoint_url}; its data stay in {server.folder}")
+        note(f"stopped: S3 at http://127.0.0.1:{port}; its data stay in {place.absolute()}")
 
 
 def _tell(server: S3Server, *, own_keys: bool, as_json: bool) -> None:

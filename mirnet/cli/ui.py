@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +34,7 @@ def ui(
     ] = False,
 ) -> None:
     """Open MLflow's pages of the runs and models in a browser; the server runs until Ctrl-C."""
+    from mirnet.signals import stop_if_asked, termination_as_exception
     from mirnet.tracking.pages import HOST, choose_port, has_server, page_path, serving
 
     settings = _settings(place, demo=demo)
@@ -43,39 +45,44 @@ def ui(
     log = settings.workspace.absolute() / "ui.log"
     say(f"store: {settings.mlflow_uri}")
     try:
-        with serving(settings, port=chosen, log_path=log) as server:
+        with (
+            termination_as_exception(),
+            serving(settings, port=chosen, log_path=log) as server,
+        ):
             _show(f"http://{HOST}:{chosen}{path}", no_open=no_open)
             say("Ctrl-C stops the server")
-            code = server.wait()
+            while (code := server.poll()) is None:
+                stop_if_asked()
+                time.sleep(0.2)
         say(f"MLflow's server ended with {code}: see {log}")
         raise typer.Exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         say("stopped")
 
 
 def _settings(place: Path | None, *, demo: bool) -> Settings:
-    """Settings with the store to show.
+    """Settings with the store to show: without runs and models it is none.
 
     Raises:
         UsageError: nothing was tracked there.
     """
     from mirnet.config import load_settings
     from mirnet.errors import UsageError
-    from mirnet.tracking.client import has_store
+    from mirnet.tracking.names import is_empty
 
     if demo and place is not None:
         raise UsageError("--demo is the demo here: give either it or a folder")
     demos = (DEMO_HOME, _CHECKOUT_DEMO)
     if place is None and not demo:
         settings = load_settings()
-        if has_store(settings):
+        if settings.tracking_uri is not None or not is_empty(settings.workspace / "mlflow.db"):
             return settings
         looked = [settings.workspace, *demos]
     else:
         looked = [*demos] if place is None else [place]
     for folder in looked:
         for workspace in (folder / "workspace", folder):
-            if (workspace / "mlflow.db").is_file():
+            if not is_empty(workspace / "mlflow.db"):
                 return load_settings(workspace=workspace, tracking_uri=None)
     raise UsageError(
         f"{', '.join(map(str, looked))}: nothing was tracked here yet: `mirnet demo` or `mirnet "

@@ -50,11 +50,12 @@ def server_keys(folder: Path) -> ServerKeys:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder; two servers on the same data damage them.
+    """Hold the folder, which is made; two servers on the same data damage them.
 
     Raises:
         StorageError: another server has it.
     """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

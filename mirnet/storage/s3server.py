@@ -15,11 +15,9 @@ from typing import Self
 
 from mirnet import extras
 from mirnet.errors import ServiceError, StorageError
+from mirnet.guarded import guarded
 from mirnet.storage.s3tls import write_configuration
 
-# The shell ends the server when its standard input closes, so the server ends with us, even
-# after kill -9.
-_GUARDED = 'umask 077; "$@" </dev/null & server=$!; read -r _; kill "$server"; wait "$server"'
 PORTS = tuple(
     f"{part}{kind}"
     for part in ("s3", "master", "volume", "filer", "admin")
@@ -123,7 +121,7 @@ class S3Server:
         )
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARDED, "sh", *command],
+                guarded(*command, private=True),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -72,6 +72,11 @@ def runs_page(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
 
 
+def has_view(experiment: Experiment) -> bool:
+    """Whether the view of :func:`runs_page` is there: stores of earlier versions have none."""
+    return _VIEW_TAG in experiment.tags
+
+
 def prepare_experiment(client: MlflowClient, experiment: Experiment) -> None:
     """Saved view and description, where the experiment has none."""
     columns = _COLUMNS.get(experiment.name)

@@ -11,11 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirnet.config import Settings, child_environment
 from mirnet.errors import ServiceError, UsageError
+from mirnet.guarded import guarded
+from mirnet.signals import stop_if_asked
+from mirnet.tracking import notes
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.runs import experiment_name
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
 
 HOST, PORT = "127.0.0.1", 5000
 _STARTS_WITHIN_S = 180.0
@@ -27,6 +34,8 @@ _KIND = "workflowType=machine_learning"
 def page_path(settings: Settings) -> str:
     """Path of the page to begin with: the evaluations, else the trainings, else all experiments.
 
+    With the saved view *PSNR and SSIM*, where the experiment has it.
+
     Raises:
         ServiceError: the store cannot be reached.
     """
@@ -35,8 +44,14 @@ def page_path(settings: Settings) -> str:
         for purpose in ("evaluate", "train"):
             found = client.get_experiment_by_name(experiment_name(purpose))
             if found is not None:
-                return f"/#/experiments/{found.experiment_id}/runs?{_KIND}"
+                return f"/{_runs_page(found)}"
     return f"/#/experiments?{_KIND}"
+
+
+def _runs_page(experiment: Experiment) -> str:
+    if notes.has_view(experiment):
+        return f"{notes.runs_page(experiment.experiment_id)}&{_KIND}"
+    return f"#/experiments/{experiment.experiment_id}/runs?{_KIND}"
 
 
 def has_server(settings: Settings) -> bool:
@@ -76,13 +91,13 @@ def serving(settings: Settings, *, port: int, log_path: Path) -> Iterator[subpro
     Raises:
         ServiceError: it does not start; names its log.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    command = (sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port))
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         log = stack.enter_context(log_path.open("ab"))
         process = subprocess.Popen(
-            [*command, "--workers", "1"],
-            stdin=subprocess.DEVNULL,
+            guarded(*command, "--workers", "1"),
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             # a database URL may have a password, which an argument would show to everybody
@@ -102,6 +117,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
         with socket.socket() as probe:
             if probe.connect_ex((HOST, port)) == 0:
                 return
+        stop_if_asked()
         time.sleep(0.2)
     raise ServiceError(f"MLflow's server did not start: see {log_path}", transient=False)
 

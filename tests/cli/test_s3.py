@@ -17,7 +17,7 @@ import pytest
 from mirnet.config import Settings
 from mirnet.errors import StorageError
 from mirnet.storage.places import open_store
-from mirnet.storage.s3keys import server_keys
+from mirnet.storage.s3keys import alone, server_keys
 from mirnet.storage.s3server import free_ports
 from tests.cli.commands import run
 
@@ -83,3 +83,17 @@ def test_keys_of_others_and_a_port_in_use(
         port = str(taken.getsockname()[1])
         assert run(monkeypatch, "s3", "--folder", str(tmp_path), "--port", port) == 1
     assert f"127.0.0.1:{port} is in use" in capsys.readouterr().err
+
+
+def test_a_folder_that_another_server_has_gets_no_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two that start at once would each make some, and one would print keys that do not hold."""
+    with alone(tmp_path / "s3"):
+        assert run(monkeypatch, "s3", "--folder", str(tmp_path / "s3")) == 1
+    assert "another S3 server has it" in capsys.readouterr().err
+    assert not (tmp_path / "s3" / "keys.json").exists()
+    (tmp_path / "dark.png").write_bytes(b"image")
+    assert run(monkeypatch, "s3", "--folder", str(tmp_path / "dark.png")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("dark.png is a file: name a folder")

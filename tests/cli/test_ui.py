@@ -11,6 +11,7 @@ import sys
 import urllib.request
 import webbrowser
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,31 @@ def test_a_taken_port_is_one_line_or_another_port() -> None:
         assert pages.choose_port(None) != pages.PORT
 
 
-def test_the_store_of_the_demo_is_served_on_its_evaluations_until_ctrl_c(
+def test_ctrl_c_ends_it(
+    command: Command,
+    visited: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Server:
+        def poll(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("MIRNET_TRACKING_URI", "sqlite:///mine.db")
+    monkeypatch.setattr(pages, "page_path", lambda _: "/#/experiments/1/runs")
+    monkeypatch.setattr(pages, "serving", lambda *_, **__: nullcontext(Server()))
+    assert command("ui") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"store: sqlite:///{Path.cwd() / 'mine.db'}" and told[-1] == "stopped"
+    assert len(visited) == 1
+
+
+def test_the_store_of_the_demo_is_served_on_its_evaluations_until_it_is_told_to_end(
     empty_store: Path, tmp_path: Path
 ) -> None:
+    # as `mirnet runs list` leaves it
+    (tmp_path / ".mirnet").mkdir()
+    shutil.copy(empty_store, tmp_path / ".mirnet" / "mlflow.db")
     workspace = tmp_path / "mirnet-demo" / "workspace"
     workspace.mkdir(parents=True)
     shutil.copy(empty_store, workspace / "mlflow.db")
@@ -103,11 +126,12 @@ def test_the_store_of_the_demo_is_served_on_its_evaluations_until_ctrl_c(
     assert started.stdout is not None
     store, address, hint = (started.stdout.readline().strip() for _ in range(3))
     assert store == f"store: sqlite:///{workspace / 'mlflow.db'}"
-    assert address.endswith("/runs?workflowType=machine_learning")
+    view = "viewStateShareKey=mirnet-scores"
+    assert address.endswith(f"/runs?{view}&workflowType=machine_learning")
     assert "#/experiments/" in address and hint == "Ctrl-C stops the server"
     with urllib.request.urlopen(address.partition("#")[0], timeout=60) as page:
         assert page.status == 200
-    started.send_signal(signal.SIGINT)
+    started.send_signal(signal.SIGTERM)
     assert started.communicate(timeout=60)[0].strip() == "stopped"
     assert started.returncode == 0
     with socket.socket() as probe:
