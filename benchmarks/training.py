@@ -40,7 +40,7 @@ from mirnet.training.checkpoints import TrainState
 from mirnet.training.context import InProcess
 from mirnet.training.data.pairs import PackedPairs, pack_pairs
 from mirnet.training.job import Job
-from mirnet.training.loop import StepOf, fit
+from mirnet.training.loop import StepOf, TrainingPass, fit
 from mirnet.training.request import Listener
 from mirnet.training.store import CheckpointStore
 
@@ -94,7 +94,8 @@ def product_step(job: Job, context: InProcess, low: Tensor, high: Tensor) -> Ste
     state = TrainState.start(job, context.device)
     if job.params.train.compile:
         compile_blocks(state.model)
-    step_of = StepOf(context, job, state.model, state.scaler)
+    wrapped = TrainingPass(state.model, job)
+    step_of = StepOf(context, job.params.train.accumulate, wrapped, state.scaler)
 
     def step() -> None:
         state.set_lr()

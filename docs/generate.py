@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 from mirnet.config import Settings
 from mirnet.models import architectures
-from mirnet.params import ModelParams, Params, preset_names
+from mirnet.objectives.registry import objectives
+from mirnet.params import ModelParams, Params, TrainParams, preset_names
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER)]
@@ -40,6 +41,7 @@ def configuration() -> str:
             parts += ["", f"### {title}", (section.__doc__ or "").strip().splitlines()[0], ""]
             parts += _table(section.model_fields, "parameter", str)
             parts += _networks() if section is ModelParams else []
+            parts += _terms() if section is TrainParams else []
     parts += [
         "",
         "## Settings",
@@ -70,6 +72,24 @@ def _networks() -> list[str]:
     return named + sized
 
 
+def _terms() -> list[str]:
+    """What ``train.loss`` takes."""
+    lines = [
+        "",
+        "Terms of `train.loss`. Those that read by-products are for networks that give them; those",
+        "without a reference never read the bright image of a pair.",
+        "",
+        "| term | measures | reference | by-products | paper |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for known in objectives():
+        details = ", ".join(f"`{name}`" for name in sorted(known.details))
+        reference = "yes" if known.reference else "no"
+        row = known.description, reference, details, known.paper
+        lines.append(f"| `{known.name}` | {' | '.join(row)} |")
+    return lines
+
+
 def _table(fields: dict[str, FieldInfo], title: str, spell: Any) -> list[str]:
     rows = [f"| {title} | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in fields.items():
@@ -81,6 +101,10 @@ def _table(fields: dict[str, FieldInfo], title: str, spell: Any) -> list[str]:
 def _kind(annotation: Any) -> str:
     if typing.get_origin(annotation) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _kind(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is dict:
+        return f"dict[{', '.join(_kind(part) for part in typing.get_args(annotation))}]"
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return " or ".join(
             "none" if part is type(None) else _kind(part) for part in typing.get_args(annotation)

@@ -156,6 +156,9 @@ class EpochMetrics(Result):
     lr: float
     train_loss: float
     train_psnr: float
+    train_parts: dict[str, float] = Field(
+        default={}, description="terms of the loss without their weights, if there are several"
+    )
     val_loss: float | None = None
     val_psnr: float | None = None
     val_ssim: float | None = None

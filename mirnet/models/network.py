@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,20 @@ from mirnet.models.registry import Architecture, NetworkConfig
 
 # of normalisation layers; no output depends on it
 COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a pass of training gives.
+
+    Attributes:
+        output: as of ``forward``.
+        details: by-products that loss terms read, (N, ...) each, by the names that the network's
+            entry lists.
+    """
+
+    output: Tensor
+    details: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Network(nn.Module):
@@ -45,6 +60,14 @@ class Network(nn.Module):
     def min_size(self) -> int:
         """Minimum height and width of the input."""
         return self.architecture.min_size
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
+        """The pass of training: input and reference, (N, 3, H, W) both; by default, the output.
+
+        A network whose loss terms read by-products returns them as well. The reference is there for
+        those alone, such as its decomposition: the output does not depend on it.
+        """
+        return Prediction(self(low))
 
     def folded(self) -> Network:
         """An equal function of fewer operations, for inference and export; by default, itself."""

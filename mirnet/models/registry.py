@@ -67,6 +67,7 @@ class Architecture:
         tiled: whether large images are processed in tiles; not where every output pixel depends on
             all others through more than such averages.
         objective: default of ``train.loss``: loss terms and their weights.
+        details: by-products of its training pass (``Network.predict``) that loss terms may read.
         domain: colour space of the input.
         channels: of the input.
         output_scale: height of the output over that of the input.
@@ -92,6 +93,7 @@ class Architecture:
     aligned_corners: bool = False
     tiled: bool = True
     objective: Mapping[str, float] = field(default_factory=lambda: {"charbonnier": 1.0})
+    details: frozenset[str] = frozenset()
     domain: Domain = "srgb"
     channels: int = 3
     output_scale: int = 1

@@ -9,7 +9,6 @@ from mirnet.params.reading import (
 from mirnet.params.sections import (
     EnhanceParams as EnhanceParams,
     EvaluateParams as EvaluateParams,
-    LossName as LossName,
     ModelParams as ModelParams,
     Params as Params,
     PatchStage as PatchStage,

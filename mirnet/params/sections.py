@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES
 from mirnet.models.registry import NetworkConfig, by_name, configure
+from mirnet.objectives.registry import by_name as objective_named
 
 Precision = Literal["auto", "float32", "bf16"]
 TrainPrecision = Literal["auto", "float32", "bf16", "fp16"]
@@ -71,9 +72,6 @@ class ModelParams(Section):
         return self
 
 
-LossName = Literal["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]
-
-
 class PatchStage(Section):
     """Patch and batch of a part of a run: progressive learning (MIRNet-v2, section 4.2)."""
 
@@ -113,7 +111,7 @@ class TrainParams(Section):
     plateau_patience: int = Field(5, ge=0, description="ReduceLROnPlateau: epochs")
     min_lr: float = Field(1e-6, ge=0, description="minimum learning rate of the schedule")
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
-    loss: dict[LossName, Annotated[float, Field(gt=0)]] = Field(
+    loss: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {"charbonnier": 1.0},
         min_length=1,
         description="loss terms and their weights; not given: those of the network",
@@ -163,6 +161,13 @@ class TrainParams(Section):
         description="after a non-finite loss: end the run, or restart from the last "
         "checkpoint with half the learning rate",
     )
+
+    @field_validator("loss")
+    @classmethod
+    def _known_terms(cls, loss: dict[str, float]) -> dict[str, float]:
+        for name in loss:
+            objective_named(name)  # raises for what is not known
+        return loss
 
     @model_validator(mode="after")
     def _stages_in_order(self) -> TrainParams:
@@ -355,6 +360,17 @@ class Params(Section):
         if not isinstance(name, str):
             return values  # refused by its own field
         return (values or {}) | {"train": train | {"loss": dict(by_name(name).objective)}}
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> Params:
+        architecture = self.model.config.architecture
+        for name in self.train.loss:
+            if missing := objective_named(name).details - architecture.details:
+                raise UsageError(
+                    f"train.loss: {name} reads {', '.join(sorted(missing))}, which "
+                    f"{architecture.title} does not give"
+                )
+        return self
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Params:

@@ -63,4 +63,5 @@ class EpochLogger:
     def __call__(self, metrics: EpochMetrics) -> None:
         given = metrics.model_dump(exclude_none=True)
         values = {name: given[key] for key, name in _NAMES.items() if key in given}
+        values |= {f"train/loss_{name}": value for name, value in metrics.train_parts.items()}
         self._outbox.write(Metrics(run_id=self.run_id, values=values, step=metrics.epoch))

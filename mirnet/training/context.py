@@ -25,8 +25,12 @@ class Context(Protocol):
     node: str
     device: torch.device
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over the workers."""
+    def wrap(self, model: nn.Module, *, partial: bool = False) -> nn.Module:
+        """The model with gradients averaged over the workers.
+
+        Args:
+            partial: whether a pass may leave parameters without a gradient.
+        """
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """A block in which gradients of a wrapped model are accumulated locally."""
@@ -64,7 +68,7 @@ class InProcess:
         self._store = store
         self._listener = listener
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, *, partial: bool = False) -> nn.Module:  # noqa: ARG002
         return model
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:  # noqa: ARG002

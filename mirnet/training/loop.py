@@ -18,6 +18,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mirnet.errors import StorageError, TrainingError, first_line
+from mirnet.models import Network
+from mirnet.objectives.supervised.terms import charbonnier
+from mirnet.objectives.total import Sample, combined
 from mirnet.results import EpochMetrics
 from mirnet.signals import advance
 from mirnet.training.acceleration import autocast, compile_blocks, precision_of
@@ -27,8 +30,7 @@ from mirnet.training.data import samples
 from mirnet.training.data.batches import Batches
 from mirnet.training.data.sampling import Sampler
 from mirnet.training.job import Job
-from mirnet.training.losses import charbonnier, combined
-from mirnet.training.meter import Meter
+from mirnet.training.meter import Meter, StepLosses
 from mirnet.training.usage import NodeMonitor
 from mirnet.training.validation import validate
 
@@ -60,19 +62,22 @@ def fit(context: Context, job: Job) -> None:
     if recipe.compile:
         for network in networks:
             compile_blocks(network)
-    step_of = StepOf(context, job, context.wrap(state.model), state.scaler)
+    # not every loss reads all by-products
+    partial = bool(state.model.architecture.details)
+    wrapped = context.wrap(TrainingPass(state.model, job), partial=partial)
+    step_of = StepOf(context, recipe.accumulate, wrapped, state.scaler)
     sampler = Sampler(recipe, num_pairs=len(job.train), total_steps=job.total_steps)
     monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
     undo = Undo(state) if recipe.on_nonfinite == "rollback" else None
 
     with closing(Batches(context, job.train, sampler)) as batches, memory_advice():
-        meter = Meter(context, batches, state.progress.sums)
+        meter = Meter(context, batches, list(recipe.loss), state.progress.sums)
         while not state.finished:
             advance()
             step = state.progress.step
             low, high = batches.take(step)
             lr = state.set_lr()
-            losses, errors = step_of(low, high, batch_size=sampler.plan(step).batch_size)
+            losses = step_of(low, high, batch_size=sampler.plan(step).batch_size)
             norm = state.clip()
             if not torch.isfinite(norm):  # equal on all workers, since gradients are averaged
                 if state.lower_scale():  # repeat the same batch
@@ -80,10 +85,10 @@ def fit(context: Context, job: Job) -> None:
                 message = f"step {step}: loss or gradient is not finite; its batch held "
                 message += ", ".join(batches.names(step))
                 go_back(state, undo, message)
-                meter = Meter(context, batches, state.progress.sums)
+                meter = Meter(context, batches, list(recipe.loss), state.progress.sums)
                 continue
             state.update()
-            meter.add(losses, errors, norm)
+            meter.add(losses, norm)
 
             done, metrics = state.progress.step, None
             if done % job.steps_per_epoch == 0:
@@ -98,51 +103,69 @@ def fit(context: Context, job: Job) -> None:
                 context.report(metrics, None)
 
 
+class TrainingPass(nn.Module):
+    """Network and loss as one forward pass.
+
+    A wrapped module that returned by-products would wait for the gradients of those, too, that the
+    loss does not read.
+    """
+
+    def __init__(self, network: Network, job: Job) -> None:
+        super().__init__()
+        self.network = network
+        self._job = job
+
+    def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, StepLosses]:
+        """(N, 3, H, W) both -> the loss (N,), and it and its parts without gradients."""
+        recipe = self._job.params.train
+        with autocast(precision_of(self._job.params), low.device):
+            prediction = self.network.predict(low, high)
+        sample = Sample(
+            output=prediction.output.float(),
+            low=low,
+            high=high,
+            details={name: value.float() for name, value in prediction.details.items()},
+            eps=recipe.charbonnier_eps,
+        )
+        loss, parts = combined(sample, recipe.loss)
+        if self._job.teacher is not None:
+            loss = loss + recipe.distill_weight * self._distance(self._job.teacher, sample)
+        errors = (sample.output.detach().clamp(0, 1) - high).square().mean(dim=(1, 2, 3))
+        return loss, StepLosses(loss.detach(), errors, parts)
+
+    def _distance(self, teacher: Network, sample: Sample) -> Tensor:
+        """Charbonnier distance to the teacher's output for the same patch."""
+        precision = precision_of(self._job.params)
+        with torch.no_grad(), autocast(precision, sample.low.device):
+            wanted: Tensor = teacher(sample.low)
+        return charbonnier(sample.output, wanted.float(), eps=sample.eps)
+
+
 @dataclass(frozen=True)
 class StepOf:
     """Forward and backward over this worker's part of a batch."""
 
     context: Context
-    job: Job
+    accumulate: int
     model: nn.Module
     scaler: torch.amp.GradScaler
 
-    def __call__(self, low: Tensor, high: Tensor, *, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Compute the gradient of the mean loss over the global batch into the parameters.
-
-        Returns the loss and the squared error of the clamped output of each sample, (n,) both.
-        """
-        recipe = self.job.params.train
-        lows, highs = low.chunk(recipe.accumulate), high.chunk(recipe.accumulate)
+    def __call__(self, low: Tensor, high: Tensor, *, batch_size: int) -> StepLosses:
+        """Compute the gradient of the mean loss over the global batch into the parameters."""
+        lows, highs = low.chunk(self.accumulate), high.chunk(self.accumulate)
         # gradients are averaged over workers: this makes it the mean over the global batch
         weight = self.context.world_size / batch_size
-        losses, errors = [], []
+        done = []
         for number, (x, y) in enumerate(zip(lows, highs, strict=True)):
             last = number + 1 == len(lows)
             with nullcontext() if last else self.context.no_sync(self.model):
-                output = self._forward(self.model, x)
-                loss = combined(output, y, recipe)
-                if self.job.teacher is not None:
-                    loss = loss + recipe.distill_weight * self._distance(output, x)
+                loss, losses = self.model(x, y)
                 total = loss.sum() * weight
                 # a loss that is not finite makes all gradients so, on every worker: they may be
                 # finite without, where the loss is infinite
                 torch.autograd.backward(self.scaler.scale(total * (1 + 0 * total.detach())))
-            losses.append(loss.detach())
-            errors.append((output.detach().clamp(0, 1) - y).square().mean(dim=(1, 2, 3)))
-        return torch.cat(losses), torch.cat(errors)
-
-    def _forward(self, model: nn.Module, low: Tensor) -> Tensor:
-        with autocast(precision_of(self.job.params), low.device):
-            output: Tensor = model(low)
-        return output.float()
-
-    def _distance(self, output: Tensor, low: Tensor) -> Tensor:
-        """Charbonnier distance to the teacher's output for the same patch."""
-        assert self.job.teacher is not None
-        with torch.no_grad():
-            wanted = self._forward(self.job.teacher, low)
-        return charbonnier(output, wanted, eps=self.job.params.train.charbonnier_eps)
+            done.append(losses)
+        return StepLosses.joined(done)
 
 
 class Undo:
@@ -181,6 +204,7 @@ def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -
         lr=lr,
         train_loss=means.loss,
         train_psnr=means.psnr,
+        train_parts=means.parts,
         grad_norm=means.grad_norm,
         patches_per_s=means.patches / means.seconds,
         wait_share=means.waited_s / means.seconds,

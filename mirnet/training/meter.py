@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +15,37 @@ from mirnet.training.data.batches import Batches
 
 
 @dataclass(frozen=True)
+class StepLosses:
+    """Of each sample of this worker's batch, (n,): loss, squared error of the clamped output, and
+    the terms of the loss without their weights.
+    """
+
+    losses: Tensor
+    errors: Tensor
+    parts: Mapping[str, Tensor]
+
+    @classmethod
+    def joined(cls, several: Sequence[StepLosses]) -> StepLosses:
+        """Those of the parts of a batch, in their order."""
+        names = several[0].parts
+        return cls(
+            torch.cat([each.losses for each in several]),
+            torch.cat([each.errors for each in several]),
+            {name: torch.cat([each.parts[name] for each in several]) for name in names},
+        )
+
+
+@dataclass(frozen=True)
 class Means:
-    """Training metrics of an epoch: means over samples, wall-clock time, busy cores and GPUs."""
+    """Training metrics of an epoch: means over samples, wall-clock time, busy cores and GPUs.
+
+    ``parts`` has the terms of the loss if there are several.
+    """
 
     loss: float
     psnr: float
     grad_norm: float
+    parts: dict[str, float]
     patches: int
     seconds: float
     waited_s: float
@@ -26,35 +53,50 @@ class Means:
     gpu_s: float
 
 
+_OTHERS = 8  # sums besides those of the terms
+
+
 class Meter:
     """Sums over samples, kept on the device: reading them in each step would synchronise.
 
     Args:
+        terms: names of the loss terms.
         sums: of :meth:`total` when an unfinished epoch was saved; empty: a new epoch.
     """
 
-    def __init__(self, context: Context, batches: Batches, sums: list[float]) -> None:
-        self._context, self._batches = context, batches
-        start = sums if sums and context.rank == 0 else [0.0] * 8
+    def __init__(
+        self, context: Context, batches: Batches, terms: Sequence[str], sums: list[float]
+    ) -> None:
+        self._context, self._batches, self._terms = context, batches, tuple(terms)
+        start = sums if sums and context.rank == 0 else [0.0] * _OTHERS
+        # a checkpoint of an earlier version: without sums of the terms
+        unknown = math.nan if sums and len(sums) == _OTHERS else 0.0
+        start = start + [unknown] * (_OTHERS + len(self._terms) - len(start))
         self._sums = torch.tensor(start, dtype=torch.float64, device=context.device)
         self._start_clocks()
 
-    def add(self, losses: Tensor, errors: Tensor, norm: Tensor) -> None:
-        """Add a batch: losses (n,), squared errors of the clamped output (n,), gradient norm."""
-        psnr = -10 * torch.log10(errors.clamp_min(1e-10))
-        count = torch.full_like(norm, len(losses))
-        self._sums[:4] += torch.stack([losses.sum(), psnr.sum(), norm * len(losses), count])
+    def add(self, done: StepLosses, norm: Tensor) -> None:
+        """Add a batch, and the norm of its gradient."""
+        psnr = -10 * torch.log10(done.errors.clamp_min(1e-10))
+        number = len(done.losses)
+        count = torch.full_like(norm, number)
+        self._sums[:4] += torch.stack([done.losses.sum(), psnr.sum(), norm * number, count])
+        self._sums[_OTHERS:] += torch.stack([done.parts[name].sum() for name in self._terms])
 
     def total(self) -> list[float]:
         """The sums over all workers; each must call it."""
         sums = self._sums.clone()
-        sums[4:] += torch.tensor(self._clocks(), dtype=sums.dtype, device=sums.device)
+        sums[4:_OTHERS] += torch.tensor(self._clocks(), dtype=sums.dtype, device=sums.device)
         return list(self._context.sum(sums).tolist())
 
     def means(self) -> Means:
         """Means over all workers; each must call it."""
-        loss, psnr, norm, count, *times = self.total()
-        return Means(loss / count, psnr / count, norm / count, int(count), *times)
+        loss, psnr, norm, count, *rest = self.total()
+        times, sums = rest[: _OTHERS - 4], rest[_OTHERS - 4 :]
+        known = zip(self._terms, sums, strict=True)
+        parts = {name: value / count for name, value in known if not math.isnan(value)}
+        parts = parts if len(self._terms) > 1 else {}
+        return Means(loss / count, psnr / count, norm / count, parts, int(count), *times)
 
     def reset(self) -> None:
         """Start an epoch."""

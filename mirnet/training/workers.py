@@ -15,14 +15,19 @@ from torch.nn.parallel import DistributedDataParallel
 class Workers:
     """The part of a :class:`~mirnet.training.context.Context` that needs a process group only."""
 
-    def wrap(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module, *, partial: bool = False) -> nn.Module:
         """DDP, also for one worker: the arithmetic is then the same for any number.
 
         Batch normalisation uses the statistics of the global batch from then on. They are equal on
         all workers, bit by bit, and so are the running ones: no buffer needs to be sent.
         """
         share_batch_statistics(model)
-        return DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+        return DistributedDataParallel(
+            model,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=False,
+            find_unused_parameters=partial,
+        )
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         assert isinstance(wrapped, DistributedDataParallel)

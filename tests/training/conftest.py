@@ -16,6 +16,7 @@ from mirnet.params import Params, load_params
 from mirnet.results import TrainResult
 from mirnet.training import Listener, TrainRequest, train_model
 from tests.training.children import Children
+from tests.training.groups import Run, worker_group
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,13 @@ def pairs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         high.save(root / "our485" / "high" / f"{number}.png")
         low.save(root / "our485" / "low" / f"{number}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Two workers without Ray."""
+    with worker_group(2, tmp_path_factory.mktemp("group")) as run:
+        yield run
 
 
 @pytest.fixture

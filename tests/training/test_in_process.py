@@ -13,6 +13,7 @@ from mirnet.data.loading import load_pairs
 from mirnet.errors import DataError, TrainingError, UsageError
 from mirnet.evaluation.metrics import psnr
 from mirnet.models import load_model
+from mirnet.objectives.total import combined
 from mirnet.training import loop
 
 
@@ -113,8 +114,9 @@ def test_a_run_of_version_0_1_goes_on(train, small_params, in_process):
 def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step(
     train, small_params, in_process, monkeypatch, tmp_path
 ):
-    def poisoned(output, target, recipe):
-        return (output - target).square().mean(dim=(1, 2, 3)) * float("nan")
+    def poisoned(*given):
+        losses, parts = combined(*given)
+        return losses * float("nan"), parts
 
     monkeypatch.setattr(loop, "combined", poisoned)
     with pytest.raises(TrainingError, match=r"step 0: .*not finite.*our485/\d\.png"):

@@ -7,9 +7,9 @@ import torch
 
 from mirnet.errors import TrainingError
 from mirnet.hardware import find_compiler
+from mirnet.objectives.total import combined
 from mirnet.training import loop
 from mirnet.training.checkpoints import TrainState
-from mirnet.training.losses import combined
 
 
 def _scales(monkeypatch):
@@ -40,10 +40,10 @@ def test_an_overflow_halves_the_scale_and_repeats_the_batch(
 ):
     scales, calls = _scales(monkeypatch), []
 
-    def overflows_twice(output, target, recipe):
-        calls.append(target)
-        losses = combined(output, target, recipe)
-        return losses * float("inf") if len(calls) in (2, 3) else losses
+    def overflows_twice(*given):
+        calls.append(given[0].high)
+        losses, parts = combined(*given)
+        return (losses * float("inf") if len(calls) in (2, 3) else losses), parts
 
     monkeypatch.setattr(loop, "combined", overflows_twice)
     train(small_params("train.precision=fp16", "train.num_epochs=1"), in_process)
@@ -57,8 +57,9 @@ def test_an_overflow_halves_the_scale_and_repeats_the_batch(
 def test_what_no_scale_can_heal_ends_the_run_with_the_pairs(
     train, small_params, in_process, monkeypatch
 ):
-    def poisoned(output, target, recipe):
-        return combined(output, target, recipe) * float("nan")
+    def poisoned(*given):
+        losses, parts = combined(*given)
+        return losses * float("nan"), parts
 
     monkeypatch.setattr(loop, "combined", poisoned)
     with pytest.raises(TrainingError, match=r"step 0: .*not finite.*our485/\d\.png"):
@@ -68,10 +69,10 @@ def test_what_no_scale_can_heal_ends_the_run_with_the_pairs(
 def test_the_scale_outlives_a_restart(train, small_params, in_process, monkeypatch):
     scales, calls = _scales(monkeypatch), []
 
-    def overflows_once(output, target, recipe):
+    def overflows_once(*given):
         calls.append(1)
-        losses = combined(output, target, recipe)
-        return losses * float("inf") if len(calls) == 1 else losses
+        losses, parts = combined(*given)
+        return (losses * float("inf") if len(calls) == 1 else losses), parts
 
     def stop(metrics):
         raise KeyboardInterrupt
@@ -87,7 +88,7 @@ def test_the_scale_outlives_a_restart(train, small_params, in_process, monkeypat
 
 
 def test_out_of_memory_says_what_to_lower(train, small_params, in_process, monkeypatch):
-    def too_much(output, target, recipe):
+    def too_much(*given):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     monkeypatch.setattr(loop, "combined", too_much)

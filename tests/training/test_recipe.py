@@ -12,9 +12,9 @@ import torch
 
 from mirnet.errors import TrainingError, WeightsError
 from mirnet.models import build, load_model, save_model
+from mirnet.objectives.total import combined
 from mirnet.training import loop
 from mirnet.training.checkpoints import TrainState
-from mirnet.training.losses import combined
 
 
 def _last(result):
@@ -152,8 +152,9 @@ def test_bf16_learns_as_float32_does(train, small_params, in_process):
 def test_an_infinite_loss_stops_before_the_optimiser_though_its_gradient_is_finite(
     train, small_params, in_process, monkeypatch
 ):
-    def infinite(output, target, recipe):
-        return combined(output, target, recipe) + float("inf")
+    def infinite(*given):
+        losses, parts = combined(*given)
+        return losses + float("inf"), parts
 
     updates = []
     monkeypatch.setattr(loop, "combined", infinite)
@@ -203,10 +204,10 @@ def test_scratch_of_dead_processes_is_removed(tmp_path, monkeypatch):
 def test_a_rollback_goes_on_with_half_the_rate(train, small_params, in_process, monkeypatch):
     calls = []
 
-    def poisoned_once(output, target, recipe):
+    def poisoned_once(*given):
         calls.append(1)
-        losses = combined(output, target, recipe)
-        return losses * float("nan") if len(calls) == 5 else losses  # in the second epoch
+        losses, parts = combined(*given)
+        return (losses * float("nan") if len(calls) == 5 else losses), parts  # in the second epoch
 
     monkeypatch.setattr(loop, "combined", poisoned_once)
     params = small_params("train.on_nonfinite=rollback", "train.schedule=constant")
@@ -216,8 +217,9 @@ def test_a_rollback_goes_on_with_half_the_rate(train, small_params, in_process, 
 
 
 def test_endless_rollbacks_end_the_run_with_the_pairs(train, small_params, in_process, monkeypatch):
-    def poisoned(output, target, recipe):
-        return combined(output, target, recipe) * float("nan")
+    def poisoned(*given):
+        losses, parts = combined(*given)
+        return losses * float("nan"), parts
 
     monkeypatch.setattr(loop, "combined", poisoned)
     with pytest.raises(TrainingError, match=r"step 0: .*our485/\d\.png"):
@@ -260,13 +262,13 @@ def test_a_run_killed_within_an_epoch_loses_only_the_steps_since_its_checkpoint(
     whole = train(params, in_process, run_name="whole")
     calls, seconds_before = [], 2 * whole.history[0].seconds + 0.5
 
-    def dies_at_step_5(output, target, recipe):
+    def dies_at_step_5(*given):
         calls.append(1)
         if len(calls) == 3:
             time.sleep(seconds_before)
         if len(calls) == 6:
             raise OSError("power cut")
-        return combined(output, target, recipe)
+        return combined(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "combined", dies_at_step_5)
@@ -274,9 +276,9 @@ def test_a_run_killed_within_an_epoch_loses_only_the_steps_since_its_checkpoint(
             train(params, in_process, run_name="cut")
     calls.clear()
 
-    def counting(output, target, recipe):
+    def counting(*given):
         calls.append(1)
-        return combined(output, target, recipe)
+        return combined(*given)
 
     monkeypatch.setattr(loop, "combined", counting)
     resumed = train(params, in_process, run_name="cut")

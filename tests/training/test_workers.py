@@ -25,19 +25,13 @@ from mirnet.training.job import Job
 from mirnet.training.loop import fit
 from mirnet.training.store import CheckpointStore
 from mirnet.training.workers import GlobalBatchNorm2d, Workers, share_batch_statistics
-from tests.training.groups import Run, train_in_group, worker_group
+from tests.training.groups import Run, train_in_group
 
 SIZES: dict[str, dict[str, int]] = {
     "iat": {"width": 4},
     "mobileie": {"channels": 3, "expansion": 1},
 }
 BATCH = 5  # uneven over two workers
-
-
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    with worker_group(2, tmp_path_factory.mktemp("group")) as run:
-        yield run
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ register(
         margin=6,
         min_size=1,
         pools_globally=True,
-        objective={"l1": 1.0},
+        objective={"lvw": 1.0, "cosine": 1.0, "psnr": 2.0},
         batch_statistics=True,
         published=_published,
     )

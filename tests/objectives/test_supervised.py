@@ -8,10 +8,11 @@ import torch
 from scipy.ndimage import laplace
 
 from mirnet.evaluation.metrics import ssim
-from mirnet.params import TrainParams
-from mirnet.training import losses
+from mirnet.objectives.registry import by_name
+from mirnet.objectives.supervised import terms as losses
+from mirnet.objectives.total import Sample, combined
 
-TERMS = ["charbonnier", "l1", "l2", "ssim", "edge", "frequency"]
+TERMS = sorted(losses.TERMS)
 
 
 def _batch(seed=0, size=16):
@@ -54,42 +55,69 @@ def test_the_ssim_term_agrees_with_the_metric_away_from_the_border():
     torch.testing.assert_close(losses.ssim_loss(output, output), torch.zeros(3).double())
 
 
+def term(name, output, target, *, eps=1e-3):
+    return by_name(name).load()(Sample(output=output, low=target, high=target, eps=eps))
+
+
 @pytest.mark.parametrize("name", TERMS)
 def test_each_term_gives_one_value_a_sample_that_no_other_sample_moves(name):
-    recipe = TrainParams(loss={name: 1.0})
     output, target = _batch(0).float(), _batch(1).float()
-    together = losses.combined(output, target, recipe)
-    alone = torch.cat(
-        [losses.combined(output[i : i + 1], target[i : i + 1], recipe) for i in (0, 1, 2)]
-    )
+    together = term(name, output, target)
+    alone = torch.cat([term(name, output[i : i + 1], target[i : i + 1]) for i in (0, 1, 2)])
     assert together.shape == (3,)
     torch.testing.assert_close(together, alone)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", sorted({*TERMS} - {"lvw"}))  # its weight has no gradient
 def test_each_term_has_the_gradient_of_its_value(name):
-    recipe = TrainParams(loss={name: 1.0}, charbonnier_eps=0.1)
     output = _batch(0, 12)[:1].requires_grad_()
     target = _batch(1, 12)[:1]
     direction = _batch(2, 12)[:1] - 0.5
-    losses.combined(output, target, recipe).sum().backward()
+    term(name, output, target, eps=0.1).sum().backward()
     slope = float((output.grad * direction).sum())
     with torch.no_grad():
         up, down = (
-            float(losses.combined(output + sign * 1e-6 * direction, target, recipe))
-            for sign in (1, -1)
+            float(term(name, output + sign * 1e-6 * direction, target, eps=0.1)) for sign in (1, -1)
         )
     assert slope == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-9)
 
 
-def test_the_hybrid_loss_is_the_weighted_sum():
+def test_the_sum_is_weighted_and_its_parts_are_not():
     output, target = _batch(0).float(), _batch(1).float()
-    recipe = TrainParams(loss={"l1": 0.7, "l2": 2.0})
-    expected = 0.7 * losses.l1(output, target) + 2.0 * losses.l2(output, target)
-    torch.testing.assert_close(losses.combined(output, target, recipe), expected)
+    sample = Sample(output=output, low=target, high=target)
+    total, parts = combined(sample, {"l1": 0.7, "l2": 2.0})
+    torch.testing.assert_close(total, 0.7 * losses.l1(output, target) + 2 * parts["l2"])
+    torch.testing.assert_close(parts["l2"], losses.l2(output, target))
 
 
 def test_values_beyond_the_range_still_have_a_gradient():
     output = torch.full((1, 3, 8, 8), 1.5, requires_grad=True)
-    losses.combined(output, torch.ones(1, 3, 8, 8), TrainParams()).sum().backward()
+    term("charbonnier", output, torch.ones(1, 3, 8, 8)).sum().backward()
     assert (output.grad > 0).all()
+
+
+def test_the_psnr_term_is_a_hundredth_of_what_is_missing_to_50_decibel():
+    target = torch.full((2, 3, 8, 8), 0.4)
+    output = target + torch.tensor([0.1, 0.01]).reshape(2, 1, 1, 1)
+    expected = torch.tensor([0.3, 0.1])  # 20 and 40 dB
+    torch.testing.assert_close(losses.psnr(output, target), expected, rtol=0, atol=1e-4)
+
+
+def test_the_outlier_aware_term_by_numpy():
+    output, target = _batch(0), _batch(1)
+    difference = (output - target).numpy()
+    mean = difference.mean((2, 3), keepdims=True)
+    scale = difference.std((2, 3), keepdims=True, ddof=1) / np.sqrt(2) + 1e-6
+    expected = np.abs(difference) * np.tanh(np.abs(difference - mean) / scale)
+    np.testing.assert_allclose(
+        losses.outlier_aware(output, target), expected.mean((1, 2, 3)), rtol=1e-9
+    )
+    shifted = losses.outlier_aware(target + 0.3, target)
+    np.testing.assert_allclose(shifted, 0, atol=1e-6)  # an equal shift is no outlier
+
+
+def test_the_cosine_term_measures_hue_and_not_brightness():
+    target = _batch(1) * 0.5 + 0.1
+    torch.testing.assert_close(losses.cosine(0.5 * target, target), torch.zeros(3).double())
+    red, blue = torch.eye(3).double()[[0, 2]].reshape(2, 1, 3, 1, 1).expand(2, 1, 3, 4, 4)
+    torch.testing.assert_close(losses.cosine(red, blue), torch.ones(1).double())

@@ -1,0 +1,1 @@
+"""Terms of decompositions into reflectance and illumination (RetinexNet, PairLIE)."""

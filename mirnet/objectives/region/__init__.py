@@ -1,0 +1,1 @@
+"""Terms that weigh regions (MBLLEN)."""

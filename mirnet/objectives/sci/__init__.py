@@ -1,0 +1,1 @@
+"""Terms of SCI, without a reference."""

@@ -1,0 +1,1 @@
+"""Terms against a reference."""

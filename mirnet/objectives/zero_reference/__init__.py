@@ -1,0 +1,1 @@
+"""Terms without a reference (Zero-DCE)."""

@@ -1,0 +1,109 @@
+"""Terms against values that the published training gave (reference vectors of ../shared/zoo)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mirnet.objectives.region.terms import region
+from mirnet.objectives.registry import by_name
+from mirnet.objectives.sci.terms import guide
+from mirnet.objectives.total import Sample, combined
+
+ZOO = Path(__file__).parents[3] / "shared" / "zoo"
+
+
+def load(name: str) -> dict[str, Tensor]:
+    path = ZOO / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    with np.load(path) as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def check(found: Tensor, expected: Tensor | float) -> None:
+    torch.testing.assert_close(float(found.mean()), float(expected), rtol=2e-5, atol=1e-9)
+
+
+def value(name: str, sample: Sample) -> Tensor:
+    return by_name(name).load()(sample)
+
+
+def test_zero_dce() -> None:
+    known = load("zerodce_loss")
+    sample = Sample(
+        output=known["enhanced"],
+        low=known["org"],
+        high=torch.zeros_like(known["org"]),
+        details={"curves": known["A"]},
+    )
+    check(value("spatial", sample), known["spa"])
+    check(value("exposure", sample), known["exp"])
+    check(value("colour-balance", sample), known["color"])
+    check(value("curve-smoothness", sample), known["tv"])
+    weights = {"curve-smoothness": 200.0, "spatial": 1.0, "colour-balance": 5.0, "exposure": 10.0}
+    check(combined(sample, weights)[0], known["total"])
+
+
+def test_a_grey_image_has_a_finite_gradient() -> None:
+    output = torch.full((1, 3, 16, 16), 0.25, requires_grad=True)
+    sample = Sample(output=output, low=output.detach(), high=output.detach())
+    value("colour-balance", sample).sum().backward()
+    assert output.grad is not None and bool(output.grad.isfinite().all())
+
+
+def test_sci() -> None:
+    known = load("sci_io")
+    stages = {
+        name: torch.stack([known[f"{key}{number}"] for number in (1, 2, 3)], dim=1)
+        for name, key in (("illuminations", "illum"), ("stage_inputs", "in"))
+    }
+    torch.testing.assert_close(guide(known["x"]), known["ycc_of_x"])
+    sample = Sample(output=known["y"], low=known["x"], high=known["x"], details=stages)
+    check(value("sci-fidelity", sample), known["fidelity"].sum())
+    check(value("sci-smoothness", sample), known["smooth"].sum())
+    check(combined(sample, {"sci-fidelity": 1.5, "sci-smoothness": 1.0})[0], known["total"])
+
+
+def test_retinexnet() -> None:
+    known = load("retinexnet_w16_io")
+    model_free = {"reflectance": known["R"], "illumination": known["L"], "relit": known["I_delta"]}
+    sample = Sample(output=known["y"], low=known["x"], high=known["target"], details=model_free)
+    check(value("retinex-relight", sample), known["loss_relight"])
+    check(value("retinex-relight-smoothness", sample), known["loss_smooth_delta"])
+    weights = {"retinex-relight": 1.0, "retinex-relight-smoothness": 3.0}
+    check(combined(sample, weights)[0], known["loss_relight_total"])
+    # the reference's decomposition is not stored: that of the low in its place
+    twice = model_free | {"reflectance_high": known["R"], "illumination_high": known["L"]}
+    same = Sample(output=known["y"], low=known["x"], high=known["x"], details=twice)
+    check(value("retinex-reconstruction", same), 2 * known["loss_recon_low"])
+    check(value("retinex-exchange", same), 2 * known["loss_recon_low"])
+    check(value("retinex-smoothness", same), 2 * known["loss_smooth_low"])
+    check(value("retinex-reflectance", same), 0.0)
+
+
+def test_pairlie() -> None:
+    known = load("pairlie_io")
+    details = {
+        "reflectance": known["R"],
+        "reflectance_high": known["R_of_x2"],
+        "illumination": known["L"],
+        "projected": known["N"],
+    }
+    sample = Sample(output=known["y"], low=known["x"], high=known["x2"], details=details)
+    check(value("pairlie-reflectance", sample), known["loss_C"])
+    check(value("pairlie-retinex", sample), known["loss_R"])
+    check(value("pairlie-projection", sample), known["loss_P"])
+    weights = {"pairlie-reflectance": 1.0, "pairlie-retinex": 1.0, "pairlie-projection": 500.0}
+    check(combined(sample, weights)[0], known["total"])
+
+
+def test_mbllen() -> None:
+    shape = 2, 3, 256, 256
+    first, second = (np.random.RandomState(seed).uniform(0, 1, shape) for seed in (21, 22))
+    output, target = (torch.from_numpy(a).float() for a in (first, 0.5 * first + 0.5 * second))
+    check(region(output, target), 0.3622509)
