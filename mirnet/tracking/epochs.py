@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirnet.results import EpochMetrics, NodeUsage, SampleImage
-from mirnet.tracking.notes import PREVIEW
+from mirnet.tracking.notes import PREVIEW, shrunk
 from mirnet.tracking.outbox import File, Metrics, Outbox
 
 _NAMES = {
@@ -58,7 +58,8 @@ class EpochLogger:
             self._outbox.write(entry)
             self._previewed = self._previewed or sample.pair
             if sample.pair == self._previewed:
-                self._outbox.write(File(run_id=self.run_id, path=path))
+                for preview in (path, shrunk(path)):
+                    self._outbox.write(File(run_id=self.run_id, path=preview))
 
     def __call__(self, metrics: EpochMetrics) -> None:
         given = metrics.model_dump(exclude_none=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
@@ -62,9 +63,16 @@ def _links(
         run = client.get_run(version.run_id).info
         found.append(f"[training run]({run_page(run.experiment_id, run.run_id)})")
     if evaluation_run is not None:
-        run = client.get_run(evaluation_run).info
-        page = run_page(run.experiment_id, run.run_id)
-        found.append(f"[evaluation run]({page})")
+        scored = client.get_run(evaluation_run)
+        page = run_page(scored.info.experiment_id, scored.info.run_id)
+        found.append(f"[evaluation run]({page}){_scores(scored.data.metrics)}")
         if report is not None:
             found.append(f"[report with images]({page}/artifacts/{report})")
-    return "\n".join(f"- {one}" for one in found)
+    # one line: MLflow folds long descriptions
+    return " · ".join(found)
+
+
+def _scores(metrics: Mapping[str, float]) -> str:
+    if not {"eval/psnr", "eval/ssim"} <= metrics.keys():
+        return ""
+    return f": {metrics['eval/psnr']:.2f} dB, SSIM {metrics['eval/ssim']:.3f}"

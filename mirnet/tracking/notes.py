@@ -7,6 +7,7 @@ default columns of a list of runs on the server's side; a saved view is a tag of
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 NOTE_TAG = "mlflow.note.content"
-PREVIEW = "preview.jpg"
+IMAGES_SECTION = "Images"
+PREVIEW, SMALL_PREVIEW = "preview.jpg", "preview-small.jpg"
+_ALT = "![dark, enhanced, reference]("
+# MLflow 3.17 folds a description after 150 pixels: the image, a heading and a line of links fit
+_PREVIEW_HEIGHT = 84
 VIEW = "mirnet-scores"
 """Key of the saved view, for ``?viewStateShareKey=`` in the address of a list of runs."""
 _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -47,9 +52,30 @@ def with_section(note: str, title: str, body: str) -> str:
     return f"{kept}{heading}{body.strip()[:room]}{rest}"[:_LONGEST]
 
 
-def preview(run_id: str) -> str:
-    """The image of a run, for its description."""
-    return f"![dark, enhanced, reference](get-artifact?path={PREVIEW}&run_uuid={run_id})"
+def with_preview(note: str, experiment_id: str, run_id: str) -> str:
+    """A note with the image of the run at its top, in place of an earlier one."""
+    small = f"{_ALT}get-artifact?path={SMALL_PREVIEW}&run_uuid={run_id})"
+    image = f"[{small}]({run_page(experiment_id, run_id)}/artifacts/{PREVIEW})"
+    # earlier versions had the image in a section of its own
+    lines = [
+        line
+        for line in note.splitlines()
+        if _ALT not in line and line.strip() != f"## {IMAGES_SECTION}"
+    ]
+    kept = "\n".join(lines).strip()
+    return f"{image}\n\n{kept}".strip()[:_LONGEST]
+
+
+def shrunk(preview: Path) -> Path:
+    """A copy of the image beside it, of the height at which MLflow does not cut it."""
+    from PIL import Image
+
+    with Image.open(preview) as image:
+        height = min(_PREVIEW_HEIGHT, image.height)
+        width = max(1, round(image.width * height / image.height))
+        small = preview.with_name(SMALL_PREVIEW)
+        image.resize((width, height), Image.Resampling.LANCZOS).save(small, quality=92)
+    return small
 
 
 def run_page(experiment_id: str, run_id: str) -> str:

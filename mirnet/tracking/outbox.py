@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from mirnet.errors import DataError, ServiceError
 from mirnet.results import DataVersion
 from mirnet.tracking.client import connect_uri, service_errors
-from mirnet.tracking.notes import NOTE_TAG, with_section
+from mirnet.tracking.notes import IMAGES_SECTION, NOTE_TAG, with_preview, with_section
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,15 +84,23 @@ class Tags(_Entry):
 
 
 class Note(_Entry):
-    """A section of the run's description; the rest of it stays."""
+    """A section of the run's description; the rest of it stays.
+
+    The section ``Images`` without a text is the preview at the top.
+    """
 
     kind: Literal["note"] = "note"
     title: str
     text: str
 
     def send(self, client: MlflowClient) -> None:
-        current = client.get_run(self.run_id).data.tags.get(NOTE_TAG, "")
-        client.set_tag(self.run_id, NOTE_TAG, with_section(current, self.title, self.text))
+        run = client.get_run(self.run_id)
+        current = run.data.tags.get(NOTE_TAG, "")
+        if self.title == IMAGES_SECTION and not self.text:
+            note = with_preview(current, run.info.experiment_id, self.run_id)
+        else:
+            note = with_section(current, self.title, self.text)
+        client.set_tag(self.run_id, NOTE_TAG, note)
 
 
 class Data(_Entry):

@@ -29,7 +29,7 @@ from mirnet.tracking.client import (
     service_errors,
 )
 from mirnet.tracking.environment import environment_tags
-from mirnet.tracking.notes import PREVIEW, prepare_experiment, preview
+from mirnet.tracking.notes import IMAGES_SECTION, PREVIEW, prepare_experiment, shrunk
 from mirnet.tracking.outbox import (
     Data,
     File,
@@ -142,7 +142,8 @@ class TrackedRun:
             path = Path(folder) / PREVIEW
             Image.fromarray(pixels).save(path, quality=90)
             self.log_file(path)
-        self.log_note("Images", preview(self.run_id))
+            self.log_file(shrunk(path))
+        self.log_note(IMAGES_SECTION, "")
 
     def log_note(self, title: str, text: str) -> None:
         """A section of the run's description, Markdown; replaces an earlier one of this title."""

@@ -60,6 +60,16 @@ def shown_pictures(browser: Chrome) -> int:
     )
 
 
+def whole_previews(browser: Chrome) -> int:
+    """Images of the description that are shown pixel by pixel."""
+    return int(
+        browser.execute_script(
+            "return [...document.images].filter(i => i.src.includes('preview-small') &&"
+            " i.naturalWidth > 0 && i.offsetWidth === i.naturalWidth).length"
+        )
+    )
+
+
 def test_analysts_see_runs_data_tables_pictures_and_aliases(
     versions: Settings, version: DataVersion, address: str, tmp_path: Path
 ) -> None:
@@ -72,6 +82,8 @@ def test_analysts_see_runs_data_tables_pictures_and_aliases(
         run.log_used_model(model_id)
         run.log_metrics({"eval/psnr": 17.25}, data=version, model_id=model_id)
         run.log_table(pd.DataFrame({"pair_id": ["eval15/1.png"], "psnr": [17.25]}), "scores.json")
+        run.log_preview(np.full((288, 872, 3), 128, np.uint8))
+        run.log_note("Links", "[version 2](#/models/mirnet/versions/2) · logged model · report")
         run.log_image(np.full((40, 60, 3), 128, np.uint8), "eval15 1")
         run.log_file(page)
     connect(versions).set_registered_model_alias("mirnet", "champion", "2")
@@ -80,6 +92,8 @@ def test_analysts_see_runs_data_tables_pictures_and_aliases(
         open_page(browser, f"{experiment}/runs", "mirnet eval15 d48f655e", version.digest[:12])
         one = f"{experiment}/runs/{run.run_id}"
         open_page(browser, one, run.run_id, version.digest, "train.lr", "eval/psnr", "17.25")
+        WebDriverWait(browser, PATIENCE_S).until(whole_previews)
+        assert "Show more" not in browser.find_element(By.TAG_NAME, "body").text, "nothing is cut"
         open_page(browser, f"{one}/artifacts/scores.json", "eval15/1.png")
         click(browser, "index.html")
         WebDriverWait(browser, PATIENCE_S).until(lambda b: b.find_elements(By.TAG_NAME, "iframe"))
