@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mirnet import base_model
 from mirnet.data.samples import Photograph
+from mirnet.evaluation.model_card import markdown_table
 from mirnet.params import load_params
 
 _CARD = """\
@@ -24,8 +25,6 @@ champion. Written by `make base-model`.
 other scenes for the scores. The photographs are in the wheels of the named packages; a model of a
 camera darkens them. DVC's digest of the pairs: `{digest}`.
 
-| photograph | file | SHA-256 | author | licence | used for |
-| --- | --- | --- | --- | --- | --- |
 {sources}
 
 ## Scores
@@ -104,25 +103,33 @@ def card(facts: Facts) -> str:
         val=val,
         held=held,
         digest=facts.data_digest,
-        sources="\n".join(_source(*source) for source in facts.sources),
+        sources=markdown_table(
+            ("photograph", "file", "SHA-256", "author", "licence", "used for"),
+            (_source(*source) for source in facts.sources),
+        ),
         held_out=_table(facts.held_out),
         real=real,
     )
 
 
-def _source(photo: Photograph, version: str, digest: str) -> str:
+def _source(photo: Photograph, version: str, digest: str) -> tuple[str, ...]:
     used = "training" if photo.split == "our485" else "scores"
     file = f"{photo.distribution} {version}, `{photo.resource}`"
-    cells = (photo.name, file, f"`{digest}`", photo.author, photo.licence, used)
-    return f"| {' | '.join(cells)} |"
+    return (photo.name, file, f"`{digest}`", photo.author, photo.licence, used)
 
 
 def _table(scores: Sequence[Score]) -> str:
-    rows = ["| scene | method | images | PSNR dB | SSIM | GT-mean PSNR dB |"]
-    rows.append("| --- | --- | --- | --- | --- | --- |")
-    rows += [
-        f"| {s.scene} | {s.method} | {s.num_images} | {s.psnr:.2f} | {s.ssim:.3f} "
-        f"| {s.gt_mean_psnr:.2f} |"
-        for s in scores
-    ]
-    return "\n".join(rows)
+    return markdown_table(
+        ("scene", "method", "images", "PSNR dB", "SSIM", "GT-mean PSNR dB"),
+        (
+            (
+                s.scene,
+                s.method,
+                s.num_images,
+                f"{s.psnr:.2f}",
+                f"{s.ssim:.3f}",
+                f"{s.gt_mean_psnr:.2f}",
+            )
+            for s in scores
+        ),
+    )

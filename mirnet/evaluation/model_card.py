@@ -6,7 +6,7 @@ After Mitchell et al. 2019, https://arxiv.org/abs/1810.03993
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mirnet.evaluation.statistics import Gain
@@ -17,6 +17,10 @@ CARD = "MODEL_CARD.md"
 NO_LICENCE = (
     "The software that made the model is Apache-2.0. No licence of the training data is recorded: "
     "whoever passes the weights on has to know it."
+)
+UNKNOWN_LICENCE = (
+    "No licence of the weights is recorded: whoever uses them or passes them on has to know the "
+    "terms of their authors."
 )
 
 # parameter of the run, label
@@ -38,6 +42,15 @@ _UNSET = ("None", "", "[]", "{}")
 
 
 @dataclass(frozen=True)
+class TrainedElsewhere:
+    """What is known of a model that comes as a folder. ``facts``: what the folder says itself."""
+
+    model_name: str
+    num_parameters: int
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What is known of a model, for people who are about to use it.
 
@@ -47,14 +60,14 @@ class ModelCard:
     """
 
     name: str
-    trained: TrainResult
+    trained: TrainResult | TrainedElsewhere
     recipe: Mapping[str, object] = field(default_factory=dict)
     git_commit: str | None = None
     scored: EvaluationResult | None = None
     candidate: str = "mirnet"
     worst: tuple[str, float] | None = None
     data: str = ""
-    licence: str = NO_LICENCE
+    licence: str = ""
 
     def text(self) -> str:
         """Markdown that ends with a newline; names are one line without control characters."""
@@ -66,13 +79,19 @@ class ModelCard:
             _section("Recipe", self._recipe()),
             _section("Scores", self._scores()),
             _section("Limits", self._limits()),
-            f"## Licence\n{self.licence}",
+            f"## Licence\n{self.licence or self._no_licence()}",
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _no_licence(self) -> str:
+        return UNKNOWN_LICENCE if isinstance(self.trained, TrainedElsewhere) else NO_LICENCE
 
     def _data(self) -> Iterator[str]:
         if self.data:
             yield f"- {self.data}"
+        if isinstance(self.trained, TrainedElsewhere):
+            yield "- Not trained here: the training data are not recorded"
+            return
         yield f"- Data version of DVC: `{shown(self.trained.digest)}`"
         yield "- Pairs of a dark and a well-lit image of the same scene"
 
@@ -82,6 +101,11 @@ class ModelCard:
         if set_ones:
             yield "- " + ", ".join(f"{k} {shown(str(v))[:120]}" for k, v in set_ones.items())
         trained = self.trained
+        if isinstance(trained, TrainedElsewhere):
+            yield "- Not trained here, and registered from a folder of weights"
+            for key, value in trained.facts.items():
+                yield f"- {shown(str(key))[:80]}: {shown(str(value))[:200]}"
+            return
         yield (
             f"- {trained.seconds:.0f} s with {trained.num_workers} workers; best epoch "
             f"{trained.best_epoch}, {trained.best_val_psnr:.2f} dB on the validation pairs"
@@ -101,12 +125,12 @@ class ModelCard:
             "paired, per image."
         )
         yield ""
-        yield "| method | PSNR, dB | SSIM | gain of this model |"
-        yield "| --- | --- | --- | --- |"
-        yield _row("**this model**", own)
-        for name, score in scored.methods.items():
-            if name != self.candidate:
-                yield _row(shown(name), score)
+        others = {name: score for name, score in scored.methods.items() if name != self.candidate}
+        rows = {"**this model**": own} | {shown(name): score for name, score in others.items()}
+        yield markdown_table(
+            ("method", "PSNR, dB", "SSIM", "gain of this model"),
+            (_row(name, score) for name, score in rows.items()),
+        )
 
     def _limits(self) -> Iterator[str]:
         own = self.scored.methods.get(self.candidate) if self.scored else None
@@ -135,13 +159,20 @@ def _conduct(extra: Mapping[str, float]) -> Iterator[str]:
             yield "- " + text.format(extra[key])
 
 
-def _row(name: str, score: MethodScore) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown; the cards of all models write theirs with it."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
+
+
+def _row(name: str, score: MethodScore) -> tuple[str, ...]:
     low, high = score.psnr_interval
     bottom, top = score.ssim_interval
-    gain = str(Gain(*score.gain, score.num_images)) if score.gain else ""
     return (
-        f"| {name} | {score.psnr:.2f} ({low:.2f} to {high:.2f}) | "
-        f"{score.ssim:.4f} ({bottom:.4f} to {top:.4f}) | {gain} |"
+        name,
+        f"{score.psnr:.2f} ({low:.2f} to {high:.2f})",
+        f"{score.ssim:.4f} ({bottom:.4f} to {top:.4f})",
+        str(Gain(*score.gain, score.num_images)) if score.gain else "",
     )
 
 

@@ -20,7 +20,10 @@ from mirnet.stages.models import (
 from mirnet.stages.run import RunConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mirnet.evaluation.gate import Decision
+    from mirnet.evaluation.model_card import TrainedElsewhere
     from mirnet.tracking.registry import RegisteredVersion
 
 CHALLENGER = "challenger"
@@ -61,6 +64,7 @@ def promote(
     evaluation = evaluation or EvaluationResult.load(run.report("evaluate"))
     if model_dir is not None:
         version = _register_other(run, model_dir, evaluation)
+        _describe(run, version, _from_folder(model_dir), evaluation)
     elif trained is not None:
         version = _register(run, trained, evaluation)
         _describe(run, version, trained, evaluation)
@@ -229,28 +233,52 @@ def _register_other(
     )
 
 
+def _from_folder(model_dir: Path) -> TrainedElsewhere:
+    """What a model folder says of itself."""
+    from mirnet.evaluation.model_card import TrainedElsewhere
+    from mirnet.models import num_parameters
+    from mirnet.models.files import read_description
+
+    description = read_description(model_dir)
+    config = description.config()
+    return TrainedElsewhere(str(config), num_parameters(config.build()), description.extra)
+
+
 def _describe(
-    run: RunConfig, version: RegisteredVersion, trained: TrainResult, evaluation: EvaluationResult
+    run: RunConfig,
+    version: RegisteredVersion,
+    trained: TrainResult | TrainedElsewhere,
+    evaluation: EvaluationResult,
 ) -> None:
     """The model card: a file of the package and the description of the version."""
     import pandas as pd
 
     from mirnet.evaluation.model_card import CARD, ModelCard
     from mirnet.tracking import registry
-    from mirnet.tracking.queries import params_of
 
     scores = pd.read_parquet(evaluation.scores_path)
     own = scores[scores["method"] == CANDIDATE].sort_values("psnr")
     card = ModelCard(
         version.label,
         trained,
-        recipe=params_of(version.run_id, run.settings) if version.run_id else {},
+        recipe=_recipe(run, version, trained),
         git_commit=version.ref.git_commit,
         scored=evaluation,
         candidate=CANDIDATE,
         worst=(str(own["pair_id"].iloc[0]), float(own["psnr"].iloc[0])) if len(own) else None,
     )
     registry.add_card(version, CARD, card.text(), run.settings)
+
+
+def _recipe(
+    run: RunConfig, version: RegisteredVersion, trained: TrainResult | TrainedElsewhere
+) -> Mapping[str, str]:
+    """Params of the training run; the run of a model from a folder is its evaluation."""
+    from mirnet.tracking.queries import params_of
+
+    if version.run_id is None or not isinstance(trained, TrainResult):
+        return {}
+    return params_of(version.run_id, run.settings)
 
 
 def _today() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirnet.evaluation.model_card import NO_LICENCE, ModelCard
+from mirnet.evaluation.model_card import NO_LICENCE, UNKNOWN_LICENCE, ModelCard, TrainedElsewhere
 from mirnet.results import EvaluationResult
 from tests import made_results
 
@@ -45,6 +45,16 @@ def test_data_recipe_scores_limits_and_licence() -> None:
     assert "eval15/7.png, 12.31 dB" in text
     assert "clipped beyond the reference's: 1.23%" in text
     assert NO_LICENCE in text
+
+
+def test_a_model_from_a_folder_says_what_is_not_known() -> None:
+    folder = TrainedElsewhere("iat", 91_000, {"source": "published\n# x"})
+    text = ModelCard("mirnet version 2", folder, scored=evaluation()).text()
+    assert "`iat`, 91,000 parameters" in text
+    assert "- Not trained here: the training data are not recorded" in text
+    assert "- source: published\\n# x" in text and "best epoch" not in text
+    assert UNKNOWN_LICENCE in text and "Apache" not in text, "nobody knows here"
+    assert "| **this model** | 20.00" in text
 
 
 def test_a_model_that_was_not_evaluated_has_a_card() -> None:

@@ -256,6 +256,9 @@ def test_a_model_from_elsewhere_needs_no_training_but_its_evaluation(
     version = registry.get_version("models:/mirnet@champion", site.settings)
     assert version.signed and registry.DATA_TAG not in version.tags
     assert version.tags["mirnet.origin"] == "not trained here"
+    described = connect(site.settings).get_model_version("mirnet", version.version).description
+    assert "Not trained here: the training data are not recorded" in described
+    assert "| **this model** |" in described and "## Licence" in described
     assert run(monkeypatch, "registry", "verify") == 0
 
     refused = ["--set", "promote.min_gain_db=90", "--report"]
