@@ -194,6 +194,7 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             past,
             folder,
             source=inputs,
+            named=inputs.uri,
             plan=plan,
             model=model,
             digests=planner.digests,

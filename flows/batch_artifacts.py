@@ -17,8 +17,10 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
-from flows.safety import markdown_text, table_row
-from mirnet.results import EnhanceResult
+from flows.safety import markdown_text
+from flows.tables import Row, vertical
+from mirnet.redaction import shown
+from mirnet.results import EnhanceResult, ImageFate
 
 _EVERY_S = 10.0
 
@@ -69,17 +71,15 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
             key="enhance", markdown=markdown_text(result.held_by), description=where
         )
         return
-    apart = {"source", "target", "cost", "worst", "drift", "drifted", "held_by", "passed_over"}
-    apart |= {"picture", "harm", "reasons"}
-    counts = result.model_dump(exclude=apart) | (result.cost.metrics() if result.cost else {})
-    counts["passed_over"] = ", ".join(f"{why} {n}" for why, n in result.passed_over.items())
-    counts |= {f"harm/{kind}": number for kind, number in result.harm.items()}
-    create_table_artifact(key="enhance", table=[counts], description=where)
+    create_table_artifact(
+        key="enhance", table=vertical({"value": _figures(result)}), description=where
+    )
     if result.worst:
         create_table_artifact(
             key="enhance-worst",
-            table=[table_row(each) for each in result.worst],
-            description=f"{where}: not enhanced or kept as they were, then the darkest results",
+            table=[_worst_row(each) for each in result.worst],
+            description=f"{where}: not enhanced or kept as they were, then the darkest results. "
+            "Brightness: mean luminance of input and output, 0 to 1",
         )
     if result.drift:
         create_table_artifact(
@@ -90,11 +90,47 @@ def show_night(result: EnhanceResult, contact: str | None, *, drift_distance: fl
                     "distance": distance,
                     "limit": drift_distance,
                     "drifted": column in result.drifted,
+                    "reason": result.drift_reasons.get(column, ""),
                 }
                 for column, distance in result.drift.items()
             ],
             description=f"{where}: inputs against the model's training data",
         )
     if contact is not None:
-        body = contact.partition("</style>")[2]  # its images are in it as data
-        create_markdown_artifact(key="enhance-contact", markdown=body, description=where)
+        create_markdown_artifact(
+            key="enhance-contact", markdown=_as_markdown(contact), description=where
+        )
+
+
+def _as_markdown(contact: str) -> str:
+    """The body, whose images are in it as data; Prefect shows headings of HTML as plain text."""
+    body = contact.partition("</h1>")[2]
+    return body.replace("<h2>", "\n\n### ").replace("</h2>", "\n\n")
+
+
+_NO_FIGURES = frozenset(
+    {"source", "target", "cost", "worst", "held_by", "picture"}
+    | {"drift", "drifted", "drift_reasons", "passed_over", "harm", "reasons"}
+)
+
+
+def _figures(result: EnhanceResult) -> dict[str, object]:
+    passed_over = ", ".join(f"{why} {n}" for why, n in result.passed_over.items())
+    return (
+        # what a person looks for first
+        ({"problem": result.problem} if result.problem else {})
+        | result.model_dump(exclude=set(_NO_FIGURES))
+        | {"passed_over": passed_over or None}
+        | {f"harm/{kind}": number for kind, number in result.harm.items()}
+        | (result.cost.metrics() if result.cost else {})
+    )
+
+
+def _worst_row(image: ImageFate) -> Row:
+    before, after = image.luminance_before, image.luminance_after
+    return {
+        "input": shown(image.input),
+        "fate": image.fate,
+        "reason": shown(image.reason or ""),
+        "brightness": f"{before:.2f} -> {after:.2f}" if before and after else "",
+    }

@@ -33,9 +33,9 @@ from flows.safety import (
     markdown_text,
     redacted_errors,
     redacting,
-    table_row,
     without_secrets,
 )
+from flows.tables import table_row, vertical
 from flows.time_limits import Limit, flow_limit, limited
 from flows.turns import turn
 from mirnet import stages
@@ -86,7 +86,9 @@ def validate(data: str, run: RunConfig, version: DataVersion) -> ValidationResul
     """Great Expectations over the manifest; critical findings stop the flow by name."""
     result = stages.validate(Path(data), run, version=version)
     page = publish_validation(run, result)
-    rows = [table_row(finding) for finding in result.findings]
+    # the message names the pair and the value
+    in_message = frozenset({"pair", "other", "value"})
+    rows = [table_row(finding, without=in_message) for finding in result.findings]
     if rows:
         create_table_artifact(
             key="validation",
@@ -132,9 +134,19 @@ def evaluate(data: str, run: RunConfig, trained: TrainResult) -> EvaluationResul
         ],
         description=f"{result.split} of {result.digest}. Images: {result.report_path}",
     )
-    page = result.report_url or Path(result.report_path or "").resolve().as_uri()
-    create_link_artifact(key="report", link=page, link_text="images, scores and the decision")
+    show_report(result)
     return result
+
+
+def show_report(result: EvaluationResult) -> None:
+    """Where the images are; browsers do not follow a link from Prefect's page to a file."""
+    if result.report_url:
+        text = "images, scores and the decision"
+        create_link_artifact(key="report", link=result.report_url, link_text=text)
+    elif result.report_path:
+        path = markdown_text(str(Path(result.report_path).resolve()))
+        text = f"Images, scores and the decision are a file on the machine of the run: {path}"
+        create_markdown_artifact(key="report", markdown=text)
 
 
 @io_task("promote", "stage")
@@ -205,7 +217,7 @@ def show_cost(trained: TrainResult, evaluation: EvaluationResult) -> None:
     costs = {"train": trained.cost, "evaluate": evaluation.cost}
     create_table_artifact(
         key="cost",
-        table=[{"stage": stage} | cost.model_dump() for stage, cost in costs.items() if cost],
+        table=vertical({stage: cost.model_dump() for stage, cost in costs.items() if cost}),
         description="Busy cores and GPUs by the configured prices and watts; an estimate.",
     )
 

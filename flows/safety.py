@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from prefect import Flow
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from mirnet.errors import MirnetError
 from mirnet.redaction import redacted_tree, shown
@@ -70,9 +70,3 @@ def redacting(function: Callable[P, R]) -> Callable[P, R]:
 def markdown_text(text: str) -> str:
     """Text as Markdown shows it: on one line, without its own markup, links and HTML."""
     return _MARKUP.sub(lambda found: f"\\{found[0]}", shown(text))
-
-
-def table_row(row: BaseModel) -> dict[str, Any]:
-    """A row of a table artifact."""
-    values = row.model_dump(mode="json")
-    return {name: shown(v) if isinstance(v, str) else v for name, v in values.items()}

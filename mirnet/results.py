@@ -334,6 +334,7 @@ class EnhanceResult(Result):
         default_factory=dict, description="Jensen-Shannon distance to the reference, by column"
     )
     drifted: tuple[str, ...] = Field(default=(), description="columns beyond the threshold")
+    drift_reasons: dict[str, str] = Field(default_factory=dict, description="verdict by column")
     reasons: dict[str, int] = Field(
         default_factory=dict,
         description="of those passed through, quarantined or failed, by reason",

@@ -32,8 +32,8 @@ _MAX_WORST = 20
 _STYLE = (
     "body{font:14px system-ui;margin:2em;background:#181818;color:#ddd}"
     "figure{display:inline-block;margin:0 1em 1em 0}figcaption{max-width:490px;color:#aaa}"
-    ".pair{display:flex;gap:.3em;color:#aaa}a{color:#7cc7ff}"
-    "td,th{padding:.1em 1em .1em 0;text-align:left}"
+    "a{color:#7cc7ff}td,th{padding:.1em 1em .1em 0;text-align:left}"
+    ".pair{color:#aaa;border-spacing:0}.pair td{padding:0 .3em 0 0}"
 )
 
 
@@ -148,8 +148,9 @@ def _rejected(row: Row, source: Store, run: RunFolder) -> str | None:
 
 
 def _pair(before: str, after: str, kind: str, caption: str) -> str:
-    halves = f"<div>before<br>{before}</div><div>{kind}<br>{after}</div>"
-    return f'<figure><div class="pair">{halves}</div><figcaption>{caption}</figcaption></figure>'
+    # a table is side by side in Prefect's Markdown too, which has no style sheet
+    halves = f"<tr><td>before<br>{before}<td>{kind}<br>{after}</table>"
+    return f'<figure><table class="pair">{halves}<figcaption>{caption}</figcaption></figure>'
 
 
 def _link(store: Store, key: str, text: str) -> str:

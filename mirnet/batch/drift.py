@@ -43,13 +43,17 @@ _PROFILE = TypeAdapter(dict[str, _Histogram])
 
 @dataclass(frozen=True, slots=True)
 class ColumnDrift:
-    """Drift of one column in one run. ``distance``: Jensen-Shannon, base 2, 0 to 1."""
+    """Drift of one column in one run. ``distance``: Jensen-Shannon, base 2, 0 to 1.
+
+    ``reason``: why it counts as drifted or not, for people.
+    """
 
     column: str
     num_images: int
     distance: float
     p_value: float
     drifted: bool
+    reason: str = ""
 
 
 @dataclass
@@ -102,7 +106,17 @@ class DriftMonitor:
         distance = float(jensenshannon(np.asarray(counts) / number, expected, base=2))
         p_value = float(chisquare(counts, expected * number).pvalue)
         drifted = number >= self.min_images and p_value < _MAX_P and distance > self.max_distance
-        return ColumnDrift(column, number, round(distance, 4), p_value, drifted)
+        reason = self._reason(number, distance, p_value)
+        return ColumnDrift(column, number, round(distance, 4), p_value, drifted, reason)
+
+    def _reason(self, number: int, distance: float, p_value: float) -> str:
+        if number < self.min_images:
+            return f"{number} images, fewer than {self.min_images}: not judged"
+        if distance <= self.max_distance:
+            return f"no drift: distance {distance:.2f}, at most {self.max_distance:g} allowed"
+        if p_value >= _MAX_P:
+            return f"no drift: may be chance (p = {p_value:.2g}, at least {_MAX_P:g})"
+        return f"drifted: distance {distance:.2f}, more than {self.max_distance:g}"
 
 
 def read_profile(path: Path) -> Profile:

@@ -159,14 +159,18 @@ class RunFolder:
         return self.store.address(self._put(_PAGE, html.encode(), content_type="text/html"))
 
     def read_source(self) -> str | None:
-        """The source of the run by its summary; none if it did not end or is not of this ledger.
+        """The source of the run, as it was named; none if it is not of this ledger.
+
+        Of a run that was killed, from the config that it wrote before its first output.
 
         Raises:
-            StorageError: the summary is not readable.
+            StorageError: the record is not readable.
         """
-        if self.store.head(_SUMMARY) is None:
-            return None
-        return _read(self.store, _SUMMARY, _SUMMARY_FACTS).source
+        if self.store.head(_SUMMARY) is not None:
+            return _read(self.store, _SUMMARY, _SUMMARY_FACTS).source
+        if self.store.head(_RUN_CONFIG) is not None:
+            return _read(self.store, _RUN_CONFIG, _CONFIG_FACTS).source
+        return None
 
     def read(self, name: str) -> bytes:
         """A part or manifest."""
@@ -351,7 +355,13 @@ class _SummaryFacts:
     source: str
 
 
+@dataclass(frozen=True)
+class _ConfigFacts:
+    source: str | None = None  # of an earlier version
+
+
 _SUMMARY_FACTS = TypeAdapter(_SummaryFacts)
+_CONFIG_FACTS = TypeAdapter(_ConfigFacts)
 _COUNT = TypeAdapter(Annotated[int, Field(ge=1, lt=2**63)])
 _INPUTS = TypeAdapter(list[InputVersion])
 

@@ -43,7 +43,7 @@ class Origin:
     """Origin of an object. ``row`` is without what its metadata do not carry: size of the input,
     key, size and version of the output, seconds and ``dropped``.
 
-    ``source``: source of the run, if its summary still exists.
+    ``source``: source of the run, if its records still exist.
     """
 
     row: Row
@@ -112,7 +112,7 @@ def trace(uri: str, settings: Settings) -> Origin:
 
 
 def _source_of(run_id: str, uri: str, settings: Settings) -> str | None:
-    """From the summary of the run, in one of the parent folders; none if it did not complete."""
+    """From the records of the run, in one of the parent folders."""
     name = uri if is_s3(uri) else str(_named(uri))
     folders = [single_records(uri, settings)]
     parts = name.split("/")

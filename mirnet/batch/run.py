@@ -93,7 +93,9 @@ def run_batch(
             )
             if plan.num_todo:
                 # closed immediately: nothing may be in flight when the lease is released
-                with closing(_enhanced(batch, plan, past, enhance, lease, settings)) as rows:
+                with closing(
+                    _enhanced(batch, source, plan, past, enhance, lease, settings)
+                ) as rows:
                     summary.take(rows, num_todo=plan.num_todo, progress=progress)
             lease.check()
             context = RunContext(
@@ -151,6 +153,7 @@ def preview(
 
 def _enhanced(
     batch: BatchPaths,
+    named: str,
     plan: BatchPlan,
     past: PastRuns,
     enhance: Any,
@@ -163,6 +166,7 @@ def _enhanced(
         past,
         folder,
         source=batch.source.store,
+        named=named,
         plan=plan,
         model=batch.planner.model,
         digests=batch.planner.digests,
@@ -197,10 +201,10 @@ def _enhanced(
         rejected=RejectedOutputs(folder, num_images=batch.params.contact_images),
     )
     run = partial(process, job=job, num_threads=settings.io_threads)
+    run_config = choose(max_pixels=engine.max_pixels)
     if batch.single is not None:
         yield from run(plan)
         return
-    run_config = choose(max_pixels=engine.max_pixels)
     engine.fix_shapes(run_config)
     inflight = Inflight(folder, block=max(128, 8 * settings.io_threads))
     work = WorkInChild(enhance, batch.params, run_config)

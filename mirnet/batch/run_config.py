@@ -41,13 +41,15 @@ _Pixels = Annotated[int, Field(ge=1, lt=2**63)]
 class BatchRunConfig:
     """``sizes``: (height, width) that are compiled. ``max_pixels``: larger images are tiled.
 
-    ``model`` and ``settings_digest`` identify the work they apply to.
+    ``model`` and ``settings_digest`` identify the work they apply to. ``source``: of the run, so
+    that the origin of an output is known after a kill too; none in records of earlier versions.
     """
 
     model: str
     settings_digest: str
     sizes: tuple[tuple[_Side, _Side], ...] = ()
     max_pixels: _Pixels | None = None
+    source: str | None = None
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -61,6 +63,7 @@ def choose_run_config(
     run: RunFolder,
     *,
     source: Store,
+    named: str,
     plan: BatchPlan,
     model: ModelRef,
     digests: Digests,
@@ -70,6 +73,7 @@ def choose_run_config(
 
     Args:
         past: earlier runs; the choice of the last one is used if it did not complete.
+        named: the source as the person named it.
         plan: its first images are examined.
         max_pixels: of the enhancer in this process; none if it is loaded elsewhere.
 
@@ -80,6 +84,7 @@ def choose_run_config(
     if chosen is None:
         sizes = _frequent(source, plan, run)
         chosen = BatchRunConfig(model.label, digests.output, sizes, max_pixels)
+    chosen = replace(chosen, source=named)
     run.write_run_config(chosen.dump())
     return chosen
 

@@ -183,6 +183,7 @@ class RunSummary:
             contact_uri=page,
             drift={each.column: each.distance for each in drift},
             drifted=tuple(each.column for each in drift if each.drifted),
+            drift_reasons={each.column: each.reason for each in drift},
             reasons=dict(self._reasons),
             harm=dict(self._harm),
             harmful=self._harmful(),

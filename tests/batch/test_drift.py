@@ -54,6 +54,22 @@ def test_values_beyond_the_edges_fall_into_the_outer_bins() -> None:
     assert judged(outside)[0] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("number", "value", "limits", "reason"),
+    [
+        (12, 0.05, {}, "12 images, fewer than 50: not judged"),
+        (60, 0.25, {}, "drifted: distance 0.78, more than 0.3"),
+        (60, 0.25, {"max_distance": 0.9}, "no drift: distance 0.78, at most 0.9 allowed"),
+        (4, 0.05, {"min_images": 1}, "no drift: may be chance (p = 0.14, at least 0.001)"),
+    ],
+)
+def test_verdict_in_words(number: int, value: float, limits: dict[str, float], reason: str) -> None:
+    watch = monitor(REFERENCE, **limits)
+    for row in rows(np.full(number, value)):
+        watch.add(row)
+    assert [each.reason for each in watch.result()] == [reason]
+
+
 def test_distance_by_hand() -> None:
     """All in the first bin: JS divergence of (1, 0, 0) and (0.5, 0.3, 0.2), in bits."""
     mixed = np.array([0.75, 0.15, 0.1])

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from typer.testing import CliRunner
 
 from mirnet.batch.manifest import Row
-from mirnet.batch.provenance import from_metadata, to_metadata, trace
+from mirnet.batch.provenance import from_metadata, single_records, to_metadata, trace
 from mirnet.batch.run import run_batch
 from mirnet.cli import app
 from mirnet.config import Settings
@@ -51,6 +51,25 @@ def test_single_file(tmp_path: Path, settings: Settings) -> None:
     enhance(str(tmp_path / "in.png"), str(tmp_path / "out.png"), settings)
     origin = trace(str(tmp_path / "out.png"), settings)
     assert (origin.row.input_key, origin.input_address) == ("in.png", str(tmp_path / "in.png"))
+
+
+def test_source_is_known_after_a_kill(
+    places: tuple[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """A kill leaves no summary."""
+    source, target = places
+    fill(source, {"a/b.png": picture(1)})
+    enhance(source, target, settings)
+    run_id = trace(f"{target}/a/b.png", settings).row.run_id
+    open_store(f"{target}/_mirnet/runs/{run_id}", settings).delete("summary.json")
+    assert trace(f"{target}/a/b.png", settings).input_address == f"{source}/a/b.png"
+
+    one, output = str(tmp_path / "one.png"), str(tmp_path / "one-bright.png")
+    (tmp_path / "one.png").write_bytes(picture(1))
+    enhance(one, output, settings)
+    (summary,) = Path(single_records(output, settings)).glob("runs/*/summary.json")
+    summary.unlink()
+    assert trace(output, settings).input_address == one
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,8 +119,9 @@ def test_a_night_can_be_seen_and_its_drift_is_told(
     )
     assert (result.enhanced, result.quarantined) == (12, 1)
 
-    (counts,) = table("enhance")
+    counts = {row["figure"]: row["value"] for row in table("enhance")}
     assert (counts["enhanced"], counts["quarantined"]) == (12, 1)
+    assert "model_note" not in counts, "figures without a value are left out"
     worst = table("enhance-worst")
     assert (worst[0]["input"], worst[0]["fate"], worst[0]["reason"]) == (
         "cut.png",
@@ -133,7 +134,9 @@ def test_a_night_can_be_seen_and_its_drift_is_told(
     drift = {row["column"]: row for row in table("enhance-drift")}
     assert drift["luminance"]["drifted"]
     assert drift["luminance"]["distance"] == result.drift["luminance"] > 0.3
+    assert drift["luminance"]["reason"].startswith("drifted: distance 0.")
     assert not drift["megapixels"]["drifted"]
+    assert all(len(row) <= 5 for row in [*table("enhance-worst"), *drift.values()]), "no wide rows"
 
     (event,) = told
     assert event["event"] == events.DRIFTED
@@ -167,7 +170,7 @@ def test_a_bad_night_is_seen_as_well(
             params="demo",
             overrides=TEN_SAY_DRIFT,
         )
-    (counts,) = table("enhance")
+    counts = {row["figure"]: row["value"] for row in table("enhance")}
     assert (counts["enhanced"], counts["quarantined"]) == (12, 13)
     assert counts["problem"].startswith("13 of 25 images are bad (truncated 12, empty 1)")
     assert [event["event"] for event in told] == [events.DRIFTED]
@@ -217,7 +220,7 @@ def test_a_night_of_harm_is_seen_and_told(
     assert event["event"] == events.HARMFUL == "mirnet.model.harmful"
     assert event["payload"]["harm"] == {"darker": 12}
     assert event["payload"]["manifest"] == result.manifest_uri
-    (counts,) = table("enhance")
+    counts = {row["figure"]: row["value"] for row in table("enhance")}
     assert (counts["passed_through"], counts["harm/darker"], counts["harmful"]) == (12, 12, True)
     worst = table("enhance-worst")
     assert {(row["fate"], row["reason"]) for row in worst[:12]} == {
