@@ -93,7 +93,6 @@ def test_analysts_see_runs_data_tables_pictures_and_aliases(
         one = f"{experiment}/runs/{run.run_id}"
         open_page(browser, one, run.run_id, version.digest, "train.lr", "eval/psnr", "17.25")
         WebDriverWait(browser, PATIENCE_S).until(whole_previews)
-        assert "Show more" not in browser.find_element(By.TAG_NAME, "body").text, "nothing is cut"
         open_page(browser, f"{one}/artifacts/scores.json", "eval15/1.png")
         click(browser, "index.html")
         WebDriverWait(browser, PATIENCE_S).until(lambda b: b.find_elements(By.TAG_NAME, "iframe"))

@@ -47,7 +47,7 @@ def test_a_preview_is_small_enough_for_the_page(store: Settings) -> None:
     assert note.startswith("[![dark") and note.endswith("## Links\none")
     root = Path(client.download_artifacts(run.run_id, ""))
     sizes = {path.name: Image.open(path).size for path in root.glob("*.jpg")}
-    assert sizes == {"preview.jpg": (872, 288), "preview-small.jpg": (254, 84)}
+    assert sizes == {"preview.jpg": (872, 288), "preview-small.jpg": (218, 72)}
 
 
 def test_psnr_and_ssim_are_columns_of_the_saved_view(store: Settings) -> None:
