@@ -99,7 +99,7 @@ def test_the_first_commands_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", TUTORIAL)
 def test_the_commands_of_a_page_work(page: str, tutorial: Clone) -> None:
     for block in of_kind(page, *IN_TUTORIAL):
@@ -107,7 +107,7 @@ def test_the_commands_of_a_page_work(page: str, tutorial: Clone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", STACK)
 def test_the_commands_of_a_page_work_on_a_stack(page: str, team: Clone) -> None:
     if page != STACK[0]:  # that one starts it, and stops it at its end
