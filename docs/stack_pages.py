@@ -108,7 +108,12 @@ def pages(home: StackPaths) -> list[Page]:
             ("Data passed", "alignment"),
             pictured=False,
         ),
-        Page("report", (reports / "evaluation" / "index.html").resolve().as_uri(), ("PSNR",)),
+        Page(
+            "report",
+            (reports / "evaluation" / "index.html").resolve().as_uri(),
+            ("PSNR",),
+            pictured=False,
+        ),
     ]
 
 

@@ -18,7 +18,7 @@ NOTE_TAG = "mlflow.note.content"
 IMAGES_SECTION = "Images"
 PREVIEW, SMALL_PREVIEW = "preview.jpg", "preview-small.jpg"
 _ALT = "![dark, enhanced, reference]("
-# MLflow 3.17 folds a description after 150 pixels and fades its lower 60 %: the image stays above
+# MLflow 3.17 folds a long description and fades its lower part: the image stays above
 _PREVIEW_HEIGHT = 72
 VIEW = "mirnet-scores"
 """Key of the saved view, for ``?viewStateShareKey=`` in the address of a list of runs."""
