@@ -16,6 +16,7 @@ from mirnet.models import Network, build, export, load_model, read_checkpoint, s
 from mirnet.models.layers.pooling import FULL_IMAGE
 from mirnet.models.llflow.encoder import equalised
 from mirnet.models.llflow.network import LLFlow
+from mirnet.objectives.total import Sample, combined
 from tests.models.recipe import recipe_weights
 
 ZOO = Path(__file__).parents[2].parent / "shared" / "zoo"
@@ -213,7 +214,12 @@ def test_parameter_counts(name: str, count: int) -> None:
 
 
 def test_every_weight_learns(model: Network) -> None:
-    model.train()(torch.rand(2, 3, 24, 32)).square().mean().backward()
+    low, high = torch.rand(2, 2, 3, 24, 32)
+    prediction = model.train().predict(low, high)
+    torch.testing.assert_close(prediction.output, model(low))
+    assert set(prediction.details) == model.architecture.details
+    sample = Sample(output=prediction.output, low=low, high=high, details=prediction.details)
+    combined(sample, model.architecture.objective)[0].mean().backward()
     without = [
         name
         for name, parameter in model.named_parameters()

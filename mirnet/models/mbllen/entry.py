@@ -48,7 +48,7 @@ register(
         halo=32,
         margin=24,
         min_size=13,
-        objective={"l1": 1.0},
+        objective={"l1": 1.0, "ssim": 3.0, "region": 1.0},
         published=_published,
     )
 )

@@ -52,7 +52,12 @@ register(
         halo=10,
         margin=10,
         min_size=2,
-        objective={"l1": 1.0},
+        objective={
+            "pairlie-reflectance": 1.0,
+            "pairlie-retinex": 1.0,
+            "pairlie-projection": 500.0,
+        },
+        details=frozenset({"reflectance", "illumination", "projected", "reflectance_high"}),
         published=_published,
     )
 )

@@ -6,7 +6,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 LAYERS = 5
 
@@ -54,5 +54,19 @@ class PairLIE(Network):
 
     def forward(self, image: Tensor) -> Tensor:
         illumination, reflectance, _ = self.decomposed(image)
+        return self._lit(illumination, reflectance)
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:
+        """The reference takes the place of the second exposure of the published training."""
+        illumination, reflectance, projected = self.decomposed(low)
+        details = {
+            "illumination": illumination,
+            "reflectance": reflectance,
+            "projected": projected,
+            "reflectance_high": self.decomposed(high)[1],
+        }
+        return Prediction(self._lit(illumination, reflectance), details)
+
+    def _lit(self, illumination: Tensor, reflectance: Tensor) -> Tensor:
         out: Tensor = illumination.float() ** self.exponent * reflectance
         return out

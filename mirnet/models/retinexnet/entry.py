@@ -47,7 +47,17 @@ register(
         margin=16,
         size_multiple=8,
         min_size=8,
-        objective={"l1": 1.0},
+        objective={
+            "retinex-reconstruction": 1.0,
+            "retinex-exchange": 0.001,
+            "retinex-reflectance": 0.01,
+            "retinex-smoothness": 0.1,
+            "retinex-relight": 1.0,
+            "retinex-relight-smoothness": 3.0,
+        },
+        details=frozenset(
+            {"reflectance", "illumination", "reflectance_high", "illumination_high", "relit"}
+        ),
         published=_published,
     )
 )

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 ACTIVATED = 5
 
@@ -79,7 +79,25 @@ class RetinexNet(Network):
                 nn.init.zeros_(conv.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        reflectance, illumination = self.DecomNet(image.to(next(self.parameters()).dtype))
+        reflectance, illumination = self._decomposed(image)
         relit = self.RelightNet(reflectance, illumination)
         out: Tensor = reflectance.float() * relit.float()
         return out
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:
+        """Both phases of the published training at once: relighting does not move its input."""
+        reflectance, illumination = self._decomposed(low)
+        reflectance_high, illumination_high = self._decomposed(high)
+        relit = self.RelightNet(reflectance.detach(), illumination.detach())
+        details = {
+            "reflectance": reflectance,
+            "illumination": illumination,
+            "reflectance_high": reflectance_high,
+            "illumination_high": illumination_high,
+            "relit": relit,
+        }
+        return Prediction(reflectance.float() * relit.float(), details)
+
+    def _decomposed(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        reflectance, illumination = self.DecomNet(image.to(next(self.parameters()).dtype))
+        return reflectance, illumination

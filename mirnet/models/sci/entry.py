@@ -42,7 +42,8 @@ register(
         peak_values=lambda sizes: 4.0 * sizes.width + 9,
         halo=4,
         margin=4,
-        objective={"l1": 1.0},
+        objective={"sci-fidelity": 1.5, "sci-smoothness": 1.0},
+        details=frozenset({"illuminations", "stage_inputs"}),
         batch_statistics=True,
         published=_published,
     )

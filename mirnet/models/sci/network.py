@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 DARKEST = 1e-4  # of the illumination
 
@@ -51,3 +51,9 @@ class SCI(Network):
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.clamp(image / self.illumination(image), 0, 1)
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
+        """One stage: that of the published fine-tuning."""
+        illumination = self.illumination(low)
+        details = {"illuminations": illumination[:, None], "stage_inputs": low[:, None]}
+        return Prediction(torch.clamp(low / illumination, 0, 1), details)

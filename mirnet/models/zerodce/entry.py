@@ -43,7 +43,13 @@ register(
         peak_values=lambda sizes: 6.0 * sizes.width + 48,
         halo=8,
         margin=8,
-        objective={"l1": 1.0},
+        objective={
+            "spatial": 1.0,
+            "exposure": 10.0,
+            "colour-balance": 5.0,
+            "curve-smoothness": 200.0,
+        },
+        details=frozenset({"curves"}),
         published=_published,
     )
 )

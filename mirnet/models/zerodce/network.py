@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mirnet.models.layers.curves import ITERATIONS, brightened, estimated_curves
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 
 class ZeroDCE(Network):
@@ -30,4 +30,11 @@ class ZeroDCE(Network):
         return estimated_curves(run, image.to(next(self.parameters()).dtype))
 
     def forward(self, image: Tensor) -> Tensor:
-        return brightened(image, self.curves(image).chunk(ITERATIONS, dim=1))
+        return self._applied(image, self.curves(image))
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
+        curves = self.curves(low)
+        return Prediction(self._applied(low, curves), {"curves": curves})
+
+    def _applied(self, image: Tensor, curves: Tensor) -> Tensor:
+        return brightened(image, curves.chunk(ITERATIONS, dim=1))

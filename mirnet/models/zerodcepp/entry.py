@@ -61,7 +61,13 @@ register(
         size_multiple=12,
         min_size=12,
         aligned_corners=True,
-        objective={"l1": 1.0},
+        objective={
+            "spatial": 1.0,
+            "exposure": 10.0,
+            "colour-balance": 5.0,
+            "curve-smoothness": 1600.0,
+        },
+        details=frozenset({"curves"}),
         published=_published,
     )
 )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mirnet.models.layers.aligned import aligned_resize
 from mirnet.models.layers.curves import ITERATIONS, brightened, estimated_curves
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 
 class Separable(nn.Module):
@@ -61,3 +61,7 @@ class ZeroDCEPlusPlus(Network):
 
     def forward(self, image: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         return brightened(image, [self.curves(image, statistics)] * ITERATIONS)
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
+        curves = self.curves(low)
+        return Prediction(brightened(low, [curves] * ITERATIONS), {"curves": curves})
