@@ -20,6 +20,8 @@ class Alerts(BaseHTTPRequestHandler):
             line = f"{found['subject']}: {found['body']}"
         except (ValueError, KeyError, TypeError):
             line = body.decode(errors="replace")
+        # from the network: without control characters, which a terminal would obey
+        line = "".join(letter if letter.isprintable() else " " for letter in line)
         print(" ".join(line.split()), flush=True)
         self.send_response(204)
         self.end_headers()

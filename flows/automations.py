@@ -31,7 +31,8 @@ from mirnet.errors import UsageError
 SILENCE_S = 90
 """Three heartbeats of a worker with PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30."""
 _BLOCK = "mirnet-alerts"
-_ENDS = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+_FAILURES = {f"prefect.flow-run.{end}" for end in ("Failed", "Crashed", "TimedOut")}
+_ENDS = _FAILURES | {f"prefect.flow-run.{end}" for end in ("Completed", "Cancelled")}
 _HEARTBEAT = "prefect.flow-run.heartbeat"
 _QUIET = timedelta(hours=6)
 
@@ -95,12 +96,11 @@ def _run_on(event: str, deployment: UUID, name: str) -> Automation:
 
 
 def _notifications(alerts: UUID) -> list[Automation]:
-    runs = {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"}
     return [
         Automation(
             name="mirnet: tell about failed runs",
             trigger=EventTrigger(
-                expect=runs,
+                expect=_FAILURES,
                 match_related={
                     "prefect.resource.role": "tag",
                     "prefect.resource.id": "prefect.tag.mirnet",

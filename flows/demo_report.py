@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 from rich.table import Table
@@ -18,6 +18,7 @@ METHODS = ("input", "autocontrast", "mirnet")
 
 
 class DemoOutcome(Result):
+    command: ClassVar[str] = "mirnet demo"
     psnr: dict[str, float] = Field(description="dB by method")
     ssim: dict[str, float]
     enhance: dict[str, int] = Field(description="images of the bucket by result")

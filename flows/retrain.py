@@ -54,7 +54,8 @@ from mirnet.results import (
 from mirnet.stages import RunConfig
 
 _LIMITS: tuple[Limit, ...] = ("check", "stage", "stage", "train", "stage", "stage", "stage")
-"""Of the tasks of a retraining: services, version, validate, train, evaluate, promote, champion."""
+"""Of one attempt of the tasks that do the work: services, version, validate, train, evaluate,
+promote, champion. Tables and pages for Prefect, and further attempts, are within the same sum."""
 
 
 @io_task("check services", "check")

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     stage_limit_s: float = Field(
         21_600.0,
         gt=0,
-        description="seconds for every other task of a flow but those that follow, each attempt",
+        description="seconds for every task of a flow without a limit of its own, each attempt",
     )
     train_limit_s: float = Field(
         604_800.0, gt=0, description="seconds for the training of a flow; `resume` goes on with it"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mirnet.atomic import write_atomically
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, problem_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,10 @@ class OpenedModel:
 
 
 class Result(BaseModel):
-    """Base of all results. Frozen, and refuses unknown fields."""
+    """Base of all results, each of a command. Frozen, and refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    command: ClassVar[str] = "mirnet"
 
     def save(self, path: Path) -> Path:
         """Write as JSON, whole or not at all."""
@@ -76,16 +77,15 @@ class Result(BaseModel):
         """Read what :meth:`save` wrote.
 
         Raises:
-            UsageError: the file is missing or is not this result; names the stage to run.
+            UsageError: the file is missing or is not this result; names the command to run.
         """
         if not path.is_file():
-            raise UsageError(f"{path} is missing: run `mirnet {path.stem}` first")
+            raise UsageError(f"{path} is missing: run `{cls.command}` first")
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UsageError(
-                f"{path} is not a result of `mirnet {path.stem}`: {str(error).splitlines()[0]}"
-            ) from error
+        except (ValueError, OSError) as error:
+            problem = f"is not a result of `{cls.command}`: {problem_of(error)}"
+            raise UsageError(f"{path} {problem}") from error
 
 
 class Cost(Result):
@@ -135,6 +135,7 @@ class Finding(Result):
 class ValidationResult(Result):
     """Findings of `mirnet validate`."""
 
+    command: ClassVar[str] = "mirnet validate"
     version: DataVersion
     num_pairs: dict[str, int] = Field(description="pairs by split folder")
     findings: tuple[Finding, ...] = ()
@@ -208,6 +209,7 @@ class NodeUsage(Result):
 class TrainResult(Result):
     """Result of `mirnet train`."""
 
+    command: ClassVar[str] = "mirnet train"
     run_id: str | None = Field(default=None, description="MLflow run")
     model_dir: str = Field(description="best weights in the project's format")
     checkpoint_uri: str | None = None
@@ -242,19 +244,16 @@ class MethodScore(Result):
 class EvaluationResult(Result):
     """Result of `mirnet evaluate`."""
 
+    command: ClassVar[str] = "mirnet evaluate"
     run_id: str | None = None
     model: str
     digest: str
     split: str
     methods: dict[str, MethodScore]
-    champion_version: str | None = Field(
-        default=None, description="version of the champion at that time; none: no champion"
-    )
+    champion_version: str | None = Field(default=None, description="at that time, if any")
     scores_path: str = Field(description="Parquet, one row per image and method")
     report_path: str | None = None
-    report_url: str | None = Field(
-        default=None, description="address of the report in MLflow, if there is a server"
-    )
+    report_url: str | None = Field(default=None, description="in MLflow, if there is a server")
     seconds: float
     cost: Cost | None = None
 
@@ -270,6 +269,7 @@ class Approval(Result):
 class PromotionResult(Result):
     """The gate's decision and the resulting alias."""
 
+    command: ClassVar[str] = "mirnet promote"
     promoted: bool
     reasons: tuple[str, ...]
     name: str
@@ -293,6 +293,7 @@ class ImageFate(Result):
 class EnhanceResult(Result):
     """Counts of a batch by result; planned = the sum of the others."""
 
+    command: ClassVar[str] = "mirnet enhance"
     run_id: str
     source: str
     target: str
@@ -374,9 +375,7 @@ class VerifyResult(Result):
     target: str
     outputs: int = Field(description="outputs that the manifests record")
     intact: int
-    not_checkable: int = Field(
-        description="recorded by a version that noted neither version nor digest"
-    )
+    not_checkable: int = Field(description="recorded with neither version nor digest")
     deleted: int = 0
     truncated: int = Field(default=0, description="fewer bytes than were written")
     replaced: int = Field(default=0, description="other bytes than were written")

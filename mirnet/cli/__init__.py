@@ -29,7 +29,7 @@ from mirnet.cli import (
     verify,
     weights,
 )
-from mirnet.cli.terminal import Commands, JsonOption, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, new_folder, say, say_json
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
 
 app = Commands(
@@ -111,7 +111,9 @@ def train(
     data: DataOption = Path("data"),
     params: ParamsOption = None,
     set_: SetOption = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the best weights")] = Path("model"),
+    out: Annotated[
+        Path, typer.Option("--out", callback=new_folder, help="Folder for the best weights")
+    ] = Path("model"),
     run_name: Annotated[
         str | None,
         typer.Option("--run-name", help="Name of the run; the name of a stopped run resumes it"),
@@ -233,7 +235,8 @@ def enhance(
             say_json(plan_document(plan)) if as_json else show_plan(plan)
         return
     try:
-        with progress("enhancing", "images") as count:
+        # of one image there is nothing to count
+        with progress("enhancing", "" if Path(source).is_file() else "images") as count:
             result = stages.enhance(source, target, run, model=model, limit=limit, progress=count)
     except TooManyBad as bad:
         if as_json:

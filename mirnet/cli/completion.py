@@ -21,11 +21,20 @@ def presets(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """``models:/NAME@ALIAS`` and ``models:/NAME/NUMBER``."""
+    """``base``, ``models:/NAME@ALIAS`` and ``models:/NAME/NUMBER``."""
+    return _starting(["base", *_references()], incomplete)
+
+
+def versions(incomplete: str) -> list[str]:
+    """``models:/NAME@ALIAS`` and ``models:/NAME/NUMBER``, for what needs the registry."""
+    return _starting(_references(), incomplete)
+
+
+def _references() -> list[str]:
     from mirnet.tracking.names import model_references
 
     settings = _settings()
-    return _starting(model_references(settings), incomplete) if settings else []
+    return model_references(settings) if settings else []
 
 
 def runs(incomplete: str) -> list[str]:

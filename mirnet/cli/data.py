@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirnet.cli.progress import progress
-from mirnet.cli.terminal import Commands, JsonOption, note, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, new_file, new_folder, note, say, say_json
 from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 app = Commands(name="data", help="Data sets: import, status, pull, push, synthesize.")
 
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data set")]
+NewDataOption = Annotated[
+    Path, typer.Option("--data", callback=new_folder, help="Folder of the data set")
+]
+NewSetArgument = Annotated[
+    Path, typer.Argument(callback=new_folder, help="Folder of the new data set")
+]
 RemoteOption = Annotated[
     str | None,
     typer.Option("--remote", help="Name of a DVC remote, or s3://bucket/prefix [the default one]"),
@@ -30,7 +36,7 @@ RemoteOption = Annotated[
 @app.command("import")
 def import_(
     source: Annotated[Path, typer.Argument(help="Zip file or folder: LoL v1, LOL-v2, low/high")],
-    data: DataOption = Path("data"),
+    data: NewDataOption = Path("data"),
     only: Annotated[
         str | None, typer.Option("--only", help="Part of the paths to take, e.g. Real_captured")
     ] = None,
@@ -185,23 +191,33 @@ def upload(
     target: Annotated[str, typer.Argument(help="s3://bucket/prefix")],
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the photographs of a folder to a bucket; those that are there are kept."""
+    """Copy the photographs of a folder to a bucket; those that are there are kept.
+
+    Those of other contents than the ones here are counted.
+    """
     from mirnet.config import load_settings
+    from mirnet.images.formats import format_of_suffix
     from mirnet.storage.places import open_store
 
     store = open_store(target, load_settings())
     found = _photographs(folder)
-    there = {each.key for each in store.list()}
-    missing = [path for path in found if path.name not in there]
-    sent = 0
+    there = {each.key: each.size for each in store.list()}
+    sent, differ = 0, []
     with progress("uploading", "photographs") as count:
-        for done, path in enumerate(missing, start=1):
-            sent += store.put_if_absent(path.name, _read(path))
-            count(done, len(missing))
+        for done, path in enumerate(found, start=1):
+            name, data, kind = path.name, _read(path), format_of_suffix(path.suffix)
+            media = kind.content_type if kind else "application/octet-stream"
+            if name not in there and store.put_if_absent(name, data, content_type=media):
+                sent += 1
+            elif there.get(name, len(data)) != len(data) or store.get(name).data != data:
+                differ.append(name)
+            count(done, len(found))
     if as_json:
-        say_json({"target": target, "photographs": len(found), "sent": sent})
+        say_json({"target": target, "photographs": len(found), "sent": sent, "differ": differ})
         return
     say(f"{target}: {sent} of {len(found)} photographs sent; the others were there")
+    if differ:
+        say(f"{len(differ)} of them with other contents, which are kept, such as {differ[0]}")
 
 
 def _photographs(folder: Path) -> list[Path]:
@@ -270,7 +286,8 @@ def overlap(
     first: Annotated[Path, typer.Argument(help="Folder of images, e.g. the training data")],
     second: Annotated[Path, typer.Argument(help="Folder of images, e.g. a test set")],
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write a page with the images side by side")
+        Path | None,
+        typer.Option("--html", callback=new_file, help="Write a page with the images side by side"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -290,9 +307,8 @@ def overlap(
         for path in found.unreadable:
             note(f"not compared: {path}")
         for shared in found.shared:
-            how = (
-                "same pixels" if shared.same == "pixels" else f"same scene, {shared.similarity:.3f}"
-            )
+            alike = f"same scene, {shared.similarity:.3f}"
+            how = "same pixels" if shared.same == "pixels" else alike
             say(f"{shared.second}  {shared.first}  {how}")
         say(found)
         if page is not None:
@@ -304,7 +320,7 @@ def overlap(
 @app.command()
 def synthesize(
     source: Annotated[Path, typer.Argument(help="Folder of well-lit photographs")],
-    destination: Annotated[Path, typer.Argument(help="Folder of the new data set")],
+    destination: NewSetArgument,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same pairs")] = 0,
     per_photo: Annotated[int, typer.Option("--per-photo", min=1, help="Pairs per photograph")] = 1,
     size: Annotated[
@@ -323,29 +339,33 @@ def synthesize(
     """Synthesise dark pairs from photographs with a camera model; parameters are in pairs.csv."""
     from mirnet.data.samples import make_from_photographs
 
-    pairs = make_from_photographs(
-        source,
-        destination,
-        seed=seed,
-        per_photo=per_photo,
-        size=size,
-        eval_share=eval_share,
-        ranges=_ranges(set_ or []),
-        num_processes=num_processes,
-    )
+    ranges = _ranges(set_ or [])
+    with progress("synthesizing"):
+        pairs = make_from_photographs(
+            source,
+            destination,
+            seed=seed,
+            per_photo=per_photo,
+            size=size,
+            eval_share=eval_share,
+            ranges=ranges,
+            num_processes=num_processes,
+        )
     _tell_made(destination, len(pairs), as_json=as_json)
 
 
 @app.command()
 def sample(
-    destination: Annotated[Path, typer.Argument(help="Folder of the new data set")],
+    destination: NewSetArgument,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same pairs")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Write the sample pairs of the demo."""
     from mirnet.data.samples import make_sample_data
 
-    _tell_made(destination, len(make_sample_data(destination, seed=seed)), as_json=as_json)
+    with progress("making pairs"):
+        pairs = make_sample_data(destination, seed=seed)
+    _tell_made(destination, len(pairs), as_json=as_json)
 
 
 def _tell_made(destination: Path, pairs: int, *, as_json: bool) -> None:

@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from mirnet.cli.terminal import new_folder
+
 HOME = Path("mirnet-demo")
 
 
 def demo(
-    home: Annotated[Path, typer.Option("--home", help="Folder that keeps all of it")] = HOME,
+    home: Annotated[
+        Path, typer.Option("--home", callback=new_folder, help="Folder that keeps all of it")
+    ] = HOME,
     show: Annotated[bool, typer.Option("--open", help="Open the report in a browser")] = False,
     anew: Annotated[bool, typer.Option("--anew", help="Start over if there is a demo")] = False,
     set_: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mirnet.cli.terminal import Commands, JsonOption, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, new_folder, say, say_json
 
 app = Commands(help="Keys that sign model versions and moves of aliases.")
 
@@ -15,7 +15,10 @@ app = Commands(help="Keys that sign model versions and moves of aliases.")
 @app.command()
 def new(
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write [keys in MIRNET_WORKSPACE]")
+        Path | None,
+        typer.Option(
+            "--out", callback=new_folder, help="Folder to write [keys in MIRNET_WORKSPACE]"
+        ),
     ] = None,
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Do nothing where there are keys")

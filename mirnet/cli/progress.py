@@ -32,7 +32,7 @@ def progress(title: str, unit: str = "") -> Iterator[Count]:
     """Show that a command works; yields a function of the number done and the total.
 
     On a terminal a bar with count, rate and time left. Otherwise a line every ten seconds, so that
-    a command that is quick writes nothing. A total of one is not shown.
+    a command that is quick writes nothing. Of a total of one the terminal shows the elapsed time.
 
     Args:
         unit: what is counted; empty: nothing is, and the elapsed time is shown.
@@ -48,7 +48,7 @@ def progress(title: str, unit: str = "") -> Iterator[Count]:
 
 
 class _Lines:
-    """Writes when it is called: a thread of its own could hold a lock when a process forks."""
+    """Writes when it is called, so at most once for each thing that is counted."""
 
     def __init__(self, title: str, unit: str) -> None:
         self._title, self._unit = title, unit
@@ -91,10 +91,10 @@ class _Rate(ProgressColumn):
 
 
 class _Counted(MofNCompleteColumn):
-    """Nothing before there is a total."""
+    """Nothing before there is a total, nor of a total of one."""
 
     def render(self, task: Task) -> Text:
-        return super().render(task) if task.total else Text()
+        return super().render(task) if task.total and task.total > 1 else Text()
 
 
 @contextmanager
@@ -111,6 +111,6 @@ def _bar(title: str, unit: str) -> Iterator[Count]:
         task = shown.add_task(title, total=None)
 
         def count(done: int, total: int) -> None:
-            shown.update(task, completed=done, total=total, visible=total > 1)
+            shown.update(task, completed=done, total=total, visible=total > 1 or done < total)
 
         yield count

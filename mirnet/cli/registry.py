@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mirnet.cli import completion
 from mirnet.cli.progress import progress
-from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, console, new_file, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.tracking.audit import Finding
@@ -25,14 +25,14 @@ WhyOption = Annotated[str, typer.Option("--why", help="Reason, recorded in the h
 ReferenceArgument = Annotated[
     str,
     typer.Argument(
-        help="models:/NAME/NUMBER or models:/NAME@ALIAS", autocompletion=completion.models
+        help="models:/NAME/NUMBER or models:/NAME@ALIAS", autocompletion=completion.versions
     ),
 ]
 AliasesArgument = Annotated[
     str | None,
     typer.Argument(
         help="models:/NAME/NUMBER or models:/NAME@ALIAS [all aliases]",
-        autocompletion=completion.models,
+        autocompletion=completion.versions,
     ),
 ]
 
@@ -79,8 +79,10 @@ def show(reference: ReferenceArgument, as_json: JsonOption = False) -> None:
 
     settings = load_settings()
     version = get_version(reference, settings)
+    with progress("verifying"):
+        folder = resolve(reference, settings).folder
     if as_json:
-        say_json({**_document(version), "folder": resolve(reference, settings).folder})
+        say_json({**_document(version), "folder": folder})
         return
     console.print(f"{version.name} version {version.version}, {version.status}")
     console.print(f"  aliases: {', '.join(version.aliases) or 'none'}")
@@ -89,7 +91,7 @@ def show(reference: ReferenceArgument, as_json: JsonOption = False) -> None:
         if key != SIGNATURE_TAG:  # `verify` says what it holds
             console.print(f"  {key}: {value}", highlight=False)
     console.print(f"  signed: {'yes' if version.signed else 'no'}")
-    console.print(f"  folder: {resolve(reference, settings).folder}", soft_wrap=True)
+    console.print(f"  folder: {folder}", soft_wrap=True)
 
 
 @app.command()
@@ -98,7 +100,11 @@ def verify(
     name: NameOption = "mirnet",
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", help="Write the signature of REFERENCE for other verifiers"),
+        typer.Option(
+            "--bundle",
+            callback=new_file,
+            help="Write the signature of REFERENCE for other verifiers",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -111,7 +117,8 @@ def verify(
     settings = load_settings()
     if bundle is not None and reference is None:
         raise UsageError("--bundle takes the signature of one version: name it")
-    with progress("verifying", "versions") as count:
+    # of one version there is nothing to count
+    with progress("verifying", "versions" if reference is None else "") as count:
         findings = examine(name, settings, reference, progress=count)
     if as_json:
         say_json([_finding(found) for found in findings])
@@ -217,6 +224,7 @@ def promote(reference: ReferenceArgument, why: WhyOption, as_json: JsonOption = 
     """Make a version champion without the gate, after a test that it loads and runs."""
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import promote as move
+    from mirnet.tracking.history import AliasChange
     from mirnet.tracking.registry import get_version
 
     settings = load_settings()
@@ -224,7 +232,9 @@ def promote(reference: ReferenceArgument, why: WhyOption, as_json: JsonOption = 
     with progress("promoting"):
         change = move(version, why=why, settings=settings)
     if as_json:
-        say_json(change and change.model_dump())
+        nothing = dict.fromkeys(AliasChange.model_fields) | {"name": version.name}
+        facts = change.model_dump() if change else nothing | {"version": version.version}
+        say_json({"moved": change is not None, **facts})
         return
     if change is None:
         console.print(f"{version.name} version {version.version} is champion already")
@@ -240,9 +250,10 @@ def rollback(why: WhyOption, name: NameOption = "mirnet", as_json: JsonOption = 
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import rollback as move
 
-    change = move(name, why=why, settings=load_settings())
+    with progress("rolling back"):
+        change = move(name, why=why, settings=load_settings())
     if as_json:
-        say_json(change)
+        say_json({"moved": True, **change.model_dump()})
         return
     if change.from_version == change.version:
         console.print(f"champion of {name}: version {change.version} again, as in its history")

@@ -19,7 +19,7 @@ def reproduce(
     version: Annotated[
         str,
         typer.Argument(
-            help="models:/NAME@ALIAS or models:/NAME/NUMBER", autocompletion=completion.models
+            help="models:/NAME@ALIAS or models:/NAME/NUMBER", autocompletion=completion.versions
         ),
     ],
     data: Annotated[Path, typer.Option("--data", help="The data that it was trained on")] = Path(

@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from mirnet.cli import completion
-from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
+from mirnet.cli.progress import progress
+from mirnet.cli.terminal import Commands, JsonOption, console, new_file, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.stages.comparing import ComparedModels
@@ -72,7 +73,11 @@ def compare(
     ],
     html: Annotated[
         Path | None,
-        typer.Option("--html", help="Write a page of two models: scores per image, images, groups"),
+        typer.Option(
+            "--html",
+            callback=new_file,
+            help="Write a page of two models: scores per image, images, groups",
+        ),
     ] = None,
     data: Annotated[
         Path, typer.Option("--data", help="The scored data, for the images of the page")
@@ -104,7 +109,9 @@ def compare(
 def _compare_page(first: str, second: str, html: Path, data: Path) -> ComparedModels:
     from mirnet import stages
 
-    return stages.compare_models(first, second, stages.load_run_config(), data=data, target=html)
+    run = stages.load_run_config()
+    with progress("comparing"):
+        return stages.compare_models(first, second, run, data=data, target=html)
 
 
 def _show_page(made: ComparedModels) -> None:

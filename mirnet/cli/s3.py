@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirnet.cli.terminal import JsonOption, note, say_json
+from mirnet.cli.terminal import JsonOption, new_folder, note, say_json
 
 if TYPE_CHECKING:
     from mirnet.storage.s3server import S3Server
@@ -20,7 +20,9 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 def s3(
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", "--home", help="Data and keys [s3 in MIRNET_WORKSPACE]"),
+        typer.Option(
+            "--folder", "--home", callback=new_folder, help="Data and keys [s3 in MIRNET_WORKSPACE]"
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option("--port", min=1024, max=65535, help="Port on 127.0.0.1")
@@ -39,9 +41,8 @@ def s3(
     from mirnet.signals import termination_as_exception
     from mirnet.storage.s3keys import ServerKeys, alone, server_keys
     from mirnet.storage.s3server import S3Server
-    from mirnet.targets import check_folder_target
 
-    place = check_folder_target(folder or load_settings().workspace / "s3")
+    place = folder or load_settings().workspace / "s3"
     access, secret = (engine_variable(name) for name in _KEYS)
     try:
         # the keys are made by the one server that has the folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from mirnet.cli.terminal import Commands, JsonOption, console, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, console, new_file, say, say_json
 
 if TYPE_CHECKING:
     from mirnet.stack.plan import StackPaths
@@ -90,7 +90,7 @@ def down(
     if as_json:
         say_json({"home": place.root, "stopped": stopped, "purged": purge})
         return
-    ended = f"{len(stopped)} services stopped" if stopped else "nothing was running"
+    ended = f"stopped {', '.join(stopped)}" if stopped else "nothing was running"
     data = "data removed" if purge else "data kept (--purge removes them)"
     say(f"{place.root}: {ended}; {data}")
 
@@ -132,7 +132,9 @@ def _show(state: StackState) -> None:
 
 @app.command()
 def backup(
-    archive: Annotated[Path, typer.Argument(help="A new file; it holds secrets, mode 0600")],
+    archive: Annotated[
+        Path, typer.Argument(callback=new_file, help="A new file; it holds secrets, mode 0600")
+    ],
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

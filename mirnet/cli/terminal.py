@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from copy import copy
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -16,10 +17,21 @@ from rich.markup import escape
 from rich.text import Text
 
 from mirnet.redaction import shown, shown_json
+from mirnet.targets import check_file_target, check_folder_target
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, and everything else on stderr")
 ]
+
+
+def new_file(path: Path | None) -> Path | None:
+    """Callback of an option or argument that names a file to write: refused before any work."""
+    return path and check_file_target(path)
+
+
+def new_folder(path: Path | None) -> Path | None:
+    """Callback of one that names a folder to write."""
+    return path and check_folder_target(path)
 
 
 class SafeConsole(Console):

@@ -9,7 +9,7 @@ import typer
 
 from mirnet.cli import completion
 from mirnet.cli.progress import progress
-from mirnet.cli.terminal import Commands, JsonOption, say, say_json
+from mirnet.cli.terminal import Commands, JsonOption, new_file, new_folder, say, say_json
 from mirnet.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ _MOST_LOWS = 16
 @app.command("import")
 def import_(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of a network's authors")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write")] = Path("model"),
+    out: Annotated[Path, typer.Option("--out", callback=new_folder, help="Folder to write")] = Path(
+        "model"
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Convert a published checkpoint of any size to a model folder. Executes no code from it."""
     from mirnet.models import num_parameters, read_checkpoint, save_model
 
-    if out.is_file():
-        raise UsageError(f"{out} is a file: --out takes a folder")
     with progress("importing"):
         model = read_checkpoint(checkpoint)
         save_model(model, out, extra={"imported_from": checkpoint.name})
@@ -45,7 +45,7 @@ def import_(
 
 @app.command()
 def export(
-    target: Annotated[Path, typer.Argument(help="File to write")],
+    target: Annotated[Path, typer.Argument(callback=new_file, help="File to write")],
     model: Annotated[
         str,
         typer.Option(
@@ -68,15 +68,16 @@ def export(
 
     network = load_model(stages.open_model(model, stages.load_run_config()).folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if format == "int8":
-        lows = _lows(calibrate, multiple=network.size_multiple)
-        loss = exporting.export_int8(network, target, lows=lows)
-        told, measured = f"{loss:.1f} dB PSNR to float32 on the lows", {"psnr_to_float32": loss}
-    else:
-        write = exporting.export_pt2 if format == "pt2" else exporting.export_onnx
-        deviation = write(network, target)
-        told = f"deviates by at most {deviation:.1e} from the network"
-        measured = {"deviation": deviation}
+    with progress("exporting"):
+        if format == "int8":
+            lows = _lows(calibrate, multiple=network.size_multiple)
+            loss = exporting.export_int8(network, target, lows=lows)
+            told, measured = f"{loss:.1f} dB PSNR to float32 on the lows", {"psnr_to_float32": loss}
+        else:
+            write = exporting.export_pt2 if format == "pt2" else exporting.export_onnx
+            deviation = write(network, target)
+            told = f"deviates by at most {deviation:.1e} from the network"
+            measured = {"deviation": deviation}
     if as_json:
         size = target.stat().st_size
         say_json({"file": target, "format": format, "bytes": size, **measured})

@@ -60,7 +60,8 @@ def down(home: StackPaths, *, purge: bool = False) -> tuple[str, ...]:
     """End every process of the stack, supervised or not. ``purge`` removes its data too.
 
     Returns:
-        The services that were running.
+        The services that it ended, healthy or not; of a stack whose services are not known, each
+        process as ``process NUMBER``.
 
     Raises:
         ServiceError: there is no stack in the folder; names it.
@@ -71,11 +72,10 @@ def down(home: StackPaths, *, purge: bool = False) -> tuple[str, ...]:
             transient=False,
         )
     with held(home.lock, wait=True):
-        services = status(home).services
-        _stop(home)
+        ended = _stop(home)
         if purge:
             shutil.rmtree(home.root)
-    return tuple(name for name, service in services.items() if service.phase != "stopped")
+    return ended
 
 
 def status(home: StackPaths) -> StackState:
@@ -196,8 +196,10 @@ def _wait_until_healthy(home: StackPaths, timeout_s: float, progress: StackProgr
     )
 
 
-def _stop(home: StackPaths) -> None:
+def _stop(home: StackPaths) -> tuple[str, ...]:
+    """End the supervisor and whatever is left; returns what ended, as :func:`down` does."""
     state = read_state(home)
+    ended = _running(home, state)
     if supervisor_runs(home) and state.supervisor is not None:
         try:
             supervisor = psutil.Process(state.supervisor)
@@ -207,6 +209,17 @@ def _stop(home: StackPaths) -> None:
             logger.warning("supervisor %s: %s", state.supervisor, error)
     _sweep(home)
     shutil.rmtree(load_plan(home)[0].run_dir, ignore_errors=True)
+    return ended
+
+
+def _running(home: StackPaths, state: StackState) -> tuple[str, ...]:
+    """Services that have a process, whether or not a supervisor watches it; else the processes."""
+    pids = {s.pid: name for name, s in state.services.items() if s.pid is not None}
+    found = [
+        p.pid for p in of_stack(load_plan(home)[0].stack_id, pids) if p.pid != state.supervisor
+    ]
+    services = tuple(name for pid, name in pids.items() if pid in found)
+    return services or tuple(f"process {pid}" for pid in found)
 
 
 def _sweep(home: StackPaths) -> None:

@@ -59,6 +59,8 @@ def promote(
     from mirnet.tracking.trust import gate_decision, signing_key
 
     signing_key(run.settings)  # before anything is registered
+    if model_dir is not None and not model_dir.is_dir():
+        raise UsageError(f"{model_dir}: no such model folder; `mirnet weights import` writes one")
     if model_dir is None:
         trained = trained or TrainResult.load(run.report("train"))
     evaluation = evaluation or EvaluationResult.load(run.report("evaluate"))
@@ -212,8 +214,6 @@ def _register_other(
     from mirnet.tracking.logged_models import weights_digest
     from mirnet.tracking.queries import find_run
 
-    if not model_dir.is_dir():
-        raise UsageError(f"{model_dir}: no such model folder; `mirnet weights import` writes one")
     evaluated = evaluation.run_id and find_run(evaluation.run_id, run.settings)
     if not evaluated or evaluated.tags.get("mirnet.model") != weights_digest(model_dir):
         raise UsageError(

@@ -114,19 +114,10 @@ def get_version(reference: str, settings: Settings) -> RegisteredVersion:
     )
 
 
-def tag_version(
-    name: str,
-    version: str,
-    tags: Mapping[str, str],
-    settings: Settings,
-    *,
-    description: str | None = None,
-) -> None:
+def tag_version(name: str, version: str, tags: Mapping[str, str], settings: Settings) -> None:
     """Tag a version, for example with the gate's reasons; in the given order."""
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
-        if description is not None:
-            client.update_model_version(name, version, description)
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value)
 

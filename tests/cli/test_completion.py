@@ -54,6 +54,7 @@ def test_names_of_a_local_store(store: Settings, monkeypatch: pytest.MonkeyPatch
     assert len(run_names(store)) == 3
     monkeypatch.setenv("MIRNET_WORKSPACE", str(store.workspace))
     assert completion.models("models:/mirnet@") == ["models:/mirnet@champion"]
+    assert completion.models("ba") == ["base"] and completion.versions("ba") == []
     assert set(completion.runs("")) == {"seed 1", "seed 2"}, "no control characters"
     offered = complete("mirnet enhance --model mod", MIRNET_WORKSPACE=str(store.workspace))
     assert offered == expected
@@ -70,7 +71,8 @@ def test_without_a_store_there_is_nothing_to_offer(
     (settings.workspace / "mlflow.db").write_bytes(b"no database" * 100)
     assert run_names(settings) == []
     monkeypatch.setenv("MIRNET_STORAGE_URI", "s3://key:secret@bucket")
-    assert completion.runs("") == completion.models("") == []
+    assert completion.runs("") == completion.versions("") == []
+    assert completion.models("") == ["base"]
 
 
 def test_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

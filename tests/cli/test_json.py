@@ -124,7 +124,13 @@ def test_registry(versions: Settings, mirnet: Command, monkeypatch: pytest.Monke
     assert mirnet("registry", "history") == []
     first = mirnet("registry", "promote", "models:/mirnet/1", "--why", "first")
     assert (first["version"], first["from_version"]) == ("1", None)
-    assert mirnet("registry", "promote", "models:/mirnet/1", "--why", "again") is None
+    again = mirnet("registry", "promote", "models:/mirnet/1", "--why", "again")
+    assert {key: value for key, value in again.items() if value is not None} == {
+        "moved": False,
+        "name": "mirnet",
+        "version": "1",
+    }
+    assert first["moved"]
     mirnet("registry", "promote", "models:/mirnet/2", "--why", "second")
     assert mirnet("registry", "rollback", "--why", "too green")["version"] == "1"
     assert len(mirnet("registry", "history")) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import threading
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mirnet.cli import progress, show
+from mirnet.cli import progress, runs, show
 from mirnet.data.manifest import build_manifest
 from mirnet.evaluation.scoring import score_pairs
 from mirnet.params import EvaluateParams
 from mirnet.results import EpochMetrics
 from tests.batch.samples import fill, picture
+from tests.cli.commands import leaves
 
 
 def _epoch(number: int, val_psnr: float | None) -> EpochMetrics:
@@ -112,3 +114,32 @@ def test_stages_count_their_pairs(
         progress=lambda *count: counted.append(count),
     )
     assert counted == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_one_thing_has_a_bar_until_it_is_done(
+    done: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one large image, or all files of one version."""
+    monkeypatch.setattr(progress.errors, "_force_terminal", True)
+    monkeypatch.setattr(progress.errors, "_width", 100)
+    with progress.progress("enhancing", "images") as count:
+        count(done, 1)
+        capsys.readouterr()
+    told = capsys.readouterr().err
+    assert ("enhancing" in told) is (done == 0) and "/1" not in told
+
+
+LONG = {
+    *(f"data {name}" for name in ("import", "pull", "push", "upload", "overlap", "sample")),
+    *(f"registry {name}" for name in ("show", "verify", "sign", "add", "promote", "rollback")),
+    *("data synthesize", "weights import", "weights export", "runs compare"),
+    *("validate", "evaluate", "promote", "enhance", "reproduce", "verify"),
+}
+
+
+def test_commands_that_take_long_show_that_they_work() -> None:
+    sources = {" ".join(path): inspect.getsource(command.callback) for path, command in leaves()}
+    sources["runs compare"] += inspect.getsource(runs._compare_page)
+    assert sources.keys() >= LONG
+    assert not [name for name in sorted(LONG) if "with progress(" not in sources[name]]

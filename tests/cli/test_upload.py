@@ -31,12 +31,20 @@ def test_photographs_are_sent_once(
     store = open_store(s3, load_settings())
     store.put("a.jpg", b"was there")
     assert run(monkeypatch, "data", "upload", str(photographs), s3) == 0
-    assert f"{s3}: 1 of 2 photographs sent" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{s3}: 1 of 2 photographs sent" in told
+    assert "1 of them with other contents, which are kept, such as a.jpg" in told
     assert {each.key for each in store.list()} == {"a.jpg", "b.PNG"}
     assert store.get("a.jpg").data == b"was there", "what is there is kept"
     assert store.get("b.PNG").data == b"b.PNG"
+    assert store.get("b.PNG").content_type == "image/png"
     assert run(monkeypatch, "data", "upload", str(photographs), s3, "--json") == 0
-    assert parsed(capsys.readouterr().out) == {"target": s3, "photographs": 2, "sent": 0}
+    assert parsed(capsys.readouterr().out) == {
+        "target": s3,
+        "photographs": 2,
+        "sent": 0,
+        "differ": ["a.jpg"],
+    }
 
 
 def test_what_cannot_be_sent_is_one_line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -255,6 +256,30 @@ def test_down_finds_the_stack_of_the_shell_and_says_what_it_did(
     assert capsys.readouterr().out == said
     stack_commands.down(purge=True)
     assert not home.root.exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_down_says_what_it_ended_without_a_supervisor(
+    known: bool, home: StackPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a killed supervisor, whose service was still starting."""
+    plan = make_plan(home, project=home.root, database="sqlite")
+    command = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]
+    with subprocess.Popen(
+        command,
+        env=os.environ | {MARKER: plan.stack_id},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as left:
+        assert left.stdout is not None and left.stdout.readline() == b"1\n"
+        if known:
+            # a process id that is nobody's
+            board = StatusBoard(home, 2**30, {"mlflow": "", "ray-head": ""})
+            board.set("mlflow", "starting", pid=left.pid)
+        stack_commands.down(home.root)
+        assert not psutil.pid_exists(left.pid)
+    what = "mlflow" if known else f"process {left.pid}"
+    assert f"{home.root}: stopped {what}; data kept" in capsys.readouterr().out
 
 
 def test_down_without_a_stack_is_one_line_and_fails(

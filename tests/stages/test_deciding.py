@@ -267,3 +267,20 @@ def test_a_model_from_elsewhere_needs_no_training_but_its_evaluation(
     words = ("registry", "add", str(site.root / "other"), *options, *refused, report)
     assert run(monkeypatch, *words) == 3
     assert registry.get_version("models:/mirnet@champion", site.settings).version == "1"
+
+
+def test_a_folder_or_report_that_is_wrong_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "rep.json").write_text("{}")
+    said = {
+        ("nofolder",): "nofolder: no such model folder",
+        ("model", "--report", "nope.json"): "nope.json is missing: run `mirnet evaluate` first",
+        ("model", "--report", "rep.json"): "rep.json is not a result of `mirnet evaluate`: model: "
+        "Field required",
+    }
+    for words, why in said.items():
+        assert run(monkeypatch, "registry", "add", *words, "--params", "demo") == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"mirnet: {why}")
