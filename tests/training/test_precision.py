@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mirnet.errors import TrainingError
+from mirnet.errors import TrainingError, UsageError
 from mirnet.hardware import find_compiler
 from mirnet.objectives.total import combined
+from mirnet.params import load_params
 from mirnet.training import loop
 from mirnet.training.checkpoints import TrainState
 
@@ -33,6 +34,12 @@ def test_fp16_learns_as_float32_does(train, small_params, in_process):
         assert other.train_loss == pytest.approx(one.train_loss, rel=0.02)
         assert other.grad_norm == pytest.approx(one.grad_norm, rel=0.1)  # as if never scaled
     assert half.history[0].train_loss != exact.history[0].train_loss
+
+
+def test_a_precision_that_rounds_too_much_for_the_network_is_refused(train, in_process):
+    params = load_params("cpu", overrides=("model.name=llflow-s", "train.precision=bf16"))
+    with pytest.raises(UsageError, match="LLFlow is not accurate in bf16: precision=float32"):
+        train(params, in_process)
 
 
 def test_an_overflow_halves_the_scale_and_repeats_the_batch(
