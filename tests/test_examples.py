@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import runpy
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -138,3 +140,29 @@ def test_ray_batch(folder: Path) -> None:
     assert lines[:3] == [f"enhanced: {number}.png" for number in range(3)], done.stdout
     assert lines[3].startswith("left out: cut.png: ") and len(lines) == 4
     assert_same(outputs("bright"), wanted)
+
+
+def test_alerts_are_printed_without_control_characters() -> None:
+    """They come from the network, and a terminal would obey them."""
+    example = Path(__file__).parents[1] / "examples" / "print_alerts.py"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", _ON_A_FREE_PORT, str(example)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as listener:
+        assert listener.stdout is not None
+        port = int(listener.stdout.readline())
+        body = json.dumps({"subject": "run\x1b[2J", "body": "a\x07b\nc"}).encode()
+        urllib.request.urlopen(f"http://127.0.0.1:{port}", body, timeout=30).close()
+        assert listener.stdout.readline() == "run [2J: a b c\n"
+        listener.terminate()
+
+
+_ON_A_FREE_PORT = """
+import runpy, sys
+from http.server import HTTPServer
+alerts = runpy.run_path(sys.argv[1])["Alerts"]
+server = HTTPServer(("127.0.0.1", 0), alerts)
+print(server.server_port)
+server.serve_forever()
+"""

@@ -14,7 +14,7 @@ import pytest
 def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("site")
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(target)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)],
         cwd=root,
         capture_output=True,
         text=True,
@@ -34,6 +34,12 @@ def test_every_page_is_built_and_in_the_menu(root: Path, site: Path) -> None:
     menu = (root / "mkdocs.yml").read_text(encoding="utf-8")
     for page in pages:
         assert str(page.with_suffix(".md")) in menu
+
+
+def test_it_has_a_start_page(site: Path) -> None:
+    start = (site / "index.html").read_text(encoding="utf-8")
+    assert 'href="tutorial.html"' in start and 'src="images/result.jpg"' in start
+    assert (site / "images" / "result.jpg").is_file()
 
 
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
