@@ -47,13 +47,13 @@ class SCI(Network):
     def illumination(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W) in [1e-4, 1], float32."""
         added: Tensor = self.enhance(image.to(next(self.parameters()).dtype))
-        return (added + image).clamp(DARKEST, 1)
+        return (added + image).clamp(DARKEST, 1.0)  # ONNX wants both of one type
 
     def forward(self, image: Tensor) -> Tensor:
-        return torch.clamp(image / self.illumination(image), 0, 1)
+        return torch.clamp(image / self.illumination(image), 0.0, 1.0)
 
     def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
         """One stage: that of the published fine-tuning."""
         illumination = self.illumination(low)
         details = {"illuminations": illumination[:, None], "stage_inputs": low[:, None]}
-        return Prediction(torch.clamp(low / illumination, 0, 1), details)
+        return Prediction(torch.clamp(low / illumination, 0.0, 1.0), details)
