@@ -6,14 +6,18 @@ goes on where the last one stopped, in a clean clone.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from mirnet.stack.plan import StackPaths
 from mirnet.storage.s3server import free_ports
-from tests.docs_walk import Block, Clone, blocks, pages, read_blocks
+from tests.cli import commands
+from tests.docs_walk import ROOT, Block, Clone, blocks, pages, read_blocks
 from tests.stack.conftest import open_to_postgres
 
 TUTORIAL = (
@@ -55,6 +59,40 @@ def test_every_block_has_a_mark(page: str) -> None:
     for block in blocks(page):
         assert block.kind, f"{page}:{block.line}: a block without a mark"
         assert block.kind != "not run" or len(block.reason.split()) > 2, block
+
+
+def typed(text: str) -> list[list[str]]:
+    """The words after ``mirnet`` of each command of a block that a shell would take as they are."""
+    lines = text.replace("\\\n", " ").splitlines()
+    found = []
+    for line in lines:
+        line = re.sub(r"\$\([^)]*\)", "VALUE", line)
+        command = re.split(r"\||&&|;|>|<|\s#", line.strip())[0].removesuffix("&")
+        if command.startswith("mirnet ") and "..." not in command:
+            found.append(shlex.split(command)[1:])
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p.relative_to(ROOT).as_posix() for p in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))],
+)
+def test_the_commands_of_a_page_have_the_arguments_that_they_take(page: str) -> None:
+    """Of indented blocks, too, which no walk follows."""
+    leaves = dict(commands.leaves())
+    text = (ROOT / page).read_text(encoding="utf-8")
+    indented = "\n".join(re.findall(r"^ {4}(mirnet .*)$", text, re.M))
+    for words in typed("\n".join([*(b.commands for b in read_blocks(page, text)), indented])):
+        path = next((p for p in (tuple(words[:2]), tuple(words[:1])) if p in leaves), None)
+        if path is None:
+            assert words[0].startswith("-"), f"{page}: mirnet {shlex.join(words)}: no such command"
+            continue
+        try:
+            leaves[path].make_context("mirnet", words[len(path) :])
+        except typer.TyperException as error:
+            pytest.fail(f"{page}: mirnet {shlex.join(words)}: {error.format_message()}")
+        except typer.Exit:
+            continue  # --help
 
 
 def test_a_block_without_a_mark_is_found() -> None:

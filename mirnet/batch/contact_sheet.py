@@ -9,8 +9,10 @@ import hashlib
 import heapq
 import html
 import logging
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -85,29 +87,68 @@ class ContactSheet:
         Args:
             run: folder of the thumbnails of rejected outputs.
         """
+        links = _Links(run.page_address, source, target)
         by_lot = _in_order(self._by_lot)
         darkest = [row for row in _in_order(self._darkest) if row not in by_lot]
         # threads and machines each keep their first few
         kept = run.rejected([row.input_key for row in self._harmed])
         harmed = sorted(self._harmed, key=lambda row: row.input_key not in kept)
-        rejected = [_rejected(row, source, run) for row in harmed[: self._num]]
+        rejected = [_rejected(row, links, run) for row in harmed[: self._num]]
         parts = [
             f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>",
             f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
             _totals(self._counts),
             _section(
                 "Before and after: a random sample",
-                [_figure(row, source, target) for row in by_lot],
+                [_figure(row, links) for row in by_lot],
             ),
             _section(
                 "Before and after: the darkest results",
-                [_figure(row, source, target) for row in darkest],
+                [_figure(row, links) for row in darkest],
             ),
             _section("Left unchanged by the safety checks: input and rejected output", rejected),
-            _listing("Left unchanged by the safety checks", self._harmed, source),
-            _listing("Not enhanced", self._bad, source),
+            _listing("Left unchanged by the safety checks", self._harmed, links),
+            _listing("Not enhanced", self._bad, links),
         ]
         return "\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class _Links:
+    """To whole images, relative to the page: they hold where page and images are copied or served.
+
+    From a bucket to another there is no relative address, and browsers do not open ``s3://``: the
+    address is text.
+    """
+
+    page: str
+    source: Store
+    target: Store
+
+    def input(self, row: Row) -> str:
+        return relative_link(self.page, self.source.address(row.input_key), row.input_key)
+
+    def output(self, row: Row) -> str:
+        return relative_link(self.page, self.target.address(row.output_key or ""), "enhanced")
+
+
+def relative_link(page: str, address: str, text: str) -> str:
+    """HTML of a link from a page to an image; the address as text where there is none."""
+    root, folder = _place(posixpath.dirname(page))
+    other, path = _place(address)
+    if root != other or posixpath.normpath(path) != path:  # keys may have empty parts
+        return escape(address)
+    relative = quote(posixpath.relpath(path, folder))
+    return f'<a href="{html.escape(relative, quote=True)}">{escape(text)}</a>'
+
+
+def _place(address: str) -> tuple[str, str]:
+    """Bucket, or none for a local path, and the path in it."""
+    scheme, separator, path = address.partition("://")
+    if separator and scheme == "s3":
+        bucket, _, key = path.partition("/")
+        return bucket, f"/{key}"
+    return "", str(Path(address).absolute())
 
 
 def escape(text: str) -> str:
@@ -124,13 +165,12 @@ def _section(name: str, figures: Iterable[str | None]) -> str:
     return f"<h2>{escape(name)}</h2>{''.join(there)}" if there else ""
 
 
-def _figure(row: Row, source: Store, target: Store) -> str | None:
-    before = _thumbnail(_reader(source), row.input_key)
-    after = _thumbnail(_reader(target), row.output_key or "")
+def _figure(row: Row, links: _Links) -> str | None:
+    before = _thumbnail(_reader(links.source), row.input_key)
+    after = _thumbnail(_reader(links.target), row.output_key or "")
     if before is None or after is None:
         return None
-    caption = f"{_link(source, row.input_key, row.input_key)}"
-    caption += f", {_link(target, row.output_key or '', 'enhanced')}"
+    caption = f"{links.input(row)}, {links.output(row)}"
     if row.luminance_before is not None and row.luminance_after is not None:
         caption += f"<br>luminance {row.luminance_before:.3f} to {row.luminance_after:.3f}"
     if row.reason:
@@ -138,12 +178,12 @@ def _figure(row: Row, source: Store, target: Store) -> str | None:
     return _pair(before, after, "after", caption)
 
 
-def _rejected(row: Row, source: Store, run: RunFolder) -> str | None:
-    before = _thumbnail(_reader(source), row.input_key)
+def _rejected(row: Row, links: _Links, run: RunFolder) -> str | None:
+    before = _thumbnail(_reader(links.source), row.input_key)
     if before is None:
         return None
     after = _thumbnail(run.read_rejected, row.input_key) or ""
-    caption = f"{_link(source, row.input_key, row.input_key)}<br>{escape(row.reason or '')}"
+    caption = f"{links.input(row)}<br>{escape(row.reason or '')}"
     return _pair(before, after, "rejected", caption)
 
 
@@ -151,17 +191,6 @@ def _pair(before: str, after: str, kind: str, caption: str) -> str:
     # a table is side by side in Prefect's Markdown too, which has no style sheet
     halves = f"<tr><td>before<br>{before}<td>{kind}<br>{after}</table>"
     return f'<figure><table class="pair">{halves}<figcaption>{caption}</figcaption></figure>'
-
-
-def _link(store: Store, key: str, text: str) -> str:
-    """To the whole image: of a folder by its path, of a bucket by its ``s3://`` address."""
-    address = store.address(key)
-    scheme, separator, path = address.partition("://")
-    if separator and scheme == "s3":
-        address = f"s3://{quote(path)}"
-    else:
-        address = Path(address).absolute().as_uri()
-    return f'<a href="{html.escape(address, quote=True)}">{escape(text)}</a>'
 
 
 def _totals(counts: Mapping[str, int]) -> str:
@@ -189,12 +218,10 @@ def _thumbnail(read: Callable[[str], bytes], key: str) -> str | None:
     return f'<img alt="" src="data:image/jpeg;base64,{text}">'
 
 
-def _listing(name: str, rows: list[Row], source: Store) -> str:
+def _listing(name: str, rows: list[Row], links: _Links) -> str:
     if not rows:
         return ""
     lines = "".join(
-        f"<tr><td>{_link(source, row.input_key, row.input_key)}<td>{row.status}"
-        f"<td>{escape(row.reason or '')}"
-        for row in rows
+        f"<tr><td>{links.input(row)}<td>{row.status}<td>{escape(row.reason or '')}" for row in rows
     )
     return f"<h2>{name}</h2><table><tr><th>input<th>result<th>reason{lines}</table>"

@@ -154,6 +154,11 @@ class RunFolder:
         data = (json.dumps(strict, indent=2) + "\n").encode()
         return self.store.address(self._put(_SUMMARY, data, content_type=_JSON))
 
+    @property
+    def page_address(self) -> str:
+        """Of the contact sheet."""
+        return self.store.address(_PAGE)
+
     def write_page(self, html: str) -> str:
         """The contact sheet; its address."""
         return self.store.address(self._put(_PAGE, html.encode(), content_type="text/html"))

@@ -163,12 +163,18 @@ def seeds(
 
 @app.command()
 def deliver(
-    path: Annotated[Path, typer.Argument(help="File named by the warning of a run")],
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="File named by the warning of a run [all that wait in the workspace]"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send the queued records of a run to MLflow."""
     from mirnet.config import load_settings
     from mirnet.tracking.outbox import deliver as send
+    from mirnet.tracking.runs import PENDING
 
-    count = send(load_settings().mlflow_uri, path)
+    settings = load_settings()
+    waiting = [path] if path else sorted((settings.workspace / PENDING).glob("*.jsonl"))
+    count = sum(send(settings.mlflow_uri, each) for each in waiting)
     say_json({"delivered": count}) if as_json else console.print(f"{count} entries delivered")

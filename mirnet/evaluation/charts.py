@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from mirnet.evaluation.metrics import luma
+from mirnet.redaction import shown
 from mirnet.results import EpochMetrics
 
 _COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#495057")
@@ -44,7 +45,7 @@ def brightness_histogram(kinds: Mapping[str, Sequence[NDArray[np.uint8]]]) -> st
     for colour, (name, images) in zip(_COLOURS, kinds.items(), strict=False):
         counts = sum((np.histogram(luma(image), bins)[0] for image in images), np.zeros(64))
         share = counts / max(counts.sum(), 1)
-        axes.plot(bins[:-1], share, color=colour, label=name)
+        axes.plot(bins[:-1], share, color=colour, label=_text(name))
     axes.set_xlabel("luma, 0 to 255")
     axes.set_ylabel("share of pixels")
     axes.set_yscale("symlog", linthresh=0.01)
@@ -59,9 +60,9 @@ def score_strips(scores: Mapping[str, Sequence[float]], *, label: str) -> str:
     for row, values in enumerate(scores.values()):
         axes.plot(values, [row] * len(values), "o", color=_COLOURS[0], alpha=0.45, markersize=5)
         axes.plot([float(np.mean(values))] * 2, [row - 0.3, row + 0.3], color=_COLOURS[1], lw=2)
-    axes.set_yticks(range(len(scores)), list(scores))
+    axes.set_yticks(range(len(scores)), [_text(name) for name in scores])
     axes.invert_yaxis()
-    axes.set_xlabel(label)
+    axes.set_xlabel(_text(label))
     return _svg(figure, f"{label} of every image by method")
 
 
@@ -72,7 +73,7 @@ def differences(values: Sequence[float], *, label: str) -> str:
     axes.bar(range(1, len(values) + 1), values, color=colours, width=0.8)
     axes.axhline(0, color=_GREY, lw=1)
     axes.set_xlabel("images, by difference")
-    axes.set_ylabel(label)
+    axes.set_ylabel(_text(label))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure, f"{label}, one bar per image")
 
@@ -84,12 +85,17 @@ def _lines(
     for colour, (name, values) in zip(_COLOURS, series.items(), strict=False):
         given = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
         if given:
-            axes.plot(*zip(*given, strict=True), color=colour, label=name, marker=".")
+            axes.plot(*zip(*given, strict=True), color=colour, label=_text(name), marker=".")
     axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    axes.set_ylabel(_text(label))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return _svg(figure, f"{label} over epochs: " + ", ".join(series))
+
+
+def _text(label: str) -> str:
+    """A label with names of others in it: no control characters, and no mathematics of TeX."""
+    return shown(label).replace("$", r"\$")
 
 
 def _figure(*, height: float = 2.8) -> tuple[Figure, Axes]:
@@ -112,5 +118,5 @@ def _svg(figure: Figure, description: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     svg = re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
-    label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    label = shown(description).replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -170,7 +170,8 @@ def _difference(
 
 def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
     """Group, name, and which images: by what is known of an image before a model sees it."""
-    reference = scores["luma"] / scores["luma_ratio"]
+    # not known of a reference whose output is black
+    reference = scores["luma"] / scores["luma_ratio"].where(scores["luma_ratio"] > 0)
     for group, values, names in (
         ("dark image", scores["low_luma"], ("darkest", "middle", "brightest")),
         ("reference", reference, ("darkest", "middle", "brightest")),
@@ -185,12 +186,15 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
 def _thirds(
     group: str, values: pd.Series, names: tuple[str, ...]
 ) -> Iterator[tuple[str, str, pd.Series]]:
-    """Thirds by rank; none if there are too few images, or hardly a difference between them."""
+    """Thirds by rank of the finite values; none if there are too few images, or hardly a difference
+    between them.
+    """
+    every, values = values.index, values[np.isfinite(values.to_numpy(dtype=np.float64))]
     if len(values) < len(names) * 2 or np.ptp(values.to_numpy(dtype=np.float64)) < 1:
         return
     rank = values.rank(method="first") - 1
     third = (rank * len(names) // len(values)).astype(int)
     for number, name in enumerate(names):
-        chosen = third == number
-        low, high = values[chosen].min(), values[chosen].max()
-        yield group, f"{name} third, mean brightness {low:.0f} to {high:.0f} of 255", chosen
+        chosen = values[third == number]
+        title = f"{name} third, mean brightness {chosen.min():.0f} to {chosen.max():.0f} of 255"
+        yield group, title, pd.Series(every.isin(chosen.index), every)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
-from mirnet.errors import GateRefused, UntrustedModel, UsageError
+from mirnet.errors import GateRefused, ServiceError, UntrustedModel, UsageError
 from mirnet.signing.files import differences
 from mirnet.signing.keys import SigningKey
 from mirnet.signing.statement import GateDecision
@@ -44,6 +44,7 @@ from mirnet.tracking.trust import (
     statement_of,
     write_statement,
 )
+from mirnet.tracking.versions import quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,6 +60,7 @@ class _Mover:
     """The aliases of one model, for the holder of their lock."""
 
     client: MlflowClient
+    uri: str
     name: str
     trust: Trust
     key: SigningKey | None
@@ -102,7 +104,12 @@ class _Mover:
         if "challenger" in aliases and aliases["challenger"] == aliases.get("champion"):
             self.put("challenger", None)
         done = self.write(change.model_copy(update={"state": "done"}))
-        self.describe()
+        try:
+            with service_errors(self.uri):
+                self.describe()
+        except ServiceError as error:
+            # the move is made: a command that failed now would be repeated, and undo a rollback
+            log.warning("%s: moved, but its description shows no history: %s", self.name, error)
         return done
 
     def describe(self) -> None:
@@ -166,7 +173,7 @@ def _moving(name: str, settings: Settings) -> Iterator[tuple[_Mover, Standing]]:
     """
     trust, key, client = Trust.of(settings), signing_key(settings), connect(settings)
     with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
-        mover = _Mover(client, name, trust, key, still_ours)
+        mover = _Mover(client, settings.mlflow_uri, name, trust, key, still_ours)
         yield mover, mover.recover()
 
 
@@ -318,7 +325,7 @@ def is_served(name: str, alias: str, settings: Settings) -> bool:
     """
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
-        if not client.search_registered_models(f"name = '{name}'"):
+        if not client.search_registered_models(f"name = '{quoted(name)}'"):
             return False
         there = client.get_registered_model(name).aliases
         changes = read_records(client, name, Trust.of(settings, to_show=True))
@@ -331,7 +338,7 @@ def records(name: str, settings: Settings) -> list[Record]:
     client = connect(settings)
     trust = Trust.of(settings, to_show=True)
     with service_errors(settings.mlflow_uri):
-        if not client.search_registered_models(f"name = '{name}'"):
+        if not client.search_registered_models(f"name = '{quoted(name)}'"):
             return []
         return read_records(client, name, trust)
 

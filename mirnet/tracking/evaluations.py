@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,17 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.tracking.client import connect, service_errors
 from mirnet.tracking.logged_models import download, weights_digest
-from mirnet.tracking.queries import RunSummary, find_run, list_runs
+from mirnet.tracking.queries import RunSummary, find_run, get_run, list_runs
 from mirnet.tracking.trust import NATIVE
-from mirnet.tracking.versions import get_version
+from mirnet.tracking.versions import get_version, quoted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCORES = "scores.json"
 _MODEL, _METHOD, _TRAINING = "mirnet.model", "mirnet.method", "mirnet.training_run"
+_CHAMPION = "champion "
+"""Before the digest in the tag of a champion that another model was compared with."""
 _DIGEST, _SPLIT = "mirnet.data_digest", "mirnet.split"
 
 
@@ -66,15 +68,14 @@ def find_subject(reference: str, settings: Settings) -> Subject:
         UsageError: there is no such run or version.
         ServiceError: MLflow cannot be reached.
     """
-    scored = list_runs(settings, purpose="evaluate", limit=1000)
     if reference.startswith("models:/"):
         version = get_version(reference, settings)
         training = _training(version.run_id, settings)
-        evaluations = _of_model(scored, version.run_id, version.weights_digest)
+        evaluations = _of_model(version.run_id, version.weights_digest, settings)
         return Subject(version.label, training, evaluations, version.address)
     run = find_run(reference, settings)
     if run.purpose == "train":
-        return Subject(run.name, run, _of_model(scored, run.run_id, None))
+        return Subject(run.name, run, _of_model(run.run_id, None, settings))
     return Subject(run.name, _training(run.tags.get(_TRAINING), settings), (run,))
 
 
@@ -84,6 +85,9 @@ def shared_evaluation(first: Subject, second: Subject) -> SharedEvaluation:
     Raises:
         UsageError: there are none; says what each was scored on.
     """
+    ids = [{run.run_id for run in subject.evaluations} for subject in (first, second)]
+    if ids[0] and ids[0] == ids[1]:
+        raise UsageError(f"{first.label} and {second.label} are one model: name two")
     for one in first.evaluations:
         for other in second.evaluations:
             same = all(
@@ -157,23 +161,32 @@ def method_of(run: RunSummary) -> str:
 
 def weights_of(run: RunSummary) -> str:
     """Digest of the weights that an evaluation scored."""
-    return run.tags.get(_MODEL, "").removeprefix("champion ")
+    return run.tags.get(_MODEL, "").removeprefix(_CHAMPION)
 
 
 def _training(run_id: str | None, settings: Settings) -> RunSummary | None:
-    trained = list_runs(settings, purpose="train", limit=1000) if run_id else []
-    return next((run for run in trained if run.run_id == run_id), None)
+    return get_run(run_id, settings) if run_id else None
 
 
 def _of_model(
-    scored: Sequence[RunSummary], training_run: str | None, digest: str | None
+    training_run: str | None, digest: str | None, settings: Settings
 ) -> tuple[RunSummary, ...]:
     """As the model under test, and as the champion that another was compared with."""
     digests = {digest} if digest else set()
     if training_run:
-        own = (run for run in scored if run.tags.get(_TRAINING) == training_run)
-        digests |= {weights_of(run) for run in own}
-    return tuple(run for run in scored if run.status == "FINISHED" and weights_of(run) in digests)
+        digests |= {weights_of(run) for run in _tagged(_TRAINING, training_run, settings)}
+    addresses = [f"{role}{one}" for one in digests if one for role in ("", _CHAMPION)]
+    scored = {
+        run.run_id: run for value in addresses for run in _tagged(_MODEL, value, settings)
+    }.values()
+    finished = (run for run in scored if run.status == "FINISHED")
+    return tuple(sorted(finished, key=lambda run: -run.started_s))
+
+
+def _tagged(tag: str, value: str, settings: Settings) -> list[RunSummary]:
+    """The evaluations with this tag, the newest first."""
+    chosen = f"tags.`{tag}` = '{quoted(value)}'"
+    return list_runs(settings, purpose="evaluate", filter_string=chosen, limit=1000)
 
 
 def _scored_on(subject: Subject) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SEED_PARAM = "train.seed"
+_RUN_ID = re.compile("[0-9a-f]{32}")
+_MOST_RUNS = 1000
 _MOST_NAMED = 5
 _PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
 
@@ -85,19 +88,20 @@ def list_runs(
                 f"--filter {filter_string}: {first_line(error)}. Names with a slash or a dot stand "
                 "in backticks: metrics.`eval/psnr` > 18"
             ) from error
-    return [
-        RunSummary(
-            run_id=run.info.run_id,
-            name=run.info.run_name,
-            purpose=experiments[run.info.experiment_id],
-            status=run.info.status,
-            started_s=run.info.start_time / 1000,
-            params=_params_of(run),
-            metrics=run.data.metrics,
-            tags={k: v for k, v in run.data.tags.items() if k.startswith("mirnet.")},
-        )
-        for run in runs
-    ]
+    return [_summary(run, experiments[run.info.experiment_id]) for run in runs]
+
+
+def _summary(run: Run, purpose: Purpose) -> RunSummary:
+    return RunSummary(
+        run_id=run.info.run_id,
+        name=run.info.run_name,
+        purpose=purpose,
+        status=run.info.status,
+        started_s=run.info.start_time / 1000,
+        params=_params_of(run),
+        metrics=run.data.metrics,
+        tags={k: v for k, v in run.data.tags.items() if k.startswith("mirnet.")},
+    )
 
 
 def _params_of(run: Run) -> dict[str, str]:
@@ -126,7 +130,15 @@ def find_run(reference: str, settings: Settings) -> RunSummary:
     Raises:
         UsageError: there is none, or the prefix belongs to several names, which are listed.
     """
-    runs = list_runs(settings, limit=1000)
+    if _RUN_ID.fullmatch(reference):
+        run = get_run(reference, settings)
+        if run is not None:
+            return run
+    runs = list_runs(settings, limit=_MOST_RUNS)
+    if not any(run.name.startswith(reference) for run in runs) and "'" not in reference:
+        # older ones, by a filter of the server
+        named = f"attributes.run_name LIKE '{reference}%'"
+        runs += list_runs(settings, filter_string=named, limit=_MOST_RUNS)
     whole = [run for run in runs if reference in (run.run_id, run.name)]
     words = [run for run in runs if run.name.startswith(f"{reference} ")]
     begun = [r for r in runs if r.run_id.startswith(reference) or r.name.startswith(reference)]
@@ -142,6 +154,27 @@ def find_run(reference: str, settings: Settings) -> RunSummary:
     return found[0]
 
 
+def get_run(run_id: str, settings: Settings) -> RunSummary | None:
+    """The training or evaluation of this id; none if there is none.
+
+    Raises:
+        ServiceError: MLflow cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(settings)
+    with service_errors(settings.mlflow_uri):
+        try:
+            run = client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        experiment = client.get_experiment(run.info.experiment_id).name
+    purpose = next((one for one in _PURPOSES if experiment_name(one) == experiment), None)
+    return None if purpose is None else _summary(run, purpose)
+
+
 def find_training(reference: str, settings: Settings) -> RunSummary:
     """:func:`find_run`, or the run that trained ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER``.
 
@@ -151,7 +184,10 @@ def find_training(reference: str, settings: Settings) -> RunSummary:
     if not reference.startswith("models:/"):
         return find_run(reference, settings)
     version = get_version(reference, settings)
-    return find_run(version.run_id or f"the training of {version.label}", settings)
+    run = get_run(version.run_id, settings) if version.run_id else None
+    if run is None:
+        raise UsageError(f"{reference}: the run that trained it is not in {settings.mlflow_uri}")
+    return run
 
 
 def differences(runs: Sequence[RunSummary]) -> list[Difference]:

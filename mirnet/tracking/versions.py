@@ -77,10 +77,10 @@ def list_versions(name: str, settings: Settings) -> list[RegisteredVersion]:
     """All versions, newest first, with their aliases; empty if the name is unknown."""
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
-        if not client.search_registered_models(f"name = '{_quoted(name)}'"):
+        if not client.search_registered_models(f"name = '{quoted(name)}'"):
             return []
         aliases = client.get_registered_model(name).aliases
-        found = client.search_model_versions(f"name = '{_quoted(name)}'")
+        found = client.search_model_versions(f"name = '{quoted(name)}'")
     versions = [
         version_of(v, tuple(a for a, number in aliases.items() if str(number) == str(v.version)))
         for v in found
@@ -171,5 +171,5 @@ def version_of(found: ModelVersion, aliases: tuple[str, ...]) -> RegisteredVersi
     )
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return name.replace("'", "''")

@@ -86,6 +86,8 @@ def test_two_models_on_one_page(scored: Settings, data: Path, tmp_path: Path) ->
         pass
     with pytest.raises(UsageError, match="never scored: nothing"):
         invoke("seed 1", "never scored", *words)
+    with pytest.raises(UsageError, match="seed 1 and mirnet version 1 are one model"):
+        invoke("seed 1", "models:/mirnet/1", *words)
     with pytest.raises(UsageError, match="two models, not 1"):
         invoke("seed 1", *words)
     assert "seed 1" in invoke("models:/mirnet/1", "seed 2"), "the table knows versions too"

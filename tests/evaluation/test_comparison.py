@@ -8,6 +8,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from mirnet.errors import DataError
+from mirnet.evaluation import charts
 from mirnet.evaluation.baselines import BASELINES
 from mirnet.evaluation.comparison import Comparison, compare
 from mirnet.evaluation.comparison_page import (
@@ -86,6 +87,22 @@ def test_groups_by_brightness_and_size_without_interval_if_small() -> None:
     assert means == pytest.approx([1.5, 5.5, 9.5, 2.5, 8.5])
     assert slices["size 320x400"].winner == 0
     assert slices["dark image brightest third, mean brightness 8 to 11 of 255"].winner is None
+
+
+def test_a_black_output_tells_nothing_of_its_reference() -> None:
+    """0 / 0: of a model that diverged."""
+    black = scores([5.0 + n for n in range(12)], luma=[0.0] + [100.0 + n for n in range(11)])
+    black["luma_ratio"] = [0.0] + [1.0] * 11
+    found = compare(black, scores([20.0] * 12), FAST)
+    thirds = [s for s in found.slices if s.group == "reference"]
+    assert [s.psnr.difference.num_images for s in thirds] == [4, 4, 3]
+    assert thirds[0].name == "darkest third, mean brightness 100 to 103 of 255"
+
+
+def test_names_with_dollars_and_control_characters_are_text() -> None:
+    svg = charts.differences([1.0, -1.0], label="PSNR of $x^{$ minus \x1b[31m b")
+    assert "\x1b" not in svg and "$x^{$" in svg
+    assert "$y_" in charts.score_strips({"$y_": [1.0, 2.0]}, label="PSNR")
 
 
 def test_images_to_look_at_come_once_with_all_their_reasons() -> None:

@@ -5,6 +5,8 @@ import sys
 import threading
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from mirnet import stages
 from mirnet.config import Settings
@@ -114,6 +116,32 @@ def test_rollback_exchanges_and_needs_a_previous(versions: Settings, unproven: N
     change = aliases.rollback("mirnet", why="too green", settings=versions)
     assert (change.action, change.version, change.from_version) == ("rollback", "1", "2")
     assert current(versions) == {"champion": "1", "previous": "2"}
+
+
+def test_a_rollback_is_made_once_though_its_description_fails(
+    versions: Settings,
+    unproven: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A rollback is an exchange: one that failed after the move would be repeated, and undone."""
+    promote(versions, "1")
+    promote(versions, "2")
+
+    def refused(*_: object, **__: object) -> None:
+        raise MlflowException("503: try again later")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "update_registered_model", refused)
+        change = aliases.rollback("mirnet", why="too green", settings=versions)
+    assert change.state == "done"
+    assert current(versions) == {"champion": "1", "previous": "2"}
+    assert "moved, but its description shows no history" in caplog.text
+
+
+def test_names_with_quotes_are_unknown_and_no_error(versions: Settings) -> None:
+    assert aliases.history("a'b", versions) == []
+    assert not aliases.is_served("a'b", "champion", versions)
 
 
 def test_undo_restores_both_aliases_unless_another_came_later(

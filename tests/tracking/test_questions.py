@@ -11,7 +11,8 @@ from mirnet.config import Settings
 from mirnet.errors import UsageError
 from mirnet.params import ModelParams, Params, TrainParams
 from mirnet.results import DataVersion
-from mirnet.tracking import track
+from mirnet.tracking import queries, track
+from mirnet.tracking.evaluations import find_subject
 from mirnet.tracking.queries import find_run, list_runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "mlflow.md"
@@ -47,6 +48,33 @@ def test_every_filter_of_the_page_finds_its_runs_and_no_others(
     ]
     found = [{r.name for r in list_runs(store, filter_string=f)} for f in filters]
     assert found == expected
+
+
+def test_old_runs_are_found(store: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By id and name, and as the evaluations of a model, behind any number of newer ones."""
+    with track(store, purpose="train", name="it's first") as run:
+        trained = run.run_id
+    with track(store, purpose="train", name="oldest of all"):
+        pass
+    tags = {"mirnet.training_run": trained, "mirnet.model": "abc"}
+    with track(store, purpose="evaluate", name="its scores", tags=tags):
+        pass
+    compared = {"mirnet.model": "champion abc"}
+    with track(store, purpose="evaluate", name="as champion", tags=compared):
+        pass
+    for number in range(3):
+        other = {"mirnet.training_run": "0" * 32, "mirnet.model": "def"}
+        with track(store, purpose="evaluate", name=f"newer {number}", tags=other):
+            pass
+    monkeypatch.setattr(queries, "_MOST_RUNS", 2)
+    assert find_run(trained, store).name == "it's first"
+    assert find_run("oldest", store).name == "oldest of all"
+    assert find_run("its scores", store).tags["mirnet.training_run"] == trained
+    subject = find_subject(trained, store)
+    assert [run.name for run in subject.evaluations] == ["as champion", "its scores"]
+    for unknown in ("0" * 32, "it's not there"):
+        with pytest.raises(UsageError, match="no such run"):
+            find_run(unknown, store)
 
 
 def test_a_run_is_named_in_full_or_by_a_prefix_of_one_name(store: Settings) -> None:
