@@ -62,10 +62,11 @@ class Network(nn.Module):
         return self.architecture.min_size
 
     def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
-        """The pass of training: input and reference, (N, 3, H, W) both; by default, the output.
+        """The pass of training where loss terms read by-products.
 
-        A network whose loss terms read by-products returns them as well. The reference is there for
-        those alone, such as its decomposition: the output does not depend on it.
+        Takes input and reference, (N, 3, H, W) both.
+        The reference is there for by-products alone, such as its decomposition: the output is that
+        of ``forward``.
         """
         return Prediction(self(low))
 

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from mirnet.errors import StorageError, TrainingError, first_line
 from mirnet.models import Network
+from mirnet.models.network import Prediction
+from mirnet.objectives.registry import by_name
 from mirnet.objectives.supervised.terms import charbonnier
 from mirnet.objectives.total import Sample, combined
 from mirnet.results import EpochMetrics
@@ -62,9 +64,9 @@ def fit(context: Context, job: Job) -> None:
     if recipe.compile:
         for network in networks:
             compile_blocks(network)
-    # not every loss reads all by-products
-    partial = bool(state.model.architecture.details)
-    wrapped = context.wrap(TrainingPass(state.model, job), partial=partial)
+    training_pass = TrainingPass(state.model, job)
+    # by-products of some parts of the network may be read alone
+    wrapped = context.wrap(training_pass, partial=training_pass.reads_details)
     step_of = StepOf(context, recipe.accumulate, wrapped, state.scaler)
     sampler = Sampler(recipe, num_pairs=len(job.train), total_steps=job.total_steps)
     monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
@@ -114,12 +116,16 @@ class TrainingPass(nn.Module):
         super().__init__()
         self.network = network
         self._job = job
+        self.reads_details = any(by_name(name).details for name in job.params.train.loss)
 
     def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, StepLosses]:
         """(N, 3, H, W) both -> the loss (N,), and it and its parts without gradients."""
         recipe = self._job.params.train
         with autocast(precision_of(self._job.params), low.device):
-            prediction = self.network.predict(low, high)
+            if self.reads_details:
+                prediction = self.network.predict(low, high)
+            else:
+                prediction = Prediction(self.network(low))
         sample = Sample(
             output=prediction.output.float(),
             low=low,

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mirnet.models import Architecture, architectures, build, read_checkpoint
 from mirnet.objectives.region.terms import region
-from mirnet.objectives.registry import by_name
+from mirnet.objectives.registry import by_name, objectives
 from mirnet.objectives.sci.terms import guide
 from mirnet.objectives.total import Sample, combined
 
@@ -26,7 +27,7 @@ def load(name: str) -> dict[str, Tensor]:
 
 
 def check(found: Tensor, expected: Tensor | float) -> None:
-    torch.testing.assert_close(float(found.mean()), float(expected), rtol=2e-5, atol=1e-9)
+    torch.testing.assert_close(found.detach().mean().item(), float(expected), rtol=2e-5, atol=1e-9)
 
 
 def value(name: str, sample: Sample) -> Tensor:
@@ -54,6 +55,43 @@ def test_a_grey_image_has_a_finite_gradient() -> None:
     sample = Sample(output=output, low=output.detach(), high=output.detach())
     value("colour-balance", sample).sum().backward()
     assert output.grad is not None and bool(output.grad.isfinite().all())
+
+
+def test_a_step_of_zero_dce_has_the_published_gradient() -> None:
+    known = load("zerodce_loss")
+    network = read_checkpoint(ZOO / "zerodce.pth").train()
+    prediction = network.predict(known["step_x"], known["step_x"])
+    sample = Sample(
+        output=prediction.output,
+        low=known["step_x"],
+        high=known["step_x"],
+        details=prediction.details,
+    )
+    weights = {"curve-smoothness": 200.0, "spatial": 1.0, "colour-balance": 5.0, "exposure": 10.0}
+    total, _ = combined(sample, weights)
+    check(total, known["step_total"])
+    total.mean().backward()
+    found = dict(network.named_parameters())
+    for name in ("e_conv1.weight", "e_conv7.bias"):
+        expected = known[f"grad_{name.replace('.', '_')}"]
+        torch.testing.assert_close(found[name].grad, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "entry", [each for each in architectures() if each.details], ids=lambda each: each.family
+)
+def test_a_network_gives_the_by_products_of_its_entry(entry: Architecture) -> None:
+    torch.manual_seed(0)
+    network = build(list(entry.variants)[-1], width=4)
+    low, high = torch.rand(2, 2, 3, 24, 24)
+    prediction = network.predict(low, high)
+    assert set(prediction.details) == entry.details
+    torch.testing.assert_close(prediction.output, network(low))
+    sample = Sample(output=prediction.output, low=low, high=high, details=prediction.details)
+    readable = [each.name for each in objectives() if each.details <= entry.details]
+    total, _ = combined(sample, dict.fromkeys(readable, 1.0))
+    total.sum().backward()
+    assert all(p.grad is not None for p in network.parameters()), "every part is trained"
 
 
 def test_sci() -> None:

@@ -53,7 +53,7 @@ register(
         min_size=8,
         pools_globally=True,
         aligned_corners=True,
-        objective={"l1": 1.0, "ssim": 0.5},
+        objective={"l1": 1.0, "ssim": 0.5, "hvi": 1.0},
         published=_published,
     )
 )

@@ -56,6 +56,12 @@ register(
         terms=TERMS,
     ),
     Objective(
+        name="hvi",
+        description="mean absolute difference in the colour space HVI",
+        paper="Yan et al., HVI-CIDNet, CVPR 2025",
+        terms=TERMS,
+    ),
+    Objective(
         name="cosine",
         description="1 - cosine of the angle between colours",
         paper="Yan et al., MobileIE, ICCV 2025",

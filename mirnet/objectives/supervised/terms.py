@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from mirnet.models.cidnet.colour import HVI
 from mirnet.objectives.total import Term
 
 _OVER_SAMPLE = (1, 2, 3)
@@ -77,6 +78,15 @@ def cosine(output: Tensor, target: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(output.clamp(0, 1), target, dim=1, eps=1e-8).mean((1, 2))
 
 
+def hvi(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference in HVI (Yan et al., CVPR 2025), with its initial density -> (N,).
+
+    The output is clamped to [0, 1], outside of which the colour space is not defined.
+    """
+    space = HVI().to(output.device, output.dtype).requires_grad_(False)
+    return l1(space(output.clamp(0, 1)), space(target))
+
+
 TERMS: dict[str, Term] = {
     "charbonnier": lambda sample: charbonnier(sample.output, sample.high, eps=sample.eps),
     "l1": lambda sample: l1(sample.output, sample.high),
@@ -86,5 +96,6 @@ TERMS: dict[str, Term] = {
     "frequency": lambda sample: frequency(sample.output, sample.high),
     "psnr": lambda sample: psnr(sample.output, sample.high),
     "lvw": lambda sample: outlier_aware(sample.output, sample.high),
+    "hvi": lambda sample: hvi(sample.output, sample.high),
     "cosine": lambda sample: cosine(sample.output, sample.high),
 }
