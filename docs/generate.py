@@ -72,6 +72,38 @@ def _networks() -> list[str]:
     return named + sized
 
 
+def networks() -> str:
+    """The page of the networks."""
+    from mirnet.inference.catalogue import network_facts
+
+    parts = [
+        "# Networks",
+        "What `model.name` takes: `mirnet models`, and `mirnet models --measure` with the speed",
+        "on your machine. Parameters are those of the form for inference. GMAC are 10^9",
+        "multiply-adds of convolutions and matrix products of a 400x600 image. Each is trained,",
+        "evaluated, promoted, exported and run by the same commands; what one cannot do is refused",
+        "by name and stands under limits. [Published weights](howto/published-weights.md) are",
+        "imported by their keys; [Params](configuration.md) lists sizes and loss terms.",
+        "",
+        "| name | network | parameters | GMAC | trained with | limits | paper | weights |",
+        "| --- | --- | ---: | ---: | --- | --- | --- | --- |",
+    ]
+    for facts in network_facts():
+        loss = ", ".join(f"{term} {weight:g}" for term, weight in facts.objective.items())
+        cells = [
+            f"`{facts.name}`",
+            facts.family,
+            f"{facts.parameters:,}",
+            f"{facts.gmac:,.2f}",
+            loss,
+            "; ".join(facts.limits),
+            facts.paper,
+            facts.licence or "none",
+        ]
+        parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts) + "\n"
+
+
 def _terms() -> list[str]:
     """What ``train.loss`` takes."""
     lines = [
@@ -134,6 +166,7 @@ def pages() -> dict[str, Callable[[], str]]:
     return {
         "configuration.md": configuration,
         "formats.md": reference.formats,
+        "networks.md": networks,
         "reference/commands.md": reference.commands,
         "reference/flows.md": reference.flows,
         "reference/manifest.md": reference.manifest,

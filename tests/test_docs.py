@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*
 
 def test_generated_pages_are_what_the_code_says() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
-    assert len(made) == 6
+    assert len(made) == 7
     for path, make in made.items():
         page = (ROOT / "docs" / path).read_text(encoding="utf-8")
         assert page == make(), f"{path}: run python docs/generate.py"

@@ -20,6 +20,7 @@ from mirnet.cli import (
     doctor,
     keys,
     lineage,
+    models,
     registry,
     reproduce,
     runs,
@@ -254,6 +255,7 @@ app.command()(verify.verify)
 app.command()(reproduce.reproduce)
 app.command()(lineage.lineage)
 app.command()(doctor.doctor)
+app.command()(models.models)
 app.command()(s3.s3)
 app.command("export", hidden=True)(weights.export)  # the name of before, still good
 

@@ -41,7 +41,7 @@ def documented() -> dict[str, Any]:
     groups = {path[0] for path, _ in leaves() if len(path) == 2}
     for text, example in zip(blocks[::2], blocks[1::2], strict=False):
         here = re.findall(r"`((?:\w+ )?\w+)`", text.rpartition("\n## ")[2])
-        here = [n for n in here if n.split()[0] in groups or n in ("lineage", "doctor", "s3")]
+        here = [n for n in here if n.split()[0] in {*groups, "lineage", "doctor", "models", "s3"}]
         names = here or names[1:]
         found |= dict.fromkeys(names, parsed(example))
     return found
