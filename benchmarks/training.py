@@ -98,7 +98,7 @@ def product_step(job: Job, context: InProcess, low: Tensor, high: Tensor) -> Ste
     step_of = StepOf(context, job.params.train.accumulate, wrapped, state.scaler)
 
     def step() -> None:
-        state.set_lr()
+        state.start_step()
         step_of(low, high, batch_size=len(low))
         state.clip()
         state.update()

@@ -65,6 +65,7 @@ class Network(nn.Module):
         """The pass of training where loss terms read by-products.
 
         Takes input and reference, (N, 3, H, W) both.
+
         The reference is there for by-products alone, such as its decomposition: the output is that
         of ``forward``.
         """

@@ -85,6 +85,7 @@ class TrainState:
     scaler: torch.amp.GradScaler
     progress: TrainingProgress
     best: dict[str, Tensor] = field(default_factory=dict)
+    _statistics: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def start(cls, job: Job, device: torch.device) -> TrainState:
@@ -116,8 +117,10 @@ class TrainState:
         stalled = patience is not None and self.progress.since_best >= patience
         return stalled or self.progress.step >= self.job.total_steps
 
-    def set_lr(self) -> float:
-        """Set the learning rate of the next step."""
+    def start_step(self) -> float:
+        """Set the learning rate of the next step, and keep what a repetition of it needs."""
+        if self.scaler.is_enabled() and self.model.architecture.batch_statistics:
+            self._statistics = [buffer.clone() for buffer in self.model.buffers()]
         lr = self.schedule.lr(self.progress.step) * self.progress.lr_scale
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -130,8 +133,13 @@ class TrainState:
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
 
     def lower_scale(self) -> bool:
-        """After non-finite gradients: halve the loss scale of fp16, if possible."""
+        """After non-finite gradients: halve the loss scale of fp16, if possible.
+
+        Running statistics are those from before the step, whose batch will be repeated.
+        """
         self.optimizer.zero_grad()
+        for buffer, before in zip(self.model.buffers(), self._statistics, strict=False):
+            buffer.copy_(before)
         scale = self.scaler.get_scale()
         if not self.scaler.is_enabled() or scale <= 1:
             return False

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
@@ -121,6 +122,8 @@ def check_request(request: TrainRequest) -> None:
             f"train.accumulate {recipe.accumulate}: {architecture.title} normalises with "
             "statistics of the batch, which must not be computed in parts"
         )
+    if architecture.batch_statistics:
+        _check_single_patches(request.params)
     if settings.ray_address == IN_PROCESS:
         return
     least, most = settings.worker_range
@@ -130,6 +133,34 @@ def check_request(request: TrainRequest) -> None:
                 f"train.batch_size {batch_size} does not divide over MIRNET_NUM_WORKERS "
                 f"{settings.num_workers}: the batch is global, change one of the two"
             )
+
+
+def _check_single_patches(params: Params) -> None:
+    """Refuse batches of one patch where a batch normalisation has one value per channel.
+
+    Raises:
+        UsageError: names the network.
+    """
+    config, title = params.model.config, params.model.config.architecture.title
+
+    def check(_: nn.Module, given: tuple[Tensor]) -> None:
+        if given[0][:, 0].numel() < 2:
+            raise UsageError(
+                f"train.batch_size 1: {title} normalises over the batch, and with one patch some "
+                "of its channels have a single value; take at least 2"
+            )
+
+    recipe = params.train
+    later = ((stage.batch_size, stage.patch_size) for stage in recipe.progressive)
+    for batch_size, side in ((recipe.batch_size, recipe.patch_size), *later):
+        if batch_size > 1:
+            continue
+        with torch.device("meta"):  # shapes without arithmetic
+            network, patch = config.build(), torch.empty(1, 3, side, side)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_pre_hook(check)
+        network.train()(patch)
 
 
 def initial_weights(source: Path, params: Params) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def fit(context: Context, job: Job) -> None:
             advance()
             step = state.progress.step
             low, high = batches.take(step)
-            lr = state.set_lr()
+            lr = state.start_step()
             losses = step_of(low, high, batch_size=sampler.plan(step).batch_size)
             norm = state.clip()
             if not torch.isfinite(norm):  # equal on all workers, since gradients are averaged

@@ -61,6 +61,38 @@ def test_an_overflow_halves_the_scale_and_repeats_the_batch(
     assert torch.equal(calls[2], calls[3])
 
 
+def test_a_repeated_batch_counts_once_in_running_statistics(
+    train, small_params, in_process, monkeypatch
+):
+    calls, found = [], []
+    update = TrainState.update
+
+    def overflows_once(*given):
+        calls.append(1)
+        losses, parts = combined(*given)
+        return (losses * float("inf") if len(calls) == 2 else losses), parts
+
+    def recording(self):
+        buffers = dict(self.model.named_buffers())
+        found.append({int(v) for name, v in buffers.items() if name.endswith("batches_tracked")})
+        update(self)
+
+    monkeypatch.setattr(loop, "combined", overflows_once)
+    monkeypatch.setattr(TrainState, "update", recording)
+    params = load_params(
+        "cpu",
+        overrides=(
+            *("model.name=mobileie", "model.channels=3", "model.expansion=1"),
+            *("train.num_epochs=1", "train.steps_per_epoch=3", "train.batch_size=2"),
+            *("train.patch_size=16", "train.precision=fp16", "train.compile=false"),
+            *("train.progressive=[]", "train.ema_decay=null", "train.loss={l1: 1}"),
+        ),
+    )
+    train(params, in_process)
+    assert len(calls) == 4
+    assert found == [{1}, {2}, {3}]
+
+
 def test_what_no_scale_can_heal_ends_the_run_with_the_pairs(
     train, small_params, in_process, monkeypatch
 ):

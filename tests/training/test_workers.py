@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,7 +15,9 @@ from pyarrow import fs
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mirnet.config import Settings
 from mirnet.data.loading import load_pairs
+from mirnet.errors import UsageError
 from mirnet.models import build
 from mirnet.params import load_params
 from mirnet.training.checkpoints import TrainState, read_progress
@@ -22,7 +25,9 @@ from mirnet.training.context import InProcess
 from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.data.sampling import share
 from mirnet.training.job import Job
+from mirnet.training.launch import check_request
 from mirnet.training.loop import fit
+from mirnet.training.request import TrainRequest
 from mirnet.training.store import CheckpointStore
 from mirnet.training.workers import GlobalBatchNorm2d, Workers, share_batch_statistics
 from tests.training.groups import Run, train_in_group
@@ -152,6 +157,40 @@ def test_values_gradients_and_running_statistics_are_those_of_torch(momentum: fl
     torch.testing.assert_close(shared.eval()(x), plain.eval()(x))
     shared.train()
     assert torch.autograd.gradcheck(shared, (torch.rand(2, 3, 2, 3).double().requires_grad_(),))
+
+
+_LATER_ONE = "train.progressive=[{start: 0.5, patch_size: 32, batch_size: 1}]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (("model.name=mobileie", "train.batch_size=1"), "MobileIE"),
+        (("model.name=mobileie", _LATER_ONE), "MobileIE"),
+        (("model.name=unet-s", "train.batch_size=1", "train.patch_size=16"), "U-Net"),
+        (("model.name=unet-s", "train.batch_size=1"), None),
+        (("model.name=sci", "train.batch_size=1"), None),
+        (("model.name=iat", "train.batch_size=1"), None),
+        (("model.name=mobileie", "train.batch_size=2"), None),
+    ],
+)
+def test_a_batch_that_has_no_statistics_is_refused_by_name(
+    overrides: tuple[str, ...], refused: str | None, in_process: Settings, tmp_path: Path
+) -> None:
+    params = load_params("cpu", overrides=("train.progressive=[]", *overrides))
+    request = TrainRequest(
+        root=tmp_path,
+        train_ids=("a",),
+        val_ids=("b",),
+        params=params,
+        settings=in_process,
+        digest="d1",
+        run_name="run",
+        model_dir=tmp_path,
+    )
+    expected = pytest.raises(UsageError, match=f"batch_size 1: {refused} normalises over")
+    with expected if refused else nullcontext():
+        check_request(request)
 
 
 @pytest.mark.usefixtures("alone")
