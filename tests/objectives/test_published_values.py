@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from mirnet.models import Architecture, architectures, build, read_checkpoint
+from mirnet.models.llflow.network import LLFlow
+from mirnet.objectives.patches.terms import sparsity
 from mirnet.objectives.region.terms import region
 from mirnet.objectives.registry import by_name, objectives
 from mirnet.objectives.sci.terms import guide
@@ -82,7 +85,9 @@ def test_a_step_of_zero_dce_has_the_published_gradient() -> None:
 )
 def test_a_network_gives_the_by_products_of_its_entry(entry: Architecture) -> None:
     torch.manual_seed(0)
-    network = build(list(entry.variants)[-1], width=4)
+    hidden = {"hidden": (16, 12, 8, 12, 16)}
+    sizes: dict[str, Any] = hidden if entry.family == "llnet" else {"width": 4}
+    network = build(list(entry.variants)[-1], **sizes)
     low, high = torch.rand(2, 2, 3, 24, 24)
     prediction = network.predict(low, high)
     assert set(prediction.details) == entry.details
@@ -145,3 +150,26 @@ def test_mbllen() -> None:
     first, second = (np.random.RandomState(seed).uniform(0, 1, shape) for seed in (21, 22))
     output, target = (torch.from_numpy(a).float() for a in (first, 0.5 * first + 0.5 * second))
     check(region(output, target), 0.3622509)
+
+
+def test_llflow() -> None:
+    known = load("llflow_io")
+    network = read_checkpoint(ZOO / "llflow.pth")
+    assert isinstance(network, LLFlow)
+    bits = network.likelihoods(known["x"], known["gt"])
+    sample = Sample(output=known["y"], low=known["low"], high=known["gt"], details=bits)
+    expected = 0.8 * known["nll"].mean() + 0.2 * known["nll_gt_mean"].mean()
+    check(value("flow-likelihood", sample), expected)
+
+
+def test_llnet() -> None:
+    known = load("llnet_small_io")
+    network = read_checkpoint(ZOO / "llnet_small.pth")
+    low, high = (known[name].reshape(-1, 3, 17, 17).float() for name in ("patches", "target"))
+    prediction = network.predict(low, high)
+    sample = Sample(output=prediction.output, low=low, high=high, details=prediction.details)
+    total, _ = combined(sample, {"llnet-patches": 1.0, "llnet-decay": 1.0})
+    check(total, known["finetune_cost"])
+    # the first layer's units, and their mean over a batch of patches, as in its pretraining
+    activity = prediction.details["activity"][:, :48].mean(0, keepdim=True)
+    check(sparsity(activity), known["pretrain_kl"])

@@ -40,6 +40,10 @@ class Everything(Network):
             found[f"{name}_high"] = torch.sigmoid(self.maps[name](high))
         found["illuminations"] = torch.stack([found["reflectance"], found["projected"]], dim=1)
         found["stage_inputs"] = torch.stack([low, low + found["projected"]], dim=1)
+        found |= {"patches": found["reflectance"], "patches_high": high}
+        mean = found["reflectance"].mean((2, 3))
+        found |= {"activity": mean, "squared_weights": mean.square().sum(1)}
+        found |= {"bits": mean.sum(1), "bits_true_mean": (mean - high.mean((2, 3))).sum(1)}
         return Prediction(self(low), found)
 
 

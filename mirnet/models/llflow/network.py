@@ -12,7 +12,7 @@ from torch import Tensor
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.llflow.encoder import DARKEST, Encoder, colour_map, equalised
 from mirnet.models.llflow.flow import Flow, InvertibleConv
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 SQUEEZE = 8
 
@@ -43,24 +43,35 @@ class LLFlow(Network):
         out: Tensor = self.flowUpsamplerNet.reverse(latent, conditions)
         return out
 
-    def negative_log_likelihood(
-        self, given: Tensor, target: Tensor, *, true_mean: bool = False
-    ) -> Tensor:
-        """Of each target, in bits per pixel: (N,).
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:
+        conditions, mean = self.RRDB(prepared(low, FULL_IMAGE))
+        latent = F.pixel_unshuffle(mean, SQUEEZE)
+        output = self.flowUpsamplerNet.reverse(latent, conditions)
+        return Prediction(output, self._bits(high, conditions, latent))
+
+    def likelihoods(self, given: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Negative log-likelihoods of each target, in bits per pixel.
 
         Args:
             given: (N, 6, H, W) as :func:`prepared` gives it.
             target: (N, 3, H, W) in [0, 1].
-            true_mean: the mean of the latent variables is the colour map of the target, in place of
-                that of the encoder.
+
+        Returns:
+            ``bits`` (N,), and ``bits_true_mean`` (N,), for which the mean of the latent variables
+            is the colour map of the target, in place of that of the encoder.
         """
         conditions, mean = self.RRDB(given)
+        return self._bits(target, conditions, F.pixel_unshuffle(mean, SQUEEZE))
+
+    def _bits(self, target: Tensor, conditions: list[Tensor], latent: Tensor) -> dict[str, Tensor]:
         z, logdet = self.flowUpsamplerNet(target, conditions)
-        mean = F.pixel_unshuffle(colour_map(target) if true_mean else mean, SQUEEZE)
-        normal = -((z - mean).square() + math.log(2 * math.pi)).sum((1, 2, 3)) / 2
-        pixels = target.shape[2] * target.shape[3]
-        bits: Tensor = -(logdet + normal) / (math.log(2) * pixels)
-        return bits
+        true = F.pixel_unshuffle(colour_map(target), SQUEEZE)
+        found = {}
+        for name, mean in (("bits", latent), ("bits_true_mean", true)):
+            normal = -((z - mean).square() + math.log(2 * math.pi)).sum((1, 2, 3)) / 2
+            pixels = target.shape[2] * target.shape[3]
+            found[name] = -(logdet + normal) / (math.log(2) * pixels)
+        return found
 
     def folded(self) -> Network:
         one = copy.deepcopy(self)

@@ -54,7 +54,8 @@ register(
         margin=18,
         size_multiple=3,
         min_size=18,
-        objective={"l2": 1.0},
+        objective={"llnet-patches": 1.0, "llnet-decay": 1.0},
+        details=frozenset({"patches", "patches_high", "squared_weights", "activity"}),
         published=_published,
     )
 )

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 SIDE, STRIDE = 17, 3
 VALUES = 3 * SIDE**2
@@ -46,22 +46,44 @@ class LLNet(Network):
         places = torch.eye(SIDE**2).reshape(-1, 1, SIDE, SIDE).repeat(3, 1, 1, 1)
         self.register_buffer("places", places, persistent=False)
 
-    def patches(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W), sides 17 and any multiple of 3 more -> (N, 867, rows, columns)."""
-        x = self.first(image).sigmoid()
+    def patches(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(N, 3, H, W), sides 17 and any multiple of 3 more -> (N, 867, rows, columns).
+
+        And the values behind each hidden layer.
+        """
+        hidden = [self.first(image.to(self.output.weight.dtype)).sigmoid()]
         for layer in self.hidden:
-            x = layer(x).sigmoid()
-        out: Tensor = self.output(x).sigmoid()
-        return out
+            hidden.append(layer(hidden[-1]).sigmoid())
+        return self.output(hidden[-1]).sigmoid().float(), hidden
 
     def forward(self, image: Tensor) -> Tensor:
+        return self._averaged(self.patches(_covered(image))[0], image)
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:
+        patches, hidden = self.patches(_covered(low))
+        layers = dict(self.named_parameters())
+        weights = [layers[f"hidden.{number}.weight"] for number in range(len(self.hidden))]
+        squares = [weight.float().square().sum() for weight in (self.first.weight, *weights)]
+        encoder = hidden[: len(hidden) // 2 + 1]
+        details = {
+            "patches": patches,
+            "patches_high": F.unfold(_covered(high), SIDE, stride=STRIDE).view_as(patches),
+            "squared_weights": torch.stack(squares).sum().expand(len(low)),
+            "activity": torch.cat([values.float().mean((2, 3)) for values in encoder], dim=1),
+        }
+        return Prediction(self._averaged(patches, low), details)
+
+    def _averaged(self, patches: Tensor, image: Tensor) -> Tensor:
+        """Overlapping patches -> (N, 3, H, W), of the size of the image."""
         height, width = image.shape[2:]
-        missing = ((SIDE - side) % STRIDE for side in (width, height))
-        right, bottom = missing
-        covered = F.pad(image, (0, right, 0, bottom), mode="replicate")
-        patches = self.patches(covered.to(self.output.weight.dtype)).float()
         total = F.conv_transpose2d(patches, self.places.float(), stride=STRIDE, groups=3)
         ones = torch.ones_like(patches[:1, :1])
         square = ones.new_ones(1, 1, SIDE, SIDE)
         mean = total / F.conv_transpose2d(ones, square, stride=STRIDE)
         return mean[:, :, :height, :width]
+
+
+def _covered(image: Tensor) -> Tensor:
+    """The last row and column repeated as far as the last patch needs."""
+    bottom, right = ((SIDE - side) % STRIDE for side in image.shape[2:])
+    return F.pad(image, (0, right, 0, bottom), mode="replicate")
