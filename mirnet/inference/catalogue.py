@@ -54,21 +54,26 @@ def network_facts(*, measure: bool = False) -> Iterator[NetworkFacts]:
         measure: time each of them, with random weights; from milliseconds to a minute per network.
     """
     for architecture in architectures():
-        for name, sizes in architecture.variants.items():
-            config = NetworkConfig(architecture.family, sizes)
-            with torch.device("meta"):
-                network = config.build().eval().folded()
-            yield NetworkFacts(
-                name=name,
-                family=architecture.title,
-                parameters=num_parameters(network),
-                gmac=_gmac(network),
-                objective=dict(architecture.objective),
-                limits=limits(architecture),
-                paper=architecture.paper,
-                licence=architecture.licence,
-                megapixels_per_s=_speed(config) if measure else None,
-            )
+        for name in architecture.variants:
+            yield facts_of(architecture, name, measure=measure)
+
+
+def facts_of(architecture: Architecture, name: str, *, measure: bool = False) -> NetworkFacts:
+    """One variant of a network; ``measure`` as for :func:`network_facts`."""
+    config = NetworkConfig(architecture.family, architecture.variants[name])
+    with torch.device("meta"):
+        network = config.build().eval().folded()
+    return NetworkFacts(
+        name=name,
+        family=architecture.title,
+        parameters=num_parameters(network),
+        gmac=_gmac(network),
+        objective=dict(architecture.objective),
+        limits=limits(architecture),
+        paper=architecture.paper,
+        licence=architecture.licence,
+        megapixels_per_s=_speed(config) if measure else None,
+    )
 
 
 def limits(architecture: Architecture) -> tuple[str, ...]:
