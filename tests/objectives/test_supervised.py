@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import laplace
+from scipy.ndimage import correlate, laplace
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 from mirnet.evaluation.metrics import ssim
+from mirnet.objectives.lyt import terms as lyt
 from mirnet.objectives.registry import by_name
 from mirnet.objectives.supervised import terms as losses
 from mirnet.objectives.total import Sample, combined
 
-TERMS = sorted(losses.TERMS)
+TERMS = sorted({*losses.TERMS, *lyt.TERMS})
 
 
 def _batch(seed=0, size=16):
@@ -121,3 +123,86 @@ def test_the_cosine_term_measures_hue_and_not_brightness():
     torch.testing.assert_close(losses.cosine(0.5 * target, target), torch.zeros(3).double())
     red, blue = torch.eye(3).double()[[0, 2]].reshape(2, 1, 3, 1, 1).expand(2, 1, 3, 4, 4)
     torch.testing.assert_close(losses.cosine(red, blue), torch.ones(1).double())
+
+
+def test_the_pyramid_term_by_scipy():
+    output, target = _batch(0), _batch(1)
+    taps = np.outer([0.05, 0.25, 0.4, 0.25, 0.05], [0.05, 0.25, 0.4, 0.25, 0.05])
+
+    def level(channel):
+        blurred = correlate(channel, taps, mode="nearest")
+        sparse = np.zeros_like(blurred)
+        sparse[::2, ::2] = 4 * blurred[::2, ::2]
+        return channel - correlate(sparse, taps, mode="nearest")
+
+    expected = [
+        np.mean([level(channel) ** 2 for channel in image])
+        for image in (output - target).numpy()  # linear
+    ]
+    np.testing.assert_allclose(losses.pyramid_edge(output, target), expected, rtol=1e-9)
+    flat = torch.full((1, 3, 16, 16), 0.4)
+    assert losses.details_of(flat)[..., 3:-3, 3:-3].abs().max() < 1e-6
+
+
+def test_terms_in_hvi_are_those_in_rgb_of_transformed_images():
+    output, target = _batch(0), _batch(1)
+    one, other = losses.in_hvi(output), losses.in_hvi(target)
+    torch.testing.assert_close(term("hvi", output, target), losses.l1(one, other))
+    torch.testing.assert_close(term("hvi-ssim", output, target), losses.ssim_loss(one, other))
+    edges = losses.pyramid_edge(one, other)
+    torch.testing.assert_close(term("hvi-pyramid-edge", output, target), edges)
+
+
+@pytest.mark.parametrize("name", ["hvi", "hvi-ssim", "hvi-pyramid-edge", "ms-ssim", "histogram"])
+@pytest.mark.parametrize("level", [0.0, 0.25, 1.0])
+def test_flat_images_have_a_finite_gradient(name, level):
+    output = torch.full((1, 3, 24, 24), level, requires_grad=True)
+    term(name, output, _batch(1, 24)[:1].float()).sum().backward()
+    assert bool(output.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("name", ["hvi", "hvi-ssim", "hvi-pyramid-edge"])
+def test_gradients_in_hvi_are_bounded_towards_black(name):
+    output = (1e-6 * _batch(0, 24)[:1].float()).requires_grad_()
+    term(name, output, _batch(1, 24)[:1].float()).sum().backward()
+    assert 0 < output.grad.abs().max() < 1  # over 100 without a bound
+
+
+def test_smooth_l1_and_brightness_by_hand():
+    target = torch.zeros(2, 3, 4, 4)
+    output = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), -2.0)])
+    torch.testing.assert_close(lyt.smooth_l1(output, target), torch.tensor([0.125, 1.5]))
+    torch.testing.assert_close(lyt.brightness(output, target), torch.tensor([0.5, 2.0]))
+    output[0, :, ::2] = -0.5
+    torch.testing.assert_close(lyt.brightness(output, target)[0], torch.tensor(0.0))
+
+
+def test_the_histogram_is_the_plain_sum_of_gaussians():
+    image = _batch(0) ** 2
+    levels = np.linspace(0, 1, 256)
+    values = image.flatten(1).numpy()[..., None]
+    plain = np.exp(-((values - levels) ** 2) / (2 * 0.01**2)).sum(1)
+    plain /= plain.sum(1, keepdims=True)
+    found = lyt.soft_histogram(image).numpy()
+    np.testing.assert_allclose(found, plain, atol=2e-3 * plain.max(), rtol=0)
+    black = lyt.histogram(torch.zeros(1, 3, 8, 8), torch.ones(1, 3, 8, 8))
+    np.testing.assert_allclose(black, 2 / 256, rtol=1e-3)
+
+
+def test_ms_ssim_is_that_of_torchmetrics():
+    grey, noise = _batch(0, 192)[:, :1], _batch(1, 192)[:, :1]
+    # as channels, three equal ones: their mean is taken at another place there
+    output = torch.nn.functional.avg_pool2d(grey, 5, 1, 2).expand(-1, 3, -1, -1).float()
+    target = (0.7 * output + 0.3 * noise).float()
+    expected = 1 - multiscale_structural_similarity_index_measure(
+        output, target, data_range=1.0, reduction="none"
+    )
+    torch.testing.assert_close(lyt.ms_ssim(output, target), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(lyt.ms_ssim(output, output), torch.zeros(3))
+
+
+def test_ms_ssim_of_a_small_patch_has_fewer_scales():
+    output, target = _batch(0, 20), _batch(1, 20)
+    luminance, structure = lyt._similarities(output, target)
+    single = (luminance * structure).mean((2, 3)).clamp_min(1e-6).mean(1)
+    torch.testing.assert_close(lyt.ms_ssim(output, target), 1 - single)

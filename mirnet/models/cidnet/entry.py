@@ -53,7 +53,10 @@ register(
         min_size=8,
         pools_globally=True,
         aligned_corners=True,
-        objective={"l1": 1.0, "ssim": 0.5, "hvi": 1.0},
+        objective={
+            **{"l1": 1.0, "ssim": 0.5, "pyramid-edge": 50.0},
+            **{"hvi": 1.0, "hvi-ssim": 0.5, "hvi-pyramid-edge": 50.0},
+        },
         published=_published,
     )
 )

@@ -62,6 +62,24 @@ register(
         terms=TERMS,
     ),
     Objective(
+        name="hvi-ssim",
+        description="1 - SSIM in the colour space HVI",
+        paper="Yan et al., HVI-CIDNet, CVPR 2025",
+        terms=TERMS,
+    ),
+    Objective(
+        name="pyramid-edge",
+        description="mean squared difference of the first level of Laplacian pyramids",
+        paper="Yan et al., HVI-CIDNet, CVPR 2025",
+        terms=TERMS,
+    ),
+    Objective(
+        name="hvi-pyramid-edge",
+        description="the same in the colour space HVI",
+        paper="Yan et al., HVI-CIDNet, CVPR 2025",
+        terms=TERMS,
+    ),
+    Objective(
         name="cosine",
         description="1 - cosine of the angle between colours",
         paper="Yan et al., MobileIE, ICCV 2025",

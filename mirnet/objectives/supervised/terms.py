@@ -78,13 +78,37 @@ def cosine(output: Tensor, target: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(output.clamp(0, 1), target, dim=1, eps=1e-8).mean((1, 2))
 
 
-def hvi(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference in HVI (Yan et al., CVPR 2025), with its initial density -> (N,).
+def in_hvi(image: Tensor) -> Tensor:
+    """The image in HVI (Yan et al., CVPR 2025) with its initial density: (N, 3, H, W).
 
-    The output is clamped to [0, 1], outside of which the colour space is not defined.
+    It is clamped to [0, 1], outside of which the colour space is not defined. Colours of pixels
+    below a grey level of 255 have no gradient: it grows without bound towards black.
     """
-    space = HVI().to(output.device, output.dtype).requires_grad_(False)
-    return l1(space(output.clamp(0, 1)), space(target))
+    space = HVI().to(image.device, image.dtype).requires_grad_(False)
+    colour, value = space(image.clamp(0, 1)).split((2, 1), dim=1)
+    black = value < 1 / 255
+    return torch.cat([torch.where(black, colour.detach(), colour), value], dim=1)
+
+
+def details_of(image: Tensor) -> Tensor:
+    """What a level of a Laplacian pyramid keeps (Burt and Adelson, 1983): (N, 3, H, W).
+
+    The image less its blurred self, of which every second pixel was taken.
+    """
+    every_second = image.new_zeros(image.shape[2:])
+    every_second[::2, ::2] = 4.0
+    return image - _blurred(_blurred(image) * every_second)
+
+
+def _blurred(image: Tensor) -> Tensor:
+    taps = image.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+    padded = F.pad(image, (2, 2, 2, 2), mode="replicate")
+    return F.conv2d(padded, torch.outer(taps, taps).expand(3, 1, 5, 5), groups=3)
+
+
+def pyramid_edge(output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the pyramids' first level (Yan et al., CVPR 2025) -> (N,)."""
+    return l2(details_of(output), details_of(target))
 
 
 TERMS: dict[str, Term] = {
@@ -96,6 +120,9 @@ TERMS: dict[str, Term] = {
     "frequency": lambda sample: frequency(sample.output, sample.high),
     "psnr": lambda sample: psnr(sample.output, sample.high),
     "lvw": lambda sample: outlier_aware(sample.output, sample.high),
-    "hvi": lambda sample: hvi(sample.output, sample.high),
+    "hvi": lambda sample: l1(in_hvi(sample.output), in_hvi(sample.high)),
+    "hvi-ssim": lambda sample: ssim_loss(in_hvi(sample.output), in_hvi(sample.high)),
+    "hvi-pyramid-edge": lambda sample: pyramid_edge(in_hvi(sample.output), in_hvi(sample.high)),
+    "pyramid-edge": lambda sample: pyramid_edge(sample.output, sample.high),
     "cosine": lambda sample: cosine(sample.output, sample.high),
 }

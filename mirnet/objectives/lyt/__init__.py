@@ -1,0 +1,1 @@
+"""Terms of LYT-Net, beside those of supervision that it shares."""
