@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
@@ -25,6 +27,7 @@ from mirnet.models.registry import Architecture, architectures
 _DAMAGE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, TypeError),
     *(LookupError, AttributeError, AssertionError, OverflowError, struct.error),
+    SafetensorError,
 )
 
 
@@ -94,7 +97,7 @@ def read_checkpoint(path: Path) -> Network:
         WeightsError: not a checkpoint, not one of a registered network, or keys missing,
             unexpected or of a wrong shape; names the file and the keys.
     """
-    state = _read_state(path)
+    state = read_state(path)
     readable = [a for a in architectures() if a.published is not None]
     for architecture in readable:
         model = _converted(state, architecture, path=path)
@@ -126,9 +129,14 @@ def _converted(
     return model
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name: safetensors, or a state dict of PyTorch, which runs no code.
+
+    Raises:
+        WeightsError: it is neither, or holds other things; names the file.
+    """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = _content(path)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except _DAMAGE as error:
@@ -151,3 +159,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             raise WeightsError(f"{path}: {name} is there twice, with and without 'module.'")
         state[name] = value
     return state
+
+
+def _content(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -32,6 +32,7 @@ class Objective:
         reference: whether it reads the reference image.
         details: by-products of the network's training pass that it reads
             (:class:`~mirnet.models.network.Prediction`).
+        features: whether it reads features of a VGG, whose weights the user brings.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Objective:
     terms: str
     reference: bool = True
     details: frozenset[str] = frozenset()
+    features: bool = False
 
     def load(self) -> Term:
         """The function; imports torch."""

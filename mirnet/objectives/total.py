@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +21,8 @@ class Sample:
         low, high: input and reference, (N, 3, H, W) in [0, 1].
         details: by-products of the network by name, (N, ...) each.
         eps: of the Charbonnier terms.
+        features: maps of an image (N, 3, H, W) by a VGG, (N, C, H', W') each, for the perceptual
+            term.
     """
 
     output: Tensor
@@ -28,6 +30,7 @@ class Sample:
     high: Tensor
     details: Mapping[str, Tensor] = field(default_factory=dict)
     eps: float = 1e-3
+    features: Callable[[Tensor], Sequence[Tensor]] | None = None
 
 
 # One value per image lets a batch be split unevenly over workers and still average exactly.

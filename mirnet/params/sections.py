@@ -116,6 +116,11 @@ class TrainParams(Section):
         min_length=1,
         description="loss terms and their weights; not given: those of the network",
     )
+    perceptual_weights: str | None = Field(
+        None,
+        min_length=1,
+        description="a file of VGG weights, which you bring: the perceptual term",
+    )
     charbonnier_eps: float = Field(1e-3, gt=0, description="epsilon of the Charbonnier loss")
     init_from: str | None = Field(
         None,
@@ -365,6 +370,8 @@ class Params(Section):
     def _terms_fit(self) -> Params:
         architecture = self.model.config.architecture
         for name in self.train.loss:
+            if objective_named(name).features and not self.train.perceptual_weights:
+                raise UsageError(f"train.loss: {name} needs train.perceptual_weights=FILE of a VGG")
             if missing := objective_named(name).details - architecture.details:
                 raise UsageError(
                     f"train.loss: {name} reads {', '.join(sorted(missing))}, which "

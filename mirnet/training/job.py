@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mirnet.models import Network
+from mirnet.objectives.perceptual.features import VGG
 from mirnet.params import Params
 from mirnet.training.data.pairs import PackedPairs
 
@@ -21,6 +22,7 @@ class Job:
     Attributes:
         initial: weights to start from in place of random ones.
         teacher: a larger network for distillation.
+        features: the network of the perceptual term.
     """
 
     params: Params
@@ -29,6 +31,7 @@ class Job:
     digest: str
     initial: dict[str, Tensor] | None = None
     teacher: Network | None = None
+    features: VGG | None = None
 
     @property
     def steps_per_epoch(self) -> int:

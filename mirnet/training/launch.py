@@ -18,6 +18,7 @@ from mirnet.data.loading import load_pairs
 from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.hardware import use_kernel_cache
 from mirnet.models import load_model, num_parameters
+from mirnet.objectives.perceptual.features import read_vgg
 from mirnet.params import Params
 from mirnet.results import EpochMetrics, TrainResult
 from mirnet.storage.arrow import open_filesystem
@@ -41,7 +42,7 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
     train, val = (_load(request, ids) for ids in (request.train_ids, request.val_ids))
     sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
     check_patch_fits(train, max(sizes))
-    teacher = request.distill_from
+    teacher, features = request.distill_from, params.train.perceptual_weights
     job = Job(
         params=params,
         train=train,
@@ -49,6 +50,7 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
         digest=request.digest,
         initial=initial_weights(request.init_from, params) if request.init_from else None,
         teacher=load_model(teacher) if teacher else None,
+        features=read_vgg(Path(features)) if features else None,
     )
     if params.train.compile:
         use_kernel_cache(settings.cache("kernels"))

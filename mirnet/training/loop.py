@@ -61,6 +61,8 @@ def fit(context: Context, job: Job) -> None:
     networks = [state.model]
     if job.teacher is not None:
         networks.append(on_device(job.teacher.requires_grad_(False), context.device))
+    if job.features is not None:
+        job.features.to(context.device)
     if recipe.compile:
         for network in networks:
             compile_blocks(network)
@@ -132,6 +134,7 @@ class TrainingPass(nn.Module):
             high=high,
             details={name: value.float() for name, value in prediction.details.items()},
             eps=recipe.charbonnier_eps,
+            features=self._job.features,
         )
         loss, parts = combined(sample, recipe.loss)
         if self._job.teacher is not None:

@@ -11,9 +11,19 @@ from torch import Tensor, nn
 from mirnet.models import Network, registry
 from mirnet.models.network import Prediction
 from mirnet.models.registry import Architecture, Sizes
+from mirnet.objectives.perceptual.features import VGG
 from mirnet.objectives.registry import objectives
 
 CHANNELS = {"curves": 6, "illumination": 1, "reflectance": 3, "relit": 1, "projected": 3}
+
+
+def vgg() -> VGG:
+    """A small one, the same in every process."""
+    shapes = {0: (4, 3), 2: (4, 4), 5: (4, 4), 8: (4, 4), 11: (4, 4)}
+    network, generator = VGG(shapes), torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.uniform_(parameter, -0.4, 0.4, generator=generator)
+    return network
 
 
 class NoSizes(Sizes):

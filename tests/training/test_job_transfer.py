@@ -10,6 +10,7 @@ from mirnet.training.checkpoints import copy_weights
 from mirnet.training.data.pairs import pack_pairs
 from mirnet.training.job import Job
 from mirnet.training.ray.job_transfer import receive_job, send_job
+from tests.training.everything import vgg
 
 
 def _job(params, **changes):
@@ -25,7 +26,7 @@ def test_a_job_arrives_as_it_was_sent(small_params, tmp_path):
     torch.manual_seed(0)
     net = params.model.config.build()
     local, path = fs.LocalFileSystem(), str(tmp_path / "job")
-    send_job(_job(params, initial=copy_weights(net), teacher=net), local, path)
+    send_job(_job(params, initial=copy_weights(net), teacher=net, features=vgg()), local, path)
     job = receive_job(local, path)
     assert job.params == params
     assert job.train.names == ("our485/1.png", "our485/2.png", "our485/3.png")
@@ -37,6 +38,8 @@ def test_a_job_arrives_as_it_was_sent(small_params, tmp_path):
     for key, value in copy_weights(net).items():
         torch.testing.assert_close(job.initial[key], value)
     image = torch.rand(1, 3, 16, 16)
+    assert job.features is not None
+    torch.testing.assert_close(job.features(image), vgg()(image))
     torch.testing.assert_close(job.teacher(image), net(image))
 
 

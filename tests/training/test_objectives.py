@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pyarrow import fs
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mirnet.errors import UsageError
+from mirnet.config import Settings
+from mirnet.errors import UsageError, WeightsError
 from mirnet.objectives import registry
 from mirnet.objectives.registry import objectives
 from mirnet.objectives.total import Sample
 from mirnet.params import Params, load_params
+from mirnet.results import TrainResult
 from mirnet.training.checkpoints import TrainState, read_progress
 from mirnet.training.context import Context, InProcess
 from mirnet.training.data.pairs import PackedPairs, pack_pairs
@@ -26,7 +28,7 @@ from mirnet.training.job import Job
 from mirnet.training.loop import StepOf, TrainingPass, fit
 from mirnet.training.meter import StepLosses
 from mirnet.training.store import CheckpointStore
-from tests.training.everything import registered
+from tests.training.everything import registered, vgg
 from tests.training.groups import GroupContext, Run, train_in_group
 from tests.training.test_workers import train_until
 
@@ -46,6 +48,7 @@ def params(loss: dict[str, float], *overrides: str) -> Params:
         *("train.num_epochs=2", "train.steps_per_epoch=3", f"train.batch_size={BATCH}"),
         *("train.patch_size=16", "train.precision=float32", "train.compile=false"),
         *("train.progressive=[]", "train.checkpoint_every=2", "train.lr=1e-3"),
+        "train.perceptual_weights=vgg.safetensors",  # the job has the network itself
     )
     return load_params("cpu", overrides=(*recipe, *overrides))
 
@@ -58,7 +61,7 @@ def pairs(count: int) -> PackedPairs:
 
 def step(context: Context, asked: Params) -> tuple[list[Tensor | None], StepLosses]:
     """Gradients and losses of one step on this worker's part of a batch."""
-    job = Job(asked, pairs(BATCH), pairs(2), "d1")
+    job = Job(asked, pairs(BATCH), pairs(2), "d1", features=vgg())
     state = TrainState.start(job, torch.device("cpu"))
     wrapped = context.wrap(TrainingPass(state.model, job), partial=True)
     generator = torch.Generator().manual_seed(0)
@@ -111,7 +114,7 @@ def test_a_term_has_the_same_gradient_over_workers_and_in_parts(
 def test_a_run_with_all_terms_is_the_same_on_two_workers_and_after_a_restart(
     group: Run, tmp_path: Path
 ) -> None:
-    job = Job(params(dict.fromkeys(TERMS, 1.0)), pairs(BATCH), pairs(2), "d1")
+    job = Job(params(dict.fromkeys(TERMS, 1.0)), pairs(BATCH), pairs(2), "d1", features=vgg())
     folders = [tmp_path / name for name in ("one", "two", "stopped")]
     fit(alone(folders[0]), job)
     group(train_everything, job, folders[1], None)
@@ -130,6 +133,25 @@ def test_a_run_with_all_terms_is_the_same_on_two_workers_and_after_a_restart(
         for one, two in zip(other, history, strict=True):
             assert two.train_parts == pytest.approx(one.train_parts, rel=1e-4)
             assert sum(one.train_parts.values()) == pytest.approx(one.train_loss, rel=1e-5)
+
+
+def test_a_run_reads_the_file_of_the_perceptual_term(
+    train: Callable[..., TrainResult],
+    small_params: Callable[..., Params],
+    in_process: Settings,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "vgg.safetensors"
+    asked = small_params(
+        "train.loss={l1: 1, perceptual: 0.1}",
+        f"train.perceptual_weights={file}",
+        "train.num_epochs=1",
+    )
+    with pytest.raises(WeightsError, match=r"vgg\.safetensors: no such file"):
+        train(asked, in_process)
+    save_file(vgg().state_dict(), file)
+    (epoch,) = train(asked, in_process).history
+    assert epoch.train_parts["perceptual"] > 0
 
 
 def test_a_checkpoint_without_parts_is_resumed(tmp_path: Path) -> None:
@@ -179,6 +201,10 @@ def test_terms_that_are_unknown_or_do_not_fit_the_network_are_refused() -> None:
         load_params("cpu", overrides=("train.loss={charbonier: 1}",))
     with pytest.raises(UsageError, match="curve-smoothness reads curves, which MIRNet does not"):
         load_params("cpu", overrides=("train.loss={curve-smoothness: 1}",))
+    with pytest.raises(
+        UsageError, match=r"perceptual needs train\.perceptual_weights=FILE of a VGG"
+    ):
+        load_params("cpu", overrides=("train.loss={perceptual: 1}",))
     with pytest.raises(UsageError, match=r"train\.loss"):
         load_params("cpu", overrides=("train.loss={l1: -1}",))
     with pytest.raises(ValueError, match="an objective named l1 already"):

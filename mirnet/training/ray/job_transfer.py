@@ -1,7 +1,8 @@
 """A job as a folder on the checkpoint store, for clusters without a shared disk.
 
 ``job.json`` has params and pair names; ``data.safetensors`` the decoded pixels and, for a warm
-start, the initial weights; ``teacher/`` a teacher in the project's format. Written once per run.
+start, the initial weights, and those of the perceptual term; ``teacher/`` a teacher in the
+project's format. Written once per run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from mirnet.errors import TrainingError
 from mirnet.models import load_model, save_model
+from mirnet.objectives.perceptual.features import vgg_of
 from mirnet.params import Params
 from mirnet.storage.arrow import read_text, storage_errors, write_text
 from mirnet.training.data.packs import fetch_pack, node_folder, send_pack
@@ -24,7 +26,7 @@ from mirnet.training.data.pairs import PackedPairs
 from mirnet.training.job import Job
 
 _JOB, _DATA, _TEACHER = "job.json", "data.safetensors", "teacher"
-_INITIAL = "initial."
+_INITIAL, _FEATURES = "initial.", "perceptual."
 
 
 class JobManifest(BaseModel):
@@ -89,11 +91,10 @@ def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
         fs.copy_files(path, name, filesystem, fs.LocalFileSystem())
         manifest, tensors = JobManifest.model_validate_json(text), load_file(Path(name) / _DATA)
         teacher = load_model(Path(name) / _TEACHER) if manifest.has_teacher else None
-    initial = {
-        key.removeprefix(_INITIAL): value
-        for key, value in tensors.items()
-        if key.startswith(_INITIAL)
-    }
+    initial, features = (
+        {key.removeprefix(of): value for key, value in tensors.items() if key.startswith(of)}
+        for of in (_INITIAL, _FEATURES)
+    )
     return Job(
         params=manifest.params,
         train=_pairs(manifest, "train", tensors, filesystem),
@@ -101,11 +102,14 @@ def receive_job(filesystem: fs.FileSystem, path: str) -> Job:
         digest=manifest.digest,
         initial=initial if manifest.has_initial else None,
         teacher=teacher,
+        features=vgg_of(features, origin=path) if features else None,
     )
 
 
 def _tensors(job: Job) -> dict[str, Tensor]:
     tensors = {_INITIAL + key: value for key, value in (job.initial or {}).items()}
+    if job.features is not None:
+        tensors |= {_FEATURES + key: value for key, value in job.features.state_dict().items()}
     for role, pairs in (("train", job.train), ("val", job.val)):
         if pairs.folder is not None:
             continue

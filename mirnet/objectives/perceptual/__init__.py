@@ -1,0 +1,1 @@
+"""Distance between features of a VGG network, whose weights the user brings."""
