@@ -163,7 +163,9 @@ def test_files_that_are_no_checkpoint(content: bytes, tmp_path: Path) -> None:
 )
 def test_checkpoints_of_something_else(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=r"net\.pth: (holds no state_dict|no .* or IAT or .* checkpoint)"):
+    with pytest.raises(
+        WeightsError, match=r"net\.pth: (holds no state_dict|no .* or IAT or .* checkpoint)"
+    ):
         read_checkpoint(tmp_path / "net.pth")
     with pytest.raises(WeightsError, match="no such file"):
         read_checkpoint(tmp_path / "absent.pth")
