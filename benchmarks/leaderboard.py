@@ -116,8 +116,8 @@ def run_child(name: str, options: argparse.Namespace) -> None:
     command += ["--into", str(options.into), "--core-minutes", str(options.core_minutes)]
     command += ["--no-mlflow"] * (not options.mlflow)
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        # processor time is what is compared
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+        # processor time is what is compared: threads that spin while they wait must not count
+        environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | {"CUDA_VISIBLE_DEVICES": ""}
         code = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
     if code == 0:
         (folder / FAILED).unlink(missing_ok=True)
@@ -152,18 +152,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 if a network has no row."""
-    from mirnet.evaluation.baselines import BASELINES
-    from mirnet.models.registry import by_name
-    from mirnet.tracking import check_tracking
-
     options = _options(arguments)
     apply_engine_defaults()
     if options.only:
         measure_one(options)
         return 0
+    from mirnet.evaluation.baselines import BASELINES
+    from mirnet.models.registry import by_name
+
     for name in options.networks or ():
         by_name(name)  # raises for what is not known
     if options.mlflow:
+        from mirnet.tracking import check_tracking
+
         check_tracking(load_settings())
     # ends the child, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
