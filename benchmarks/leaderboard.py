@@ -166,8 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from mirnet.tracking import check_tracking
 
         check_tracking(load_settings())
-    # ends the child, too
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare(
         options.data,
         options.into,
@@ -190,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # ends the child, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
     except MirnetError as error:
