@@ -72,7 +72,7 @@ def test_damaged_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": {"network": "unet"}}, "architecture.network"),
+        ({"architecture": {"network": "no-net"}}, "architecture.network"),
         ({"format": 99}, "format"),
         ({"surprise": 1}, "surprise"),
     ],
