@@ -35,12 +35,15 @@ def import_(
 
     with progress("importing"):
         model = read_checkpoint(checkpoint)
-        save_model(model, out, extra={"imported_from": checkpoint.name})
+        licence = model.architecture.licence
+        save_model(model, out, extra={"imported_from": checkpoint.name, "licence": licence})
     count = num_parameters(model)
     if as_json:
-        say_json({"model": model.config, "num_parameters": count, "folder": out})
+        facts = {"model": model.config, "num_parameters": count, "licence": licence, "folder": out}
+        say_json(facts)
         return
     say(f"{model.config}, {count:,} parameters -> {out}")
+    say(f"licence of the published weights: {licence or 'not known'}")
 
 
 @app.command()
@@ -70,7 +73,7 @@ def export(
     target.parent.mkdir(parents=True, exist_ok=True)
     with progress("exporting"):
         if format == "int8":
-            lows = _lows(calibrate, multiple=network.size_multiple)
+            lows = _lows(calibrate, multiple=network.size_multiple, least=network.min_size)
             loss = exporting.export_int8(network, target, lows=lows)
             told, measured = f"{loss:.1f} dB PSNR to float32 on the lows", {"psnr_to_float32": loss}
         else:
@@ -85,7 +88,7 @@ def export(
     say(f"{target}: {_size(target)}, {told}")
 
 
-def _lows(folder: Path | None, *, multiple: int) -> list[npt.NDArray[np.float32]]:
+def _lows(folder: Path | None, *, multiple: int, least: int) -> list[npt.NDArray[np.float32]]:
     """The first images of a folder as (1, 3, H, W), cropped to multiples."""
     import numpy as np
 
@@ -97,8 +100,9 @@ def _lows(folder: Path | None, *, multiple: int) -> list[npt.NDArray[np.float32]
     lows = []
     for path in paths[:_MOST_LOWS]:
         image = read_rgb(path)
-        if min(image.shape[:2]) < 8:
-            raise UsageError(f"{path}: too small to calibrate on, 8 pixels per side are needed")
+        if min(image.shape[:2]) < (needed := max(8, multiple, least)):
+            message = f"too small to calibrate on, {needed} pixels per side are needed"
+            raise UsageError(f"{path}: {message}")
         height, width = (side // multiple * multiple for side in image.shape[:2])
         batch = image[:height, :width].transpose(2, 0, 1)[None]
         lows.append(np.ascontiguousarray(batch, dtype=np.float32) / np.float32(255))

@@ -211,15 +211,21 @@ def _allow_many_shapes() -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
 
 
+_FEW_GROUPS = 4
+
+
 def make_dense(model: nn.Module) -> None:
     """Convert grouped convolutions to equivalent dense ones, with zero weights across groups.
 
     cuDNN transposes the feature maps before and after each grouped bf16 convolution, which takes
     half of the time of MIRNet-v2 (docs/benchmarks/inference.md); multiplying the zeros on tensor
-    cores takes less.
+    cores takes less where the groups are few. Depthwise convolutions stay: their dense form has as
+    many times the weights as there are channels.
     """
     for conv in model.modules():
-        if not isinstance(conv, nn.Conv2d) or conv.groups == 1:
+        if not isinstance(conv, nn.Conv2d) or not 1 < conv.groups <= _FEW_GROUPS:
+            continue
+        if conv.in_channels == conv.groups:
             continue
         parts = conv.weight.detach().chunk(conv.groups)
         height, width = conv.kernel_size

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
-from mirnet.models.network import COUNTER, Network, fill
+from mirnet.models.network import COUNTER, Network, check_shapes, fill
 from mirnet.models.registry import Architecture, architectures
 
 # exceptions of reading bytes that are not a checkpoint
@@ -124,6 +124,8 @@ def _converted(
         raise WeightsError(f"{path}: no {architecture.title} has these {error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
+    # before memory is taken for the network, or values are read
+    check_shapes(config, {name: tuple(w.shape) for name, w in weights.items()}, str(path))
     model = config.build()
     fill(model, weights, origin=str(path))
     return model
@@ -155,6 +157,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         plain = value.layout == torch.strided and value.device.type == "cpu"
         if not plain or not value.is_floating_point():
             raise WeightsError(f"{path}: {name} is no tensor of floating point numbers")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: {name} has more elements than the file")
         if name in state:
             raise WeightsError(f"{path}: {name} is there twice, with and without 'module.'")
         state[name] = value

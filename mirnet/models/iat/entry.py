@@ -39,7 +39,7 @@ register(
         licence="Apache-2.0",
         variants={"iat": IATSizes(width=16)},
         build=_build,
-        peak_values=lambda sizes: 10.0 * sizes.width,
+        peak_values=lambda sizes: 12.5 * sizes.width,
         halo=12,
         margin=12,
         size_multiple=4,

@@ -43,7 +43,7 @@ register(
         licence="Apache-2.0 (as found in a copy)",
         variants={"mobileie": MobileIESizes(channels=12, expansion=4)},
         build=_build,
-        peak_values=lambda sizes: 6.0 * sizes.channels,
+        peak_values=lambda sizes: 9.5 * sizes.channels,
         halo=6,
         margin=6,
         min_size=1,

@@ -68,7 +68,7 @@ register(
             ),
         },
         build=_build,
-        peak_values=lambda sizes: 24.0 * sizes.dim,
+        peak_values=lambda sizes: 33.0 * sizes.dim,
         halo=64,
         margin=16,
         size_multiple=8,

@@ -48,7 +48,7 @@ register(
             "retinexformer-s": RetinexformerSizes(n_feat=16, stages=1, num_blocks=(1, 1, 1)),
         },
         build=_build,
-        peak_values=lambda sizes: 14.0 * sizes.n_feat,
+        peak_values=lambda sizes: 16.0 * sizes.n_feat,
         halo=64,
         margin=16,
         size_multiple=4,

@@ -42,7 +42,7 @@ register(
             "retinexnet-s": RetinexNetSizes(width=16),
         },
         build=_build,
-        peak_values=lambda sizes: 6.0 * sizes.width,
+        peak_values=lambda sizes: 9.2 * sizes.width,
         halo=40,
         margin=16,
         size_multiple=8,

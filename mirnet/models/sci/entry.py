@@ -39,7 +39,7 @@ register(
         licence="MIT",
         variants={"sci": SCISizes(width=3)},
         build=_build,
-        peak_values=lambda sizes: 4.0 * sizes.width + 9,
+        peak_values=lambda sizes: 5.0 * sizes.width + 10,
         halo=4,
         margin=4,
         objective={"sci-fidelity": 1.5, "sci-smoothness": 1.0},

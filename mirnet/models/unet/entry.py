@@ -55,7 +55,7 @@ register(
             "unet-s": UNetSizes(width=16, bilinear=False, residual=True),
         },
         build=_build,
-        peak_values=lambda sizes: 6.0 * sizes.width,
+        peak_values=lambda sizes: 9.3 * sizes.width,
         halo=96,
         margin=32,
         size_multiple=16,

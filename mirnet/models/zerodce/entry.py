@@ -40,7 +40,7 @@ register(
         licence="CC BY-NC 4.0",
         variants={"zerodce": ZeroDCESizes(width=32)},
         build=_build,
-        peak_values=lambda sizes: 6.0 * sizes.width + 48,
+        peak_values=lambda sizes: 6.6 * sizes.width + 48,
         halo=8,
         margin=8,
         objective={

@@ -55,7 +55,7 @@ register(
             "zerodcepp-s": ZeroDCEPlusPlusSizes(width=32, scale=12),
         },
         build=_build,
-        peak_values=lambda sizes: 6.0 * sizes.width / sizes.scale**2 + 24,
+        peak_values=lambda sizes: 8.0 * sizes.width / sizes.scale**2 + 32,
         halo=96,
         margin=24,
         size_multiple=12,
