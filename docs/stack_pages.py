@@ -94,12 +94,14 @@ def pages(home: StackPaths) -> list[Page]:
             "prefect-cost",
             f"{prefect}/artifacts/artifact/{artifacts['cost']}",
             ("energy_kwh", "train"),
+            pictured=False,
         ),
         Page("prefect-automations", f"{prefect}/automations", ("retrain after drift",)),
         Page(
             "mlflow-runs",
             f"{mlflow}/#/experiments/{_experiment(home)}/runs",
             ("autocontrast eval15", "mirnet eval15"),
+            pictured=False,
         ),
         Page("mlflow-champion", f"{mlflow}/#/models/mirnet", ("champion",), pictured=False),
         Page(
