@@ -48,7 +48,7 @@ test-wheel: setup ## the main job from a wheel, installed without locks in an em
 	.ci/plain-install
 
 test-all: setup ## the tests with those that take minutes
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" -n $(WORKERS) --dist loadfile
 	$(MAKE) compose-test
 
 stack: setup ## start PostgreSQL, S3, MLflow, Prefect and Ray on this machine

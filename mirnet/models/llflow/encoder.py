@@ -23,8 +23,8 @@ def equalised(image: Tensor, statistics: GlobalPooling) -> Tensor:
     first = torch.where(cumulated > 0, cumulated, 2.0).amin(2, keepdim=True)
     table = ((cumulated - first) / (1 - first).clamp_min(1e-9) * 255).round().clamp(0, 255) / 255
     levels = (image * 255).round().clamp(0, 255).long()
-    # one histogram of the whole image serves all its crops
-    table = table.to(image.dtype).squeeze(3).expand(len(image), -1, -1)
+    # one histogram of the whole image serves all its crops; `len` would fix the batch on export
+    table = table.to(image.dtype).squeeze(3).expand(image.shape[0], -1, -1)
     values = table.gather(2, levels.flatten(2))
     return values.reshape(image.shape)
 

@@ -178,7 +178,7 @@ class Flow(nn.Module):
 
     def forward(self, image: Tensor, conditions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) -> latent variables (N, 192, H/8, W/8) and log-determinants (N,)."""
-        z, logdet = image, image.new_zeros(len(image))
+        z, logdet = image, image.new_zeros(image.shape[0])
         for steps, condition in zip(self._steps(), conditions, strict=True):
             z = F.pixel_unshuffle(z, 2)
             for step in steps:
