@@ -146,7 +146,7 @@ def _kind(annotation: Any) -> str:
     return (
         str(annotation)
         .replace("typing.", "")
-        .replace("mirnet.params.sections.", "")
+        .replace("mirnet.params.recipe.", "")
         .replace("|", "\\|")
     )
 

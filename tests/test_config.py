@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -46,7 +47,10 @@ def test_override_reads_numbers_as_people_write_them() -> None:
         ("model.name=3", "--set model.name=3: model.name"),
         ("model.n_feat=4", "preset cpu: model.n_feat: Input should be greater than or equal to 8 "),
         ("model.depth=4", "preset cpu: unknown parameter model.depth; sizes of mirnet: n_feat,"),
-        ("train.patch_size=18", "train.patch_size: mirnet-xs takes multiples of 4 (18)"),
+        (
+            "train.patch_size=18",
+            "train.patch_size: mirnet-xs takes multiples of 4, such as 16 or 20 (got 18)",
+        ),
         ("validate.val_fraction=1.5", "validate.val_fraction"),
         ("train.lr=[1", "not YAML"),
     ],
@@ -54,6 +58,54 @@ def test_override_reads_numbers_as_people_write_them() -> None:
 def test_a_wrong_override_is_named(override: str, words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         load_params("cpu", overrides=(override,))
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "used"),
+    [
+        ("cpu", ("model.name=zerodcepp",), (156, [])),
+        ("demo", ("model.name=llnet-s",), (129, [])),
+        ("paper-v2", ("model.name=zerodcepp",), (132, [144, 192, 228])),
+        ("cpu", ("model.name=sci",), (160, [])),
+        (
+            {"model": {"name": "mirnet-xs"}, "train": {"patch_size": 160}},
+            ("model.name=unet-s",),
+            (160, []),
+        ),
+        ({"train": {"patch_size": 160}}, ("model.name=zerodcepp",), (156, [])),
+        ({"model": {"name": "llnet-s"}}, (), (129, [])),
+    ],
+)
+def test_a_patch_size_that_was_chosen_for_another_network_is_rounded(
+    source: str | dict[str, Any],
+    overrides: tuple[str, ...],
+    used: tuple[int, list[int]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if isinstance(source, dict):
+        path = tmp_path / "own.yaml"
+        path.write_text(yaml.safe_dump(source))
+        source = str(path)
+    recipe = load_params(source, overrides=overrides).train
+    first, later = used
+    assert recipe.patch_size == first
+    assert [stage.patch_size for stage in recipe.progressive] == later
+    lines = [record.getMessage() for record in caplog.records]
+    assert all(re.match(r"train.patch_size: \d+ is used in place of \d+, ", line) for line in lines)
+    assert bool(lines) == (first != 160)
+
+
+def test_a_patch_size_that_was_chosen_for_the_network_is_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("model: {name: zerodcepp}\ntrain: {patch_size: 160}")
+    for source, overrides in (
+        (path, ()),
+        (path, ("train.lr=1e-3",)),
+        ("cpu", ("model.name=zerodcepp", "train.patch_size=160")),
+    ):
+        with pytest.raises(UsageError, match=r"zerodcepp takes multiples of 12, such as 156 or"):
+            load_params(source, overrides=overrides)
 
 
 def test_a_size_that_is_null_is_that_of_the_named_network(tmp_path: Path) -> None:

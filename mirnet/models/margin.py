@@ -1,8 +1,8 @@
 """A margin of mirrored pixels around an image, so that zero padding does not affect the output.
 
-The convolutions of both networks pad with zeros and have no bias, so activations near the border
-of the input are too small, and the output is too dark there. The margin moves this region out of
-the image. Measured in docs/benchmarks/borders.md.
+Convolutions that pad with zeros see a dark frame around the image: activations near the border of
+the input are too small, and the output of MIRNet, which has no bias, is too dark there. The margin
+moves this region out of the image. Measured in docs/benchmarks/borders.md.
 """
 
 from __future__ import annotations

@@ -6,16 +6,18 @@ from mirnet.params.reading import (
     preset_names as preset_names,
     with_enhance_options as with_enhance_options,
 )
+from mirnet.params.recipe import (
+    PatchStage as PatchStage,
+    Precision as Precision,
+    Section as Section,
+    TrainParams as TrainParams,
+    TrainPrecision as TrainPrecision,
+)
 from mirnet.params.sections import (
     EnhanceParams as EnhanceParams,
     EvaluateParams as EvaluateParams,
     ModelParams as ModelParams,
     Params as Params,
-    PatchStage as PatchStage,
-    Precision as Precision,
     PromoteParams as PromoteParams,
-    Section as Section,
-    TrainParams as TrainParams,
-    TrainPrecision as TrainPrecision,
     ValidateParams as ValidateParams,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import logging
+from collections.abc import Container, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ import yaml
 from pydantic import ValidationError
 
 from mirnet.errors import UsageError
-from mirnet.params.sections import EnhanceParams, Params
+from mirnet.models.registry import by_name, list_architectures
+from mirnet.params.recipe import TrainParams, patch_sizes_near
+from mirnet.params.sections import EnhanceParams, ModelParams, Params
+
+logger = logging.getLogger(__name__)
 
 
 def preset_names() -> list[str]:
@@ -24,13 +29,17 @@ def preset_names() -> list[str]:
 def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] = ()) -> Params:
     """Read params from a preset name or a YAML file, then apply ``section.key=value``.
 
-    Without a source: ``params.yaml`` in the working directory, else the ``cpu`` preset.
+    Without a source: ``params.yaml`` in the working directory, else the ``cpu`` preset. Patch sizes
+    that were not chosen for the network (those of a preset, or of a file whose ``model.name`` an
+    override replaces) are rounded to the nearest that it takes, with a warning.
 
     Raises:
         UsageError: no such preset or file, unknown key, or a value out of bounds; names the key.
     """
     values, origin = _read_params(source)
     changed = {_apply_override(values, override): f"--set {override}" for override in overrides}
+    own = origin != f"preset {source}" and "model.name" not in changed
+    _fit_patches(values, given={"patch_size", "progressive"} if own else _keys(changed, "train"))
     try:
         return Params.model_validate(values)
     except ValidationError as error:
@@ -121,6 +130,42 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
         raise UsageError(f"--set {override}: {section} is not a section")
     branch[key] = value
     return path
+
+
+def _keys(paths: Iterable[str], section: str) -> set[str]:
+    return {path.removeprefix(f"{section}.") for path in paths if path.startswith(f"{section}.")}
+
+
+def _fit_patches(values: dict[str, Any], *, given: Container[str]) -> None:
+    """Round patch sizes to what the network takes, in place, unless a user gave them for it.
+
+    Values that are not valid are left to the validation.
+    """
+    model, train = values.get("model") or {}, values.get("train") or {}
+    stages = train.get("progressive") if isinstance(train, dict) else None
+    if not (isinstance(model, dict) and isinstance(train, dict)):
+        return
+    name = model.get("name", ModelParams.model_fields["name"].default)
+    if name not in list_architectures():
+        return
+    values["train"] = train
+    if "patch_size" not in train or "patch_size" not in given:
+        train.setdefault("patch_size", TrainParams.model_fields["patch_size"].default)
+        _fit_patch(train, name)
+    if isinstance(stages, list) and "progressive" not in given:
+        for stage in stages:
+            if isinstance(stage, dict):
+                _fit_patch(stage, name)
+
+
+def _fit_patch(holder: dict[str, Any], name: str) -> None:
+    size, multiple = holder.get("patch_size"), by_name(name).size_multiple
+    if isinstance(size, int) and size % multiple and (near := patch_sizes_near(size, multiple)):
+        holder["patch_size"] = used = near[0]
+        logger.warning(
+            "train.patch_size: %d is used in place of %d, %s takes multiples of %d",
+            *(used, size, name, multiple),
+        )
 
 
 def _number_or_text(text: str) -> float | str:

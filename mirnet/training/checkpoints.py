@@ -217,9 +217,12 @@ def on_device(model: Network, device: torch.device) -> Network:
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of a network's weights; the first update copies them."""
+    """The exponential moving average of a network's weights; the first update copies them.
+
+    Running statistics are averaged, too: those of the trained weights belong to other weights.
+    """
     average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(model, multi_avg_fn=average)
+    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
 
 
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:

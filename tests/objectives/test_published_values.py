@@ -131,6 +131,15 @@ def test_retinexnet() -> None:
     check(value("retinex-reflectance", same), 0.0)
 
 
+def test_pairlie_does_not_compute_an_illumination_of_the_reference() -> None:
+    model = build("pairlie", width=4)
+    passes: list[int] = []
+    model.get_submodule("L_net").register_forward_hook(lambda *_: passes.append(1))
+    details = model.predict(*torch.rand(2, 1, 3, 16, 16)).details
+    assert len(passes) == 1
+    assert details["reflectance_high"].shape == (1, 3, 16, 16)
+
+
 def test_pairlie() -> None:
     known = load("pairlie_io")
     details = {

@@ -1,4 +1,4 @@
-"""The structure of both networks: residual groups of multi-scale blocks between convolutions."""
+"""The structure of MIRNet and MIRNet-v2: residual groups of multi-scale blocks."""
 
 from __future__ import annotations
 

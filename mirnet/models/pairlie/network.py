@@ -63,7 +63,7 @@ class PairLIE(Network):
             "illumination": illumination,
             "reflectance": reflectance,
             "projected": projected,
-            "reflectance_high": self.decomposed(high)[1],
+            "reflectance_high": self.R_net(self.N_net(high)),
         }
         return Prediction(self._lit(illumination, reflectance), details)
 
