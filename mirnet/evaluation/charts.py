@@ -18,6 +18,7 @@ from mirnet.redaction import shown
 from mirnet.results import EpochMetrics
 
 _COLOURS = ("#0b7285", "#e8590c", "#5f3dc4", "#495057")
+_PARTS = ("#f59f00", "#d6336c", "#5f3dc4", "#0b7285", "#868e96")
 _GREY = "#868e96"
 
 
@@ -64,6 +65,21 @@ def score_strips(scores: Mapping[str, Sequence[float]], *, label: str) -> str:
     axes.invert_yaxis()
     axes.set_xlabel(_text(label))
     return _svg(figure, f"{label} of every image by method")
+
+
+def stacked_bars(rows: Mapping[str, Mapping[str, float]], *, label: str) -> str:
+    """One bar per row, of its parts from left to right; all rows have the same parts."""
+    figure, axes = _figure(height=1.0 + 0.32 * len(rows))
+    starts = np.zeros(len(rows))
+    for colour, part in zip(_PARTS, next(iter(rows.values())), strict=False):
+        widths = np.array([row[part] for row in rows.values()])
+        axes.barh(range(len(rows)), widths, left=starts, color=colour, label=_text(part))
+        starts += widths
+    axes.set_yticks(range(len(rows)), [_text(name) for name in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(_text(label))
+    figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=8)
+    return _svg(figure, f"{label} by part: " + ", ".join(rows))
 
 
 def differences(values: Sequence[float], *, label: str) -> str:

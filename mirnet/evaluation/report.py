@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mirnet.atomic import write_atomically
-from mirnet.evaluation import charts
+from mirnet.evaluation import anatomy, charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
 from mirnet.evaluation.statistics import Gain
@@ -97,9 +97,14 @@ def render_report(
         curves=[(k, Markup(v)) for k, v in charts.training_curves(page.history).items()]
         if page.history
         else [],
+        anatomy=_anatomy(page.candidate, shown, scores),
+        parts=anatomy.PARTS,
         gallery=gallery,
         num_pairs=len(pairs),
-        charts=_distributions(page.candidate, scores, summary, pairs, outputs),
+        charts=[
+            *_distributions(page.candidate, scores, summary, pairs, outputs),
+            ("What the squared error is made of", _anatomy_chart(page.candidate, scores)),
+        ],
         failures=_failures(page.candidate, scores, shown={entry.pair_id for entry in gallery}),
         images=_candidate_rows(page.candidate, shown, scores)
         .sort_values("psnr")
@@ -203,6 +208,48 @@ def _distributions(
         ("PSNR of every image", Markup(charts.score_strips(by_method, label="PSNR, dB"))),
         ("Brightness", Markup(charts.brightness_histogram(kinds))),
     ]
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    """Mean squared error of a group of images, in squared grey levels, and shares of its parts."""
+
+    name: str
+    num_images: int
+    total: float
+    shares: Mapping[str, float]
+
+
+def _anatomy(candidate: str, baseline: str | None, scores: pd.DataFrame) -> list[ErrorRow]:
+    """The parts of the error: of the candidate, also by darkness, and of the baseline."""
+    groups = {candidate: scores[scores["method"] == candidate]}
+    groups |= {f"{candidate}, {name}": rows for name, rows in _thirds(groups[candidate]).items()}
+    if baseline is not None:
+        groups[baseline] = scores[scores["method"] == baseline]
+    found = []
+    for name, rows in groups.items():
+        parts = _parts(rows)
+        total = sum(parts.values())
+        shares = {part: value / max(total, 1e-12) for part, value in parts.items()}
+        found.append(ErrorRow(name, len(rows), total, shares))
+    return found
+
+
+def _anatomy_chart(candidate: str, scores: pd.DataFrame) -> Markup:
+    rows = scores[scores["method"] == candidate]
+    groups = {"all images": rows, **_thirds(rows)}
+    bars = {name: _parts(group) for name, group in groups.items()}
+    return Markup(charts.stacked_bars(bars, label="mean squared error, squared grey levels"))
+
+
+def _thirds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    thirds = anatomy.thirds_by_darkness(rows)
+    return {f"{name} third": rows[chosen] for name, chosen in thirds.items()}
+
+
+def _parts(rows: pd.DataFrame) -> dict[str, float]:
+    means = rows[list(anatomy.COLUMNS)].mean()
+    return dict(zip(anatomy.PARTS, map(float, means), strict=True))
 
 
 def _failures(

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mirnet.errors import DataError, UsageError
-from mirnet.evaluation import defects, metrics
+from mirnet.evaluation import anatomy, defects, metrics
 from mirnet.evaluation.baselines import Enhance
 from mirnet.evaluation.statistics import interval, paired_gain
 from mirnet.images import read_rgb
@@ -154,6 +154,7 @@ def score_image(
         "added_crushing": defects.crushed_share(output) - defects.crushed_share(reference),
         "colour_cast": defects.colour_cast(output, reference),
         "halo": defects.halo(output, reference),
+        **anatomy.dissect(output, reference).columns(),
     }
 
 
@@ -189,6 +190,7 @@ def summarise(scores: pd.DataFrame, method: str, params: EvaluateParams) -> Meth
     }
     megapixels = float((rows["width"] * rows["height"]).sum()) / 1e6
     extra = {str(k): float(v) for k, v in means.items() if k not in HEADLINE and np.isfinite(v)}
+    extra |= anatomy.means_by_darkness(rows)
     return MethodScore(
         method=method,
         num_images=len(rows),

@@ -112,7 +112,7 @@ def test_images_come_before_numbers_and_have_their_own_size(html: str) -> None:
 def test_figures_tables_and_verdict(html: str) -> None:
     page = Elements(html)
     labels = [svg["aria-label"] or "" for svg in page.all("svg")]
-    assert len(labels) == 4
+    assert len(labels) == 5
     assert any(label.startswith("loss over epochs: training, validation") for label in labels)
     assert any(label.startswith("PSNR, dB over epochs") for label in labels)
     assert "Refused" in page.text and "does not surely beat <b>it</b>" in page.text
@@ -120,6 +120,18 @@ def test_figures_tables_and_verdict(html: str) -> None:
         assert defect in page.text
     ids = [attributes["id"] for _, attributes in page.found if attributes.get("id")]
     assert len(ids) == len(set(ids)), "ids of several figures collide"
+
+
+def test_the_parts_of_the_error_by_darkness(tmp_path: Path) -> None:
+    html = make_page(tmp_path / "index.html", 6)
+    table = html[html.index('id="anatomy"') :].partition("</table>")[0]
+    rows = re.findall(r"<tr><td>([^<]*)</td>(.*?)</tr>", table)
+    named = {name: re.findall(r"<td>(\d+)( %)?</td>", cells) for name, cells in rows}
+    thirds = [f"mirnet, {name} third" for name in ("darkest", "middle", "brightest")]
+    assert list(named) == ["mirnet", *thirds, "autocontrast"]
+    for name, cells in named.items():
+        assert int(cells[0][0]) == (2 if name in thirds else 6)
+        assert abs(sum(int(value) for value, share in cells if share) - 100) <= 2
 
 
 def test_text_from_outside_is_escaped(html: str) -> None:
@@ -167,7 +179,7 @@ def test_many_pairs_show_a_choice_over_the_ranks(tmp_path: Path) -> None:
     page = Elements(html)
     assert len(page.all("section")) == MAX_IMAGES
     assert f"{MAX_IMAGES} of {MAX_IMAGES + 5} pairs" in page.text
-    assert len(page.all("svg")) == 2, "no training, no curves"
+    assert len(page.all("svg")) == 3, "no training, no curves"
     assert list(tmp_path.iterdir()) == [tmp_path / "index.html"], "nothing half-written beside it"
 
 

@@ -1,0 +1,172 @@
+"""What the squared error of an enhanced image is made of: five parts that add up to it.
+
+The image is cut into blocks of 16x16 pixels, each taken apart by an orthonormal DCT, which keeps
+squared sums. In each frequency band and area of 4x4 blocks the output is a multiple of the
+reference plus what has nothing to do with the reference.
+
+1. ``noise``: that second share: noise, ringing, artefacts of compression.
+2. ``brightness``: what one factor for the whole image would remove from the rest.
+3. ``colour``: what a 3x4 matrix for the whole image would remove then: tint, saturation, contrast.
+4. ``tone``: what is left in the means of the blocks: areas that are too light or too dark, patches
+   of colour.
+5. ``detail``: what is left in the other frequencies: blur, or too much sharpness.
+
+Factor and matrix are fitted by least squares to the means of the blocks, where noise averages out:
+fitted to pixels they would shrink a noisy image. A reference has noise of its own: an output
+without any is charged for it, under ``detail`` where the reference is flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.fft import dctn
+
+Floats = NDArray[np.float64]
+
+BLOCK = 16
+_AREA = 4
+# of the larger index of a coefficient: about half an octave each
+_BANDS = np.array([1, 2, 3, 4, 6, 9, 16])
+_PREFIX = "error_"
+DARKNESS = ("darkest", "middle", "brightest")
+_FEWEST_PER_THIRD = 2
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Parts of the mean squared error over all values, in squared grey levels of 255."""
+
+    brightness: float
+    colour: float
+    tone: float
+    detail: float
+    noise: float
+
+    @property
+    def total(self) -> float:
+        """The mean squared error."""
+        return float(sum(asdict(self).values()))
+
+    def columns(self) -> dict[str, float]:
+        """The parts under the names of columns of scores: ``error_brightness`` and so on."""
+        return {_PREFIX + part: value for part, value in asdict(self).items()}
+
+
+PARTS = tuple(field.name for field in fields(Anatomy))
+COLUMNS = tuple(_PREFIX + part for part in PARTS)
+
+
+def dissect(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Anatomy:
+    """The parts of the squared error between two (H, W, 3) uint8 images of equal size."""
+    x, y = output.astype(np.float64), reference.astype(np.float64)
+    means, explained, noise = [], [], 0.0
+    for rows, height in _strips(x.shape[0]):
+        for columns, width in _strips(x.shape[1]):
+            first, second = (_coefficients(i[rows, columns], height, width) for i in (x, y))
+            constant = np.full((first[:, :, 0, 0].size // 3, 1), np.sqrt(height * width))
+            means.append(
+                (np.hstack([first[:, :, 0, 0].reshape(-1, 3), constant]), second[:, :, 0, 0])
+            )
+            for share, wanted, rest in _bands(first, second):
+                explained.append((share.reshape(-1, 3), wanted.reshape(-1, 3)))
+                noise += rest
+    low_x, low_y = np.vstack([a for a, _ in means]), np.vstack([b.reshape(-1, 3) for _, b in means])
+    high_x, high_y = _stacked(explained)
+    factor = np.vdot(low_x[:, :3], low_y) / max(_squares(low_x[:, :3]), 1e-12)
+    matrix = np.linalg.lstsq(low_x, low_y, rcond=1e-7)[0]
+    low = (
+        _squares(low_x[:, :3] - low_y),
+        _squares(factor * low_x[:, :3] - low_y),
+        _squares(low_x @ matrix - low_y),
+    )
+    high = (
+        _squares(high_x - high_y),
+        _squares(factor * high_x - high_y),
+        _squares(high_x @ matrix[:3] - high_y),
+    )
+    # what fits the means may not fit the detail: a correction that adds to it is not charged
+    low, high = (tuple(np.minimum.accumulate(errors)) for errors in (low, high))
+    size = x.size
+    return Anatomy(
+        brightness=(low[0] - low[1] + high[0] - high[1]) / size,
+        colour=(low[1] - low[2] + high[1] - high[2]) / size,
+        tone=low[2] / size,
+        detail=high[2] / size,
+        noise=noise / size,
+    )
+
+
+def thirds_by_darkness(scores: pd.DataFrame) -> dict[str, pd.Series]:
+    """Thirds of the images by brightness of the dark image, as masks; none for under six images.
+
+    Args:
+        scores: one row per image, with ``low_luma``.
+    """
+    values = scores["low_luma"]
+    if len(values) < _FEWEST_PER_THIRD * len(DARKNESS):
+        return {}
+    third = ((values.rank(method="first") - 1) * len(DARKNESS) // len(values)).astype(int)
+    return {name: third == number for number, name in enumerate(DARKNESS)}
+
+
+def means_by_darkness(scores: pd.DataFrame) -> dict[str, float]:
+    """Means of the parts over thirds of the images: ``error_tone_darkest`` and so on."""
+    return {
+        f"{column}_{name}": float(scores.loc[chosen, column].mean())
+        for name, chosen in thirds_by_darkness(scores).items()
+        for column in COLUMNS
+    }
+
+
+def _squares(values: Floats) -> float:
+    return float(np.vdot(values, values))
+
+
+def _stacked(parts: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    if not parts:
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    return np.vstack([a for a, _ in parts]), np.vstack([b for _, b in parts])
+
+
+def _strips(side: int) -> list[tuple[slice, int]]:
+    """Whole blocks, then what is left of the side, with the size of a block in each."""
+    whole = side // BLOCK * BLOCK
+    strips = [(slice(0, whole), BLOCK), (slice(whole, side), side - whole)]
+    return [(part, block) for part, block in strips if part.stop > part.start]
+
+
+def _coefficients(image: Floats, height: int, width: int) -> Floats:
+    """Orthonormal DCT of the blocks: (rows of blocks, columns of blocks, height, width, 3)."""
+    rows, columns = image.shape[0] // height, image.shape[1] // width
+    blocks = image.reshape(rows, height, columns, width, 3).transpose(0, 2, 1, 3, 4)
+    return np.asarray(dctn(blocks, axes=(2, 3), norm="ortho"))
+
+
+def _bands(first: Floats, second: Floats) -> list[tuple[Floats, Floats, float]]:
+    """By band: the multiple of the reference in the output, the reference, squares of the rest."""
+    height, width = first.shape[2:4]
+    band = np.searchsorted(_BANDS, np.maximum(*np.indices((height, width))), side="right")
+    found = []
+    for number in range(1, len(_BANDS)):
+        if not (band == number).any():
+            continue
+        x, y = first[:, :, band == number], second[:, :, band == number]
+        multiple = _over_areas(x * y) / np.maximum(_over_areas(y * y), 1e-12)
+        share = multiple * y
+        found.append((share, y, _squares(x - share)))
+    return found
+
+
+def _over_areas(values: Floats) -> Floats:
+    """Sums of (rows, columns, coefficients, 3) by area and channel, given to all its blocks."""
+    sums = values.sum(axis=2, keepdims=True)
+    for axis in (0, 1):
+        number = sums.shape[axis]
+        areas = np.add.reduceat(sums, np.arange(0, number, _AREA), axis=axis)
+        sums = np.repeat(areas, _AREA, axis=axis).take(range(number), axis=axis)
+    return np.asarray(sums)
