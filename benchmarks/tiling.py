@@ -27,7 +27,7 @@ from torch import Tensor
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
 from mirnet.images import read_rgb
 from mirnet.inference import Enhancer
-from mirnet.inference.crop_statistics import downscaling
+from mirnet.inference.crop_statistics import downscaled, downscaling
 from mirnet.inference.tiles import tiles
 from mirnet.models import Network, load_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling, RecordedPooling
@@ -152,7 +152,7 @@ def compare_photographs(model: Network, *, tile: int) -> dict[str, dict[str, flo
             "border_step_whole": round(steps[0][0], 3),
         }
         factor = downscaling(*pixels.shape[:2], max_pixels=tile**2, margin=tiled.margin)
-        copy = tiled._downscaled(pixels, factor, margin=tiled.margin)
+        copy = downscaled(pixels, factor, tiled.architecture, margin=tiled.margin)
         values = tiled._statistics_of(copy, FULL_IMAGE)
         with patch.object(tiled, "_statistics", lambda _, values=values: values):
             rows[photo.name]["psnr_db_copy_alone"] = round(psnr(tiled(pixels), images[0]), 1)

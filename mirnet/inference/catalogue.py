@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mirnet.errors import UsageError
 from mirnet.inference.enhancer import Enhancer
 from mirnet.models.network import Network, num_parameters
-from mirnet.models.registry import FORMS, Architecture, NetworkConfig, architectures
+from mirnet.models.registry import FORMS, Architecture, NetworkConfig, Sizes, architectures
 
 HEIGHT, WIDTH = 400, 600
 """Size of LoL's images, to which the costs refer."""
@@ -69,21 +69,23 @@ def facts_of(architecture: Architecture, name: str, *, measure: bool = False) ->
         parameters=num_parameters(network),
         gmac=_gmac(network),
         objective=dict(architecture.objective),
-        limits=limits(architecture),
+        limits=limits(architecture, config.sizes),
         paper=architecture.paper,
         licence=architecture.licence,
         megapixels_per_s=_speed(config) if measure else None,
     )
 
 
-def limits(architecture: Architecture) -> tuple[str, ...]:
-    """What a network cannot do, in words for a table."""
+def limits(architecture: Architecture, sizes: Sizes) -> tuple[str, ...]:
+    """What a network cannot do at these sizes, in words for a table."""
+    exact = not architecture.pools_globally or architecture.averages_per_pass(sizes)
     missing = [form for form in FORMS if form not in architecture.exports]
     found = {
         f"takes {architecture.domain}, trained and run elsewhere": architecture.domain != "srgb",
         f"enlarges by {architecture.output_scale}": architecture.output_scale != 1,
         "sampled output": architecture.sampled,
         "no tiles: images within the memory limit only": not architecture.tiled,
+        "tiles with estimated averages": architecture.tiled and not exact,
         "float32 only": not architecture.bf16,
         "no train.accumulate": architecture.batch_statistics,
         f"no export to {', '.join(missing)}": bool(missing),

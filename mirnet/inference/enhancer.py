@@ -11,20 +11,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.hardware import resolve_dtype
 from mirnet.images import Image, Pixels
 from mirnet.images.stats import REC601, to_luma
-from mirnet.inference.crop_statistics import (
-    CROP,
-    MosaicStatistics,
-    crop_corners,
-    crops_at_once,
-    downscaling,
-)
+from mirnet.inference.crop_statistics import estimated_statistics
 from mirnet.inference.memory import (
     GIB,
     default_limit,
@@ -34,10 +27,11 @@ from mirnet.inference.memory import (
 )
 from mirnet.inference.network import FastNetwork
 from mirnet.inference.pixels import as_image, as_pixels
+from mirnet.inference.tile_statistics import Stage, TilePooling, counted_once
 from mirnet.inference.tiles import Part, Span, tile_shape, tiles
 from mirnet.models import Network, load_model
-from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
-from mirnet.models.margin import extended, mirrored, rounded_up
+from mirnet.models.layers.pooling import GlobalPooling
+from mirnet.models.margin import mirrored, rounded_up
 from mirnet.params import Precision
 from mirnet.signals import advance
 
@@ -55,12 +49,6 @@ MAX_BATCH = 16
 MAX_BATCH_PIXELS = 2**20
 # passes of at least this size take a hundred times as long as returning the memory
 GIVE_BACK_PIXELS = 2**18
-# as far as they fit into the image; more for copies that are downscaled by SMALL_COPY or more:
-# docs/benchmarks/large-images.md
-MIN_CROPS = 12
-MIN_CROPS_OF_SMALL_COPY = 24
-SMALL_COPY = 2.3
-SHARE_OF_CROPS = 0.13  # of the pixels of a larger image
 
 
 class Enhancer:
@@ -68,7 +56,8 @@ class Enhancer:
 
     The network gets a margin of mirrored pixels around the image (:mod:`mirnet.models.margin`).
     An image that fits into the memory limit is processed in one pass. A larger one is processed
-    in tiles that share global statistics, estimated from a downscaled copy and from crops.
+    in tiles that share global statistics, collected over all tiles or estimated from a downscaled
+    copy and from crops, as the network's entry says.
 
     On CPU with glibc, memory that is freed stays with the process between the maps of a pass
     (:func:`~mirnet.inference.memory.keep_freed_memory`), which concerns the whole process.
@@ -285,43 +274,31 @@ class Enhancer:
         return [place.to(self.network.device)]
 
     def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Estimated global statistics of an image that exceeds the memory limit.
+        """Global statistics of an image that exceeds the memory limit.
 
-        The statistics of a downscaled copy, corrected by the mean difference between full scale
-        and the scale of the copy over crops spread over the image. Accuracy:
-        docs/benchmarks/large-images.md.
+        Collected exactly over the tiles, or estimated, as the network's entry says.
         """
-        height, width = pixels.shape[:2]
-        factor = downscaling(height, width, max_pixels=self.max_pixels, margin=self.margin)
-        copied = self._statistics_of(
-            self._downscaled(pixels, factor, margin=self.margin), FULL_IMAGE
-        )
-        if factor == 1:
-            return copied
-        sides = min(CROP, height), min(CROP, width)
-        least = MIN_CROPS if factor < SMALL_COPY else MIN_CROPS_OF_SMALL_COPY
-        count = max(least, int(height * width * SHARE_OF_CROPS / (sides[0] * sides[1])))
-        corners = crop_corners(height, width, count=count, sides=sides)
-        total = [value.float() for value in copied]
-        num_batches = -(-len(corners) // crops_at_once(self.max_pixels, sides[0] * sides[1]))
-        for part in range(num_batches):
-            spread = corners[part::num_batches]  # each batch over the whole image
-            crops = [pixels[y : y + sides[0], x : x + sides[1]] for y, x in spread]
-            for sign, scale in ((1, 1.0), (-1, factor)):
-                batch = torch.cat([self._downscaled(crop, scale) for crop in crops])
-                values = self._statistics_of(batch, MosaicStatistics())
-                share = sign * len(crops) / len(corners)
-                total = [a + b.float() * share for a, b in zip(total, values, strict=True)]
-        return [value.to(self.network.dtype) for value in total]
+        counts = self.network.config.averages_per_pass
+        if not counts:
+            values = estimated_statistics(
+                pixels, self._statistics_of, entry=self.architecture, max_pixels=self.max_pixels
+            )
+            return [value.to(self.network.dtype) for value in values]
+        known: list[Tensor] = []
+        for count in counts:
+            stage = Stage(known, count)
+            for tile in tiles(*pixels.shape[:2], **self._tiling):
+                self._collect(pixels, tile, stage)
+            known = [*known, *stage.values()]
+        return known
 
-    def _downscaled(self, pixels: npt.NDArray[P], factor: float, *, margin: int = 0) -> Tensor:
-        """(H, W, 3) -> about (1, 3, H / factor, W / factor), averaged over areas, with a margin."""
-        image = as_image(pixels)
-        if factor > 1:
-            size = (max(int(side / factor), 1) for side in pixels.shape[:2])
-            image = F.interpolate(image, tuple(size), mode="area")
-        entry = self.architecture
-        return extended(image, margin=margin, multiple=entry.size_multiple, least=entry.min_size)
+    def _collect(self, pixels: npt.NDArray[P], tile: Part, stage: Stage) -> None:
+        advance()
+        low = self._read(pixels, tile)
+        window = counted_once(tile, low.shape[2:], image=pixels.shape, margin=self.margin)
+        (frame,) = self._frame(pixels, tile) or (None,)
+        self.network.collect(low, TilePooling(stage, window, frame))
+        self._give_back(low)
 
     def _statistics_of(self, batch: Tensor, source: GlobalPooling) -> list[Tensor]:
         advance()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mirnet.errors import first_line
 from mirnet.hardware import find_compiler, use_kernel_cache
+from mirnet.inference.tile_statistics import StageCollectedError, TilePooling
 from mirnet.models.layers.pooling import GivenPooling, GlobalPooling, RecordedPooling
 from mirnet.models.network import Network
 from mirnet.models.ops.cuda_graph import CudaGraph
@@ -160,6 +161,15 @@ class FastNetwork:
         recorded = RecordedPooling(source)
         self._model(self._placed(image), recorded)
         return recorded.values
+
+    @torch.inference_mode()
+    def collect(self, image: Tensor, source: TilePooling) -> None:
+        """Add the statistics of a tile to those that ``source`` collects."""
+        try:
+            self._model(self._placed(image), source)
+        except StageCollectedError:
+            return
+        raise RuntimeError(f"{self.architecture.family}: fewer averages than its entry counts")
 
     @torch.inference_mode()
     def _run(self, image: Tensor, values: Sequence[Tensor] | None) -> Tensor:

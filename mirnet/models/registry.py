@@ -33,6 +33,9 @@ FORMS: tuple[Form, ...] = ("pt2", "onnx", "int8")
 GROUP = "mirnet.models"
 """Group of the entry points of installed packages that register networks."""
 
+# over the tiles, for averages; each ends on average half through the network
+MOST_PASSES = 10
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,6 +64,10 @@ class Architecture:
         pools_globally: whether an output pixel depends on averages over the whole image.
             ``forward`` then takes a :class:`~mirnet.models.layers.pooling.GlobalPooling`, so that
             tiles share them.
+        averages_per_pass: how many of these averages each pass over the tiles of a large image
+            collects exactly, in their order of use, by the sizes. An average depends on those of
+            earlier passes alone, and a pass ends behind the last one that it collects. Empty: that
+            would be too many passes, so they are estimated from a copy and crops.
         aligned_corners: whether it resizes maps with aligned corners, so that the place of every
             sample depends on the size of the whole image. ``forward`` then takes a
             ``GlobalPooling``, too, and ``num_statistics`` counts its frame.
@@ -90,6 +97,7 @@ class Architecture:
     size_multiple: int = 1
     min_size: int = 1
     pools_globally: bool = False
+    averages_per_pass: Callable[[Any], tuple[int, ...]] = lambda _: ()
     aligned_corners: bool = False
     tiled: bool = True
     objective: Mapping[str, float] = field(default_factory=lambda: {"charbonnier": 1.0})
@@ -177,6 +185,11 @@ class Architecture:
             raise UsageError(f"{self.title} samples its output: not supported")
 
 
+def in_chain(count: int) -> tuple[int, ...]:
+    """:attr:`Architecture.averages_per_pass` where each of ``count`` depends on the one before."""
+    return (1,) * count if count <= MOST_PASSES else ()
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """A family and its sizes: everything that is needed to build a network."""
@@ -191,6 +204,11 @@ class NetworkConfig:
     @property
     def architecture(self) -> Architecture:
         return by_family(self.family)
+
+    @property
+    def averages_per_pass(self) -> tuple[int, ...]:
+        """That of its entry, at these sizes."""
+        return self.architecture.averages_per_pass(self.sizes)
 
     def build(self) -> Network:
         network = self.architecture.build(**self.sizes.model_dump())

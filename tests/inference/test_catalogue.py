@@ -26,15 +26,19 @@ def test_every_network_is_listed_with_its_costs() -> None:
 
 def test_limits_are_those_of_the_entry() -> None:
     entry = by_name("mirnet-xs")
-    assert limits(entry) == ()
+    sizes = entry.variants["mirnet-xs"]
+    assert limits(entry, sizes) == ("tiles with estimated averages",)
+    assert limits(replace(entry, averages_per_pass=lambda _: (1,)), sizes) == ()
+    restormer = by_name("restormer")
+    assert [bool(limits(restormer, size)) for size in restormer.variants.values()] == [True, False]
     bound = replace(entry, tiled=False, bf16=False, batch_statistics=True, exports=frozenset())
-    assert limits(bound) == (
+    assert limits(bound, sizes) == (
         "no tiles: images within the memory limit only",
         "float32 only",
         "no train.accumulate",
         "no export to pt2, onnx, int8",
     )
-    assert "takes packed-raw" in limits(replace(entry, domain="packed-raw", channels=4))[0]
+    assert "takes packed-raw" in limits(replace(entry, domain="packed-raw", channels=4), sizes)[0]
 
 
 def test_the_command_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ register(
         size_multiple=8,
         min_size=8,
         pools_globally=True,
+        # both branches attend to each other at once; so do blocks 2, for the skips, and 3
+        averages_per_pass=lambda _: (2, 4, 2, 1, 2),
         aligned_corners=True,
         objective={
             **{"l1": 1.0, "ssim": 0.5, "pyramid-edge": 50.0},

@@ -199,8 +199,9 @@ class IAT(Network):
 
     def forward(self, image: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         low = image.to(self.local_net.conv1.weight.dtype)
-        factor, offset = self.local_net(low)
+        # first, so that a pass that collects its statistics ends before the costly part
         gamma, colour = self.global_net(low, statistics)
+        factor, offset = self.local_net(low)
         local = image * factor + offset
         mixed = torch.einsum("ncd,ndhw->nchw", colour, local.float())
         out: Tensor = mixed.clamp(DARKEST, 1.0) ** gamma

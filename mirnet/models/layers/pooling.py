@@ -152,17 +152,25 @@ def correlated(a: Tensor, b: Tensor, heads: int) -> Tensor:
         torch.linalg.vector_norm(x, dim=3, dtype=torch.promote_types(x.dtype, torch.float32))
         for x in (a, b)
     )
+    return cosines(a @ b.transpose(2, 3), norm_a, norm_b).to(a.dtype)
+
+
+def cosines(products: Tensor, norm_a: Tensor, norm_b: Tensor) -> Tensor:
+    """Cosines (N, heads, A, B) of scalar products and of lengths, (N, heads, A or B)."""
     lengths = norm_a.clamp_min(_SHORTEST)[..., None] * norm_b.clamp_min(_SHORTEST)[:, :, None]
-    cosines: Tensor = (a @ b.transpose(2, 3)) / lengths
-    return cosines.to(a.dtype)
+    return products / lengths
 
 
 def histogram(flat: Tensor) -> Tensor:
     """:meth:`GlobalPooling.histogram` of flat maps, (N, C, P)."""
+    return (level_counts(flat) / flat.shape[2])[..., None]
+
+
+def level_counts(flat: Tensor) -> Tensor:
+    """Number of pixels at each level of 8 bits: (N, C, P) in [0, 1] -> (N, C, 256) float64."""
     levels = (flat * (LEVELS - 1)).round().clamp(0, LEVELS - 1).long()
-    share = torch.full_like(flat, 1.0, dtype=torch.float64) / flat.shape[2]
-    empty = share.new_zeros(*flat.shape[:2], LEVELS)
-    return empty.scatter_add(2, levels, share)[..., None]
+    ones = torch.ones_like(flat, dtype=torch.float64)
+    return ones.new_zeros(*flat.shape[:2], LEVELS).scatter_add(2, levels, ones)
 
 
 FULL_IMAGE = GlobalPooling()

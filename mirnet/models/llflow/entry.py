@@ -59,6 +59,7 @@ register(
         size_multiple=8,
         min_size=8,
         pools_globally=True,
+        averages_per_pass=lambda _: (1,),
         objective={"flow-likelihood": 1.0},
         details=frozenset({"bits", "bits_true_mean"}),
         # the inverse of the flow amplifies rounding

@@ -48,6 +48,7 @@ register(
         margin=6,
         min_size=1,
         pools_globally=True,
+        averages_per_pass=lambda _: (1,),
         objective={"lvw": 1.0, "cosine": 1.0, "psnr": 2.0},
         batch_statistics=True,
         published=_published,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from mirnet.models.registry import Architecture, Sizes, register
+from mirnet.models.registry import Architecture, Sizes, in_chain, register
 
 if TYPE_CHECKING:
     from mirnet.models.network import Network
@@ -74,6 +74,10 @@ register(
         size_multiple=8,
         min_size=8,
         pools_globally=True,
+        averages_per_pass=lambda sizes: in_chain(
+            # the upper levels are there on the way down and on the way up
+            2 * sum(sizes.num_blocks[:3]) + sizes.num_blocks[3] + sizes.refinement
+        ),
         objective={"l1": 1.0},
         published=_published,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from mirnet.models.registry import Architecture, Sizes, register
+from mirnet.models.registry import Architecture, Sizes, in_chain, register
 
 if TYPE_CHECKING:
     from mirnet.models.network import Network
@@ -54,6 +54,10 @@ register(
         size_multiple=4,
         min_size=4,
         pools_globally=True,
+        averages_per_pass=lambda sizes: in_chain(
+            # the upper levels are there on the way down and on the way up
+            sizes.stages * (2 * sum(sizes.num_blocks[:2]) + sizes.num_blocks[2])
+        ),
         objective={"l1": 1.0},
         published=_published,
     )
