@@ -159,8 +159,17 @@ def _plan(params: Params, data: Path, folder: Path, protocol: Protocol) -> Plan:
 
 
 def _step_core_s(params: Params, pair: tuple[Pixels, Pixels], *, budget_s: float) -> float:
-    """Median processor time of a step of the product's loop, after two that warm up."""
+    """Median processor time of a step of the product's loop, after two that warm up.
+
+    With phases: the mean of theirs by their shares of the run.
+    """
     recipe = params.train
+    if recipe.phases is not None and len(recipe.phases) > 1:
+        costs = [
+            share * _step_core_s(with_recipe(params, phases={phase: 1.0}), pair, budget_s=budget_s)
+            for phase, share in recipe.phases.items()
+        ]
+        return sum(costs) / sum(recipe.phases.values())
     shape = (recipe.batch_size, 3, recipe.patch_size, recipe.patch_size)
     low, high = (torch.rand(shape).to(memory_format=torch.channels_last) for _ in range(2))
     pairs = pack_pairs(["one"], [pair])

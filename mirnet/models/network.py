@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -42,6 +42,9 @@ class Network(nn.Module):
     # number of global averages per pass; repeated blocks have their own
     num_statistics = 0
 
+    # of training, by its name in the entry; set before each step
+    phase: str | None = None
+
     @property
     def architecture(self) -> Architecture:
         return self.config.architecture
@@ -62,14 +65,20 @@ class Network(nn.Module):
         return self.architecture.min_size
 
     def predict(self, low: Tensor, high: Tensor) -> Prediction:  # noqa: ARG002
-        """The pass of training where loss terms read by-products.
+        """The pass of training where loss terms read by-products, and in phases.
 
         Takes input and reference, (N, 3, H, W) both.
 
         The reference is there for by-products alone, such as its decomposition: the output is that
-        of ``forward``.
+        of ``forward``, except in a phase that says otherwise.
         """
         return Prediction(self(low))
+
+    def add_training_parts(self, phases: Collection[str]) -> None:
+        """Add modules that the given phases of training need; checkpoints of a run hold them.
+
+        Models are stored without them, and ``forward`` does not use them.
+        """
 
     def folded(self) -> Network:
         """An equal function of fewer operations, for inference and export; by default, itself."""

@@ -45,6 +45,23 @@ class Sizes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A part of the training that a network's paper describes.
+
+    Attributes:
+        share: of the run.
+        loss: weights of terms that differ from ``train.loss`` in it; 0 leaves a term out.
+        trains: prefixes of the names of the parameters that it changes.
+        lr: factor of the learning rate.
+    """
+
+    share: float
+    loss: Mapping[str, float] = field(default_factory=dict)
+    trains: tuple[str, ...] = ("",)
+    lr: float = 1.0
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Architecture:
     """The entry of a family of networks.
@@ -74,6 +91,7 @@ class Architecture:
         tiled: whether large images are processed in tiles; not where every output pixel depends on
             all others through more than such averages.
         objective: default of ``train.loss``: loss terms and their weights.
+        phases: of its training by name, in order; default of ``train.phases``. Empty: one.
         details: by-products of its training pass (``Network.predict``) that loss terms may read.
         domain: colour space of the input.
         channels: of the input.
@@ -101,6 +119,7 @@ class Architecture:
     aligned_corners: bool = False
     tiled: bool = True
     objective: Mapping[str, float] = field(default_factory=lambda: {"charbonnier": 1.0})
+    phases: Mapping[str, Phase] = field(default_factory=dict)
     details: frozenset[str] = frozenset()
     domain: Domain = "srgb"
     channels: int = 3

@@ -20,4 +20,5 @@ from mirnet.params.sections import (
     Params as Params,
     PromoteParams as PromoteParams,
     ValidateParams as ValidateParams,
+    phase_loss as phase_loss,
 )

@@ -77,6 +77,11 @@ class TrainParams(Section):
         min_length=1,
         description="loss terms and their weights; not given: those of the network",
     )
+    phases: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        None,
+        description="phases of the network's training and their shares of the run; not given: "
+        "those of the network, where `loss` has its objective; none: one with all of `loss`",
+    )
     perceptual_weights: str | None = Field(
         None,
         min_length=1,

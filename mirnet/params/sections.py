@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from mirnet.errors import UsageError
 from mirnet.images.formats import SUFFIXES
-from mirnet.models.registry import NetworkConfig, by_name, configure
+from mirnet.models.registry import NetworkConfig, Phase, by_name, configure
 from mirnet.objectives.registry import by_name as objective_named
 from mirnet.params.recipe import Precision, Section, TrainParams, patch_sizes_near
 
@@ -224,6 +225,11 @@ class EnhanceParams(Section):
     drift_min_images: int = Field(50, ge=1, description="minimum number of images to judge drift")
 
 
+def phase_loss(phase: Phase, loss: Mapping[str, float]) -> dict[str, float]:
+    """The loss terms of a phase and their weights, given ``train.loss``."""
+    return {name: weight for name, weight in {**loss, **phase.loss}.items() if weight}
+
+
 class Params(Section):
     """All numbers of a run."""
 
@@ -237,16 +243,22 @@ class Params(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _objective_of_the_network(cls, values: Any) -> Any:
+    def _training_of_the_network(cls, values: Any) -> Any:
         train, model = ((values or {}).get(key) or {} for key in ("train", "model"))
-        if not isinstance(train, dict) or "loss" in train:
+        if not isinstance(train, dict) or {"loss", "phases"} <= train.keys():
             return values
         name = getattr(model, "name", ModelParams.model_fields["name"].default)
         if isinstance(model, dict):
             name = model.get("name", name)
         if not isinstance(name, str):
             return values  # refused by its own field
-        return (values or {}) | {"train": train | {"loss": dict(by_name(name).objective)}}
+        entry = by_name(name)
+        train = {"loss": dict(entry.objective)} | train
+        # another objective may train everything from the start
+        if isinstance(train["loss"], dict) and entry.objective.keys() <= train["loss"].keys():
+            shares = {phase: entry.phases[phase].share for phase in entry.phases}
+            train = {"phases": shares or None} | train
+        return (values or {}) | {"train": train}
 
     @model_validator(mode="after")
     def _terms_fit(self) -> Params:
@@ -258,6 +270,22 @@ class Params(Section):
                 raise UsageError(
                     f"train.loss: {name} reads {', '.join(sorted(missing))}, which "
                     f"{architecture.title} does not give"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Params:
+        architecture = self.model.config.architecture
+        for name in self.train.phases or ():
+            if name not in architecture.phases:
+                known = ", ".join(architecture.phases) or "none"
+                raise UsageError(
+                    f"train.phases: {architecture.title} has no phase {name!r}; it has {known}"
+                )
+            if not phase_loss(architecture.phases[name], self.train.loss):
+                raise UsageError(
+                    f"train.phases: train.loss has no term for the phase {name}; "
+                    "train.phases=null trains in one"
                 )
         return self
 

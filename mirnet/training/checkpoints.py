@@ -1,7 +1,7 @@
 """The state of a run, saved as a folder and loaded without pickle.
 
 =========================  ==================================================
-``weights.safetensors``    the network being trained
+``weights.safetensors``    the network being trained, with parts of training
 ``ema.safetensors``        the moving average of its weights, if there is one
 ``optimizer.pt``           the optimiser, read with ``weights_only=True``
 ``progress.json``          step, history, schedule, best so far, fingerprint
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,10 @@ from mirnet.errors import TrainingError, first_line
 from mirnet.models import Network, load_model, save_model
 from mirnet.results import EpochMetrics
 from mirnet.training.job import Job
+from mirnet.training.phases import Span
 from mirnet.training.schedules import Schedule
+
+logger = logging.getLogger(__name__)
 
 BEST = "best"
 _WEIGHTS, _EMA = "weights.safetensors", "ema.safetensors"
@@ -95,12 +99,13 @@ class TrainState:
         model = job.params.model.config.build()
         if job.initial is not None:
             model.load_state_dict(job.initial)
+        model.add_training_parts(recipe.phases or ())
         model = on_device(model, device)
         optimizer = _OPTIMIZERS[recipe.optimizer](
             model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
         ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
-        schedule = Schedule(recipe, total_steps=job.total_steps)
+        schedule = Schedule(recipe, job.spans)
         scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         progress = TrainingProgress(fingerprint=fingerprint(job))
         return cls(job, model, optimizer, schedule, ema, scaler, progress)
@@ -117,17 +122,29 @@ class TrainState:
         stalled = patience is not None and self.progress.since_best >= patience
         return stalled or self.progress.step >= self.job.total_steps
 
+    @property
+    def span(self) -> Span:
+        """The phase of the next step."""
+        return self.job.span_at(self.progress.step)
+
     def start_step(self) -> float:
-        """Set the learning rate of the next step, and keep what a repetition of it needs."""
+        """Set phase and learning rate of the next step, and keep what a repetition of it needs."""
         if self.scaler.is_enabled() and self.model.architecture.batch_statistics:
             self._statistics = [buffer.clone() for buffer in self.model.buffers()]
+        span = self.span
+        if span.name != self.model.phase:
+            logger.info("phase %s begins or goes on at step %d", span.name, self.progress.step)
+        self.model.phase = span.name
         lr = self.schedule.lr(self.progress.step) * self.progress.lr_scale
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         return lr
 
     def clip(self) -> Tensor:
-        """Unscale and clip the gradients; returns their norm before clipping."""
+        """Unscale and clip the gradients of what the phase trains; their norm before clipping."""
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith(self.span.trains):
+                parameter.grad = None
         self.scaler.unscale_(self.optimizer)
         limit = self.job.params.train.grad_clip or math.inf
         return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
@@ -156,9 +173,13 @@ class TrainState:
             self.ema.update_parameters(self.model)
 
     def end_epoch(self, metrics: EpochMetrics) -> None:
-        """Add an epoch to the history; keep the weights if it is the best so far."""
+        """Add an epoch to the history; keep the weights if it is the best so far.
+
+        Scores before the last phase choose nothing: the network is unfinished until then.
+        """
         self.progress.history.append(metrics)
-        if metrics.val_psnr is None:
+        last = self.job.span_at(metrics.step - 1) is self.job.spans[-1]
+        if metrics.val_psnr is None or not last:
             return
         self.schedule.validated(metrics.val_psnr)
         self.progress.since_best += 1
@@ -179,8 +200,8 @@ class TrainState:
         torch.save(self.optimizer.state_dict(), folder / _OPTIMIZER)
         (folder / _PROGRESS).write_text(self.progress.model_dump_json(), encoding="utf-8")
         if self.best:
-            best = self.model.config.build()
-            best.load_state_dict(self.best)
+            best = self.model.config.build()  # without parts of training
+            best.load_state_dict({name: self.best[name] for name in best.state_dict()})
             save_model(best, folder / BEST)
 
     def load(self, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from mirnet.models import Network
 from mirnet.objectives.perceptual.features import VGG
 from mirnet.params import Params
 from mirnet.training.data.pairs import PackedPairs
+from mirnet.training.phases import Span, spans_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class Job:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps_per_epoch * self.params.train.num_epochs
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The phases of the run, in order."""
+        return spans_of(self.params, self.total_steps)
+
+    def span_at(self, step: int) -> Span:
+        """The phase of a step; the last one for those beyond the end."""
+        return next((span for span in self.spans if step < span.stop), self.spans[-1])
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the loss terms of all phases."""
+        return tuple(dict.fromkeys(name for span in self.spans for name in span.loss))
 
 
 @dataclass(frozen=True)

@@ -67,15 +67,15 @@ def fit(context: Context, job: Job) -> None:
         for network in networks:
             compile_blocks(network)
     training_pass = TrainingPass(state.model, job)
-    # by-products of some parts of the network may be read alone
-    wrapped = context.wrap(training_pass, partial=training_pass.reads_details)
+    # by-products of some parts of the network may be read alone, and a phase may train a part
+    wrapped = context.wrap(training_pass, partial=training_pass.partial)
     step_of = StepOf(context, recipe.accumulate, wrapped, state.scaler)
     sampler = Sampler(recipe, num_pairs=len(job.train), total_steps=job.total_steps)
     monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
     undo = Undo(state) if recipe.on_nonfinite == "rollback" else None
 
     with closing(Batches(context, job.train, sampler)) as batches, memory_advice():
-        meter = Meter(context, batches, list(recipe.loss), state.progress.sums)
+        meter = Meter(context, batches, job.terms, state.progress.sums)
         while not state.finished:
             advance()
             step = state.progress.step
@@ -89,7 +89,7 @@ def fit(context: Context, job: Job) -> None:
                 message = f"step {step}: loss or gradient is not finite; its batch held "
                 message += ", ".join(batches.names(step))
                 go_back(state, undo, message)
-                meter = Meter(context, batches, list(recipe.loss), state.progress.sums)
+                meter = Meter(context, batches, job.terms, state.progress.sums)
                 continue
             state.update()
             meter.add(losses, norm)
@@ -118,13 +118,14 @@ class TrainingPass(nn.Module):
         super().__init__()
         self.network = network
         self._job = job
-        self.reads_details = any(by_name(name).details for name in job.params.train.loss)
+        self.partial = any(by_name(name).details for name in job.terms) or len(job.spans) > 1
 
     def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, StepLosses]:
         """(N, 3, H, W) both -> the loss (N,), and it and its parts without gradients."""
-        recipe = self._job.params.train
+        recipe, phase = self._job.params.train, self.network.phase
+        weights = next(span.loss for span in self._job.spans if span.name == phase)
         with autocast(precision_of(self._job.params), low.device):
-            if self.reads_details:
+            if phase or any(by_name(name).details for name in weights):
                 prediction = self.network.predict(low, high)
             else:
                 prediction = Prediction(self.network(low))
@@ -136,7 +137,7 @@ class TrainingPass(nn.Module):
             eps=recipe.charbonnier_eps,
             features=self._job.features,
         )
-        loss, parts = combined(sample, recipe.loss)
+        loss, parts = combined(sample, weights)
         if self._job.teacher is not None:
             loss = loss + recipe.distill_weight * self._distance(self._job.teacher, sample)
         errors = (sample.output.detach().clamp(0, 1) - high).square().mean(dim=(1, 2, 3))

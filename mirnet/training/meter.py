@@ -39,7 +39,7 @@ class StepLosses:
 class Means:
     """Training metrics of an epoch: means over samples, wall-clock time, busy cores and GPUs.
 
-    ``parts`` has the terms of the loss if there are several.
+    ``parts`` has the terms of the loss if there are several, over the steps that had them.
     """
 
     loss: float
@@ -68,10 +68,12 @@ class Meter:
         self, context: Context, batches: Batches, terms: Sequence[str], sums: list[float]
     ) -> None:
         self._context, self._batches, self._terms = context, batches, tuple(terms)
-        start = sums if sums and context.rank == 0 else [0.0] * _OTHERS
+        start, size = [0.0] * _OTHERS, _OTHERS + 2 * len(self._terms)
+        if sums and context.rank == 0:
+            start = sums if len(sums) == size else sums[:_OTHERS]
         # a checkpoint of an earlier version: without sums of the terms
-        unknown = math.nan if sums and len(sums) == _OTHERS else 0.0
-        start = start + [unknown] * (_OTHERS + len(self._terms) - len(start))
+        unknown = math.nan if sums and len(sums) != size else 0.0
+        start = start + [unknown] * (size - len(start))
         self._sums = torch.tensor(start, dtype=torch.float64, device=context.device)
         self._start_clocks()
 
@@ -81,7 +83,10 @@ class Meter:
         number = len(done.losses)
         count = torch.full_like(norm, number)
         self._sums[:4] += torch.stack([done.losses.sum(), psnr.sum(), norm * number, count])
-        self._sums[_OTHERS:] += torch.stack([done.parts[name].sum() for name in self._terms])
+        none = norm.new_zeros(())  # a phase need not have all terms
+        found = [done.parts[name].sum() if name in done.parts else none for name in self._terms]
+        counts = [none + number if name in done.parts else none for name in self._terms]
+        self._sums[_OTHERS:] += torch.stack(found + counts)
 
     def total(self) -> list[float]:
         """The sums over all workers; each must call it."""
@@ -92,9 +97,10 @@ class Meter:
     def means(self) -> Means:
         """Means over all workers; each must call it."""
         loss, psnr, norm, count, *rest = self.total()
-        times, sums = rest[: _OTHERS - 4], rest[_OTHERS - 4 :]
-        known = zip(self._terms, sums, strict=True)
-        parts = {name: value / count for name, value in known if not math.isnan(value)}
+        times, values = rest[: _OTHERS - 4], rest[_OTHERS - 4 :]
+        sums, counts = values[: len(self._terms)], values[len(self._terms) :]
+        known = zip(self._terms, sums, counts, strict=True)
+        parts = {name: value / of for name, value, of in known if of > 0}
         parts = parts if len(self._terms) > 1 else {}
         return Means(loss / count, psnr / count, norm / count, parts, int(count), *times)
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mirnet.params import TrainParams
+from mirnet.training.phases import Span
 
 # MIRNet-v2, section 4.2: 92 of 300 thousand steps at the initial rate, then half a cosine
 _FLAT = 92 / 300
 
 
 class Schedule:
-    """Learning rate of every step of a run, warm-up first."""
+    """Learning rate of every step of a run, warm-up first; each phase has a schedule of its own."""
 
-    def __init__(self, params: TrainParams, *, total_steps: int) -> None:
+    def __init__(self, params: TrainParams, spans: Sequence[Span]) -> None:
         self._params = params
         self._floor = min(params.min_lr, params.lr)
-        self._total_steps = total_steps
+        self._spans = spans
         # ReduceLROnPlateau needs an optimiser: this one has only the learning rate.
         self._holder = torch.optim.SGD([torch.zeros(1)], lr=params.lr)
         self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -32,12 +34,16 @@ class Schedule:
 
     def lr(self, step: int) -> float:
         """The rate of the given step, counted from 0."""
+        span = next((span for span in self._spans if step < span.stop), self._spans[-1])
+        return span.lr * self._within(step - span.start, total_steps=span.stop - span.start)
+
+    def _within(self, step: int, *, total_steps: int) -> float:
         params = self._params
         if step < params.warmup_steps:
             return params.lr * (step + 1) / params.warmup_steps
         if params.schedule == "plateau":
             return float(self._holder.param_groups[0]["lr"])
-        done = (step - params.warmup_steps) / max(1, self._total_steps - params.warmup_steps)
+        done = (step - params.warmup_steps) / max(1, total_steps - params.warmup_steps)
         if params.schedule == "cosine":
             return cosine(params.lr, self._floor, done)
         if params.schedule == "two-cycle":

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mirnet.models import Architecture, architectures, build, read_checkpoint
 from mirnet.models.llflow.network import LLFlow
+from mirnet.models.mobileie.network import with_gaps
 from mirnet.objectives.patches.terms import sparsity
 from mirnet.objectives.region.terms import region
 from mirnet.objectives.registry import by_name, objectives
@@ -112,6 +113,53 @@ def test_sci() -> None:
     check(value("sci-fidelity", sample), known["fidelity"].sum())
     check(value("sci-smoothness", sample), known["smooth"].sum())
     check(combined(sample, {"sci-fidelity": 1.5, "sci-smoothness": 1.0})[0], known["total"])
+
+
+def test_training_of_sci() -> None:
+    """The stages of the published training network, with its running or the batch's statistics."""
+    known, published = load("sci_io"), torch.load(ZOO / "sci.pth", weights_only=True)
+    model = build("sci")
+    model.add_training_parts(["self-calibrated"])
+    model.load_state_dict({key: published[key] for key in model.state_dict()})
+    for train, total in ((False, float(known["total"])), (True, 57.283760)):
+        prediction = model.train(train).predict(known["x"], known["x"])
+        sample = Sample(
+            output=prediction.output,
+            low=known["x"],
+            high=known["x"],
+            details=prediction.details,
+        )
+        if not train:
+            torch.testing.assert_close(prediction.output, known["refl1"])
+            for number in (1, 2, 3):
+                inputs = prediction.details["stage_inputs"][:, number - 1]
+                torch.testing.assert_close(inputs, known[f"in{number}"], rtol=0, atol=1e-5)
+        check(combined(sample, model.architecture.objective)[0], total)
+
+
+def test_tails_of_the_warm_up_of_mobileie(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = load("mobileie_train_io")
+    model = build("mobileie")
+    model.add_training_parts(["warm-up"])
+    model.eval().load_state_dict(torch.load(ZOO / "mobileie_train.pth", weights_only=True))
+    model.phase = "warm-up"
+    monkeypatch.setattr("mirnet.models.mobileie.network.with_gaps", lambda image: image)
+    with torch.inference_mode():
+        found = model.predict(known["x"], known["x"])
+    torch.testing.assert_close(found.output, known["warm_out_nodrop"], rtol=0, atol=1e-5)
+    other = found.details["reconstruction"]
+    torch.testing.assert_close(other, known["warm_tail_nodrop"], rtol=0, atol=1e-5)
+
+
+def test_gaps_are_blocks_and_a_function_of_the_image() -> None:
+    images = torch.rand(2, 3, 200, 200) + 0.01
+    cut = with_gaps(images)
+    gone = (cut == 0).all(1)
+    assert torch.equal(cut, images * ~gone[:, None]), "in all channels, the rest stays"
+    # a pixel stays if none of 9 positions starts a block
+    assert gone.float().mean().item() == pytest.approx(1 - (1 - 0.5 / 9) ** 9, abs=0.02)
+    assert torch.equal(with_gaps(images[1:]), cut[1:])
+    assert not torch.equal(gone[0], gone[1])
 
 
 def test_retinexnet() -> None:

@@ -14,7 +14,14 @@ from mirnet.models.registry import Architecture, Sizes
 from mirnet.objectives.perceptual.features import VGG
 from mirnet.objectives.registry import objectives
 
-CHANNELS = {"curves": 6, "illumination": 1, "reflectance": 3, "relit": 1, "projected": 3}
+CHANNELS = {
+    "curves": 6,
+    "illumination": 1,
+    "reflectance": 3,
+    "relit": 1,
+    "projected": 3,
+    "reconstruction": 3,
+}
 
 
 def vgg() -> VGG:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mirnet.models.registry import Architecture, Sizes, register
+from mirnet.models.registry import Architecture, Phase, Sizes, register
 
 if TYPE_CHECKING:
     from mirnet.models.network import Network
@@ -50,6 +50,18 @@ register(
         pools_globally=True,
         averages_per_pass=lambda _: (1,),
         objective={"lvw": 1.0, "cosine": 1.0, "psnr": 2.0},
+        # 10 epochs of 2,010
+        phases={
+            "warm-up": Phase(
+                share=0.005,
+                loss={
+                    **{"l1": 1.0, "cosine": 1.0, "input-reconstruction": 1.0},
+                    **{"lvw": 0.0, "psnr": 0.0},
+                },
+                lr=1e-3,
+            ),
+            "main": Phase(share=0.995),
+        },
         batch_statistics=True,
         published=_published,
     )

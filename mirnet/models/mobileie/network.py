@@ -1,18 +1,19 @@
 """MobileIE: Yan et al., ICCV 2025. Modules are named as in the published checkpoints.
 
 In training each convolution is a :class:`Branches`; :meth:`MobileIE.folded` gives the same function
-with one convolution in place of each. The warm-up of the published training, with a tail of its
-own, is left out.
+with one convolution in place of each. The warm-up has a second tail, which is not stored.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
-from mirnet.models.network import Network
+from mirnet.models.network import Network, Prediction
 
 # kernels of the branches, by the size of the convolution that they fold into
 _KERNELS = {
@@ -21,6 +22,9 @@ _KERNELS = {
     1: {"conv": (1, 1)},
 }
 _CROSS = {"conv_crossh": (3, 1), "conv_crossv": (1, 3)}
+
+WARM_UP = "warm-up"
+_DROP, _DROP_SIDE = 0.5, 3  # share of the blocks of the image, and their side in pixels
 
 
 class Branches(nn.Module):
@@ -126,7 +130,15 @@ class MobileIE(Network):
         # at their places in the published network, whose other modules have no parameters
         self.att = nn.ModuleDict({"1": _convolution(channels, channels, 1, width=width)})
         self.att1 = nn.ModuleDict({"0": _convolution(1, channels, 1, width=width)})
-        self.tail = _convolution(channels, 3, 3, width=3 * expansion)
+        self.tail = self._new_tail(channels, expansion)
+
+    @staticmethod
+    def _new_tail(channels: int, expansion: int) -> nn.Module:
+        return _convolution(channels, 3, 3, width=3 * expansion)
+
+    def add_training_parts(self, phases: Collection[str]) -> None:
+        if WARM_UP in phases:
+            self.tail_warm = self._new_tail(**self.config.sizes.model_dump())
 
     def forward(self, image: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         x = self.body(self.head(image.to(self.head.bias.dtype)))
@@ -134,6 +146,13 @@ class MobileIE(Network):
         by_pixel = self.att1["0"]((by_channel * x).amax(1, keepdim=True)).sigmoid()
         out: Tensor = self.tail(by_pixel * by_channel * x)
         return out.float()
+
+    def predict(self, low: Tensor, high: Tensor) -> Prediction:
+        """In the warm-up without attention, from an image with gaps, with a second output."""
+        if self.phase != WARM_UP:
+            return super().predict(low, high)
+        x = self.body(self.head(with_gaps(low)))
+        return Prediction(self.tail(x), {"reconstruction": self.tail_warm(x)})
 
     def folded(self) -> Network:
         if not self.config.sizes.model_dump()["expansion"]:
@@ -148,3 +167,20 @@ class MobileIE(Network):
                 weights |= {f"{name}.{k}": v for k, v in module.folded().state_dict().items()}
         plain.load_state_dict(weights)
         return plain.train(self.training)
+
+
+def with_gaps(images: Tensor) -> Tensor:
+    """The images with blocks of 3x3 pixels set to 0 in all channels (DropBlock), (N, 3, H, W).
+
+    The random numbers of an image are a function of its values: they do not depend on the worker,
+    nor on an interruption.
+    """
+    gaps = [_gaps(image) for image in images]
+    return images * (1 - torch.stack(gaps).to(images))
+
+
+def _gaps(image: Tensor) -> Tensor:
+    bits = image.detach().float().contiguous().view(torch.int32)
+    generator = torch.Generator().manual_seed(int(bits.sum(dtype=torch.int64)) % 2**63)
+    seeds = torch.rand(1, *image.shape[1:], generator=generator) < _DROP / _DROP_SIDE**2
+    return F.max_pool2d(seeds.float(), _DROP_SIDE, stride=1, padding=_DROP_SIDE // 2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mirnet.models.registry import Architecture, Sizes, register
+from mirnet.models.registry import Architecture, Phase, Sizes, register
 
 if TYPE_CHECKING:
     from mirnet.models.network import Network
@@ -54,6 +54,23 @@ register(
             "retinex-smoothness": 0.1,
             "retinex-relight": 1.0,
             "retinex-relight-smoothness": 3.0,
+        },
+        phases={
+            "decomposition": Phase(
+                share=0.5,
+                loss={"retinex-relight": 0, "retinex-relight-smoothness": 0},
+                trains=("DecomNet.",),
+            ),
+            "relighting": Phase(
+                share=0.5,
+                loss={
+                    "retinex-reconstruction": 0,
+                    "retinex-exchange": 0,
+                    "retinex-reflectance": 0,
+                    "retinex-smoothness": 0,
+                },
+                trains=("RelightNet.",),
+            ),
         },
         details=frozenset(
             {"reflectance", "illumination", "reflectance_high", "illumination_high", "relit"}

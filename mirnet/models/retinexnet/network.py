@@ -85,7 +85,7 @@ class RetinexNet(Network):
         return out
 
     def predict(self, low: Tensor, high: Tensor) -> Prediction:
-        """Both phases of the published training at once: relighting does not move its input."""
+        """Serves both phases of the published training: relighting does not move its input."""
         reflectance, illumination = self._decomposed(low)
         reflectance_high, illumination_high = self._decomposed(high)
         relit = self.RelightNet(reflectance.detach(), illumination.detach())

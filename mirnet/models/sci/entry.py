@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mirnet.models.registry import Architecture, Sizes, register
+from mirnet.models.registry import Architecture, Phase, Sizes, register
 
 if TYPE_CHECKING:
     from mirnet.models.network import Network
@@ -43,6 +43,7 @@ register(
         halo=4,
         margin=4,
         objective={"sci-fidelity": 1.5, "sci-smoothness": 1.0},
+        phases={"self-calibrated": Phase(share=1.0)},
         details=frozenset({"illuminations", "stage_inputs"}),
         batch_statistics=True,
         published=_published,

@@ -1,0 +1,1 @@
+"""A term on the input itself (MobileIE's warm-up)."""
