@@ -94,7 +94,7 @@ def product_step(job: Job, context: InProcess, low: Tensor, high: Tensor) -> Ste
     state = TrainState.start(job, context.device)
     if job.params.train.compile:
         compile_blocks(state.model)
-    wrapped = TrainingPass(state.model, job)
+    wrapped = TrainingPass(state)
     step_of = StepOf(context, job.params.train.accumulate, wrapped, state.scaler)
 
     def step() -> None:

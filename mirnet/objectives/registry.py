@@ -33,6 +33,8 @@ class Objective:
         details: by-products of the network's training pass that it reads
             (:class:`~mirnet.models.network.Prediction`).
         features: whether it reads features of a VGG, whose weights the user brings.
+        discriminator: whether it reads scores of a discriminator, which is trained with the
+            network.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Objective:
     reference: bool = True
     details: frozenset[str] = frozenset()
     features: bool = False
+    discriminator: bool = False
 
     def load(self) -> Term:
         """The function; imports torch."""

@@ -23,6 +23,8 @@ class Sample:
         eps: of the Charbonnier terms.
         features: maps of an image (N, 3, H, W) by a VGG, (N, C, H', W') each, for the perceptual
             term.
+        realness: scores of an image's patches by a discriminator, (N, 1, H', W'), for the
+            adversarial term; their gradient reaches the image only.
     """
 
     output: Tensor
@@ -31,6 +33,7 @@ class Sample:
     details: Mapping[str, Tensor] = field(default_factory=dict)
     eps: float = 1e-3
     features: Callable[[Tensor], Sequence[Tensor]] | None = None
+    realness: Callable[[Tensor], Tensor] | None = None
 
 
 # One value per image lets a batch be split unevenly over workers and still average exactly.

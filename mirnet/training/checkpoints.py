@@ -3,7 +3,8 @@
 =========================  ==================================================
 ``weights.safetensors``    the network being trained, with parts of training
 ``ema.safetensors``        the moving average of its weights, if there is one
-``optimizer.pt``           the optimiser, read with ``weights_only=True``
+``discriminator...``       the discriminator of the adversarial term, if there is one
+``optimizer.pt``           the optimiser of both, read with ``weights_only=True``
 ``progress.json``          step, history, schedule, best so far, fingerprint
 ``best/``                  the best network by validation PSNR, project format
 =========================  ==================================================
@@ -31,6 +32,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mirnet.errors import TrainingError, first_line
 from mirnet.models import Network, load_model, save_model
+from mirnet.objectives.adversarial.discriminator import PatchDiscriminator
+from mirnet.objectives.registry import by_name
 from mirnet.results import EpochMetrics
 from mirnet.training.job import Job
 from mirnet.training.phases import Span
@@ -40,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 BEST = "best"
 _WEIGHTS, _EMA = "weights.safetensors", "ema.safetensors"
+_DISCRIMINATOR = "discriminator.safetensors"
 _OPTIMIZER, _PROGRESS = "optimizer.pt", "progress.json"
 # params that may differ in a resumed run: they do not affect weights
 _FREE = {"samples_every", "num_samples", "checkpoint_every", "early_stop"}
@@ -88,6 +92,7 @@ class TrainState:
     ema: AveragedModel | None
     scaler: torch.amp.GradScaler
     progress: TrainingProgress
+    discriminator: PatchDiscriminator | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
     _statistics: list[Tensor] = field(default_factory=list)
 
@@ -101,14 +106,19 @@ class TrainState:
             model.load_state_dict(job.initial)
         model.add_training_parts(recipe.phases or ())
         model = on_device(model, device)
+        groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+        discriminator = None
+        if any(by_name(name).discriminator for name in job.terms):
+            discriminator = PatchDiscriminator().to(device)
+            groups.append({"params": list(discriminator.parameters())})
         optimizer = _OPTIMIZERS[recipe.optimizer](
-            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+            groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
         ema = _average(model, recipe.ema_decay) if recipe.ema_decay else None
         schedule = Schedule(recipe, job.spans)
         scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         progress = TrainingProgress(fingerprint=fingerprint(job))
-        return cls(job, model, optimizer, schedule, ema, scaler, progress)
+        return cls(job, model, optimizer, schedule, ema, scaler, progress, discriminator)
 
     @property
     def scored(self) -> Network:
@@ -141,13 +151,20 @@ class TrainState:
         return lr
 
     def clip(self) -> Tensor:
-        """Unscale and clip the gradients of what the phase trains; their norm before clipping."""
+        """Unscale and clip the gradients of what the phase trains; their norm before clipping.
+
+        A discriminator is clipped by itself; its norm is returned only if it is not finite.
+        """
         for name, parameter in self.model.named_parameters():
             if not name.startswith(self.span.trains):
                 parameter.grad = None
         self.scaler.unscale_(self.optimizer)
         limit = self.job.params.train.grad_clip or math.inf
-        return nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if self.discriminator is None:
+            return norm
+        other = nn.utils.clip_grad_norm_(self.discriminator.parameters(), limit)
+        return torch.where(other.isfinite(), norm, other)
 
     def lower_scale(self) -> bool:
         """After non-finite gradients: halve the loss scale of fp16, if possible.
@@ -197,6 +214,8 @@ class TrainState:
         if self.ema is not None:
             self.progress.ema_updates = int(self.ema.n_averaged)
             save_file(copy_weights(self.ema.module), folder / _EMA)
+        if self.discriminator is not None:
+            save_file(copy_weights(self.discriminator), folder / _DISCRIMINATOR)
         torch.save(self.optimizer.state_dict(), folder / _OPTIMIZER)
         (folder / _PROGRESS).write_text(self.progress.model_dump_json(), encoding="utf-8")
         if self.best:
@@ -226,6 +245,8 @@ class TrainState:
         if self.ema is not None:
             self.ema.module.load_state_dict(load_file(folder / _EMA))
             self.ema.n_averaged.fill_(progress.ema_updates)
+        if self.discriminator is not None:
+            self.discriminator.load_state_dict(load_file(folder / _DISCRIMINATOR))
         self.optimizer.load_state_dict(torch.load(folder / _OPTIMIZER, weights_only=True))
         if (folder / BEST).is_dir():
             self.best = copy_weights(load_model(folder / BEST))

@@ -66,7 +66,7 @@ def fit(context: Context, job: Job) -> None:
     if recipe.compile:
         for network in networks:
             compile_blocks(network)
-    training_pass = TrainingPass(state.model, job)
+    training_pass = TrainingPass(state)
     # by-products of some parts of the network may be read alone, and a phase may train a part
     wrapped = context.wrap(training_pass, partial=training_pass.partial)
     step_of = StepOf(context, recipe.accumulate, wrapped, state.scaler)
@@ -114,14 +114,17 @@ class TrainingPass(nn.Module):
     loss does not read.
     """
 
-    def __init__(self, network: Network, job: Job) -> None:
+    def __init__(self, state: TrainState) -> None:
         super().__init__()
-        self.network = network
-        self._job = job
+        self.network, self.discriminator = state.model, state.discriminator
+        self._job = job = state.job
         self.partial = any(by_name(name).details for name in job.terms) or len(job.spans) > 1
 
     def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, StepLosses]:
-        """(N, 3, H, W) both -> the loss (N,), and it and its parts without gradients."""
+        """(N, 3, H, W) both -> what is minimised (N,), and the loss and its parts as values.
+
+        They differ by the loss of the discriminator, whose gradient reaches nothing else.
+        """
         recipe, phase = self._job.params.train, self.network.phase
         weights = next(span.loss for span in self._job.spans if span.name == phase)
         with autocast(precision_of(self._job.params), low.device):
@@ -136,12 +139,17 @@ class TrainingPass(nn.Module):
             details={name: value.float() for name, value in prediction.details.items()},
             eps=recipe.charbonnier_eps,
             features=self._job.features,
+            realness=self.discriminator.as_it_is if self.discriminator is not None else None,
         )
         loss, parts = combined(sample, weights)
         if self._job.teacher is not None:
             loss = loss + recipe.distill_weight * self._distance(self._job.teacher, sample)
         errors = (sample.output.detach().clamp(0, 1) - high).square().mean(dim=(1, 2, 3))
-        return loss, StepLosses(loss.detach(), errors, parts)
+        losses = StepLosses(loss.detach(), errors, parts)
+        if any(by_name(name).discriminator for name in weights):
+            assert self.discriminator is not None
+            loss = loss + self.discriminator.loss(sample.output, high)
+        return loss, losses
 
     def _distance(self, teacher: Network, sample: Sample) -> Tensor:
         """Charbonnier distance to the teacher's output for the same patch."""

@@ -63,13 +63,14 @@ def step(context: Context, asked: Params) -> tuple[list[Tensor | None], StepLoss
     """Gradients and losses of one step on this worker's part of a batch."""
     job = Job(asked, pairs(BATCH), pairs(2), "d1", features=vgg())
     state = TrainState.start(job, torch.device("cpu"))
-    wrapped = context.wrap(TrainingPass(state.model, job), partial=True)
+    training_pass = TrainingPass(state)
+    wrapped = context.wrap(training_pass, partial=True)
     generator = torch.Generator().manual_seed(0)
     low, high = torch.rand(2, BATCH, 3, 16, 16, generator=generator)
     part = share(BATCH, rank=context.rank, world_size=context.world_size)
     step_of = StepOf(context, asked.train.accumulate, wrapped, state.scaler)
     losses = step_of(low[part] / 4, high[part], batch_size=BATCH)
-    return [p.grad for p in state.model.parameters()], losses
+    return [p.grad for p in training_pass.parameters()], losses
 
 
 def steps_in_group(folder: Path) -> list[list[Tensor | None]]:
@@ -125,7 +126,8 @@ def test_a_run_with_all_terms_is_the_same_on_two_workers_and_after_a_restart(
         with alone(folder).restored() as checkpoint:
             assert checkpoint is not None
             history = read_progress(checkpoint).history
-            found.append((load_file(checkpoint / "ema.safetensors"), history))
+            files = ("ema.safetensors", "discriminator.safetensors")
+            found.append(({name: load_file(checkpoint / name) for name in files}, history))
     for (weights, history), exact in zip(found[1:], (False, True), strict=True):
         wanted, other = found[exact]
         rtol = 0.0 if exact else 1e-3

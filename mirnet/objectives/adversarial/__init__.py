@@ -1,0 +1,1 @@
+"""A discriminator that is trained with the network, and the term that it gives."""
