@@ -10,6 +10,8 @@ from mirnet.results import MethodScore, TrainResult
 LENIENT_GATE = (
     "promote.min_gain_db=-100",
     "promote.max_loss_db=100",
+    "promote.max_plain_loss_db=null",
+    "promote.max_slice_loss_db=null",
     "promote.max_colour_cast=null",
     "promote.min_luma_ratio=null",
     "promote.min_well_lit_psnr_db=null",

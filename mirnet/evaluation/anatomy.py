@@ -26,6 +26,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
+from mirnet.evaluation.slices import thirds
+
 Floats = NDArray[np.float64]
 
 BLOCK = 16
@@ -33,8 +35,6 @@ _AREA = 4
 # of the larger index of a coefficient: about half an octave each
 _BANDS = np.array([1, 2, 3, 4, 6, 9, 16])
 _PREFIX = "error_"
-DARKNESS = ("darkest", "middle", "brightest")
-_FEWEST_PER_THIRD = 2
 
 
 @dataclass(frozen=True)
@@ -101,24 +101,15 @@ def dissect(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Anatomy:
     )
 
 
-def thirds_by_darkness(scores: pd.DataFrame) -> dict[str, pd.Series]:
-    """Thirds of the images by brightness of the dark image, as masks; none for under six images.
+def means_by_darkness(scores: pd.DataFrame) -> dict[str, float]:
+    """Means of the parts over thirds of the images: ``error_tone_darkest`` and so on.
 
     Args:
         scores: one row per image, with ``low_luma``.
     """
-    values = scores["low_luma"]
-    if len(values) < _FEWEST_PER_THIRD * len(DARKNESS):
-        return {}
-    third = ((values.rank(method="first") - 1) * len(DARKNESS) // len(values)).astype(int)
-    return {name: third == number for number, name in enumerate(DARKNESS)}
-
-
-def means_by_darkness(scores: pd.DataFrame) -> dict[str, float]:
-    """Means of the parts over thirds of the images: ``error_tone_darkest`` and so on."""
     return {
         f"{column}_{name}": float(scores.loc[chosen, column].mean())
-        for name, chosen in thirds_by_darkness(scores).items()
+        for name, chosen in thirds(scores["low_luma"]).items()
         for column in COLUMNS
     }
 

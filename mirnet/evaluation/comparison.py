@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mirnet.errors import DataError
+from mirnet.evaluation.slices import thirds
 from mirnet.evaluation.statistics import Gain, mean_difference
 from mirnet.params import EvaluateParams
 
@@ -172,29 +173,18 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
     """Group, name, and which images: by what is known of an image before a model sees it."""
     # not known of a reference whose output is black
     reference = scores["luma"] / scores["luma_ratio"].where(scores["luma_ratio"] > 0)
-    for group, values, names in (
-        ("dark image", scores["low_luma"], ("darkest", "middle", "brightest")),
-        ("reference", reference, ("darkest", "middle", "brightest")),
-    ):
-        yield from _thirds(group, values, names)
+    for group, values in (("dark image", scores["low_luma"]), ("reference", reference)):
+        yield from _thirds(group, values)
     sizes = scores["width"].astype(int).astype(str) + "x" + scores["height"].astype(int).astype(str)
     if 2 <= sizes.nunique() <= _MOST_SIZES:
         for size in sizes.unique():
             yield "size", str(size), sizes == size
 
 
-def _thirds(
-    group: str, values: pd.Series, names: tuple[str, ...]
-) -> Iterator[tuple[str, str, pd.Series]]:
-    """Thirds by rank of the finite values; none if there are too few images, or hardly a difference
-    between them.
-    """
-    every, values = values.index, values[np.isfinite(values.to_numpy(dtype=np.float64))]
-    if len(values) < len(names) * 2 or np.ptp(values.to_numpy(dtype=np.float64)) < 1:
+def _thirds(group: str, values: pd.Series) -> Iterator[tuple[str, str, pd.Series]]:
+    """None if there are too few images, or hardly a difference between them."""
+    if np.ptp(values[np.isfinite(values.to_numpy(dtype=np.float64))].to_numpy()) < 1:
         return
-    rank = values.rank(method="first") - 1
-    third = (rank * len(names) // len(values)).astype(int)
-    for number, name in enumerate(names):
-        chosen = values[third == number]
-        title = f"{name} third, mean brightness {chosen.min():.0f} to {chosen.max():.0f} of 255"
-        yield group, title, pd.Series(every.isin(chosen.index), every)
+    for name, chosen in thirds(values).items():
+        low, high = values[chosen].min(), values[chosen].max()
+        yield group, f"{name} third, mean brightness {low:.0f} to {high:.0f} of 255", chosen

@@ -22,6 +22,18 @@ def noise_sigma(pixels: NDArray[np.uint8]) -> float:
     return stats.noise_sigma(np.pad(luma(pixels), 1, mode="symmetric"))
 
 
+def colourfulness(pixels: NDArray[np.uint8]) -> float:
+    """Colourfulness over mean brightness, so that a dark image is judged as a light one; from 0.
+
+    Spread and mean of the opponent colours: Hasler and Süsstrunk, 2003.
+    """
+    red, green, blue = np.moveaxis(pixels.astype(np.float64), 2, 0)
+    opponents = np.stack([red - green, (red + green) / 2 - blue])
+    spread = float(np.hypot(*opponents.std(axis=(1, 2))))
+    mean = float(np.hypot(*opponents.mean(axis=(1, 2))))
+    return (spread + 0.3 * mean) / max(float(luma(pixels).mean()), 1.0)
+
+
 def clipped_share(pixels: NDArray[np.uint8]) -> float:
     """Share of pixels with a channel at 255, where detail is lost."""
     return float((pixels == 255).any(axis=2).mean())

@@ -16,6 +16,7 @@ from mirnet.atomic import write_atomically
 from mirnet.evaluation import anatomy, charts
 from mirnet.evaluation.gate import Decision
 from mirnet.evaluation.scoring import ScoredPair
+from mirnet.evaluation.slices import thirds
 from mirnet.evaluation.statistics import Gain
 from mirnet.images.thumbnails import data_uri
 from mirnet.pages import template
@@ -243,8 +244,7 @@ def _anatomy_chart(candidate: str, scores: pd.DataFrame) -> Markup:
 
 
 def _thirds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    thirds = anatomy.thirds_by_darkness(rows)
-    return {f"{name} third": rows[chosen] for name, chosen in thirds.items()}
+    return {f"{name} third": rows[chosen] for name, chosen in thirds(rows["low_luma"]).items()}
 
 
 def _parts(rows: pd.DataFrame) -> dict[str, float]:

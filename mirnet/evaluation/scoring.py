@@ -145,6 +145,8 @@ def score_image(
     brightness = float(metrics.luma(output).mean())
     return asdict(score(output, reference)) | {
         "low_luma": float(metrics.luma(low).mean()),
+        "low_colourfulness": defects.colourfulness(low),
+        "low_noise": defects.noise_sigma(low),
         "luma": brightness,
         "luma_ratio": brightness / max(float(metrics.luma(reference).mean()), 1e-8),
         "noise": defects.noise_sigma(output),

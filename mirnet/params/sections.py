@@ -86,8 +86,27 @@ class PromoteParams(Section):
     min_gain_db: float = Field(
         0.5, description="lower bound of the paired PSNR gain over autocontrast, dB"
     )
+    criterion: Literal["aligned", "plain"] = Field(
+        "aligned",
+        description="PSNR that decides between candidate and champion: aligned to the reference's "
+        "mean brightness (gt_mean_psnr), which tells them apart with far fewer images; or plain",
+    )
     max_loss_db: float = Field(
-        0.0, ge=0, description="allowed PSNR loss of a candidate against the champion, dB"
+        0.0,
+        ge=0,
+        description="allowed loss of a candidate against the champion in the criterion, dB",
+    )
+    max_plain_loss_db: float | None = Field(
+        0.0,
+        ge=0,
+        description="loss of plain PSNR against the champion, dB; surely more is "
+        "refused; none: off",
+    )
+    max_slice_loss_db: float | None = Field(
+        1.0,
+        ge=0,
+        description="loss against the champion on a third of the images by darkness, "
+        "colourfulness or noise, dB; surely more is refused; none: off",
     )
     baseline: str = Field("autocontrast", description="the method that a candidate must beat")
     min_images: int = Field(5, ge=2, description="evaluation images needed")

@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import data
 
-from mirnet.evaluation.anatomy import (
-    DARKNESS,
-    PARTS,
-    dissect,
-    means_by_darkness,
-    thirds_by_darkness,
-)
+from mirnet.evaluation.anatomy import PARTS, dissect, means_by_darkness
 from mirnet.evaluation.metrics import psnr
+from mirnet.evaluation.slices import DARKNESS, thirds
 
 Image = NDArray[np.uint8]
 
@@ -103,8 +98,8 @@ def test_thirds_by_the_light_of_the_dark_image() -> None:
     scores = pd.DataFrame(
         {"low_luma": [9.0, 1, 5, 2, 8, 4, 4]} | {f"error_{part}": range(7) for part in PARTS}
     )
-    thirds = thirds_by_darkness(scores)
-    assert [list(scores["low_luma"][thirds[name]]) for name in DARKNESS] == [
+    masks = thirds(scores["low_luma"])
+    assert [list(scores["low_luma"][masks[name]]) for name in DARKNESS] == [
         [1, 2, 4],
         [5, 4],
         [9, 8],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -19,25 +20,51 @@ FAST = EvaluateParams(bootstrap_samples=300)
 PARAMS = PromoteParams()
 
 
-def score_table(candidate: NDArray[np.float64], champion: NDArray[np.float64]) -> pd.DataFrame:
+def score_table(
+    candidate: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    *,
+    plain_gain: NDArray[np.float64] | None = None,
+) -> pd.DataFrame:
+    """Scores by aligned PSNR; the plain ones differ by ``plain_gain``, else as the aligned ones."""
     columns = {"width": 600, "height": 400, "seconds": 0.1, "added_clipping": 0.0}
     columns |= {"colour_cast": 1.0, "luma_ratio": 1.0}
-    methods = {"mirnet": candidate, "champion": champion, "autocontrast": candidate - 8}
+    difference = candidate - champion if plain_gain is None else plain_gain
+    methods = {
+        "mirnet": (candidate, champion + difference),
+        "champion": (champion, champion),
+        "autocontrast": (candidate - 8, champion + difference - 8),
+    }
     return pd.DataFrame(
         [
-            {"pair_id": str(i), "method": name, "psnr": value, **columns}
-            for name, values in methods.items()
-            for i, value in enumerate(values)
+            {
+                "pair_id": str(i),
+                "method": name,
+                "psnr": plain[i],
+                "gt_mean_psnr": aligned[i],
+                "low_luma": float(i),
+                "low_colourfulness": float(i * 7 % 11),
+                "low_noise": float(i * 5 % 13),
+                **columns,
+            }
+            for name, (aligned, plain) in methods.items()
+            for i in range(len(aligned))
         ]
     )
 
 
-def judge(scores: pd.DataFrame, *, seed: int = 0, champion: str | None = "champion") -> Decision:
+def judge(
+    scores: pd.DataFrame,
+    *,
+    seed: int = 0,
+    champion: str | None = "champion",
+    params: PromoteParams = PARAMS,
+) -> Decision:
     evaluate = EvaluateParams(bootstrap_samples=300, seed=seed)
     evidence = gather_evidence(
-        scores, candidate="mirnet", champion=champion, params=PARAMS, evaluate=evaluate
+        scores, candidate="mirnet", champion=champion, params=params, evaluate=evaluate
     )
-    return decide(evidence, PARAMS)
+    return decide(evidence, params)
 
 
 def failed(decision: Decision) -> set[str]:
@@ -71,6 +98,69 @@ def test_a_planted_better_model_is_promoted() -> None:
         decision = judge(score_table(candidate, champion), seed=seed)
         assert decision.outcome == "promote"
         assert any("surely better than the champion" in reason for reason in decision.reasons)
+
+
+def test_aligned_quality_decides_where_plain_scores_are_drowned_by_brightness() -> None:
+    """Half a dB better; brightness adds 3 dB of scatter to plain PSNR, and says nothing."""
+    rng = np.random.default_rng(3)
+    promoted = plain = 0
+    for seed in range(60):
+        champion = rng.normal(20, 3, size=50)
+        candidate = champion + rng.normal(0.5, 1, size=50)
+        scores = score_table(candidate, champion, plain_gain=rng.normal(0.5, 3, size=50))
+        promoted += judge(scores, seed=seed).promote
+        plain += judge(scores, seed=seed, params=PromoteParams(criterion="plain")).promote
+    assert promoted >= 50 and plain <= 25
+
+
+def test_plain_psnr_guards_the_aligned_criterion() -> None:
+    rng = np.random.default_rng(4)
+    champion = rng.normal(20, 3, size=50)
+    candidate = champion + rng.normal(1, 0.5, size=50)
+    scores = score_table(candidate, champion, plain_gain=rng.normal(-2, 1, size=50))
+    decision = judge(scores)
+    assert failed(decision) == {"champion-plain"}
+    assert "surely worse than the champion in plain PSNR: gain -" in decision.reasons[0]
+    assert judge(scores, params=PromoteParams(max_plain_loss_db=None)).promote
+    assert judge(scores, params=PromoteParams(max_plain_loss_db=3)).promote
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("low_luma", "darkest"),
+        ("low_colourfulness", "least colourful"),
+        ("low_noise", "least noisy"),
+    ],
+)
+def test_much_worse_on_one_slice_is_refused_with_its_name(column: str, name: str) -> None:
+    rng = np.random.default_rng(5)
+    champion = rng.normal(20, 3, size=30)
+    rank = score_table(champion, champion).head(30)[column].rank(method="first")
+    gain = np.where(rank <= 10, -3, 4) + rng.normal(0, 0.5, size=30)
+    decision = judge(score_table(champion + gain, champion))
+    assert failed(decision) == {"slices"}
+    assert f"surely loses more than 1 dB on the {name} third: -" in decision.reasons[0]
+    off = PromoteParams(max_slice_loss_db=None)
+    assert judge(score_table(champion + gain, champion), params=off).promote
+
+
+def test_the_gate_says_how_many_images_would_tell() -> None:
+    rng = np.random.default_rng(6)
+    champion = rng.normal(20, 3, size=400)
+    gain = rng.normal(0, 1, size=400)
+    scores = score_table(champion + gain, champion, plain_gain=3 * gain)
+    reason = next(c.reason for c in judge(scores).checks if c.rule == "champion")
+    told, plain = map(int, re.findall(r"(\d+) images tell 0.3 dB, by plain PSNR (\d+)", reason)[0])
+    # (2.80 / 0.3)² = 87, and nine times that
+    assert 75 <= told <= 100
+    assert plain == pytest.approx(9 * told, rel=0.02)
+
+
+def test_scores_of_an_older_evaluation_have_fewer_slices() -> None:
+    champion = np.arange(15) / 10 + 20
+    scores = score_table(champion + 1, champion).drop(columns=["low_noise", "low_colourfulness"])
+    assert judge(scores).promote
 
 
 def test_known_same_weights_keep_the_champion() -> None:

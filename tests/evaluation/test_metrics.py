@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from skimage import data
 from torchmetrics.functional.image import (
     peak_signal_noise_ratio,
     structural_similarity_index_measure,
 )
 
-from mirnet.evaluation import metrics
+from mirnet.evaluation import defects, metrics
 
 
 def noise_pair(seed: int, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], ...]:
@@ -95,3 +96,14 @@ def test_refuses_different_sizes() -> None:
         metrics.psnr(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9, 3), np.uint8))
     with pytest.raises(ValueError, match="11 pixels"):
         metrics.ssim(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8))
+
+
+def test_colourfulness_does_not_depend_on_the_light() -> None:
+    pixels = data.astronaut()[100:300, 100:300]
+    bright = defects.colourfulness(pixels)
+    assert defects.colourfulness((pixels * 0.2).astype(np.uint8)) == pytest.approx(bright, rel=0.03)
+    grey = np.repeat(pixels.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    assert defects.colourfulness(grey) == 0
+    assert (
+        0.2 * bright < defects.colourfulness((0.7 * grey + 0.3 * pixels).astype(np.uint8)) < bright
+    )

@@ -3,8 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from mirnet.evaluation.statistics import interval, paired_gain, prediction_interval, spread
+from mirnet.evaluation.statistics import (
+    images_needed,
+    interval,
+    paired_gain,
+    prediction_interval,
+    spread,
+    student_gain,
+)
 
 
 def table(**methods: list[float]) -> pd.DataFrame:
@@ -77,3 +85,17 @@ def test_the_prediction_interval_holds_one_more_value_as_often_as_it_says() -> N
     assert 0.935 <= hits / 2000 <= 0.965
     with pytest.raises(ValueError, match="two runs or more"):
         prediction_interval([20.0])
+
+
+def test_as_many_images_as_needed_tell_the_gain_in_four_of_five_evaluations() -> None:
+    rng = np.random.default_rng(0)
+    needed = images_needed(rng.normal(0, 2.0, size=5000), gain=0.5)
+    samples = rng.normal(0.5, 2.0, size=(3000, needed))
+    told = stats.ttest_1samp(samples, 0, axis=1).pvalue < 0.05
+    assert told.mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_an_interval_of_five_differences_covers_the_mean_19_times_of_20() -> None:
+    rng = np.random.default_rng(1)
+    gains = [student_gain(rng.normal(0.3, 1.5, size=5)) for _ in range(2000)]
+    assert np.mean([g.low <= 0.3 <= g.high for g in gains]) == pytest.approx(0.95, abs=0.015)

@@ -165,7 +165,8 @@ def test_equal_models_never_take_over(site: Site) -> None:
     _, equal = site.decide(site.train("other", mediocre, seed=3))
     assert equal.alias is None and champion_of(site) == "1"
     assert equal.reasons == (
-        "is not surely better than the champion: gain +0.00 dB (+0.00 to +0.00)",
+        "is not surely better than the champion: gain of brightness-aligned PSNR +0.00 dB "
+        "(+0.00 to +0.00)",
     )
     assert tags_of(site, equal)["mirnet.gate"] == "refuse"
 
