@@ -84,6 +84,7 @@ def networks() -> str:
         "evaluated, promoted, exported and run by the same commands; what one cannot do is refused",
         "by name and stands under limits. [Published weights](howto/published-weights.md) are",
         "imported by their keys; [Params](configuration.md) lists sizes and loss terms.",
+        "[Search](search.md) finds sizes for your pairs and time.",
         "",
         "| name | network | parameters | GMAC | trained with | limits | paper | weights |",
         "| --- | --- | ---: | ---: | --- | --- | --- | --- |",

@@ -42,6 +42,9 @@ MAY_IMPORT = {
         "signals",
     }
     | {"ray_session"},
+    "search": BASE
+    | {"models", "inference", "training", "storage", "images", "data", "evaluation", "pages"}
+    | {"signals"},
     "storage": BASE | {"guarded", "signals", "junk", "beneath"},
     "batch": BASE
     | {"storage", "images", "inference", "cost", "logs", "signals", "junk", "liveness"}
@@ -65,7 +68,12 @@ MAY_IMPORT = {
 COMPOSERS = {"stages", "cli", "__init__"}
 VENDORS = {
     "prefect": ("flows/",),
-    "ray": ("mirnet/ray_session.py", "mirnet/training/ray/", "mirnet/batch/ray"),
+    "ray": (
+        "mirnet/ray_session.py",
+        "mirnet/training/ray/",
+        "mirnet/batch/ray",
+        "mirnet/search/tuning.py",
+    ),
     "mlflow": ("mirnet/tracking/",),
     "boto3": ("mirnet/storage/s3.py", "mirnet/storage/s3session.py"),
     "botocore": (

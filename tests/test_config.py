@@ -113,7 +113,12 @@ def test_a_size_that_is_null_is_that_of_the_named_network(tmp_path: Path) -> Non
     path.write_text("model: {name: mirnet-s, n_feat: null, num_rrg: 4}")
     params = load_params(path)
     assert params.model.model_dump() == {"name": "mirnet-s", "num_rrg": 4}
-    assert params.model.config.sizes.model_dump() == {"n_feat": 32, "num_rrg": 4, "num_msrb": 1}
+    assert params.model.config.sizes.model_dump() == {
+        "n_feat": 32,
+        "num_rrg": 4,
+        "num_msrb": 1,
+        "num_streams": 3,
+    }
     assert Params.model_validate_json(params.model_dump_json(by_alias=True)) == params
 
 

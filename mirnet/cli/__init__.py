@@ -25,6 +25,7 @@ from mirnet.cli import (
     reproduce,
     runs,
     s3,
+    search,
     stack,
     ui,
     verify,
@@ -253,6 +254,7 @@ app.command()(demo.demo)
 app.command()(ui.ui)
 app.command()(verify.verify)
 app.command()(reproduce.reproduce)
+app.command()(search.search)
 app.command()(lineage.lineage)
 app.command()(doctor.doctor)
 app.command()(models.models)

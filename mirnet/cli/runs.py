@@ -29,7 +29,8 @@ _HEADLINE = {
 @app.command("list")
 def list_(
     purpose: Annotated[
-        Literal["train", "evaluate"] | None, typer.Option("--purpose", help="Only these runs")
+        Literal["train", "evaluate", "search"] | None,
+        typer.Option("--purpose", help="Only these runs [train and evaluate]"),
     ] = None,
     filter_: Annotated[
         str, typer.Option("--filter", help='MLflow\'s filter, e.g. "metrics.`eval/psnr` > 18"')

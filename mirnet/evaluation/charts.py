@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import rc_context
@@ -92,6 +93,49 @@ def differences(values: Sequence[float], *, label: str) -> str:
     axes.set_ylabel(_text(label))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure, f"{label}, one bar per image")
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """A configuration in :func:`quality_against_cost`."""
+
+    cost: float
+    quality: float
+    name: str
+    on_front: bool = False
+    is_default: bool = False
+
+
+def quality_against_cost(points: Sequence[CostPoint], *, cost: str, quality: str) -> str:
+    """One dot per configuration over a logarithmic cost; those of the Pareto front joined."""
+    figure, axes = _figure(height=3.4)
+    others = [p for p in points if not p.on_front]
+    axes.plot([p.cost for p in others], [p.quality for p in others], "o", color=_GREY, alpha=0.6)
+    front = sorted((p for p in points if p.on_front), key=lambda p: p.cost)
+    line = [p.cost for p in front], [p.quality for p in front]
+    axes.plot(*line, color=_COLOURS[0], marker="o", drawstyle="steps-post", label="Pareto front")
+    for point in front:
+        axes.annotate(
+            _text(point.name),
+            (point.cost, point.quality),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    default = [p for p in points if p.is_default]
+    axes.plot(
+        [p.cost for p in default],
+        [p.quality for p in default],
+        "s",
+        color=_COLOURS[1],
+        label="default",
+        markersize=7,
+    )
+    axes.set_xscale("log")
+    axes.set_xlabel(_text(cost))
+    axes.set_ylabel(_text(quality))
+    axes.legend(frameon=False)
+    return _svg(figure, f"{quality} against {cost}, one dot per configuration")
 
 
 def _lines(

@@ -44,7 +44,9 @@ def save_model(model: Network, directory: Path, *, extra: dict[str, Any] | None 
     The JSON is written last, so a folder with a JSON is complete.
     """
     config = model.config
-    architecture = {"network": config.family} | config.sizes.model_dump(mode="json")
+    # earlier versions do not know sizes that have a default
+    sizes = config.sizes.model_dump(mode="json", exclude_defaults=True)
+    architecture = {"network": config.family} | sizes
     description = Description(format=FORMAT, architecture=architecture, extra=extra or {})
     directory.mkdir(parents=True, exist_ok=True)
     save_file(

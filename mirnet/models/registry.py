@@ -217,7 +217,8 @@ class NetworkConfig:
     sizes: Sizes
 
     def __str__(self) -> str:
-        sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.model_dump().items())
+        given = self.sizes.model_dump(exclude_defaults=True)
+        sizes = ", ".join(f"{name} {value}" for name, value in given.items())
         return f"{self.family} ({sizes})" if sizes else self.family
 
     @property

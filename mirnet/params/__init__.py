@@ -2,6 +2,7 @@
 
 from mirnet.params.reading import (
     load_params as load_params,
+    params_from as params_from,
     params_of_run as params_of_run,
     preset_names as preset_names,
     with_enhance_options as with_enhance_options,

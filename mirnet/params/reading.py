@@ -47,6 +47,18 @@ def load_params(source: str | Path | None = None, *, overrides: tuple[str, ...] 
         raise UsageError(f"{origin}: {_first_problem(error)}") from error
 
 
+def params_from(values: Mapping[str, Any]) -> Params:
+    """Params from values by section, as :meth:`Params.model_dump` gives them.
+
+    Raises:
+        UsageError: unknown key, or a value out of bounds; names the key.
+    """
+    try:
+        return Params.model_validate(dict(values))
+    except ValidationError as error:
+        raise UsageError(_first_problem(error)) from error
+
+
 def with_enhance_options(params: Params, **options: str | None) -> Params:
     """Params with values of ``enhance`` that options of that name give; none: not given.
 

@@ -38,4 +38,5 @@ from mirnet.stages.run import (
     check_services as check_services,
     load_run_config as load_run_config,
 )
+from mirnet.stages.searching import search as search
 from mirnet.stages.training import train as train

@@ -26,6 +26,7 @@ _VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _LONGEST = 5000
 _COLUMNS = {
     "mirnet-train": ("val/best_psnr", "val/psnr", "val/ssim", "train/loss"),
+    "mirnet-search": ("val/psnr", "search/gain", "search/gmac", "search/seconds_per_megapixel"),
     "mirnet-evaluate": (
         "eval/psnr",
         "eval/psnr_low",

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Purpose = Literal["validate", "train", "evaluate", "enhance"]
+Purpose = Literal["validate", "train", "evaluate", "enhance", "search"]
 KEY_TAG, HOST_TAG, PID_TAG = "mirnet.key", "mirnet.host", "mirnet.pid"
 PROCESS_TAG = "mirnet.process"
 PENDING = "pending"

@@ -37,21 +37,8 @@ logger = logging.getLogger(__name__)
 def launch(request: TrainRequest, listener: Listener) -> TrainResult:
     """See :func:`mirnet.training.train_model`."""
     started = time.monotonic()
-    check_request(request)
     params, settings = request.params, request.settings
-    train, val = (_load(request, ids) for ids in (request.train_ids, request.val_ids))
-    sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
-    check_patch_fits(train, max(sizes))
-    teacher, features = request.distill_from, params.train.perceptual_weights
-    job = Job(
-        params=params,
-        train=train,
-        val=val,
-        digest=request.digest,
-        initial=initial_weights(request.init_from, params) if request.init_from else None,
-        teacher=load_model(teacher) if teacher else None,
-        features=read_vgg(Path(features)) if features else None,
-    )
+    job = load_job(request)
     if params.train.compile:
         use_kernel_cache(settings.cache("kernels"))
     logged = replace(listener, on_progress=_with_log(listener.on_progress, params))
@@ -70,6 +57,29 @@ def launch(request: TrainRequest, listener: Listener) -> TrainResult:
         history=tuple(progress.history),
         num_workers=outcome.num_workers,
         seconds=time.monotonic() - started,
+    )
+
+
+def load_job(request: TrainRequest) -> Job:
+    """Check a request, and load its pairs and networks.
+
+    Raises:
+        UsageError, DataError, WeightsError: as :func:`mirnet.training.train_model`.
+    """
+    check_request(request)
+    params = request.params
+    train, val = (_load(request, ids) for ids in (request.train_ids, request.val_ids))
+    sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
+    check_patch_fits(train, max(sizes))
+    teacher, features = request.distill_from, params.train.perceptual_weights
+    return Job(
+        params=params,
+        train=train,
+        val=val,
+        digest=request.digest,
+        initial=initial_weights(request.init_from, params) if request.init_from else None,
+        teacher=load_model(teacher) if teacher else None,
+        features=read_vgg(Path(features)) if features else None,
     )
 
 

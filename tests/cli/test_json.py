@@ -24,7 +24,7 @@ from tests.cli.commands import leaves, parsed, run
 from tests.made_results import score, trained
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "json.md"
-STAGES = {"validate", "train", "evaluate", "promote", "enhance", "reproduce", "verify"}
+STAGES = {"validate", "train", "evaluate", "promote", "enhance", "reproduce", "search", "verify"}
 LINES = {
     "stack logs": "lines as the service wrote them",
     "demo": "its figures are in demo.json",

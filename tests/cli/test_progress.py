@@ -134,7 +134,7 @@ LONG = {
     *(f"data {name}" for name in ("import", "pull", "push", "upload", "overlap", "sample")),
     *(f"registry {name}" for name in ("show", "verify", "sign", "add", "promote", "rollback")),
     *("data synthesize", "weights import", "weights export", "runs compare"),
-    *("validate", "evaluate", "promote", "enhance", "reproduce", "verify"),
+    *("validate", "evaluate", "promote", "enhance", "reproduce", "search", "verify"),
 }
 
 

@@ -23,6 +23,7 @@ FOLDERS: dict[tuple[str, ...], str] = {
     ("demo",): "home",
     ("keys", "new"): "out",
     ("s3",): "folder",
+    ("search",): "into",
     ("train",): "out",
     ("weights", "import"): "out",
 }

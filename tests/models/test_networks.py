@@ -6,6 +6,8 @@ import torch
 
 from mirnet.errors import UsageError
 from mirnet.models import build, list_architectures, load_model, num_parameters, save_model
+from mirnet.models.files import ARCHITECTURE
+from mirnet.models.layers.pooling import FULL_IMAGE, RecordedPooling
 from mirnet.models.mirnet.network import MIRNet
 from mirnet.params import load_params
 
@@ -44,6 +46,24 @@ def test_mirnet_takes_channels_that_the_reductions_do_not_divide(tmp_path: Path)
     image = torch.rand(1, 3, 16, 20)
     with torch.inference_mode():
         assert torch.equal(again(image), model(image))
+
+
+@pytest.mark.parametrize("num_streams", [1, 2, 3])
+def test_mirnet_has_as_many_streams_as_asked_for(num_streams: int, tmp_path: Path) -> None:
+    model = build("mirnet-xs", n_feat=8, num_streams=num_streams)
+    image = torch.rand(1, 3, 16, 20)
+    recorded = RecordedPooling(FULL_IMAGE)
+    out = model(image, recorded)
+    out.square().mean().backward()
+    assert out.shape == image.shape
+    assert all(p.grad is not None for p in model.parameters())
+    (block,) = model.repeated_blocks()
+    assert len(block.attention) == num_streams
+    assert len(recorded.values) == block.num_statistics, "what tiles are given"
+    again = load_model(save_model(model, tmp_path / "model"))
+    assert again.config == model.config
+    # earlier versions read folders of the published three
+    assert ("num_streams" in (tmp_path / "model" / ARCHITECTURE).read_text()) == (num_streams < 3)
 
 
 def test_v2_refuses_channels_that_its_groups_do_not_divide() -> None:

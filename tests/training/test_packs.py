@@ -13,7 +13,7 @@ from mirnet.training.data import packs
 from mirnet.training.data.packs import fetch_pack, open_pack, pack_on_disk, send_pack
 from mirnet.training.job import Job
 from mirnet.training.ray.job_transfer import receive_job, send_job
-from mirnet.training.ray.launcher import _share, _SharedJob, _without_pixels
+from mirnet.training.ray.shared_job import SharedJob, _share, _without_pixels
 
 
 def _images(count):
@@ -112,7 +112,7 @@ def test_workers_map_the_pack_of_their_node(small_params, settings, tmp_path, mo
     place = settings.model_copy(update={"ray_address": "10.0.0.1:6379" if shared else None})
     source = _share(packed, place, store, str(tmp_path / "store"))
     light = Job(small_params(), _without_pixels(packed), _without_pixels(packed), "d1")
-    travelled = pickle.dumps(_SharedJob(light, source, source))
+    travelled = pickle.dumps(SharedJob(light, source, source))
     assert len(travelled) < 20_000  # no pixels in it
     if shared:
         shutil.rmtree(tmp_path / "cache")  # of another machine

@@ -20,6 +20,9 @@ class MIRNetSizes(Sizes):
     n_feat: int = Field(ge=8, le=256, description="channels at full resolution")
     num_rrg: int = Field(ge=1, le=8, description="recursive residual groups")
     num_msrb: int = Field(ge=1, le=8, description="multi-scale blocks per group")
+    num_streams: int = Field(
+        3, ge=1, le=3, description="parallel streams of a block, at scales 1, 1/2, 1/4"
+    )
 
 
 def _build(**sizes: int) -> Network:

@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
 import ray
 import ray.exceptions
 import ray.train
@@ -30,17 +28,14 @@ from mirnet.ray_session import ray_session
 from mirnet.results import EpochMetrics
 from mirnet.signals import stop_if_asked
 from mirnet.storage.arrow import open_filesystem, uri_of
-from mirnet.training.data.packs import fetch_pack, node_folder, open_pack, send_pack
-from mirnet.training.data.pairs import PackedPairs, Pixels
 from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.ray.nodes import check_shared, on_this_node
+from mirnet.training.ray.shared_job import share_job, shared_bytes
 from mirnet.training.request import Listener, LogForwarder, TrainingEvent
 from mirnet.training.workers import Workers
 
 logger = logging.getLogger(__name__)
-
-_EMPTY = np.empty(0, np.uint8)
 
 
 def launch_training(
@@ -55,21 +50,16 @@ def launch_training(
         TrainingError: the workers failed, more often than restarts are allowed.
     """
     least, most = settings.worker_range
-    in_memory = [pairs for pairs in (job.train, job.val) if pairs.folder is None]
-    num_bytes = sum(pairs.pixels.nbytes for pairs in in_memory)
     filesystem, path = open_filesystem(settings)
     local = isinstance(filesystem, fs.LocalFileSystem)
     num_cpus = max(os.cpu_count() or 1, most)
-    with ray_session(settings, num_cpus=num_cpus, object_store_bytes=num_bytes):
+    with ray_session(settings, num_cpus=num_cpus, object_store_bytes=shared_bytes(job)):
         check_shared(filesystem, path)
         num_gpus = int(ray.cluster_resources().get("GPU", 0))
         if 0 < num_gpus < least:
             least = most = workers_for(num_gpus, job.params.train)
             logger.warning("%d GPUs: training on %d workers, not on CPUs", num_gpus, most)
-        shared = _SharedJob(
-            replace(job, train=_without_pixels(job.train), val=_without_pixels(job.val)),
-            *(_share(pairs, settings, filesystem, path) for pairs in (job.train, job.val)),
-        )
+        shared = share_job(job, settings, filesystem, path)
         event_queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": on_this_node()})
         trainer = TorchTrainer(
             _worker,
@@ -134,58 +124,6 @@ def _fit_in_thread(
         with suppress(Empty):
             listener.hear(event_queue.get(timeout=0.5))
     return outcome.result()
-
-
-@dataclass(frozen=True)
-class _SharedPack:
-    """A large data set: a folder of this machine, or the store from which nodes download it."""
-
-    folder: Path
-    filesystem: fs.FileSystem | None
-    place: str
-
-    def pixels(self) -> Pixels:
-        if self.filesystem is None:
-            return open_pack(self.folder).pixels
-        return fetch_pack(self.filesystem, self.place, node_folder(self.place)).pixels
-
-
-def _share(
-    pairs: PackedPairs, settings: Settings, filesystem: fs.FileSystem, path: str
-) -> _SharedPack | ray.ObjectRef:
-    """Pixels for all workers: once in each node's object store, or once on each node's disk."""
-    if pairs.folder is None:
-        return ray.put(pairs.pixels)
-    place = f"{path}/packs/{pairs.folder.name}"
-    if settings.ray_address is None:
-        return _SharedPack(pairs.folder, None, place)
-    send_pack(pairs.folder, filesystem, place)
-    return _SharedPack(pairs.folder, filesystem, place)
-
-
-@dataclass(frozen=True)
-class _SharedJob:
-    """A job without its pixels, and their location."""
-
-    job: Job
-    train: _SharedPack | ray.ObjectRef
-    val: _SharedPack | ray.ObjectRef
-
-    def open(self) -> Job:
-        """The job with its pixels as read-only views of memory that workers share."""
-        train, val = (
-            source.pixels() if isinstance(source, _SharedPack) else ray.get(source)
-            for source in (self.train, self.val)
-        )
-        return replace(
-            self.job,
-            train=replace(self.job.train, pixels=train),
-            val=replace(self.job.val, pixels=val),
-        )
-
-
-def _without_pixels(pairs: PackedPairs) -> PackedPairs:
-    return replace(pairs, pixels=_EMPTY, folder=None)
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any]:
