@@ -22,6 +22,7 @@ from pydantic import (
 from mirnet.errors import UsageError, problem_of
 from mirnet.models.registry import Architecture, by_name
 from mirnet.params import Params, Section, params_from
+from mirnet.params.recipe import patch_sizes_near
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,7 +217,7 @@ def configured(
 
 
 def _nearest(size: int, multiple: int) -> int:
-    return max(round(size / multiple), 1) * multiple
+    return patch_sizes_near(size, multiple)[0] if size % multiple else size
 
 
 def configurations(space: SearchSpace, base: Params, *, seed: int) -> Iterator[Configuration]:

@@ -125,7 +125,10 @@ def test_a_block_compiles_without_a_break(monkeypatch):
     from mirnet.models.mirnet.network import MultiScaleBlock
     from mirnet.models.mirnet_v2.network import MultiScaleBlockV2
 
-    blocks = [MultiScaleBlock(8, activation=nn.PReLU()), MultiScaleBlockV2(8, groups=2)]
+    blocks = [
+        MultiScaleBlock(8, num_streams=3, activation=nn.PReLU()),
+        MultiScaleBlockV2(8, groups=2),
+    ]
     x = torch.randn(1, 8, 16, 16).contiguous(memory_format=torch.channels_last)
     for block in blocks:
         torch._dynamo.reset()

@@ -8,7 +8,7 @@ from mirnet.errors import UsageError
 from mirnet.models import build, list_architectures, load_model, num_parameters, save_model
 from mirnet.models.files import ARCHITECTURE
 from mirnet.models.layers.pooling import FULL_IMAGE, RecordedPooling
-from mirnet.models.mirnet.network import MIRNet
+from mirnet.models.mirnet.network import MIRNet, MultiScaleBlock
 from mirnet.params import load_params
 
 
@@ -58,6 +58,7 @@ def test_mirnet_has_as_many_streams_as_asked_for(num_streams: int, tmp_path: Pat
     assert out.shape == image.shape
     assert all(p.grad is not None for p in model.parameters())
     (block,) = model.repeated_blocks()
+    assert isinstance(block, MultiScaleBlock)
     assert len(block.attention) == num_streams
     assert len(recorded.values) == block.num_statistics, "what tiles are given"
     again = load_model(save_model(model, tmp_path / "model"))
