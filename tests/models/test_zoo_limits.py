@@ -1,11 +1,15 @@
-"""Files that lie about tensors, groups on GPUs, and statistics of several crops at once."""
+"""Files that lie about tensors, groups on GPUs, statistics of several crops at once, exports."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from mirnet.errors import WeightsError
 from mirnet.inference.network import make_dense
@@ -13,6 +17,7 @@ from mirnet.models import build, read_checkpoint
 from mirnet.models.layers.pooling import GlobalPooling
 from mirnet.models.llflow.encoder import equalised
 from mirnet.models.registry import NetworkConfig
+from tests.models.test_zoo import SMALL
 
 
 def sci_state() -> dict[str, torch.Tensor]:
@@ -79,3 +84,52 @@ def test_one_histogram_serves_several_crops() -> None:
 
     together = equalised(image, OfTheWhole())
     assert torch.equal(together[:1], equalised(image[:1], OfTheWhole()))
+
+
+BATCH = 11  # no number of channels is a multiple of it
+
+
+class PlainLengths(TorchFunctionMode):
+    """Counts lengths and loops of tensors of a batch: plain numbers in a traced graph.
+
+    ``len(x)`` and ``for image in x`` make the batch of an exported graph that of its example, where
+    ``x.shape[0]`` stays free.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        # a loop unbinds the first dimension
+        plain = func is Tensor.__len__ or (func is Tensor.unbind and args[1:] in ((), (0,)))
+        if plain and args[0].shape[0] % BATCH == 0:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def plain_lengths(network: torch.nn.Module) -> int:
+    with PlainLengths() as found, torch.no_grad():
+        network(torch.rand(BATCH, 3, 24, 24))
+    return found.count
+
+
+def test_no_network_fixes_the_batch_of_its_exported_graph() -> None:
+    """In place of an export of each, which takes minutes."""
+    sizes = SMALL | {name: {"n_feat": 16, "num_rrg": 1} for name in ("mirnet-xs", "mirnet-v2")}
+    for name, small in sizes.items():
+        assert plain_lengths(build(name, **small).eval().folded()) == 0, name
+
+
+@pytest.mark.parametrize("fixed", [lambda x: x + len(x), lambda x: sum(x)], ids=["len", "loop"])
+def test_fixed_batches_are_seen(fixed: Callable[[Tensor], Tensor]) -> None:
+    class Fixed(torch.nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return fixed(image)
+
+    assert plain_lengths(Fixed()) == 1
