@@ -21,6 +21,7 @@ from flows.time_limits import Limit, limited
 from mirnet import stages
 from mirnet.config import load_settings
 from mirnet.errors import MirnetError, ServiceError
+from mirnet.full_disk import full_disk_explained
 from mirnet.logs import JsonLines, bind
 from mirnet.stages import RunConfig
 
@@ -100,8 +101,9 @@ def exit_code_of(run: Callable[[], object]) -> int:
     """Run a flow from the command line: one line and the exit code for expected errors."""
     leave_to_stderr()
     try:
-        check_prefect()
-        run()
+        with full_disk_explained():
+            check_prefect()
+            run()
     except MirnetError as error:
         print(f"mirnet: {error}", file=sys.stderr)
         return error.exit_code

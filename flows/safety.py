@@ -14,6 +14,7 @@ from prefect import Flow
 from pydantic import Field
 
 from mirnet.errors import MirnetError
+from mirnet.full_disk import full_disk_explained
 from mirnet.redaction import redacted_tree, shown
 
 P = ParamSpec("P")
@@ -49,10 +50,11 @@ def without_secrets(made: Flow[P, R]) -> Flow[P, R]:
 def redacted_errors() -> Iterator[None]:
     """Errors of other libraries with secrets in their text, as an error without them.
 
-    Prefect stores the text of an error as the message of a state.
+    Prefect stores the text of an error as the message of a state. A full disk is one line.
     """
     try:
-        yield
+        with full_disk_explained():
+            yield
     except MirnetError:
         raise  # redacted by its type
     except Exception as error:

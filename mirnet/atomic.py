@@ -79,7 +79,7 @@ def _lock(descriptor: int, operation: int) -> bool:
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+def replacing(path: Path, *, mode: int | None = None, keep: bool = False) -> Iterator[Path]:
     """An empty file beside ``path`` to fill; takes its place when the block ends without an error.
 
     Missing folders are made. An error removes the new file and leaves what stood at ``path``. The
@@ -88,6 +88,7 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
 
     Args:
         mode: permissions whatever the umask is; none: what the umask leaves to a new file.
+        keep: a file that another process has put at ``path`` meanwhile stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     name, descriptor = create_part(path.parent, mode=0o666 if mode is None else 0o600)
@@ -97,7 +98,7 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
             fresh.chmod(mode)
         yield fresh
         os.fsync(descriptor)
-        fresh.replace(path)
+        _place(fresh, path, keep=keep)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
@@ -107,6 +108,20 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     with suppress(PermissionError), os.scandir(path.parent) as entries:
         for part in [entry.path for entry in entries if is_part_name(entry.name)]:
             remove_part(part)
+
+
+def _place(fresh: Path, path: Path, *, keep: bool) -> None:
+    if not keep:
+        fresh.replace(path)
+        return
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        fresh.unlink()
+    except OSError:  # a file system without hard links
+        fresh.replace(path)
+    else:
+        fresh.unlink()
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int | None = None) -> Path:

@@ -199,7 +199,10 @@ def check_clock(settings: Settings) -> Verdict:
 def check_mlflow(settings: Settings) -> Verdict:
     """A real request to the tracking store."""
     from mirnet.tracking import check_tracking
+    from mirnet.tracking.client import has_store
 
+    if not has_store(settings):
+        return Verdict("skipped", f"nothing was tracked in {settings.workspace} yet")
     try:
         check_tracking(settings)
     except MirnetError as error:

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"config", "errors", "extras", "params", "results", "atomic", "redaction"}
+BASE = {"config", "errors", "extras", "full_disk", "params", "results", "atomic", "redaction"}
 MAY_IMPORT = {
     "config": {"errors", "redaction"},
     # of models and objectives the registry alone
     "params": {"errors", "presets", "images", "models", "objectives"},
     "errors": {"redaction"},
     "extras": {"errors"},
+    "full_disk": {"errors"},
     "results": {"errors", "atomic"},
     "atomic": set(),
     "telemetry": {"atomic"},

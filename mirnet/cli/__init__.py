@@ -33,6 +33,7 @@ from mirnet.cli import (
 )
 from mirnet.cli.terminal import Commands, JsonOption, new_folder, say, say_json
 from mirnet.errors import GateRefused, MirnetError, TooManyBad, UsageError
+from mirnet.full_disk import full_disk_explained
 
 app = Commands(
     name="mirnet",
@@ -270,8 +271,9 @@ def main() -> None:
     apply_engine_defaults()
     protect_output()
     try:
-        # not app(), which replaces the hook for errors that nobody catches
-        typer.main.get_command(app)()
+        with full_disk_explained():
+            # not app(), which replaces the hook for errors that nobody catches
+            typer.main.get_command(app)()
     except MirnetError as error:
         print(f"mirnet: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

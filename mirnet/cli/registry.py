@@ -41,9 +41,11 @@ AliasesArgument = Annotated[
 def list_(name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
     """All versions, newest first, with aliases and the gate's decision."""
     from mirnet.config import load_settings
+    from mirnet.tracking.client import nothing_yet
     from mirnet.tracking.registry import COMMIT_TAG, DATA_TAG, list_versions
 
-    versions = list_versions(name, load_settings())
+    settings = load_settings()
+    versions = list_versions(name, settings)
     if as_json:
         say_json([_document(version) for version in versions])
         return
@@ -59,7 +61,7 @@ def list_(name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
             version.tags.get(COMMIT_TAG, "")[:8],
             version.tags.get("mirnet.gate", ""),
         )
-    console.print(table if versions else f"{name} has no versions")
+    console.print(table if versions else f"{name} has no versions{nothing_yet(settings)}")
 
 
 def _document(version: RegisteredVersion) -> dict[str, Any]:
@@ -266,8 +268,10 @@ def history(name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
     """Every change of an alias: who, when, why and from what."""
     from mirnet.config import load_settings
     from mirnet.tracking.aliases import records
+    from mirnet.tracking.client import nothing_yet
 
-    found = records(name, load_settings())
+    settings = load_settings()
+    found = records(name, settings)
     if as_json:
         say_json(
             [{**r.change.model_dump(), "signed": r.signed, "trusted": r.trusted} for r in found]
@@ -287,4 +291,4 @@ def history(name: NameOption = "mirnet", as_json: JsonOption = False) -> None:
             "yes" if record.signed and record.trusted else "wrong" if record.signed else "no",
             change.why,
         )
-    console.print(table if found else f"no alias of {name} has ever moved")
+    console.print(table if found else f"no alias of {name} has ever moved{nothing_yet(settings)}")

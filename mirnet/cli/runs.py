@@ -42,9 +42,11 @@ def list_(
 ) -> None:
     """The newest runs with status and main metrics: eval/ of evaluations, val/ of trainings."""
     from mirnet.config import load_settings
+    from mirnet.tracking.client import nothing_yet
     from mirnet.tracking.queries import list_runs
 
-    runs = list_runs(load_settings(), purpose=purpose, filter_string=filter_, limit=limit)
+    settings = load_settings()
+    runs = list_runs(settings, purpose=purpose, filter_string=filter_, limit=limit)
     if as_json:
         say_json(runs)
         return
@@ -60,7 +62,7 @@ def list_(
             run.tags.get("mirnet.data_digest", "")[:8],
             *(f"{values[0]:.4g}" if values else "" for values in found),
         )
-    console.print(table if runs else "no runs")
+    console.print(table if runs else f"no runs{nothing_yet(settings)}")
 
 
 @app.command()
@@ -137,6 +139,7 @@ def seeds(
     """Mean and spread of one metric over runs that differ only in their seed."""
     from mirnet.config import load_settings
     from mirnet.evaluation.statistics import spread
+    from mirnet.tracking.client import nothing_yet
     from mirnet.tracking.queries import SEED_PARAM, list_runs, same_recipe, with_scores
 
     settings = load_settings()
@@ -159,7 +162,8 @@ def seeds(
     for name, seeds_of, values_of in recipes:
         figures = (values_of.mean, values_of.std, values_of.low, values_of.high)
         table.add_row(name, ", ".join(seeds_of), *(f"{f:.4g}" for f in figures))
-    console.print(table if table.row_count else f"no recipe has {metric} of two seeds or more")
+    none = f"no recipe has {metric} of two seeds or more{nothing_yet(settings)}"
+    console.print(table if table.row_count else none)
 
 
 @app.command()

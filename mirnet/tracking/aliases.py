@@ -22,7 +22,7 @@ from mirnet.errors import GateRefused, ServiceError, UntrustedModel, UsageError
 from mirnet.signing.files import differences
 from mirnet.signing.keys import SigningKey
 from mirnet.signing.statement import GateDecision
-from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.client import connect, has_store, service_errors
 from mirnet.tracking.history import (
     Action,
     AliasChange,
@@ -323,6 +323,8 @@ def is_served(name: str, alias: str, settings: Settings) -> bool:
 
     So an alias that was deleted behind our back counts as there, and opening it fails.
     """
+    if not has_store(settings):
+        return False
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
         if not client.search_registered_models(f"name = '{quoted(name)}'"):
@@ -335,6 +337,8 @@ def is_served(name: str, alias: str, settings: Settings) -> bool:
 
 def records(name: str, settings: Settings) -> list[Record]:
     """:func:`history`, with whether each entry is signed and trusted here."""
+    if not has_store(settings):
+        return []
     client = connect(settings)
     trust = Trust.of(settings, to_show=True)
     with service_errors(settings.mlflow_uri):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mirnet.config import Settings, apply_engine_defaults
 from mirnet.errors import ServiceError, first_line
 from mirnet.extras import need
+from mirnet.tracking.sqlite_store import local_store, make_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +39,8 @@ _REFUSALS = (
 def connect(settings: Settings) -> MlflowClient:
     """A client of the configured tracking store and registry.
 
-    A SQLite store is created, and brought to the installed schema, on the first call.
+    A SQLite store is created, and brought to the installed schema, on the first call: whoever only
+    reads asks :func:`has_store` before.
 
     Raises:
         ServiceError: no answer, or access refused; names the address.
@@ -51,14 +53,24 @@ def connect_uri(uri: str) -> MlflowClient:
     apply_engine_defaults(**_DEFAULTS)
     from mlflow import MlflowClient
 
+    # it logs the making of the tables, and each error of the database before it raises it
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     _reach(uri)
     with service_errors(uri):
+        if store := local_store(uri):
+            make_whole(store)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def has_store(settings: Settings) -> bool:
-    """Whether a server is configured or something was tracked here. Does not need MLflow."""
-    return settings.tracking_uri is not None or (settings.workspace / "mlflow.db").exists()
+    """Whether there is anything to read: a server, or a local store. Does not need MLflow."""
+    store = local_store(settings.mlflow_uri)
+    return store is None or store.exists()
+
+
+def nothing_yet(settings: Settings) -> str:
+    """The end of a line that says that something is missing: where there is no store, that."""
+    return "" if has_store(settings) else f": nothing was tracked in {settings.workspace} yet"
 
 
 def check_tracking(settings: Settings) -> None:
@@ -111,8 +123,8 @@ def service_errors(uri: str) -> Iterator[None]:
 
 def _reach(uri: str) -> None:
     """Fail fast without a listener or driver; MLflow would retry for minutes."""
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).parent
+    if store := local_store(uri):
+        folder = store.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mirnet.errors import DataError, ServiceError
+from mirnet.full_disk import full_disk_explained
 from mirnet.results import DataVersion
 from mirnet.tracking.client import connect_uri, service_errors
 from mirnet.tracking.notes import IMAGES_SECTION, NOTE_TAG, with_preview, with_section
@@ -213,6 +214,7 @@ class Outbox:
 
         Raises:
             ServiceError: MLflow refuses the entry.
+            DiskFull: it is unreachable, and there is no space to queue the entry.
         """
         try:
             if self.path.exists():
@@ -221,7 +223,8 @@ class Outbox:
         except ServiceError as error:
             if not error.transient:
                 raise
-            self._keep(entry)
+            with full_disk_explained():
+                self._keep(entry)
             if not self._warned:
                 how = f"mirnet runs deliver {self.path}"
                 log.warning("%s. Records of the run are queued; send them later: %s", error, how)
@@ -239,8 +242,22 @@ class Outbox:
             else:
                 shutil.copy(entry.path, copy)
             entry = entry.model_copy(update={"path": copy.resolve()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(entry.model_dump_json() + "\n")
+        _append(self.path, f"{entry.model_dump_json()}\n".encode())
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a whole line, in place of half a line that a killed process left."""
+    with path.open("a+b", buffering=0) as file:  # closing a buffer would write it again
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:  # the disk is full
+            file.truncate(whole)
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def deliver(tracking_uri: str, path: Path) -> int:

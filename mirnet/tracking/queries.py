@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mirnet.config import Settings
 from mirnet.errors import UsageError, first_line
-from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.client import connect, has_store, service_errors
 from mirnet.tracking.runs import Purpose, experiment_name
 from mirnet.tracking.versions import get_version
 
@@ -63,6 +63,8 @@ def list_runs(
         UsageError: MLflow does not understand the filter.
         ServiceError: MLflow cannot be reached.
     """
+    if not has_store(settings):
+        return []
     from mlflow.exceptions import MlflowException
 
     client = connect(settings)
@@ -160,6 +162,8 @@ def get_run(run_id: str, settings: Settings) -> RunSummary | None:
     Raises:
         ServiceError: MLflow cannot be reached.
     """
+    if not has_store(settings):
+        return None
     from mlflow.exceptions import MlflowException
 
     client = connect(settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mirnet.config import Settings
-from mirnet.errors import ServiceError
+from mirnet.errors import MirnetError
 from mirnet.liveness import ProcessIdentity, has_ended, this_process
 from mirnet.logs import bound
 from mirnet.params import Params
@@ -318,5 +318,5 @@ def _finish_or_log(run: TrackedRun, status: Literal["FAILED", "KILLED"]) -> None
     """The error that ended the block is raised, not a failure of MLflow at the same time."""
     try:
         run.finish(status)
-    except ServiceError as error:
+    except MirnetError as error:
         log.warning("run %s is left RUNNING: %s", run.run_id, error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mirnet.config import Settings
 from mirnet.errors import UsageError, WeightsError
 from mirnet.results import ModelRef
-from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.client import connect, has_store, service_errors
 from mirnet.tracking.logged_models import DIGEST_TAG
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class RegisteredVersion:
 
 def list_versions(name: str, settings: Settings) -> list[RegisteredVersion]:
     """All versions, newest first, with their aliases; empty if the name is unknown."""
+    if not has_store(settings):
+        return []
     client = connect(settings)
     with service_errors(settings.mlflow_uri):
         if not client.search_registered_models(f"name = '{quoted(name)}'"):
