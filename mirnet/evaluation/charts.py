@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from mirnet.evaluation.metrics import luma
@@ -132,6 +132,7 @@ def quality_against_cost(points: Sequence[CostPoint], *, cost: str, quality: str
         markersize=7,
     )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(_text(cost))
     axes.set_ylabel(_text(quality))
     axes.legend(frameon=False)

@@ -145,7 +145,7 @@ def result_of(
 
 
 def _counted(states: Iterable[str]) -> dict[str, int]:
-    words = {"done": "trained to their end", "stopped": "stopped early", "failed": "failed"}
+    words = {"done": "trained to their end", "stopped": "stopped early", "failed": "not trained"}
     found = dict.fromkeys((*words.values(), "cut by the time"), 0)
     for state in states:
         found[words.get(state, "cut by the time")] += 1

@@ -71,6 +71,7 @@ def render_search(
         page=_Page(f"Search {plan.name}"),
         result=result,
         plan=plan,
+        begun=[(state, count) for state, count in result.trials.items() if count],
         rows=rows,
         again=[
             (trial, outcome.again.get(trial.number))

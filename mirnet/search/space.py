@@ -36,6 +36,7 @@ OWN = frozenset(
     }
 )
 """Params of ``train`` that the search sets itself."""
+_NEVER = object()
 _GIVE_UP_AFTER = 1000
 """Draws in a row that gave nothing new."""
 
@@ -193,16 +194,20 @@ def configured(
 ) -> Params:
     """The base params with a network and values for the recipe.
 
-    The objective is the network's own unless it is given here, or the base params have another
-    than that of their network. Patches are of the nearest size that the network takes.
+    Objective and phases are the network's own unless they are given here, or the base params have
+    others than those of their network. Patches are of the nearest size that the network takes.
 
     Raises:
         UsageError: a value that the params or the network refuse.
     """
     values = base.model_dump(by_alias=True, mode="json", exclude_unset=True)
     recipe: dict[str, Any] = values.get("train", {})
-    if recipe.get("loss") == dict(base.model.config.architecture.objective):
-        del recipe["loss"]
+    entry = base.model.config.architecture
+    defaults = {
+        "loss": dict(entry.objective),
+        "phases": {phase: entry.phases[phase].share for phase in entry.phases} or None,
+    }
+    recipe = {key: value for key, value in recipe.items() if value != defaults.get(key, _NEVER)}
     recipe |= {key: value for key, value in train.items() if value is not None or key != "loss"}
     multiple = by_name(name).size_multiple
     if "patch_size" not in train:

@@ -290,7 +290,8 @@ def _shown(outcome: Outcome, run: RunConfig, plan: Plan, job: Job) -> list[Shown
         trial.title: trial for trial in (*outcome.ranked[:NUM_BEST], outcome.default) if trial
     }
     made = {
-        title: outputs_of(trial, plan, pairs, filesystem, path) for title, trial in wanted.items()
+        f"{title}, {trial.psnr:.2f} dB": outputs_of(trial, plan, pairs, filesystem, path)
+        for title, trial in wanted.items()
     }
     shown = []
     for index, name in enumerate(pairs.names):

@@ -75,7 +75,7 @@ def test_the_page_is_one_file_that_shows_front_second_seed_and_images(tmp_path: 
         page=tmp_path / "index.html",
         run_id=None,
     )
-    assert result.trials["trained to their end"] == 4 and result.trials["failed"] == 1
+    assert result.trials["trained to their end"] == 4 and result.trials["not trained"] == 1
     image = np.zeros((30, 40, 3), np.uint8)
     shown = [Shown("our485/2.png", {"dark input": image, BETTER.title: image})]
     html = render_search(tmp_path / "index.html", result, plan(), trials, shown).read_text()

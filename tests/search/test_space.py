@@ -66,6 +66,10 @@ def test_a_network_keeps_its_own_objective_unless_one_is_drawn_or_set() -> None:
     assert configured(BASE, "iat", {}, {"loss": {"ssim": 1.0}}).train.loss == {"ssim": 1.0}
     own = load_params("cpu", overrides=("train.loss={ssim: 0.5}",))
     assert configured(own, "iat", {}, {}).train.loss == {"ssim": 0.5}
+    phased = load_params("cpu", overrides=("model.name=retinexnet",))
+    assert phased.train.phases and configured(phased, "iat", {}, {}).train.phases is None
+    assert configured(BASE, "retinexnet", {}, {}).train.phases == phased.train.phases
+    assert configured(phased, "retinexnet", {}, {"loss": {"l1": 1.0}}).train.phases is None
 
 
 def test_patches_are_of_the_nearest_size_that_the_network_takes() -> None:
@@ -75,7 +79,12 @@ def test_patches_are_of_the_nearest_size_that_the_network_takes() -> None:
 def test_the_default_space_of_a_network_is_within_its_bounds() -> None:
     space = default_space(["mirnet-xs", "iat"])
     assert space.networks == {
-        "mirnet-xs": {"n_feat": (8, 16, 32), "num_rrg": (1, 2), "num_msrb": (1, 2)},
+        "mirnet-xs": {
+            "n_feat": (8, 16, 32),
+            "num_rrg": (1, 2),
+            "num_msrb": (1, 2),
+            "num_streams": (1, 3),
+        },
         "iat": {"width": (8, 16, 32)},
     }
     check_space(space, BASE)
