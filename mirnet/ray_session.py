@@ -45,7 +45,7 @@ def ray_session(
         object_store_bytes: what it has to hold.
 
     Raises:
-        ServiceError: nobody answers at the address; names it.
+        ServiceError: nobody answers at the address, which it names, or a local Ray does not start.
     """
     address = None if settings.ray_address == "in-process" else settings.ray_address
     if ray.is_initialized():
@@ -99,15 +99,21 @@ def _start(*, num_cpus: int | None, object_store_bytes: int) -> Path:
     apply_engine_defaults(**_LOCAL_ENVIRONMENT)
     parent = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="mr", dir=parent if len(parent) < 30 else "/tmp"))
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=max(_MIN_OBJECT_STORE, int(object_store_bytes * 1.2)),
-        logging_level=logging.WARNING,
-        log_to_driver=False,  # without a dashboard Ray's own actors log a warning every second
-        _temp_dir=str(folder),
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=max(_MIN_OBJECT_STORE, int(object_store_bytes * 1.2)),
+            logging_level=logging.WARNING,
+            log_to_driver=False,  # without a dashboard Ray's own actors log a warning every second
+            _temp_dir=str(folder),
+        )
+    except Exception as error:
+        # Ray raises Exception itself where its processes do not answer in time
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ServiceError(f"Ray did not start on this machine: {first_line(error)}") from error
     return folder
 
 

@@ -124,9 +124,14 @@ class Trial(Record):
         return f"trial-{self.number:03d}-seed{self.seed}"
 
     @property
+    def best(self) -> Point | None:
+        """The best validation, whose weights are kept, as in ``mirnet train``."""
+        return max(self.points, key=lambda point: point.psnr, default=None)
+
+    @property
     def psnr(self) -> float | None:
-        """Of the last validation, in dB."""
-        return self.points[-1].psnr if self.points else None
+        """Of the best validation, in dB."""
+        return self.best.psnr if self.best else None
 
     @property
     def title(self) -> str:

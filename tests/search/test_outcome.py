@@ -49,6 +49,11 @@ def test_the_verdict_says_what_is_missing() -> None:
     assert "keeps nothing of the gain (-0.10 dB)" in worse.verdict()
 
 
+def test_a_trial_is_worth_its_best_validation() -> None:
+    assert trial(1, 14, 17, 16, 16.5).psnr == 17
+    assert trial(1).psnr is None
+
+
 def test_the_front_has_what_no_other_beats() -> None:
     assert pareto_front(ALL[:1] + ALL[2:], gmac) == (CHEAP, DEFAULT, BETTER)
 
