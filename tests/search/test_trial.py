@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def job(
 def test_as_many_steps_are_planned_as_fit(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "_measured", lambda *_: (0.5, 0.25))
     monkeypatch.setattr(trials, "seconds_of_pass", lambda _: 0.48)
-    monkeypatch.setattr(trials.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
     first = trial(1, values=values(job.params), state="running", steps=None)
     found = planned(first, plan(trial_s=28.0), job)
     # 4 validations of 3 images are 3 s, and the rest is 50 steps, in 4 equal epochs
