@@ -29,6 +29,11 @@ from mirnet.stack.probes import basic, request
 
 IMAGES = Path(__file__).parent / "images"
 PATIENCE_S = 120
+_OF_A_NIGHT = (
+    ("contact", "enhance-contact", ("before", "after")),
+    ("worst", "enhance-worst", ("fate", "brightness")),
+    ("drift", "enhance-drift", ("distance", "drifted")),
+)
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,30 @@ def _experiment(home: StackPaths) -> str:
     return str(json.loads(content)["experiment"]["experiment_id"])
 
 
-def pages(home: StackPaths) -> list[Page]:
-    """The tour; needs a retraining that has ended."""
-    plan, _ = load_plan(home)
-    prefect, mlflow = plan.url("prefect"), plan.url("mlflow")
-    ended = {"flows": {"name": {"any_": ["retrain"]}}, "sort": "END_TIME_DESC", "limit": 1} | {
+def _last_run(home: StackPaths, flow: str) -> dict[str, Any] | None:
+    """The run of a flow that was the last to complete."""
+    ended = {"flows": {"name": {"any_": [flow]}}, "sort": "END_TIME_DESC", "limit": 1} | {
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}
     }
-    (run,) = _ask(home, "flow_runs/filter", ended)
+    return next(iter(_ask(home, "flow_runs/filter", ended)), None)
+
+
+def _artifacts(home: StackPaths, run: dict[str, Any] | None) -> dict[str, str]:
+    """Key of each artifact of a run -> its id."""
+    if run is None:
+        return {}
     found = _ask(home, "artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-    artifacts = {artifact["key"]: artifact["id"] for artifact in found}
+    return {artifact["key"]: artifact["id"] for artifact in found}
+
+
+def pages(home: StackPaths) -> list[Page]:
+    """The tour; needs a retraining that has ended. With a night that has, its artifacts."""
+    plan, _ = load_plan(home)
+    prefect, mlflow = plan.url("prefect"), plan.url("mlflow")
+    run = _last_run(home, "retrain")
+    if run is None:
+        raise SystemExit("no retraining has ended: `make stack-test` makes some")
+    artifacts, night = _artifacts(home, run), _artifacts(home, _last_run(home, "enhance"))
     deployed = _ask(home, "deployments/filter", {"flows": {"name": {"any_": ["retrain"]}}})
     reports = home.folder("reports")
     index = json.loads((reports / "validate.json").read_text(encoding="utf-8"))["docs_path"]
@@ -89,6 +108,16 @@ def pages(home: StackPaths) -> list[Page]:
             "prefect-artifact",
             f"{prefect}/artifacts/artifact/{artifacts['evaluation']}",
             ("autocontrast", "psnr"),
+        ),
+        Page(
+            "prefect-promotion",
+            f"{prefect}/artifacts/artifact/{artifacts['promotion']}",
+            ("champion",),
+        ),
+        *(
+            Page(f"prefect-{name}", f"{prefect}/artifacts/artifact/{night[key]}", texts)
+            for name, key, texts in _OF_A_NIGHT
+            if key in night
         ),
         Page(
             "prefect-cost",

@@ -46,7 +46,10 @@ def pages() -> list[str]:
     """Every page that says what to type, relative to the project."""
     folders = ("guides", "howto", "runbooks")
     found = [path for name in folders for path in sorted((ROOT / "docs" / name).glob("*.md"))]
-    named = [ROOT / "README.md", ROOT / "docs/tutorial.md", ROOT / "docs/deploy.md"]
+    named = [
+        ROOT / "README.md",
+        *(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "batch", "deploy")),
+    ]
     return [path.relative_to(ROOT).as_posix() for path in (*named, *found)]
 
 

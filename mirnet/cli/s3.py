@@ -25,8 +25,9 @@ def s3(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", min=1024, max=65535, help="Port on 127.0.0.1")
-    ] = 8333,
+        int | None,
+        typer.Option("--port", min=1024, max=65535, help="Port on 127.0.0.1 [8333, or a free one]"),
+    ] = None,
     bucket: Annotated[
         list[str] | None, typer.Option("--bucket", help="Create this bucket; repeatable")
     ] = None,
@@ -40,9 +41,10 @@ def s3(
     from mirnet.config import engine_variable, load_settings
     from mirnet.signals import termination_as_exception
     from mirnet.storage.s3keys import ServerKeys, alone, server_keys
-    from mirnet.storage.s3server import S3Server
+    from mirnet.storage.s3server import S3Server, usual_port
 
     place = folder or load_settings().workspace / "s3"
+    chosen = port or usual_port()
     access, secret = (engine_variable(name) for name in _KEYS)
     try:
         # the keys are made by the one server that has the folder
@@ -53,12 +55,12 @@ def s3(
                 buckets=tuple(bucket or ()),
                 access_key=keys.access_key,
                 secret_key=keys.secret_key,
-                port=port,
+                port=chosen,
             ) as server:
                 _tell(server, own_keys=not (access and secret), as_json=as_json)
                 _wait(server)
     except (KeyboardInterrupt, SystemExit):
-        note(f"stopped: S3 at http://127.0.0.1:{port}; its data stay in {place.absolute()}")
+        note(f"stopped: S3 at http://127.0.0.1:{chosen}; its data stay in {place.absolute()}")
 
 
 def _tell(server: S3Server, *, own_keys: bool, as_json: bool) -> None:

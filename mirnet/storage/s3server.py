@@ -23,6 +23,7 @@ PORTS = tuple(
     for part in ("s3", "master", "volume", "filer", "admin")
     for kind in ("", "-grpc")
 )
+USUAL_PORT = 8333
 _STARTS = 3
 _GRACE_S = 5.0
 
@@ -254,6 +255,15 @@ def require_free(port: int) -> None:
             raise ServiceError(
                 f"127.0.0.1:{port} is in use: name another port with --port", transient=False
             ) from error
+
+
+def usual_port() -> int:
+    """The port 8333 of SeaweedFS, or a free one where another server has it, such as a stack's."""
+    try:
+        require_free(USUAL_PORT)
+    except ServiceError:
+        return free_ports(1)[0]
+    return USUAL_PORT
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,6 +16,7 @@ import pytest
 
 from mirnet.config import Settings
 from mirnet.errors import StorageError
+from mirnet.storage import s3server
 from mirnet.storage.places import open_store
 from mirnet.storage.s3keys import alone, server_keys
 from mirnet.storage.s3server import free_ports
@@ -83,6 +84,13 @@ def test_keys_of_others_and_a_port_in_use(
         port = str(taken.getsockname()[1])
         assert run(monkeypatch, "s3", "--folder", str(tmp_path), "--port", port) == 1
     assert f"127.0.0.1:{port} is in use" in capsys.readouterr().err
+
+
+def test_without_a_port_it_takes_a_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(s3server, "USUAL_PORT", taken.getsockname()[1])
+        assert s3server.usual_port() != taken.getsockname()[1]
+    assert s3server.usual_port() == s3server.USUAL_PORT
 
 
 def test_a_folder_that_another_server_has_gets_no_keys(
