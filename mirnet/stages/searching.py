@@ -74,10 +74,10 @@ def search(
     rows = Rows(into)
     _check_address(run)
     check_space(space, run.params)
-    check_tracking(run.settings)
     trial_minutes = trial_minutes or minutes * _TRIAL_SHARE
     if trial_minutes > minutes / 2:
         raise UsageError(f"--trial-minutes {trial_minutes:g}: at most half of --minutes")
+    check_tracking(run.settings)
     wanted = Plan(
         name=f"search-{time.strftime('%Y%m%d-%H%M%S')}",
         digest=version.digest,
@@ -117,13 +117,14 @@ def search(
             tuning = Tuning.prepare(plan, job, run.settings)
             _search(tuning, rows, clock, children)
             _second_seed(tuning, rows, clock, children)
-        children.log_all()
         result = _finish(run, plan, rows, clock, job, parent.run_id)
         parent.log_metrics(_metrics(result), data=version)
         parent.log_note("Search", result.verdict)
         for name in (PAGE, PRESET):
             if (into / name).is_file():
                 parent.log_file(into / name)
+        # after the page, since MLflow may be away; the same call then tries again
+        children.log_all()
     clock.save()
     result.save(into / RESULT)
     return result

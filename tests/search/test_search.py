@@ -11,6 +11,7 @@ from mirnet.config import Settings
 from mirnet.data.samples import make_sample_data
 from mirnet.errors import UsageError
 from mirnet.params import load_params
+from mirnet.results import DataVersion
 from mirnet.search.outcome import SearchResult
 from mirnet.search.rows import EPOCHS, Rows, Trial
 from mirnet.search.space import SearchSpace
@@ -84,15 +85,25 @@ def test_a_search_goes_on_after_an_interruption_and_keeps_what_has_ended(
     assert search(interrupt) == result
 
 
-def test_an_address_of_jobs_is_refused(tmp_path: Path, settings: Settings) -> None:
-    place = settings.model_copy(update={"ray_address": "http://head:8265"})
-    make_sample_data(tmp_path / "data", num_train=4, num_eval=2, size=160)
-    with pytest.raises(UsageError, match="MIRNET_RAY_ADDRESS"):
+def test_what_cannot_be_is_refused_before_anything_starts(
+    tmp_path: Path, settings: Settings
+) -> None:
+    version = DataVersion(path="data", digest="d1", num_files=2, size=9, status="untracked")
+
+    def search(place: Settings, trial_minutes: float | None = None) -> None:
+        run = RunConfig(load_params("cpu"), place)
         stages.search(
-            tmp_path / "data",
-            RunConfig(load_params("cpu"), place),
+            tmp_path,
+            run,
             SPACE,
-            minutes=1,
-            version=stages.check_version(tmp_path / "data", allow_modified=True),
+            version=version,
             into=tmp_path / "search",
+            minutes=3,
+            trial_minutes=trial_minutes,
         )
+
+    with pytest.raises(UsageError, match=r"MIRNET_RAY_ADDRESS http://head:8265: .* docs/search"):
+        search(settings.model_copy(update={"ray_address": "http://head:8265"}))
+    with pytest.raises(UsageError, match="--trial-minutes 2: at most half of --minutes"):
+        search(settings, 2)
+    assert not (tmp_path / "search").exists()
