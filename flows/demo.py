@@ -7,11 +7,13 @@ Data -> retrain flow -> a real S3 server with a bucket of dark photographs -> en
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flows.demo_folder import DemoFolder
@@ -63,6 +65,29 @@ def fetch_images(source_uri: str, target_uri: str, results: Path) -> None:
             path.write_bytes(store.get(name).data)
 
 
+@contextmanager
+def steps_told() -> Iterator[None]:
+    """Print each stage and epoch as it comes; the demo hides what Prefect logs."""
+    from flows import time_limits
+    from mirnet.training import launch
+
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("    %(message)s"))
+    loggers = (time_limits.logger, launch.logger)
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
 def run_demo(folder: DemoFolder, overrides: list[str]) -> int:
     """Run the pipeline; 0 only if MIRNet beats autocontrast and every image is accounted for."""
     from flows.demo_report import DemoOutcome
@@ -81,7 +106,8 @@ def run_demo(folder: DemoFolder, overrides: list[str]) -> int:
     seconds["data"] = time.perf_counter() - start
 
     print("2/4 retrain flow: validate, train, evaluate, promote (some minutes)", flush=True)
-    trained = retrain(str(folder.data), "demo", overrides, resume=RUN_NAME)
+    with steps_told():
+        trained = retrain(str(folder.data), "demo", overrides, resume=RUN_NAME)
     seconds["retrain"] = time.perf_counter() - start - seconds["data"]
     seconds |= {
         "validate": trained.validation.seconds,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import faulthandler
 import functools
+import logging
 import os
 import signal
 import threading
@@ -23,6 +24,8 @@ from typing import Literal, ParamSpec, TypeVar
 
 from mirnet.config import Settings, load_settings
 from mirnet.errors import MirnetError
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +55,7 @@ def limited(what: str, limit: Limit) -> Callable[[Callable[P, R]], Callable[P, R
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             settings = load_settings()
+            logger.info("%s", what)
             hint = f"the limit is MIRNET_{limit.upper()}_LIMIT_S"
             with time_limit(what, seconds_of(limit, settings), stop_s=settings.stop_s, hint=hint):
                 return function(*args, **kwargs)

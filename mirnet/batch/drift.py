@@ -111,7 +111,8 @@ class DriftMonitor:
 
     def _reason(self, number: int, distance: float, p_value: float) -> str:
         if number < self.min_images:
-            return f"{number} images, fewer than {self.min_images}: not judged"
+            images = "1 image" if number == 1 else f"{number} images"
+            return f"{images}, fewer than {self.min_images}: not judged"
         if distance <= self.max_distance:
             return f"no drift: distance {distance:.2f}, at most {self.max_distance:g} allowed"
         if p_value >= _MAX_P:

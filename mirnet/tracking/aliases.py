@@ -22,7 +22,7 @@ from mirnet.errors import GateRefused, ServiceError, UntrustedModel, UsageError
 from mirnet.signing.files import differences
 from mirnet.signing.keys import SigningKey
 from mirnet.signing.statement import GateDecision
-from mirnet.tracking.client import connect, has_store, service_errors
+from mirnet.tracking.client import connect, has_store, nothing_yet, service_errors
 from mirnet.tracking.history import (
     Action,
     AliasChange,
@@ -168,9 +168,12 @@ def _moving(name: str, settings: Settings) -> Iterator[tuple[_Mover, Standing]]:
     """Hold the lock of a model, after the recovery of a move that was cut off.
 
     Raises:
-        UsageError: there is no key to sign with, and unsigned moves are not allowed.
+        UsageError: nothing is registered, or there is no key to sign with, and unsigned moves are
+            not allowed.
         ServiceError: MLflow cannot be reached, or another promotion holds the lock.
     """
+    if not has_store(settings):
+        raise UsageError(f"{name} has no versions{nothing_yet(settings)}")
     trust, key, client = Trust.of(settings), signing_key(settings), connect(settings)
     with service_errors(settings.mlflow_uri), alias_lock(client, name) as still_ours:
         mover = _Mover(client, settings.mlflow_uri, name, trust, key, still_ours)

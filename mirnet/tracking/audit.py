@@ -16,7 +16,7 @@ from mirnet.errors import UntrustedModel, UsageError, WeightsError
 from mirnet.signing.files import differences
 from mirnet.signing.statement import GateDecision, Outcome, Statement
 from mirnet.tracking.aliases import confirm, records
-from mirnet.tracking.client import connect, service_errors
+from mirnet.tracking.client import connect, has_store, service_errors
 from mirnet.tracking.history import Record, standing
 from mirnet.tracking.registry import check, package_digests, verify
 from mirnet.tracking.trust import Trust, gate_decision, signing_key, statement_of, write_statement
@@ -52,7 +52,8 @@ def examine(
         UsageError: no such version, nothing has an alias, or there is no key to verify with.
         ServiceError: MLflow or its artifact store cannot be reached.
     """
-    Trust.of(settings)
+    if has_store(settings):  # what is missing is said before a key that is missing
+        Trust.of(settings)
     if reference is not None:
         return [_examined(reference, settings)]
     aliases = sorted({a for v in list_versions(name, settings) for a in v.aliases})

@@ -18,7 +18,7 @@ from mirnet.errors import UntrustedModel, WeightsError
 from mirnet.results import OpenedModel
 from mirnet.signing.files import differences, file_digests
 from mirnet.signing.statement import GateDecision, Statement
-from mirnet.tracking.client import connect, ignored, service_errors
+from mirnet.tracking.client import connect, has_store, ignored, service_errors
 from mirnet.tracking.history import Standing, read_records, standing
 from mirnet.tracking.logged_models import DIGEST_TAG, download, log_model, weights_digest
 from mirnet.tracking.trust import (
@@ -152,6 +152,8 @@ def check(reference: str, settings: Settings) -> tuple[RegisteredVersion, Statem
         WeightsError: the version is not READY.
         ServiceError: MLflow cannot be reached.
     """
+    if not has_store(settings):
+        get_version(reference, settings)  # says so, before a missing key does
     trust = Trust.of(settings)
     for attempt in range(_ATTEMPTS):
         version = get_version(reference, settings)

@@ -18,6 +18,11 @@ OF_ONE = [
     ("runs", "compare", "a", "b"),
     ("runs", "compare", "models:/mirnet@champion", "b"),
     ("registry", "show", "models:/mirnet@champion"),
+    ("registry", "verify", "models:/mirnet@champion"),
+    ("registry", "verify"),
+    ("registry", "promote", "models:/mirnet/1", "--why", "to see"),
+    ("registry", "rollback", "--why", "to see"),
+    ("reproduce", "models:/mirnet@champion"),
 ]
 
 
@@ -43,8 +48,10 @@ def test_what_is_named_does_not_exist(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MIRNET_TRUSTED_KEYS", "none.pub")  # not what is missed first
     assert run(monkeypatch, *words) == 2
-    assert "no such" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and ("no such" in told or "has no " in told)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import main
+from flows.demo import main, steps_told
 from flows.demo_folder import DemoFolder
 from flows.demo_report import DemoOutcome
+from flows.time_limits import limited
 from mirnet.errors import ExtraMissing, UsageError
 from mirnet.stack.plan import StackPaths, load_plan, make_plan
 from mirnet.stack.services import client_environment
@@ -140,6 +141,20 @@ def test_a_complete_one_is_shown_again_and_opened(
     assert "--set needs --anew" in capsys.readouterr().err and folder.figures.is_file()
     outcome(gain=1.0).save(folder.figures)
     assert main(["--home", str(folder.home)]) == 1, "a failed demo stays one"
+
+
+def test_stages_and_epochs_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A demo took minutes in silence."""
+    from mirnet.training.launch import logger
+
+    @limited("evaluate", "stage")
+    def evaluate() -> None:
+        logger.info("epoch 1/10: loss 0.1")
+
+    with steps_told():
+        evaluate()
+    evaluate()
+    assert capsys.readouterr().out.splitlines() == ["    evaluate", "    epoch 1/10: loss 0.1"]
 
 
 def test_the_command_becomes_the_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
