@@ -98,7 +98,9 @@ class Architecture:
         output_scale: height of the output over that of the input.
         batch_statistics: whether it normalises with statistics of the training batch.
         sampled: whether the output is sampled, so that equal inputs give different outputs.
-        bf16: whether its output in bf16 is that in float32 up to a grey level.
+        bf16: whether bf16 is allowed: with trained weights its output then deviates from that in
+            float32 by less than one grey level of 255 on average, and by some levels at single
+            pixels (IAT's published weights by 0.5 and 5).
         exports: formats that it can be exported to.
         published: reads checkpoints of the paper's authors; none: not supported.
     """

@@ -345,18 +345,50 @@ def test_published_iat_in_tiles() -> None:
     assert deviation(enhancer(pixels), whole) > 20
 
 
+def deviation_of_bf16(model: Network) -> tuple[float, int]:
+    """Mean and maximum in grey levels."""
+    pixels = uneven(96, 128)
+    precise, fast = (
+        Enhancer(model, precision=precision, device="cpu", compile=False)(pixels).astype(int)
+        for precision in ("float32", "bf16")
+    )
+    difference = np.abs(precise - fast)
+    return float(difference.mean()), int(difference.max())
+
+
 def test_bf16_is_close_or_refused(model: Network) -> None:
     if not model.architecture.bf16:
         with pytest.raises(UsageError, match=f"{model.architecture.title} is not accurate in bf16"):
             Enhancer(model, precision="bf16", device="cpu", compile=False)
         assert Enhancer(model, device="cpu", compile=False).network.dtype == torch.float32
         return
-    pixels = np.random.default_rng(1).integers(0, 128, (48, 64, 3), dtype=np.uint8)
-    precise, fast = (
-        Enhancer(model, precision=precision, device="cpu", compile=False)(pixels).astype(int)
-        for precision in ("float32", "bf16")
-    )
-    assert np.abs(precise - fast).mean() < 1
+    assert deviation_of_bf16(model)[0] < 1
+
+
+@WITH_ZOO
+@pytest.mark.parametrize(
+    ("file", "worst"), [("weights/iat_lol_v1.pth", 8), ("weights/sci_medium.pt", 4)]
+)
+def test_bf16_of_published_weights(file: str, worst: int) -> None:
+    mean, largest = deviation_of_bf16(read_checkpoint(ZOO / file))
+    assert mean < 1 and largest <= worst
+
+
+@pytest.mark.slow
+def test_bf16_of_trained_weights(model: Network) -> None:
+    """Some steps of brightening: unlike random weights, they give an image."""
+    if not model.architecture.bf16:
+        pytest.skip("float32 only")
+    low = torch.from_numpy(uneven(32, 48).astype(np.float32) / 255).permute(2, 0, 1)[None]
+    high = (3 * low).clamp(0, 1).repeat(2, 1, 1, 1)
+    optimizer = torch.optim.Adam(model.train().parameters(), lr=3e-3)
+    for _ in range(25):
+        loss = (model(high / 3) - high).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    mean, worst = deviation_of_bf16(model.eval())
+    assert mean < 1 and worst < 16
 
 
 @pytest.mark.slow
