@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import sparse
 from scipy.ndimage import correlate1d, gaussian_filter, minimum_filter, uniform_filter
 from scipy.sparse.linalg import splu
@@ -16,6 +17,10 @@ Plane = NDArray[np.float64]
 
 _SCALES = (15.0, 80.0, 250.0)
 """Pixels: the surrounds of Retinex."""
+_LEAST_RANGE = 1e-6
+"""Of a channel of Retinex; what is less is the rounding of the filters."""
+_LIME_PIXELS = 500_000
+"""Pixels of the largest map of the illumination: its solution takes 0.7 GiB."""
 
 
 def retinex(pixels: Pixels) -> Pixels:
@@ -23,18 +28,17 @@ def retinex(pixels: Pixels) -> Pixels:
 
     Jobson, Rahman and Woodell, IEEE Transactions on Image Processing 1997, after Land's Retinex;
     with the constants, and the stretch of each channel between its 1st and 99th percentile, of
-    Petro, Sbert and Morel, Multiscale Retinex, Image Processing On Line 2014, algorithm 3.
+    Petro, Sbert and Morel, Multiscale Retinex, Image Processing On Line 2014, algorithm 3. A
+    channel without a range to stretch, such as those of an even image, stays as it is.
     """
     values = pixels.astype(np.float64) + 1
     surrounds = [gaussian_filter(values, (s, s, 0), mode="nearest") for s in _SCALES]
     reflectance = np.mean([np.log(values / surround) for surround in surrounds], axis=0)
     restoration = 46 * (np.log(125 * values) - np.log(values.sum(axis=2, keepdims=True)))
-    return _stretched(restoration * reflectance)
-
-
-def _stretched(values: Plane) -> Pixels:
-    low, high = np.percentile(values, (1, 99), axis=(0, 1))
-    return _rounded(255 * (values - low) / np.maximum(high - low, 1e-6))
+    restored = restoration * reflectance
+    low, high = np.percentile(restored, (1, 99), axis=(0, 1))
+    stretched = 255 * (restored - low) / np.maximum(high - low, _LEAST_RANGE)
+    return _rounded(np.where(high - low < _LEAST_RANGE, pixels, stretched))
 
 
 def lime(pixels: Pixels) -> Pixels:
@@ -42,10 +46,24 @@ def lime(pixels: Pixels) -> Pixels:
 
     Guo, Li and Ling, LIME, IEEE Transactions on Image Processing 2017: the sped-up solver of
     section III-C with the weights of strategy III, alpha 0.15 and gamma 0.8; without its denoising.
+    The memory of the solver grows faster than the image, so the map of an image above 0.5
+    megapixels is that of a reduced one, enlarged: edges of the light are softer by its pixels.
     """
     values = pixels / 255
-    light = _smoothed(values.max(axis=2))
+    light = values.max(axis=2)
+    height, width = light.shape
+    scale = min(1.0, (_LIME_PIXELS / light.size) ** 0.5)
+    reduced = max(int(width * scale), 1), max(int(height * scale), 1)
+    light = _resized(_smoothed(_resized(light, reduced)), (width, height))
     return _rounded(255 * values / np.maximum(light, 1e-3)[..., None] ** 0.8)
+
+
+def _resized(plane: Plane, size: tuple[int, int]) -> Plane:
+    """The plane with this width and height; smoothed where it gets smaller."""
+    if size == plane.shape[::-1]:
+        return plane
+    image = Image.fromarray(plane.astype(np.float32))
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float64)
 
 
 def _smoothed(light: Plane, *, alpha: float = 0.15, sigma: float = 2.0) -> Plane:

@@ -33,6 +33,7 @@ _INPUTS = {
     "mirnet.data_digest": "data",
     "mirnet.init_from": "initial weights",
     "mirnet.teacher": "teacher",
+    "mirnet.perceptual_weights": "weights of the perceptual term",
 }
 # on other ones results differ by rounding
 _PLACES = {
@@ -42,7 +43,10 @@ _PLACES = {
     "mirnet.lock_strays": "packages other than the lock's",
     "mirnet.packages": "packages",
 }
-_NEW_TAGS = ("mirnet.git_changes", "mirnet.hardware", "mirnet.workers")
+_NEW_TAGS = (
+    *("mirnet.git_changes", "mirnet.hardware", "mirnet.workers"),
+    "mirnet.perceptual_weights",
+)
 """Runs of earlier versions of Mirnet do not have them."""
 
 

@@ -74,14 +74,18 @@ def training_tags(run: RunConfig) -> dict[str, str | None]:
     The processor is that of this machine; none if a cluster trains.
     """
     from mirnet.hardware import describe_processor
+    from mirnet.signing.files import digest_of
     from mirnet.tracking.code import git_changes
     from mirnet.training import IN_PROCESS
 
-    settings = run.settings
+    settings, weights = run.settings, run.params.train.perceptual_weights
     address = settings.ray_address or ""
     remote = address.startswith(("http://", "https://"))
     return {
         "mirnet.git_changes": git_changes(Path.cwd()),
         "mirnet.hardware": None if remote else describe_processor(),
         "mirnet.workers": "1" if address == IN_PROCESS else settings.num_workers,
+        "mirnet.perceptual_weights": (
+            digest_of(Path(weights)) if weights and Path(weights).is_file() else None
+        ),
     }

@@ -80,7 +80,17 @@ def fingerprint(job: Job) -> dict[str, Any]:
     }
     names = json.dumps([job.train.names, job.val.names])
     pairs = hashlib.sha256(names.encode()).hexdigest()[:16]
-    return {"digest": job.digest, "pairs": pairs, **flat}
+    identity = {"digest": job.digest, "pairs": pairs, **flat}
+    if job.features is not None:
+        identity["weights of the perceptual term"] = _digest(job.features)
+    return identity
+
+
+def _digest(network: nn.Module) -> str:
+    values = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        values.update(name.encode() + value.cpu().numpy().tobytes())
+    return values.hexdigest()[:16]
 
 
 @dataclass

@@ -41,9 +41,13 @@ def reproduce(
     monkeypatch.setenv("MIRNET_REPORTS_DIR", str(versions.reports_dir))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "1.png").write_bytes(b"pixels")
+    (tmp_path / "vgg.pth").write_bytes(b"weights")
     version = data_version(Path("data"))
     for number in (1, 2, 3):
-        params = load_params("cpu", overrides=(f"train.seed={SEEDS[number]}",))
+        overrides = [f"train.seed={SEEDS[number]}"]
+        if number == 2:
+            overrides += ["train.loss={l1: 1, perceptual: 0.1}", "train.perceptual_weights=vgg.pth"]
+        params = load_params("cpu", overrides=tuple(overrides))
         run = RunConfig(params, versions)
         run_id = get_version(f"models:/mirnet/{number}", versions).run_id
         assert run_id is not None
@@ -123,6 +127,14 @@ def test_other_code_data_or_params_are_named_and_refused(
     monkeypatch.setenv("MIRNET_NUM_WORKERS", "3")
     (other,) = reproduce(1, code=0)["deviations"]
     assert (other["name"], other["here"], other["decisive"]) == ("workers", "3", False)
+
+
+def test_other_weights_of_the_perceptual_term_are_named_and_refused(reproduce: Reproduce) -> None:
+    for change in (lambda path: path.write_bytes(b"others"), Path.unlink):
+        change(Path("vgg.pth"))
+        refused = reproduce(2, code=2)["error"]
+        assert "reproduced here: weights of the perceptual term: " in refused
+    assert "none here" in refused
 
 
 def test_params_that_do_not_come_back_as_recorded_are_named() -> None:

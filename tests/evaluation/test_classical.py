@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mirnet.data.samples import PHOTOGRAPHS, photograph_path
+from mirnet.evaluation import classical
 from mirnet.evaluation.baselines import baseline
 
 
@@ -37,6 +38,33 @@ def test_lime_smooths_light_within_areas_and_keeps_their_border() -> None:
     left, right = output[:, 2:34].mean(), output[:, 46:78].mean()
     assert right / left < 2.5, "5 before"
     assert output[:, 2:34].std() / left > 0.03, "texture is kept"
+
+
+def test_lime_of_a_large_image_solves_for_a_reduced_one(
+    photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dark = (photo // 4).astype(np.uint8)
+    whole, sizes, solve = baseline("lime")(dark), [], classical._smoothed
+
+    def counted(light: NDArray[np.float64]) -> NDArray[np.float64]:
+        sizes.append(light.size)
+        return solve(light)
+
+    monkeypatch.setattr(classical, "_LIME_PIXELS", dark.shape[0] * dark.shape[1] // 3)
+    monkeypatch.setattr(classical, "_smoothed", counted)
+    reduced = baseline("lime")(dark)
+    assert max(sizes) <= classical._LIME_PIXELS
+    assert np.abs(reduced.astype(int) - whole).mean() < 0.05 * whole.mean()
+    thin = np.full((1, 10_000, 3), 16, np.uint8)
+    assert set(np.unique(baseline("lime")(thin))) == {round(255 * (16 / 255) ** 0.2)}
+
+
+@pytest.mark.parametrize("value", [0, 16, 255])
+def test_retinex_leaves_even_channels_as_they_are(value: int) -> None:
+    assert np.array_equal(baseline("retinex")(flat(value)), flat(value))
+    tinted = flat(value)
+    tinted[..., 1] = 90
+    assert np.array_equal(baseline("retinex")(tinted), tinted)
 
 
 def test_inverted_dehazing_by_hand() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mirnet.config import Settings
-from mirnet.errors import UsageError, WeightsError
+from mirnet.errors import TrainingError, UsageError, WeightsError
 from mirnet.objectives import registry
 from mirnet.objectives.registry import objectives
 from mirnet.objectives.total import Sample
@@ -169,6 +170,15 @@ def test_a_checkpoint_without_parts_is_resumed(tmp_path: Path) -> None:
         first, second = read_progress(checkpoint).history
     assert set(first.train_parts) == {"l1", "psnr"}
     assert second.train_parts == {}, "its first steps are not known"
+
+
+def test_a_run_with_other_weights_of_the_perceptual_term_is_refused(tmp_path: Path) -> None:
+    job = Job(params({"perceptual": 1.0}), pairs(BATCH), pairs(2), "d1", features=vgg())
+    train_alone_until(job, tmp_path, 3)
+    other = vgg()
+    other.features["0"].weight.data[0, 0, 0, 0] += 1
+    with pytest.raises(TrainingError, match="started with weights of the perceptual term"):
+        fit(alone(tmp_path), replace(job, features=other))
 
 
 def train_alone_until(job: Job, folder: Path, until: int) -> None:

@@ -44,4 +44,5 @@ class PatchDiscriminator(nn.Module):
         """
         real = (self(high) - REAL).square().mean((1, 2, 3))
         made = (self(output.detach()) - MADE).square().mean((1, 2, 3))
-        return (real + made) / 2
+        out: Tensor = (real + made) / 2
+        return out
