@@ -156,7 +156,7 @@ class EpochMetrics(Result):
     step: int
     lr: float
     train_loss: float
-    train_psnr: float
+    train_psnr: float | None = Field(default=None, description="none: no output was computed")
     train_parts: dict[str, float] = Field(
         default={}, description="terms of the loss without their weights, if there are several"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,13 +21,19 @@ class Prediction:
     """What a pass of training gives.
 
     Attributes:
-        output: as of ``forward``.
+        given: the output, or a function that computes it, if that takes long: it is called if a
+            loss term reads the output.
         details: by-products that loss terms read, (N, ...) each, by the names that the network's
             entry lists.
     """
 
-    output: Tensor
+    given: Tensor | Callable[[], Tensor]
     details: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @functools.cached_property
+    def output(self) -> Tensor:
+        """As of ``forward``."""
+        return self.given if isinstance(self.given, Tensor) else self.given()
 
 
 class Network(nn.Module):

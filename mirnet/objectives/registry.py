@@ -30,6 +30,7 @@ class Objective:
         paper: authors, venue and year.
         terms: the module whose ``TERMS`` has the function under the name.
         reference: whether it reads the reference image.
+        output: whether it reads the output of the network, beside by-products.
         details: by-products of the network's training pass that it reads
             (:class:`~mirnet.models.network.Prediction`).
         features: whether it reads features of a VGG, whose weights the user brings.
@@ -42,6 +43,7 @@ class Objective:
     paper: str
     terms: str
     reference: bool = True
+    output: bool = True
     details: frozenset[str] = frozenset()
     features: bool = False
     discriminator: bool = False

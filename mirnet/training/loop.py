@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,10 @@ class TrainingPass(nn.Module):
                 prediction = self.network.predict(low, high)
             else:
                 prediction = Prediction(self.network(low))
+            unread = not isinstance(prediction.given, Tensor) and not self._reads_output(weights)
+            output = low.new_empty(0) if unread else prediction.output.float()
         sample = Sample(
-            output=prediction.output.float(),
+            output=output,
             low=low,
             high=high,
             details={name: value.float() for name, value in prediction.details.items()},
@@ -144,12 +147,17 @@ class TrainingPass(nn.Module):
         loss, parts = combined(sample, weights)
         if self._job.teacher is not None:
             loss = loss + recipe.distill_weight * self._distance(self._job.teacher, sample)
-        errors = (sample.output.detach().clamp(0, 1) - high).square().mean(dim=(1, 2, 3))
+        errors = torch.full_like(loss.detach(), math.nan)
+        if not unread:
+            errors = (output.detach().clamp(0, 1) - high).square().mean(dim=(1, 2, 3))
         losses = StepLosses(loss.detach(), errors, parts)
         if any(by_name(name).discriminator for name in weights):
             assert self.discriminator is not None
             loss = loss + self.discriminator.loss(sample.output, high)
         return loss, losses
+
+    def _reads_output(self, terms: Iterable[str]) -> bool:
+        return self._job.teacher is not None or any(by_name(name).output for name in terms)
 
     def _distance(self, teacher: Network, sample: Sample) -> Tensor:
         """Charbonnier distance to the teacher's output for the same patch."""
@@ -221,7 +229,7 @@ def end_epoch(context: Context, state: TrainState, meter: Meter, *, lr: float) -
         step=done,
         lr=lr,
         train_loss=means.loss,
-        train_psnr=means.psnr,
+        train_psnr=None if math.isnan(means.psnr) else means.psnr,
         train_parts=means.parts,
         grad_norm=means.grad_norm,
         patches_per_s=means.patches / means.seconds,

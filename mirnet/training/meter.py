@@ -16,8 +16,8 @@ from mirnet.training.data.batches import Batches
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Of each sample of this worker's batch, (n,): loss, squared error of the clamped output, and
-    the terms of the loss without their weights.
+    """Of each sample of this worker's batch, (n,): loss, squared error of the clamped output (NaN:
+    the output was not computed), and the terms of the loss without their weights.
     """
 
     losses: Tensor
@@ -39,7 +39,8 @@ class StepLosses:
 class Means:
     """Training metrics of an epoch: means over samples, wall-clock time, busy cores and GPUs.
 
-    ``parts`` has the terms of the loss if there are several, over the steps that had them.
+    ``psnr`` is NaN if a step did not compute the output. ``parts`` has the terms of the loss if
+    there are several, over the steps that had them.
     """
 
     loss: float

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pyarrow import fs
 from torch import Tensor
 
 from mirnet.errors import UsageError
+from mirnet.models.llflow.flow import Flow
 from mirnet.params import Params, load_params
 from mirnet.training.checkpoints import BEST, TrainState, read_progress
 from mirnet.training.context import InProcess
@@ -140,3 +142,34 @@ def test_parts_of_training_are_trained_and_not_stored(
         state.load(folder)
     assert any(key.startswith(parts) for key in state.model.state_dict())
     assert state.best.keys() == asked.model.config.build().state_dict().keys()
+
+
+@pytest.mark.parametrize(("loss", "passes"), [({}, 0), ({"l1": 1.0}, 2)])
+def test_llflow_is_inverted_only_for_terms_that_read_its_output(
+    loss: dict[str, float],
+    passes: int,
+    pairs: PackedPairs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terms = json.dumps({"flow-likelihood": 1.0} | loss)
+    sizes = {"width": 4, "growth": 4, "blocks": 2, "steps": 1, "hidden": 4}
+    asked = params(
+        *("model.name=llflow-s", f"train.loss={terms}", "train.num_epochs=1"),
+        *(f"model.{key}={value}" for key, value in sizes.items()),
+    )
+    inverted: list[bool] = []
+    reverse = Flow.reverse
+
+    def watch(flow: Flow, *given: Any) -> Tensor:
+        inverted.append(flow.training)
+        return reverse(flow, *given)
+
+    monkeypatch.setattr(Flow, "reverse", watch)
+    context = InProcess(CheckpointStore(fs.LocalFileSystem(), str(tmp_path)))
+    fit(context, Job(asked, pairs, pairs, "d1"))
+    assert sum(inverted) == passes
+    with context.restored() as folder:
+        assert folder is not None
+        (epoch,) = read_progress(folder).history
+    assert (epoch.train_psnr is None) == (passes == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 
 import torch
@@ -46,8 +47,10 @@ class LLFlow(Network):
     def predict(self, low: Tensor, high: Tensor) -> Prediction:
         conditions, mean = self.RRDB(prepared(low, FULL_IMAGE))
         latent = F.pixel_unshuffle(mean, SQUEEZE)
-        output = self.flowUpsamplerNet.reverse(latent, conditions)
-        return Prediction(output, self._bits(high, conditions, latent))
+        return Prediction(
+            functools.partial(self.flowUpsamplerNet.reverse, latent, conditions),
+            self._bits(high, conditions, latent),
+        )
 
     def likelihoods(self, given: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Negative log-likelihoods of each target, in bits per pixel.

@@ -12,6 +12,7 @@ register(
         description="reflectance times illumination against the image, for low and high",
         paper="Wei et al., RetinexNet, BMVC 2018",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "illumination", "reflectance_high", "illumination_high"}),
     ),
     Objective(
@@ -19,6 +20,7 @@ register(
         description="reflectance times illumination of the other image against that, both ways",
         paper="Wei et al., RetinexNet, BMVC 2018",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "illumination", "reflectance_high", "illumination_high"}),
     ),
     Objective(
@@ -26,6 +28,7 @@ register(
         description="mean absolute difference of both reflectances",
         paper="Wei et al., RetinexNet, BMVC 2018",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "reflectance_high"}),
     ),
     Objective(
@@ -33,6 +36,7 @@ register(
         description="gradients of both illuminations, less at edges of the reflectance",
         paper="Wei et al., RetinexNet, BMVC 2018",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "illumination", "reflectance_high", "illumination_high"}),
     ),
     Objective(
@@ -40,6 +44,7 @@ register(
         description="reflectance times the corrected illumination against the reference",
         paper="Wei et al., RetinexNet, BMVC 2018",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "relit"}),
     ),
     Objective(
@@ -47,6 +52,7 @@ register(
         description="gradients of the corrected illumination, less at edges of the reflectance",
         paper="Wei et al., RetinexNet, BMVC 2018",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "relit"}),
     ),
     Objective(
@@ -54,6 +60,7 @@ register(
         description="mean squared difference of the reflectances of two exposures",
         paper="Fu et al., PairLIE, CVPR 2023",
         terms=TERMS,
+        output=False,
         details=frozenset({"reflectance", "reflectance_high"}),
     ),
     Objective(
@@ -62,6 +69,7 @@ register(
         paper="Fu et al., PairLIE, CVPR 2023",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"reflectance", "illumination", "projected"}),
     ),
     Objective(
@@ -70,6 +78,7 @@ register(
         paper="Fu et al., PairLIE, CVPR 2023",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"projected"}),
     ),
 )

@@ -10,6 +10,7 @@ register(
         description="negative log-likelihood of the reference, bits per pixel",
         paper="Wang et al., LLFlow, AAAI 2022",
         terms="mirnet.objectives.likelihood.terms",
+        output=False,
         details=frozenset({"bits", "bits_true_mean"}),
     ),
 )

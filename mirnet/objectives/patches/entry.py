@@ -12,6 +12,7 @@ register(
         description="sum of squared errors of a 17x17 patch, before patches are averaged",
         paper="Lore et al., LLNet, Pattern Recognition 2017",
         terms=TERMS,
+        output=False,
         details=frozenset({"patches", "patches_high"}),
     ),
     Objective(
@@ -20,6 +21,7 @@ register(
         paper="Lore et al., LLNet, Pattern Recognition 2017",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"squared_weights"}),
     ),
     Objective(
@@ -28,6 +30,7 @@ register(
         paper="Lore et al., LLNet, Pattern Recognition 2017",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"activity"}),
     ),
 )

@@ -12,6 +12,7 @@ register(
         paper="Yan et al., MobileIE, ICCV 2025",
         terms="mirnet.objectives.reconstruction.terms",
         reference=False,
+        output=False,
         details=frozenset({"reconstruction"}),
     ),
 )

@@ -13,6 +13,7 @@ register(
         paper="Ma et al., SCI, CVPR 2022",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"illuminations", "stage_inputs"}),
     ),
     Objective(
@@ -21,6 +22,7 @@ register(
         paper="Ma et al., SCI, CVPR 2022",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"illuminations", "stage_inputs"}),
     ),
 )

@@ -34,6 +34,7 @@ register(
         paper="Guo et al., Zero-DCE, CVPR 2020",
         terms=TERMS,
         reference=False,
+        output=False,
         details=frozenset({"curves"}),
     ),
 )
