@@ -15,7 +15,7 @@ from pyarrow import fs
 from torch import Tensor
 
 from mirnet.errors import UsageError
-from mirnet.models.llflow.flow import Flow
+from mirnet.models.layers.conditional_flow import Flow
 from mirnet.params import Params, load_params
 from mirnet.training.checkpoints import BEST, TrainState, read_progress
 from mirnet.training.context import InProcess

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mirnet.models.cidnet.colour import HVI
 from mirnet.models.layers.aligned import aligned_resize
+from mirnet.models.layers.hvi import HVI
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.layers.transposed import ChannelNorm, mix_channels
 from mirnet.models.network import Network

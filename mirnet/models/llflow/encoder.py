@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mirnet.models.layers.dense import SLOPE, ResidualDense, conv
 from mirnet.models.layers.pooling import GlobalPooling
 
 DARKEST = 1e-3
 LEAST_SUM = 1e-4
-SLOPE = 0.2
-GROWTH_SCALE = 0.2
 
 
 def equalised(image: Tensor, statistics: GlobalPooling) -> Tensor:
@@ -42,42 +41,6 @@ def _steepest(x: Tensor) -> Tensor:
     return torch.maximum(across.abs(), along.abs())
 
 
-def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
-
-
-class Dense(nn.Module):
-    """Five convolutions, each of everything before it."""
-
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        for number in range(1, 5):
-            self.add_module(f"conv{number}", _conv(channels + (number - 1) * growth, growth))
-        self.conv5 = _conv(channels + 4 * growth, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = [x]
-        for number in range(1, 5):
-            added = self.get_submodule(f"conv{number}")(torch.cat(maps, dim=1))
-            maps.append(F.leaky_relu(added, SLOPE))
-        out: Tensor = x + GROWTH_SCALE * self.conv5(torch.cat(maps, dim=1))
-        return out
-
-
-class ResidualDense(nn.Module):
-    """RRDB: three dense blocks and a residual."""
-
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        self.RDB1 = Dense(channels, growth)
-        self.RDB2 = Dense(channels, growth)
-        self.RDB3 = Dense(channels, growth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + GROWTH_SCALE * self.RDB3(self.RDB2(self.RDB1(x)))
-        return out
-
-
 class Encoder(nn.Module):
     """The dark image -> conditions of the flow and the mean of its latent variables.
 
@@ -88,12 +51,12 @@ class Encoder(nn.Module):
     def __init__(self, width: int, *, growth: int, blocks: int, kept: int) -> None:
         super().__init__()
         self.kept = range(1, 2 * kept, 2)
-        self.conv_first = _conv(12, width)
-        self.conv_second = _conv(width, width)
+        self.conv_first = conv(12, width)
+        self.conv_second = conv(width, width)
         self.RRDB_trunk = nn.ModuleList(ResidualDense(width, growth) for _ in range(blocks))
-        self.trunk_conv = _conv(width, width)
-        self.downconv1 = _conv(width, width)
-        self.downconv2 = _conv(width, width)
+        self.trunk_conv = conv(width, width)
+        self.downconv1 = conv(width, width)
+        self.downconv2 = conv(width, width)
         self.fine_tune_color_map = nn.Sequential(nn.Conv2d(width, 3, 1), nn.Sigmoid())
 
     def forward(self, given: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mirnet.models.layers.conditional_flow import Flow, InvertibleConv
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.llflow.encoder import DARKEST, Encoder, colour_map, equalised
-from mirnet.models.llflow.flow import Flow, InvertibleConv
 from mirnet.models.network import Network, Prediction
 
 SQUEEZE = 8

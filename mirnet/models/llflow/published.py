@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mirnet.models.llflow.flow import LEVELS, PLAIN_STEPS
+from mirnet.models.layers.conditional_flow import LEVELS, PLAIN_STEPS
 from mirnet.models.published import PublishedFormat, count_modules, dimension, plain_weights
 
 # no output depends on them

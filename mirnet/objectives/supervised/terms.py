@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from mirnet.models.cidnet.colour import HVI
+from mirnet.models.layers.hvi import HVI
 from mirnet.objectives.total import Term
 
 _OVER_SAMPLE = (1, 2, 3)

@@ -1,4 +1,5 @@
-"""The conditional flow of LLFlow. Modules are named as in the published checkpoints.
+"""A conditional flow: Lugmayr et al., SRFlow, ECCV 2020, of layers of Glow (Kingma and Dhariwal,
+NeurIPS 2018). Modules are named as in the published checkpoints of SRFlow and LLFlow.
 
 ``forward`` of each part maps towards the latent variables and gives the logarithm of its
 determinant per image, ``reverse`` maps back.
