@@ -171,6 +171,15 @@ def test_prefect_server_imports_with_the_pinned_fastapi() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_no_network_has_more_than_300_lines_of_its_own() -> None:
+    sizes = {
+        entry.parent.name: sum(len(p.read_text().splitlines()) for p in entry.parent.glob("*.py"))
+        for entry in (ROOT / "mirnet" / "models").glob("*/entry.py")
+    }
+    assert len(sizes) >= 16
+    assert {name: size for name, size in sizes.items() if size > 300} == {}
+
+
 def test_no_file_is_too_long() -> None:
     long = {name_of(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) > 400}
     assert not long
