@@ -90,13 +90,12 @@ def networks() -> str:
         "| --- | --- | ---: | ---: | --- | --- | --- | --- |",
     ]
     for facts in network_facts():
-        loss = ", ".join(f"{term} {weight:g}" for term, weight in facts.objective.items())
         cells = [
             f"`{facts.name}`",
             facts.family,
             f"{facts.parameters:,}",
             f"{facts.gmac:,.2f}",
-            loss,
+            facts.trained_with,
             "; ".join(facts.limits),
             facts.paper,
             facts.licence or "none",

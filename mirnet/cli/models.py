@@ -57,7 +57,7 @@ def _table(found: list[NetworkFacts], *, measured: bool) -> Table:
             facts.name,
             f"{facts.parameters:,}",
             f"{facts.gmac:,.2f}",
-            ", ".join(f"{term} {weight:g}" for term, weight in facts.objective.items()),
+            facts.trained_with,
             "; ".join(facts.limits),
             *([f"{speed:.2f}" if speed else "-"] if measured else []),
         )

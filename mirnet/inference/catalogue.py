@@ -30,6 +30,7 @@ class NetworkFacts:
         parameters: in the form for inference, in which some networks are smaller.
         gmac: 1e9 multiply-adds of convolutions and matrix products of a 400x600 image.
         objective: loss terms and weights that it is trained with by default.
+        phases: of its training by default; empty: one.
         limits: what it cannot do, or does in its own way.
         paper: authors, title, venue.
         licence: of the published weights; none: there are none.
@@ -41,10 +42,18 @@ class NetworkFacts:
     parameters: int
     gmac: float
     objective: Mapping[str, float]
+    phases: tuple[str, ...]
     limits: tuple[str, ...]
     paper: str
     licence: str | None
     megapixels_per_s: float | None = None
+
+    @property
+    def trained_with(self) -> str:
+        """Objective and phases in words for a table."""
+        terms = ", ".join(f"{term} {weight:g}" for term, weight in self.objective.items())
+        word = "phase" if len(self.phases) == 1 else "phases"
+        return f"{terms}; {word} {', '.join(self.phases)}" if self.phases else terms
 
 
 def network_facts(*, measure: bool = False) -> Iterator[NetworkFacts]:
@@ -68,6 +77,7 @@ def facts_of(architecture: Architecture, name: str, *, measure: bool = False) ->
         parameters=parameters,
         gmac=gmac,
         objective=dict(architecture.objective),
+        phases=tuple(architecture.phases),
         limits=limits(architecture, config.sizes),
         paper=architecture.paper,
         licence=architecture.licence,

@@ -147,6 +147,11 @@ class Architecture:
         return type(next(iter(self.variants.values())))
 
     @property
+    def shares(self) -> dict[str, float]:
+        """Shares of a run that the phases have by default."""
+        return {name: phase.share for name, phase in self.phases.items()}
+
+    @property
     def takes_statistics(self) -> bool:
         """Whether tiles are given something of the whole image."""
         return self.pools_globally or self.aligned_corners

@@ -274,9 +274,9 @@ class Params(Section):
         entry = by_name(name)
         train = {"loss": dict(entry.objective)} | train
         # another objective may train everything from the start
-        if isinstance(train["loss"], dict) and entry.objective.keys() <= train["loss"].keys():
-            shares = {phase: entry.phases[phase].share for phase in entry.phases}
-            train = {"phases": shares or None} | train
+        own = isinstance(train["loss"], dict) and entry.objective.keys() <= train["loss"].keys()
+        if own and entry.phases:
+            train = {"phases": entry.shares} | train
         return (values or {}) | {"train": train}
 
     @model_validator(mode="after")

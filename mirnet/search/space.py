@@ -36,7 +36,6 @@ OWN = frozenset(
     }
 )
 """Params of ``train`` that the search sets itself."""
-_NEVER = object()
 _GIVE_UP_AFTER = 1000
 """Draws in a row that gave nothing new."""
 
@@ -202,12 +201,10 @@ def configured(
     """
     values = base.model_dump(by_alias=True, mode="json", exclude_unset=True)
     recipe: dict[str, Any] = values.get("train", {})
-    entry = base.model.config.architecture
-    defaults = {
-        "loss": dict(entry.objective),
-        "phases": {phase: entry.phases[phase].share for phase in entry.phases} or None,
-    }
-    recipe = {key: value for key, value in recipe.items() if value != defaults.get(key, _NEVER)}
+    usual = base.model.config.architecture
+    for key, value in (("loss", dict(usual.objective)), ("phases", usual.shares)):
+        if recipe.get(key) == value:
+            del recipe[key]
     recipe |= {key: value for key, value in train.items() if value is not None or key != "loss"}
     multiple = by_name(name).size_multiple
     if "patch_size" not in train:

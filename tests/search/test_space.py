@@ -76,6 +76,14 @@ def test_patches_are_of_the_nearest_size_that_the_network_takes() -> None:
     assert configured(BASE, "zerodcepp", {}, {}).train.patch_size == 156
 
 
+def test_phases_of_another_network_are_not_kept_but_their_absence_is() -> None:
+    base = load_params("cpu", overrides=("model.name=retinexnet-s",))
+    assert configured(base, "sci", {}, {}).train.phases == {"self-calibrated": 1.0}
+    assert configured(base, "mirnet-xs", {}, {}).train.phases is None
+    joint = load_params("cpu", overrides=("model.name=retinexnet-s", "train.phases=null"))
+    assert configured(joint, "retinexnet-s", {}, {}).train.phases is None
+
+
 def test_the_default_space_of_a_network_is_within_its_bounds() -> None:
     space = default_space(["mirnet-xs", "iat"])
     assert space.networks == {

@@ -69,7 +69,7 @@ def worker_group(size: int, folder: Path) -> Iterator[Run]:
             pipe.send((function, arguments))
         answers = []
         for pipe in pipes:
-            assert pipe.poll(120), "a worker does not answer"
+            assert pipe.poll(600), "a worker does not answer"
             answers.append(pipe.recv())
         failed = [text for good, text in answers if not good]
         assert not failed, failed[0]
