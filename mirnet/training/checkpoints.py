@@ -165,8 +165,9 @@ class TrainState:
 
         A discriminator is clipped by itself; its norm is returned only if it is not finite.
         """
+        trains = self.span.trains
         for name, parameter in self.model.named_parameters():
-            if not name.startswith(self.span.trains):
+            if not name.startswith(trains):
                 parameter.grad = None
         self.scaler.unscale_(self.optimizer)
         limit = self.job.params.train.grad_clip or math.inf
