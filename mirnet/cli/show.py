@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mirnet.cli.progress import errors
-from mirnet.cli.terminal import console
+from mirnet.cli.terminal import console, note
 from mirnet.results import (
     Cost,
     EnhanceResult,
@@ -195,7 +195,10 @@ def show_verification(result: VerifyResult) -> None:
 
 @contextmanager
 def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None]]:
-    """A bar on stderr with loss, PSNR and time left; nothing without a terminal."""
+    """A bar on stderr with loss, PSNR and time left; a line per epoch without a terminal."""
+    if not errors.is_terminal:
+        yield lambda metrics: note(metrics.describe(num_epochs))
+        return
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -203,7 +206,7 @@ def training_progress(num_epochs: int) -> Iterator[Callable[[EpochMetrics], None
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+    with Progress(*columns, console=errors) as progress:
         task = progress.add_task("starting", total=num_epochs)
         best = float("-inf")
 

@@ -99,7 +99,7 @@ class ModelCard:
         given = {label: self.recipe.get(key) for key, label in _RECIPE.items()}
         set_ones = {k: v for k, v in given.items() if v is not None and str(v) not in _UNSET}
         if set_ones:
-            yield "- " + ", ".join(f"{k} {shown(str(v))[:120]}" for k, v in set_ones.items())
+            yield "- " + ", ".join(f"{k} {_plain(v)[:120]}" for k, v in set_ones.items())
         trained = self.trained
         if isinstance(trained, TrainedElsewhere):
             yield "- Not trained here, and registered from a folder of weights"
@@ -157,6 +157,12 @@ def _conduct(extra: Mapping[str, float]) -> Iterator[str]:
     for key, text in figures:
         if key in extra:
             yield "- " + text.format(extra[key])
+
+
+def _plain(value: object) -> str:
+    """A value of the recipe; weighted terms, text in MLflow, without the spelling of Python."""
+    text = shown(str(value))
+    return text.strip("{}").replace("'", "").replace(":", "") if text.startswith("{") else text
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

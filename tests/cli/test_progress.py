@@ -39,8 +39,13 @@ def test_an_epoch_in_one_line_has_what_is_left():
     assert "not validated" in _epoch(2, None).describe(5)
 
 
+EPOCHS = ["epoch 1/4", "epoch 2/4", "epoch 3/4"]
+
+
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_bar_keeps_the_best_and_is_silent_without_a_terminal(monkeypatch, terminal):
+def test_the_bar_keeps_the_best_and_without_a_terminal_each_epoch_is_a_line(
+    monkeypatch, terminal, capsys
+):
     written = io.StringIO()
     console = Console(file=written, force_terminal=terminal, width=120, color_system=None)
     monkeypatch.setattr(show, "errors", console)
@@ -51,6 +56,8 @@ def test_the_bar_keeps_the_best_and_is_silent_without_a_terminal(monkeypatch, te
     text = written.getvalue()
     assert ("3/4" in text and "best 18.00 dB, 12.3 patches/s" in text) is terminal
     assert bool(text.strip()) is terminal
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ([] if terminal else EPOCHS)
 
 
 def test_on_a_terminal_a_bar_on_standard_error(

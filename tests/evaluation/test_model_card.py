@@ -28,7 +28,12 @@ def test_data_recipe_scores_limits_and_licence() -> None:
     card = ModelCard(
         "mirnet",
         trained,
-        recipe={"train.lr": 0.002, "train.init_from": None, "train.teacher": "unknown key"},
+        recipe={
+            "train.lr": 0.002,
+            "train.loss": "{'l1': 1.0, 'ssim': 0.2}",
+            "train.init_from": None,
+            "train.teacher": "unknown key",
+        },
         git_commit="abc123",
         scored=evaluation(),
         worst=("eval15/7.png", 12.31),
@@ -38,6 +43,7 @@ def test_data_recipe_scores_limits_and_licence() -> None:
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["## Data", "## Recipe", "## Scores", "## Limits", "## Licence"]
     assert "LoL v1." in text and "`d48f.dir`" in text
+    assert "loss l1 1.0, ssim 0.2" in text
     assert "learning rate 0.002" in text and "initial weights" not in text
     assert "commit `abc123`" in text
     assert "| **this model** | 20.00 (19.00 to 21.00) | 0.8000 (0.7000 to 0.9000) |  |" in text
