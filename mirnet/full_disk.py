@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mirnet.errors import MirnetError
 
+_LITTLE = 64 * 2**20
 _NUMBERS = {errno.ENOSPC, errno.EDQUOT}
 # SQLite, and libraries in C++ and Rust, have the number in their text or not at all
 _TEXTS = ("No space left on device", "disk is full", "Disk quota exceeded")
@@ -43,8 +44,10 @@ def disk_full(error: BaseException) -> DiskFull | None:
     where = f"{named[0]}: " if named else ""
     looked = [named[0].parent] if named else [Path(), Path(tempfile.gettempdir())]
     free, place = min((_free(folder), folder.resolve()) for folder in map(_existing, looked))
+    # without a name only a disk that is nearly full can be the one
+    room = f" ({free / 2**20:.1f} MiB free in {place})" if named or free < _LITTLE else ""
     return DiskFull(
-        f"{where}no space left on the disk ({free / 2**20:.1f} MiB free in {place}): make room and "
+        f"{where}no space left on the disk{room}: make room and "
         "repeat the command, which continues with what is complete"
     )
 

@@ -18,6 +18,7 @@ from PIL import Image
 from flows.policy import exit_code_of
 from flows.safety import redacted_errors
 from mirnet.config import Settings
+from mirnet.data.versioning import add, init_workspace
 from mirnet.errors import DataError
 from mirnet.full_disk import DiskFull, disk_full
 from mirnet.tracking.client import connect
@@ -163,6 +164,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting needs root")
     yield place
     subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_versioning_on_a_full_disk_is_one_line(
+    small_disk: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """DVC logs a traceback for each file, and its own error names none."""
+    data = small_disk / "data"
+    data.mkdir()
+    init_workspace(small_disk)
+    (data / "1.png").write_bytes(b"x" * 700_000)
+    with pytest.raises(DiskFull, match=r"\.dvc/cache/.*MiB free in "):
+        add(data)
+    assert not caplog.records and not capsys.readouterr().err
+    (data / "1.png").write_bytes(b"x" * 100)
+    assert add(data).num_files == 1
 
 
 def test_a_queue_on_a_full_disk_stays_whole(small_disk: Path, store: Settings) -> None:

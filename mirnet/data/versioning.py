@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 import yaml
 from botocore.exceptions import BotoCoreError
@@ -28,7 +28,9 @@ from scmrepo.exceptions import SCMError as ScmrepoError
 
 from mirnet.config import engine_variable, name_variables, refuse_credentials
 from mirnet.data import listing
+from mirnet.data.dvc_failures import DvcFailures
 from mirnet.errors import DataError, StorageError
+from mirnet.full_disk import disk_full
 from mirnet.redaction import redacted
 from mirnet.results import DataVersion
 
@@ -159,11 +161,17 @@ def add(root: Path) -> DataVersion:
 
     Raises:
         DataError: the folder is not in a DVC workspace, or DVC refuses; says why.
+        DiskFull: the cache has no room.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    with open_repo(root) as repo:
-        repo.add(str(root.resolve()))
+    with DvcFailures() as failures, open_repo(root) as repo:
+        try:
+            repo.add(str(root.resolve()))
+        except (FileTransferError, CheckoutError, OSError) as error:
+            if full := disk_full(failures.first or error):
+                raise full from error
+            raise DataError(f"{root}: {next(iter(failures.messages), error)}") from error
     return data_version(root)
 
 
@@ -301,38 +309,14 @@ def _open_remote(
         if endpoint_url and remote.startswith("s3://"):
             place["endpointurl"] = endpoint_url
         options["config"] = {"remote": {_GIVEN: place}}
-    with _Reasons() as reasons:
+    with DvcFailures() as failures:
         try:
             with open_repo(root, **options) as repo:
                 yield repo, _GIVEN if options else remote
         except (FileTransferError, CheckoutError, BotoCoreError, OSError) as error:
             where = f"remote {remote}" if remote else "the default remote"
-            why = "; ".join(dict.fromkeys(reasons.messages)) or str(error).splitlines()[0]
+            why = "; ".join(dict.fromkeys(failures.messages)) or str(error).splitlines()[0]
             raise StorageError(f"{root}: {where}: {name_variables(why)}") from error
-
-
-class _Reasons(logging.Handler):
-    """Collects the failures that DVC logs, instead of printing them."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-        self._loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
-        self._before = [(one.handlers, one.propagate) for one in self._loggers]
-
-    def emit(self, record: logging.LogRecord) -> None:
-        reason = record.exc_info[1] if record.exc_info else None
-        message = record.getMessage() + (f" - {reason}" if reason else "")
-        self.messages.append(" ".join(message.split()))
-
-    def __enter__(self) -> Self:
-        for one in self._loggers:
-            one.handlers, one.propagate = [self], False
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one, before in zip(self._loggers, self._before, strict=True):
-            one.handlers, one.propagate = before
 
 
 def git_commit(folder: Path) -> str | None:
