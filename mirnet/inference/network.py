@@ -34,9 +34,9 @@ MAX_SHAPES = 4
 COMPILE_AT = 2
 
 
-def run_block(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+def run_block(block: nn.Module, maps: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
     """Run one repeated block, with its own global statistics or with given ones."""
-    out: Tensor = block(x, GivenPooling(values)) if values else block(x)
+    out: Tensor = block(*maps, GivenPooling(values)) if values else block(*maps)
     return out
 
 
@@ -56,13 +56,20 @@ class SwitchedBlock(nn.Module):
         self.num_statistics = int(block.num_statistics)  # type: ignore[arg-type]
         self._network = (network,)  # in a tuple, so that it is no submodule
 
-    def forward(self, x: Tensor, *statistics: GlobalPooling) -> Tensor:
+    def forward(self, *inputs: Tensor | GlobalPooling) -> Tensor:
+        """Feature maps, and the source of statistics if the block takes one."""
         run = self._network[0].compiled_block
         if run is None:
-            out: Tensor = self.block(x, *statistics)
+            out: Tensor = self.block(*inputs)
             return out
-        given = [s.take(self.num_statistics) for s in statistics if isinstance(s, GivenPooling)]
-        return run(self.block, x, given[0] if given else ())
+        # of one layout: equal blocks would be compiled once for each
+        maps = tuple(
+            each.contiguous(memory_format=torch.channels_last)
+            for each in inputs
+            if isinstance(each, Tensor)
+        )
+        given = [s.take(self.num_statistics) for s in inputs if isinstance(s, GivenPooling)]
+        return run(self.block, maps, given[0] if given else ())
 
 
 class FastNetwork:

@@ -94,8 +94,8 @@ class Network(nn.Module):
     def repeated_blocks(self) -> Sequence[nn.Module]:
         """Equal blocks that are compiled one by one, so that one compilation serves all.
 
-        Each takes feature maps, and a ``GlobalPooling`` if the network does, and has a
-        ``num_statistics``.
+        Each takes one or more feature maps, then a ``GlobalPooling`` if it pools (optional, last),
+        and has a ``num_statistics``.
         """
         return (self,)
 

@@ -244,9 +244,11 @@ def test_only_sizes_that_come_again_are_compiled(
     def recording(function: object, *, dynamic: bool) -> object:
         assert dynamic is False
 
-        def run(block: object, x: torch.Tensor, values: tuple[torch.Tensor, ...]) -> torch.Tensor:
-            compiled.append(tuple(x.shape[2:]))
-            return network.run_block(block, x, values)  # type: ignore[arg-type]
+        def run(
+            block: torch.nn.Module, maps: tuple[torch.Tensor, ...], values: tuple[torch.Tensor, ...]
+        ) -> torch.Tensor:
+            compiled.append(tuple(maps[0].shape[2:]))
+            return network.run_block(block, maps, values)
 
         return run
 

@@ -150,9 +150,9 @@ def test_from_training_to_a_registered_version(
 def test_a_network_without_blocks_is_compiled_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
 
-    def run(block: nn.Module, x: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+    def run(block: nn.Module, maps: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> Tensor:
         compiled.append(block)
-        return fast.run_block(block, x, values)
+        return fast.run_block(block, maps, values)
 
     monkeypatch.setattr(fast, "_compiled", lambda _: run)
     enhancer = Enhancer(build("toy"), precision="float32", device="cpu", compile=False)

@@ -5,6 +5,8 @@ The published network also holds a block whose result it does not use (``I_LCA5`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -121,6 +123,8 @@ class CrossBlock(nn.Module):
         residual: whether the input of IEL is added to its output: in the branch of intensity.
     """
 
+    num_statistics = 1
+
     def __init__(self, channels: int, *, heads: int, residual: bool) -> None:
         super().__init__()
         self.gdfn = Enhancement(channels)
@@ -128,7 +132,7 @@ class CrossBlock(nn.Module):
         self.ffn = Attention(channels, heads=heads)
         self.residual = residual
 
-    def forward(self, x: Tensor, other: Tensor, statistics: GlobalPooling) -> Tensor:
+    def forward(self, x: Tensor, other: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         x = x + self.ffn(self.norm(x), self.norm(other), statistics)
         out: Tensor = self.gdfn(self.norm(x))
         return x + out if self.residual else out
@@ -169,6 +173,9 @@ class CIDNet(Network):
         changed = self._changes(features, statistics)
         out: Tensor = self.trans.inverse(hvi + changed, saturation=self.saturation)
         return out
+
+    def repeated_blocks(self) -> Sequence[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, CrossBlock)]
 
     def _changes(self, hvi: Tensor, statistics: GlobalPooling) -> Tensor:
         frames = Frames(statistics.frame)

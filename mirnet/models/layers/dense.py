@@ -20,6 +20,8 @@ def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 class Dense(nn.Module):
     """Five convolutions, each of everything before it."""
 
+    num_statistics = 0
+
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
         for number in range(1, 5):

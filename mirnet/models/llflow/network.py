@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mirnet.models.layers.conditional_flow import Flow, InvertibleConv
+from mirnet.models.layers.dense import Dense
 from mirnet.models.layers.pooling import FULL_IMAGE, GlobalPooling
 from mirnet.models.llflow.encoder import DARKEST, Encoder, colour_map, equalised
 from mirnet.models.network import Network, Prediction
@@ -75,6 +77,9 @@ class LLFlow(Network):
             pixels = target.shape[2] * target.shape[3]
             found[name] = -(logdet + normal) / (math.log(2) * pixels)
         return found
+
+    def repeated_blocks(self) -> Sequence[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, Dense)]
 
     def folded(self) -> Network:
         one = copy.deepcopy(self)

@@ -89,22 +89,31 @@ class PreNorm(nn.Module):
         return out
 
 
+class Block(nn.ModuleList):
+    """IGAB: attention, then the feed-forward network, which have numbers, not names."""
+
+    num_statistics = 1
+
+    def __init__(self, channels: int, *, heads: int) -> None:
+        super().__init__([Attention(channels, heads=heads), PreNorm(channels)])
+
+    def forward(self, x: Tensor, light: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
+        attention, feed_forward = self
+        x = x + attention(x, light, statistics)
+        out: Tensor = x + feed_forward(x)
+        return out
+
+
 class Blocks(nn.Module):
     """IGAB, several in a row, at one level."""
 
     def __init__(self, channels: int, *, heads: int, count: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.ModuleList([Attention(channels, heads=heads), PreNorm(channels)])
-            for _ in range(count)
-        )
+        self.blocks = nn.ModuleList(Block(channels, heads=heads) for _ in range(count))
 
     def forward(self, x: Tensor, light: Tensor, statistics: GlobalPooling) -> Tensor:
         for block in self.blocks:
-            assert isinstance(block, nn.ModuleList)
-            attention, feed_forward = block
-            x = x + attention(x, light, statistics)
-            x = x + feed_forward(x)
+            x = block(x, light, statistics)
         return x
 
 
@@ -194,3 +203,6 @@ class Retinexformer(Network):
         for stage in self.body:
             image = stage(image, statistics)
         return image
+
+    def repeated_blocks(self) -> Sequence[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, Block)]
