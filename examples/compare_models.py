@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from mirnet import open_enhancer
+from mirnet.errors import MirnetError
 from mirnet.evaluation.scoring import score_pairs
 from mirnet.evaluation.statistics import paired_gain
 from mirnet.images import read_rgb
@@ -35,7 +36,10 @@ def main() -> None:
     first, second = options.first, options.second
     if first == second:  # scores are kept by name
         second += " again"
-    methods = {first: open_enhancer(options.first), second: open_enhancer(options.second)}
+    try:
+        methods = {first: open_enhancer(options.first), second: open_enhancer(options.second)}
+    except MirnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from None
     params = EvaluateParams()  # 95 % intervals by bootstrap over images
     scores, summary = score_pairs(pairs, methods, params)
 

@@ -2,8 +2,8 @@
 
     python examples/enhance_folder.py photos bright --model model
 
-MODEL is a folder, a published checkpoint file or models:/NAME@ALIAS. The command `mirnet enhance`
-does the same and more: it goes on where it stopped, checks the outputs and keeps a manifest.
+MODEL is a folder, a published checkpoint file, models:/NAME@ALIAS or base. `mirnet enhance` does
+the same and more: it goes on where it stopped, checks the outputs and keeps a manifest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from mirnet import open_enhancer
-from mirnet.errors import ImageError
+from mirnet.errors import ImageError, MirnetError
 from mirnet.images import decode, encode
 
 
@@ -23,11 +23,14 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--model", default="models:/mirnet@champion")
+    parser.add_argument("--model", help="the champion, or the model in the package before one")
     parser.add_argument("--strength", type=float, default=1.0, help="0 input, 1 network's output")
     options = parser.parse_args()
 
-    enhancer = open_enhancer(options.model)
+    try:
+        enhancer = open_enhancer(options.model)
+    except MirnetError as error:
+        raise SystemExit(f"{parser.prog}: {error}") from None
     options.target.mkdir(parents=True, exist_ok=True)
     for path in sorted(path for path in options.source.iterdir() if path.is_file()):
         try:

@@ -92,6 +92,7 @@ def run_demo(folder: DemoFolder, overrides: list[str]) -> int:
     """Run the pipeline; 0 only if MIRNet beats autocontrast and every image is accounted for."""
     from flows.demo_report import DemoOutcome
     from flows.enhance import enhance
+    from flows.policy import check_prefect
     from flows.retrain import retrain
     from mirnet import stages
     from mirnet.config import load_settings
@@ -105,6 +106,7 @@ def run_demo(folder: DemoFolder, overrides: list[str]) -> int:
     make_data(folder)
     seconds["data"] = time.perf_counter() - start
 
+    check_prefect()  # the data may have filled the disk
     print("2/4 retrain flow: validate, train, evaluate, promote (some minutes)", flush=True)
     with steps_told():
         trained = retrain(str(folder.data), "demo", overrides, resume=RUN_NAME)

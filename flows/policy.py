@@ -21,11 +21,13 @@ from flows.time_limits import Limit, limited
 from mirnet import stages
 from mirnet.config import load_settings
 from mirnet.errors import MirnetError, ServiceError
-from mirnet.full_disk import full_disk_explained
+from mirnet.full_disk import full_disk_explained, require_room
 from mirnet.logs import JsonLines, bind
 from mirnet.stages import RunConfig
 
 log_once()
+_PREFECT_MIB = 32
+"""For the database of a server of its own, with room for a run."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,9 +86,12 @@ def check_prefect() -> None:
 
     Raises:
         ServiceError: the server does not answer; names its address.
+        DiskFull: a server of its own would have no room for its database.
     """
-    url = get_current_settings().api.url
+    settings = get_current_settings()
+    url = settings.api.url
     if not url:
+        require_room(settings.home, _PREFECT_MIB)
         return
     with get_client(sync_client=True) as client:
         problem = client.api_healthcheck()

@@ -34,6 +34,18 @@ def full_disk_explained() -> Iterator[None]:
         raise full from error
 
 
+def require_room(folder: Path, mib: int) -> None:
+    """Refuse to begin what cannot end: programs of others have no line for a full disk.
+
+    Raises:
+        DiskFull: fewer MiB are free.
+    """
+    place = _existing(folder)
+    free = _free(place) / 2**20
+    if free < mib:
+        raise DiskFull(f"{folder}: {free:.0f} MiB free in {place.resolve()}, {mib} are needed")
+
+
 def disk_full(error: BaseException) -> DiskFull | None:
     """The error to show in place of one that a full disk has caused; none for any other."""
     chain = list(_chain(error))

@@ -106,6 +106,15 @@ def test_enhance_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert_same(outputs("bright"), expected())
 
 
+def test_a_model_that_does_not_exist_is_one_line(folder: Path) -> None:
+    for words in (
+        ("enhance_folder.py", "pairs/low", "bright", "--model"),
+        ("compare_models.py", "pairs", "first"),
+    ):
+        with pytest.raises(SystemExit, match=r"\.py: .*missing"):
+            run(*words, "missing")
+
+
 def test_compare_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("compare_models.py", "pairs", "first", "second")
     _, first, second, gain = capsys.readouterr().out.splitlines()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.policy import exit_code_of
 from flows.safety import redacted_errors
@@ -107,6 +108,16 @@ def test_a_flow_says_it_in_one_line(
     assert capsys.readouterr().err.startswith("mirnet: out/a.png: no space left")
     with pytest.raises(DiskFull), redacted_errors():  # as within tasks
         no_space()
+
+
+def test_no_server_of_prefect_is_started_without_room(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would end with a traceback, and the flow wait for it for minutes."""
+    with temporary_settings({PREFECT_HOME: small_disk, PREFECT_API_URL: None}):
+        assert exit_code_of(lambda: pytest.fail("was run")) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"mirnet: {small_disk}: 1 MiB free in ")
 
 
 def test_a_store_that_could_not_be_made_is_not_there(
