@@ -62,7 +62,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def figures(metrics: EpochMetrics) -> list[float]:
     """What does not depend on the time."""
-    found = (metrics.lr, metrics.train_loss, metrics.train_psnr, metrics.grad_norm or 0)
+    found = (metrics.lr, metrics.train_loss, metrics.train_psnr or 0, metrics.grad_norm or 0)
     return [metrics.epoch, metrics.step, *found, metrics.val_psnr or 0, metrics.val_ssim or 0]
 
 
