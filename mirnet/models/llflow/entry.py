@@ -64,6 +64,7 @@ register(
         details=frozenset({"bits", "bits_true_mean"}),
         # the inverse of the flow amplifies rounding
         bf16=False,
+        exports=frozenset({"pt2", "onnx"}),
         published=_published,
     )
 )
