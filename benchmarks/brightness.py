@@ -63,7 +63,7 @@ def collect(data: Path) -> Pairs:
     for low, high in load_pairs(data, ids):
         features.append(features_of(low))
         target.append(np.log(luma(high).mean()))
-    scenes = train["scene"].astype("category").cat.codes.to_numpy(dtype=np.int64)
+    scenes = np.asarray(train["scene"].astype("category").cat.codes, dtype=np.int64)
     return Pairs(ids, np.stack(features), np.asarray(target), scenes)
 
 
@@ -81,7 +81,7 @@ def errors(pairs: Pairs, *, by_scene: bool) -> dict[str, float]:
         "trees": ExtraTreesRegressor(300, min_samples_leaf=2, random_state=0),
         "neighbours": make_pipeline(StandardScaler(), KNeighborsRegressor(5, weights="distance")),
     }
-    found: dict[str, list[float]] = {"mean": []} | {kind: [] for kind in kinds}
+    found: dict[str, list[float]] = {kind: [] for kind in ("mean", *kinds)}
     for seed in _SEEDS:
         folds = (GroupKFold if by_scene else KFold)(_FOLDS, shuffle=True, random_state=seed)
         groups = pairs.scenes if by_scene else None
