@@ -54,6 +54,12 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     hide(())
 
 
+@pytest.fixture(autouse=True)
+def _default_sigterm() -> None:
+    """Ray replaces the handler for the whole process, and leaves its own when it shuts down."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Everything in a folder of the test's own."""

@@ -210,7 +210,7 @@ def test_kubernetes_deployments_and_their_work_pool_are_accepted(prefect: Prefec
     prefect.python("-m", "prefect", "--no-prompt", "deploy", "--all", *file)
     pooled = {"work_pools": {"name": {"any_": ["mirnet-kubernetes"]}}}
     found = prefect.call("deployments/filter", pooled)
-    assert {d["name"] for d in found} == {"kubernetes"}
+    assert {d["name"] for d in found} == {"retrain", "enhance", "monitor"}
     assert sorted(d["job_variables"].get("gpus", 0) for d in found) == [0, 0, 1]
     for deployment in found:
         prefect.delete(f"deployments/{deployment['id']}")

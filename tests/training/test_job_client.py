@@ -89,6 +89,37 @@ def follow(train, small_params, settings, tmp_path, monkeypatch):
     return run
 
 
+def test_a_cluster_whose_agents_are_not_there_yet_is_waited_for(follow):
+    early = RuntimeError(
+        "Request failed with status code 500: No available agent to submit job, "
+        "please try again later."
+    )
+    answers: list[Any] = [early, early, "mirnet-run"]
+
+    def submit() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, RuntimeError):
+            raise answer
+        return answer
+
+    failed = (JobStatus.FAILED, JobEnd(error="stopped here"))
+    with pytest.raises(TrainingError, match="stopped here"):
+        follow(Cluster([failed], submit=submit, exit_code=FAILED_WITH_REASON))
+    assert answers == []
+
+
+def test_a_cluster_that_refuses_a_job_is_not_asked_again(follow):
+    asked: list[int] = []
+
+    def submit() -> str:
+        asked.append(1)
+        raise RuntimeError("Request failed with status code 400: no such package")
+
+    with pytest.raises(ServiceError, match="no such package"):
+        follow(Cluster([], submit=submit))
+    assert asked == [1]
+
+
 def test_a_cancelled_flow_run_ends_its_job(follow):
     """Prefect turns SIGTERM into an exception that is no Exception."""
 

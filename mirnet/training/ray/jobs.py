@@ -52,6 +52,8 @@ STORE_PATIENCE_S = 900.0
 _ATTEMPTS = 3
 # maximum wait for the last event of a finished job: NFS caches a missing name for 60 s
 END_PATIENCE_S = 90.0
+# the head answers before the agent of a node has registered, which starts the jobs
+_NO_AGENT = "No available agent to submit job"
 _ALIVE = (JobStatus.PENDING, JobStatus.RUNNING)
 _CHANNEL = "mirnet_events"
 
@@ -186,19 +188,25 @@ def _submit(client: JobSubmissionClient, settings: Settings, run_name: str) -> _
     if settings.s3_endpoint_url:
         places["MIRNET_S3_ENDPOINT_URL"] = settings.s3_endpoint_url
     package = str(Path(mirnet.__file__).parent)
-    try:
-        submitted: str = client.submit_job(
-            entrypoint=f"python -m mirnet.training.ray.driver {run_name} {channel}",
-            submission_id=f"mirnet-{run_name}" + (f"-{attempt}" if attempt > 1 else ""),
-            runtime_env={"env_vars": places, "py_modules": [package]},
-            metadata={"mirnet_run": run_name, _CHANNEL: channel},
-        )
-    except RuntimeError:
-        others = _under_way(client, run_name)  # another client submitted it at the same time
-        if others is None:
-            raise
-        return others
-    return _LiveJob(submitted, channel)
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            submitted: str = client.submit_job(
+                entrypoint=f"python -m mirnet.training.ray.driver {run_name} {channel}",
+                submission_id=f"mirnet-{run_name}" + (f"-{attempt}" if attempt > 1 else ""),
+                runtime_env={"env_vars": places, "py_modules": [package]},
+                metadata={"mirnet_run": run_name, _CHANNEL: channel},
+            )
+        except RuntimeError as error:
+            others = _under_way(client, run_name)  # another client submitted it at the same time
+            if others is not None:
+                return others
+            if _NO_AGENT not in str(error) or time.monotonic() > give_up_at:
+                raise
+        else:
+            return _LiveJob(submitted, channel)
+        stop_if_asked()
+        time.sleep(POLL_S)
 
 
 @dataclass
