@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
 from mirnet.images import Image
-from mirnet.inference import Enhancer, enhancer as enhancing, network
+from mirnet.inference import Enhancer, crop_statistics, network
 from mirnet.models import Network, build, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling
 from mirnet.models.margin import Margined
@@ -160,12 +160,12 @@ def test_crops_correct_the_statistics_of_a_much_smaller_copy(
     enhancer = Enhancer(attentive, precision="float32", compile=False)
     whole = enhancer(low).astype(float)
     enhancer.max_pixels = 320 * 320
-    monkeypatch.setattr(enhancing, "CROP", 128)
+    monkeypatch.setattr(crop_statistics, "CROP", 128)
 
     def score() -> float:
         return psnr(enhancer(low).astype(float), whole)
 
-    monkeypatch.setattr(enhancing, "crops_at_once", lambda *_: 100)
+    monkeypatch.setattr(crop_statistics, "crops_at_once", lambda *_: 100)
     at_once = score()
     batches: list[int] = []
     statistics = enhancer.network.statistics
@@ -175,7 +175,7 @@ def test_crops_correct_the_statistics_of_a_much_smaller_copy(
         return statistics(image, source)
 
     monkeypatch.setattr(enhancer.network, "statistics", watched)
-    monkeypatch.setattr(enhancing, "crops_at_once", lambda *_: 8)
+    monkeypatch.setattr(crop_statistics, "crops_at_once", lambda *_: 8)
     in_parts = score()
     # the copy; 25 crops (24 at least), each at two scales
     assert batches == [1, 7, 7, 6, 6, 6, 6, 6, 6]
