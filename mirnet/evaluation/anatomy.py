@@ -18,7 +18,6 @@ without any is charged for it, under ``detail`` where the reference is flat.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -64,39 +63,26 @@ COLUMNS = tuple(_PREFIX + part for part in PARTS)
 def dissect(output: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Anatomy:
     """The parts of the squared error between two (H, W, 3) uint8 images of equal size."""
     x, y = output.astype(np.float64), reference.astype(np.float64)
-    means, explained, noise = [], [], 0.0
-    for rows, height in _strips(x.shape[0]):
-        for columns, width in _strips(x.shape[1]):
-            first, second = (_coefficients(i[rows, columns], height, width) for i in (x, y))
-            constant = np.full((first[:, :, 0, 0].size // 3, 1), np.sqrt(height * width))
-            means.append(
-                (np.hstack([first[:, :, 0, 0].reshape(-1, 3), constant]), second[:, :, 0, 0])
-            )
-            for share, wanted, rest in _bands(first, second):
-                explained.append((share.reshape(-1, 3), wanted.reshape(-1, 3)))
-                noise += rest
-    low_x, low_y = np.vstack([a for a, _ in means]), np.vstack([b.reshape(-1, 3) for _, b in means])
-    high_x, high_y = _stacked(explained)
-    factor = np.vdot(low_x[:, :3], low_y) / max(_squares(low_x[:, :3]), 1e-12)
-    matrix = np.linalg.lstsq(low_x, low_y, rcond=1e-7)[0]
-    low = (
-        _squares(low_x[:, :3] - low_y),
-        _squares(factor * low_x[:, :3] - low_y),
-        _squares(low_x @ matrix - low_y),
-    )
-    high = (
-        _squares(high_x - high_y),
-        _squares(factor * high_x - high_y),
-        _squares(high_x @ matrix[:3] - high_y),
-    )
+    low, high, noise = _taken_apart(x, y)
+    means = low.shares[:, :3]
+    factor = np.vdot(means, low.wanted) / max(_squares(means), 1e-12)
+    matrix = np.linalg.lstsq(low.shares, low.wanted, rcond=1e-7)[0]
     # what fits the means may not fit the detail: a correction that adds to it is not charged
-    low, high = (tuple(np.minimum.accumulate(errors)) for errors in (low, high))
-    size = x.size
+    of_means = np.minimum.accumulate(
+        [_squares(each - low.wanted) for each in (means, factor * means, low.shares @ matrix)]
+    )
+    of_detail = np.minimum.accumulate(
+        [
+            _squares(each - high.wanted)
+            for each in (high.shares, factor * high.shares, high.shares @ matrix[:3])
+        ]
+    )
+    both, size = of_means + of_detail, x.size
     return Anatomy(
-        brightness=(low[0] - low[1] + high[0] - high[1]) / size,
-        colour=(low[1] - low[2] + high[1] - high[2]) / size,
-        tone=low[2] / size,
-        detail=high[2] / size,
+        brightness=float(both[0] - both[1]) / size,
+        colour=float(both[1] - both[2]) / size,
+        tone=float(of_means[2]) / size,
+        detail=float(of_detail[2]) / size,
         noise=noise / size,
     )
 
@@ -118,10 +104,33 @@ def _squares(values: Floats) -> float:
     return float(np.vdot(values, values))
 
 
-def _stacked(parts: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    if not parts:
-        return np.zeros((0, 3)), np.zeros((0, 3))
-    return np.vstack([a for a, _ in parts]), np.vstack([b for _, b in parts])
+@dataclass(frozen=True)
+class _Coefficients:
+    """What the output has of the reference, (number, 3), and the reference, of a set of
+    coefficients; for the means of blocks with a fourth column for the constant of the matrix.
+    """
+
+    shares: Floats
+    wanted: Floats
+
+
+def _taken_apart(x: Floats, y: Floats) -> tuple[_Coefficients, _Coefficients, float]:
+    """The means of the blocks, the other coefficients, and the squares that are noise."""
+    means, details, noise = [], [(np.zeros((0, 3)), np.zeros((0, 3)))], 0.0
+    for rows, height in _strips(x.shape[0]):
+        for columns, width in _strips(x.shape[1]):
+            first, second = (_coefficients(i[rows, columns], height, width) for i in (x, y))
+            share, wanted = (each[:, :, 0, 0].reshape(-1, 3) for each in (first, second))
+            constant = np.full((len(share), 1), np.sqrt(height * width))
+            means.append((np.hstack([share, constant]), wanted))
+            for share, wanted, rest in _bands(first, second):
+                details.append((share.reshape(-1, 3), wanted.reshape(-1, 3)))
+                noise += rest
+    low, high = (
+        _Coefficients(*(np.vstack(column) for column in zip(*parts, strict=True)))
+        for parts in (means, details)
+    )
+    return low, high, noise
 
 
 def _strips(side: int) -> list[tuple[slice, int]]:

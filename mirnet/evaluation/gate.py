@@ -9,7 +9,7 @@ champion.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
@@ -116,17 +116,10 @@ def gather_evidence(
             metric=metric,
         )
 
-    criterion = CRITERIA[params.criterion]
     rows = scores[scores["method"] == candidate]
     megapixels = float((rows["width"] * rows["height"]).sum()) / 1e6
-    return Evidence(
+    evidence = Evidence(
         gain_over_baseline=gain(params.baseline),
-        gain_over_champion=gain(champion, criterion) if champion is not None else None,
-        plain_over_champion=gain(champion) if champion is not None else None,
-        slices=_slices(scores, candidate, champion, criterion) if champion is not None else {},
-        images_to_tell=_images_to_tell(scores, candidate, champion, criterion)
-        if champion is not None
-        else None,
         same_weights=same_weights,
         added_clipping=float(rows["added_clipping"].mean()),
         colour_cast=float(rows["colour_cast"].mean()),
@@ -135,6 +128,16 @@ def gather_evidence(
         harm_share=harm_share,
         seconds_per_megapixel=float(rows["seconds"].sum()) / megapixels,
         mib_per_megapixel=mib_per_megapixel,
+    )
+    if champion is None:
+        return evidence
+    criterion = CRITERIA[params.criterion]
+    return replace(
+        evidence,
+        gain_over_champion=gain(champion, criterion),
+        plain_over_champion=gain(champion),
+        slices=_slices(scores, candidate, champion, criterion),
+        images_to_tell=_images_to_tell(scores, candidate, champion, criterion),
     )
 
 

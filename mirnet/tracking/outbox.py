@@ -7,12 +7,13 @@ file.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -248,8 +249,7 @@ class Outbox:
 def _append(path: Path, line: bytes) -> None:
     """Add a whole line, in place of half a line that a killed process left."""
     with path.open("a+b", buffering=0) as file:  # closing a buffer would write it again
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
+        whole = _end_of_lines(file)
         file.truncate(whole)
         try:
             rest = memoryview(line)
@@ -311,3 +311,15 @@ def _read(path: Path) -> list[Entry]:
         except ValidationError as error:
             raise DataError(f"{path}:{number} is no entry of a run") from error
     return entries
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Where the last whole line ends; only after a kill is there more to read than one byte."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return 0
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.read().rfind(b"\n") + 1
