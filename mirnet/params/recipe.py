@@ -39,6 +39,22 @@ class PatchStage(Section):
     batch_size: int = Field(ge=1, le=4096, description="global batch")
 
 
+class Relight(Section):
+    """Samples whose dark image is the reference at another exposure.
+
+    They teach the network what a pair does not show: brighter and darker light than that of the
+    data, and that an image which needs nothing stays as it is.
+    """
+
+    share: float = Field(gt=0, le=1, description="share of the samples")
+    darkest: float = Field(
+        1 / 32, gt=0, le=1, description="least exposure, a factor on linear light; log-uniform to 1"
+    )
+    well_lit: float = Field(
+        0.3, ge=0, le=1, description="share of these that are the reference itself"
+    )
+
+
 class TrainParams(Section):
     """The recipe. Batch size is global: the number of workers never changes the recipe."""
 
@@ -59,6 +75,9 @@ class TrainParams(Section):
         None, gt=0, description="MixUp of patches with weights from Beta(alpha, alpha)"
     )
     mixup_start: float = Field(0.0, ge=0, lt=1, description="share of the run before MixUp")
+    relight: Relight | None = Field(
+        None, description="samples made from the reference at other exposures; none: none"
+    )
     accumulate: int = Field(1, ge=1, le=256, description="parts of a batch (gradient accumulation)")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")
     lr: float = Field(2e-4, gt=0, le=1, description="initial learning rate")

@@ -97,6 +97,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mbllen-s": {"width": 4, "blocks": 2},
     "mobileie": {"channels": 4, "expansion": 1},
     "pairlie": {"width": 4},
+    "resunet-s": {"width": 4},
     "restormer-s": {"dim": 8, "num_blocks": (1, 1, 1, 1)},
     "retinexformer-s": {"n_feat": 8},
     "retinexnet-s": {"width": 4},
@@ -219,7 +220,7 @@ def test_parameter_counts(name: str, count: int) -> None:
 
 
 def test_every_weight_learns(model: Network) -> None:
-    low, high = torch.rand(2, 2, 3, 24, 32)
+    low, high = torch.rand(2, 2, 3, 32, 64)
     prediction = model.train().predict(low, high)
     torch.testing.assert_close(prediction.output, model(low))
     assert set(prediction.details) == model.architecture.details
@@ -235,12 +236,14 @@ def test_every_weight_learns(model: Network) -> None:
 
 def test_kept_and_folded(model: Network, tmp_path: Path) -> None:
     with torch.inference_mode():
-        model.train()(torch.rand(2, 3, 24, 32))  # statistics that are not those of the start
-        image = torch.rand(1, 3, 24, 40)
+        model.train()(torch.rand(2, 3, 32, 64))  # statistics that are not those of the start
+        image = torch.rand(1, 3, 32, 64)
         out = model.eval()(image)
         again = load_model(save_model(model, tmp_path / "model"))
         assert torch.equal(again(image), out)
         assert (model.folded()(image) - out).abs().max() < 1e-5
+    if model.architecture.published is None:
+        return
     own = tmp_path / "net.pth"
     torch.save(model.state_dict(), own)
     chosen = {"scale", "saturation", "exponent"}  # not in the tensors

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
+from mirnet.data.degradation import DegradationRanges, draw as draw_camera
 from mirnet.errors import DataError
 from mirnet.params import TrainParams
 from mirnet.training.data.pairs import check_patch_fits, pack_pairs
-from mirnet.training.data.sampling import Draw, Sampler, cut, load_batch, share
+from mirnet.training.data.sampling import Draw, Light, Sampler, cut, load_batch, share
 
 
 def _sampler(num_pairs=7, total_steps=100, **recipe):
@@ -113,3 +116,42 @@ def test_the_eight_symmetries_differ_and_the_corners_are_reached():
     assert len(crops) == 8
     np.testing.assert_array_equal(cut(image, Draw(0, 0.0, 0.0, 0), 8), image[:8, :8])
     np.testing.assert_array_equal(cut(image, Draw(0, 0.9999, 0.9999, 0), 8), image[12:, 12:])
+
+
+def test_a_share_of_the_samples_is_the_reference_at_another_exposure():
+    relight = {"share": 0.5, "darkest": 0.05, "well_lit": 0.25}
+    sampler = _sampler(batch_size=400, relight=relight)
+    draws = sampler.draws(3)
+    lights = [draw.light for draw in draws if draw.light is not None]
+    cameras = [light.camera for light in lights if light.camera is not None]
+
+    assert 160 < len(lights) < 240
+    assert 0.6 < len(cameras) / len(lights) < 0.9
+    assert all(0.05 <= camera.exposure <= 1 for camera in cameras)
+    assert np.median([camera.exposure for camera in cameras]) == pytest.approx(0.22, abs=0.06)
+    assert draws == sampler.draws(3)
+    # pairs and crops are those of a run without it
+    assert [replace(draw, light=None) for draw in draws] == _sampler(batch_size=400).draws(3)
+
+
+def test_relit_patches_are_made_from_the_reference():
+    rng = np.random.default_rng(0)
+    low, high = rng.integers(0, 30, (40, 50, 3)), rng.integers(60, 200, (40, 50, 3))
+    pairs = pack_pairs(["a"], [(low.astype(np.uint8), high.astype(np.uint8))])
+    camera = draw_camera(DegradationRanges(exposure=(0.1, 0.1)), rng)
+    lights = [
+        None,
+        Light(None, (1,)),
+        Light(camera, (1,)),
+        Light(camera, (1,)),
+        Light(camera, (2,)),
+    ]
+    draws = [Draw(0, 0.3, 0.6, 5, light=light) for light in lights]
+    lows, highs = load_batch(pairs, draws, patch_size=16)
+
+    assert all(torch.equal(each, highs[0]) for each in highs)
+    assert lows[0].mean() < 0.1
+    assert torch.equal(lows[1], highs[1])
+    assert 0.1 * highs[2].mean() < lows[2].mean() < 0.6 * highs[2].mean()
+    assert torch.equal(lows[2], lows[3])
+    assert not torch.equal(lows[3], lows[4])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from mirnet.models.layers.hvi import HVI
 from mirnet.objectives.total import Term
 
 _OVER_SAMPLE = (1, 2, 3)
 _OVER_MAP = (2, 3)
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = 0.01**2, 0.03**2
 
 
 def charbonnier(output: Tensor, target: Tensor, *, eps: float) -> Tensor:
@@ -30,12 +33,33 @@ def l2(output: Tensor, target: Tensor) -> Tensor:
 
 
 def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
-    """``1 - SSIM`` with data range 1 and an 11x11 Gaussian (Wang et al., 2004) -> (N,)."""
-    similarity = structural_similarity_index_measure(
-        output, target, sigma=1.5, data_range=1.0, reduction="none"
-    )
-    assert isinstance(similarity, Tensor)
-    return 1 - similarity
+    """``1 - SSIM`` of images in [0, 1] with an 11x11 Gaussian (Wang et al., 2004) -> (N,).
+
+    As the metric: the mean over the region where the window fits, of sides of 11 pixels or more.
+    """
+    # means under a separable window are two matrix products, three times as fast on processors as
+    # the convolution of torchmetrics, which costs as much as a small network
+    maps = torch.stack([output, target, output.square(), target.square(), output * target])
+    rows, columns = (_window_means(size).to(maps) for size in maps.shape[-2:])
+    mean_x, mean_y, square_x, square_y, product = rows.T @ (maps @ columns)
+    both, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
+    luminance = (2 * both + _C1) / (squares + _C1)
+    # rounding can make variances of even regions negative
+    variances = (square_x + square_y - squares).clamp_min(0)
+    contrast = (2 * (product - both) + _C2) / (variances + _C2)
+    loss: Tensor = 1 - (luminance * contrast).mean(_OVER_SAMPLE)
+    return loss
+
+
+@functools.lru_cache(maxsize=8)
+def _window_means(size: int) -> Tensor:
+    """(size, size - 10) float64: each column the taps of a Gaussian window at its place."""
+    places = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
+    taps = torch.exp(-places.square() / (2 * _SIGMA**2))
+    taps /= taps.sum()
+    offsets = torch.arange(size)[:, None] - torch.arange(size - _WINDOW + 1)
+    inside = (offsets >= 0) & (offsets < _WINDOW)
+    return torch.where(inside, taps[offsets.clamp(0, _WINDOW - 1)], 0.0)
 
 
 def edge(output: Tensor, target: Tensor, *, eps: float) -> Tensor:

@@ -13,17 +13,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mirnet.data.degradation import Degradation, DegradationRanges, darken, draw as draw_camera
 from mirnet.params import TrainParams
 from mirnet.training.data.pairs import PackedPairs
 
-_ORDER, _CROPS, _PARTNERS = 0, 1, 2
+_ORDER, _CROPS, _PARTNERS, _LIGHT = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Light:
+    """How the dark patch is made from the reference.
+
+    Attributes:
+        camera: exposure, noise and development; none: the reference itself.
+        noise_seed: of its noise.
+    """
+
+    camera: Degradation | None
+    noise_seed: tuple[int, ...]
+
+    def on(self, high: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The patch in this light, uint8 HWC RGB."""
+        if self.camera is None:
+            return high
+        return darken(high, self.camera, np.random.default_rng(self.noise_seed))
 
 
 @dataclass(frozen=True)
 class Draw:
     """One sample: a pair, the position of the crop (0 to 1 of the free range), and its symmetry.
 
-    With MixUp, ``partner`` takes ``1 - weight`` of the sample.
+    With MixUp, ``partner`` takes ``1 - weight`` of the sample. ``light``: the dark patch is made
+    from the reference; none: it is that of the pair.
     """
 
     pair: int
@@ -32,6 +53,7 @@ class Draw:
     symmetry: int
     partner: Draw | None = None
     weight: float = 1.0
+    light: Light | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +100,7 @@ class Sampler:
         plan, seed = self.plan(step), self._recipe.seed
         pairs = _pair_order(seed, plan.first_sample, plan.batch_size, self._num_pairs)
         draws = _crops(np.random.default_rng((seed, _CROPS, step)), pairs, self._recipe)
+        draws = self._lit(draws, step)
         if plan.mixup_alpha is None:
             return draws
         rng = np.random.default_rng((seed, _PARTNERS, step))
@@ -87,6 +110,22 @@ class Sampler:
             replace(draw, partner=partner, weight=float(weight))
             for draw, partner, weight in zip(draws, partners, weights, strict=True)
         ]
+
+    def _lit(self, draws: Sequence[Draw], step: int) -> list[Draw]:
+        """Some of the samples at another exposure."""
+        relight, seed = self._recipe.relight, self._recipe.seed
+        if relight is None:
+            return list(draws)
+        rng = np.random.default_rng((seed, _LIGHT, step))
+        ranges = DegradationRanges(exposure=(relight.darkest, 1.0))
+        lit = []
+        for number, sample in enumerate(draws):
+            # all are drawn, so that a sample's light does not depend on those before it
+            chosen, kept = rng.random(2) < (relight.share, relight.well_lit)
+            camera = draw_camera(ranges, rng)
+            light = Light(None if kept else camera, (seed, _LIGHT, step, number))
+            lit.append(replace(sample, light=light) if chosen else sample)
+        return lit
 
 
 def _crops(rng: np.random.Generator, pairs: NDArray[np.int64], recipe: TrainParams) -> list[Draw]:
@@ -132,9 +171,13 @@ def load_batch(
 def _cut_all(pairs: PackedPairs, draws: Sequence[Draw], patch_size: int) -> NDArray[np.float32]:
     """(2, N, P, P, 3): lows, then highs."""
     patches = np.empty((2, len(draws), patch_size, patch_size, 3), np.uint8)
-    for number, draw in enumerate(draws):
-        for side, image in enumerate(pairs.pair(draw.pair)):
-            patches[side, number] = cut(image, draw, patch_size)
+    for number, sample in enumerate(draws):
+        low, high = pairs.pair(sample.pair)
+        patches[1, number] = cut(high, sample, patch_size)
+        if sample.light is None:
+            patches[0, number] = cut(low, sample, patch_size)
+        else:
+            patches[0, number] = sample.light.on(patches[1, number])
     scaled = patches.astype(np.float32)
     scaled /= 255
     return scaled

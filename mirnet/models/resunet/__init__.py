@@ -1,0 +1,1 @@
+"""Residual U-Net on a normalised image at half resolution, for training in minutes."""
