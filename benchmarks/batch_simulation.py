@@ -208,7 +208,7 @@ def work(view: MemoryStore, inputs: Inputs, params: EnhanceParams) -> Iterator[s
             params=params,
             digests=planner.digests,
             run_id=lease.run_id,
-            work=ImageWork(params, open_engine(lambda image: image, 1.0)),
+            work=ImageWork(params, open_engine(lambda image: image, params)),
             guard=lambda: None,
         )
         record = RunRecord(folder, format="parquet")

@@ -23,7 +23,7 @@ import torch
 from mirnet.evaluation.metrics import luma, psnr
 from mirnet.images import Image, read_rgb
 from mirnet.inference import Enhancer
-from mirnet.inference.enhancer import MIN_TILE_PIXELS
+from mirnet.inference.passes import MIN_TILE_PIXELS
 from mirnet.models import export, load_model
 from mirnet.models.margin import extended
 

@@ -55,9 +55,11 @@ def python() -> str:
 
 
 def _methods(thing: type) -> list[str]:
+    ours = [kind for kind in thing.__mro__ if kind.__module__.startswith("mirnet.")]
     public = [
         name
-        for name, member in vars(thing).items()
+        for kind in ours
+        for name, member in vars(kind).items()
         if inspect.isroutine(member) and (name == "__call__" or not name.startswith("_"))
     ]
     return sorted(public, key=lambda name: name not in FIRST)

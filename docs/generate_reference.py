@@ -113,6 +113,9 @@ RUN_COLUMNS = {
     "output_size": "bytes",
     "output_version": "ETag of the output as written; for files size and time of modification",
     "output_digest": "SHA-256 of the output as written, hexadecimal",
+    "strength": "`enhance.strength` of an enhanced image",
+    "exposure": "its `enhance.exposure`: `auto`, a mean luma, or stops such as `+0.5 stops`",
+    "denoise": "its `enhance.denoise`",
 }
 PAIR_COLUMNS = {
     "pair": "split/name",

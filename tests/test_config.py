@@ -11,7 +11,7 @@ import yaml
 
 from mirnet.config import load_settings
 from mirnet.errors import UsageError
-from mirnet.params import Params, load_params, preset_names
+from mirnet.params import Params, load_params, params_of_run, preset_names
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +29,21 @@ def test_override_reads_numbers_as_people_write_them() -> None:
     params = load_params("cpu", overrides=("train.lr=1e-3", "train.grad_clip=null"))
     assert params.train.lr == 0.001
     assert params.train.grad_clip is None
+
+
+def test_a_plus_sign_makes_an_exposure_stops_and_is_no_matter_elsewhere(tmp_path: Path) -> None:
+    """YAML reads +0.5 as the number 0.5, which is a brightness."""
+    for text, wanted in (("+0.5", "+0.5 stops"), ("-1", "-1.0 stops"), ("0.5", 0.5)):
+        (tmp_path / "p.yaml").write_text(f"enhance: {{exposure: {text}}}\n")
+        assert load_params(tmp_path / "p.yaml").enhance.exposure == wanted
+        params = load_params("cpu", overrides=(f"enhance.exposure={text}",))
+        assert params.enhance.exposure == wanted
+        flat = {key: str(value) for key, value in params.flat().items()}
+        assert params_of_run(flat).enhance.exposure == wanted
+    params = load_params("cpu", overrides=("train.lr=+1e-3", "train.num_epochs=+7"))
+    assert (params.train.lr, params.train.num_epochs) == (0.001, 7)
+    with pytest.raises(UsageError, match=r"enhance\.exposure: write auto, .* \(got 2\)"):
+        load_params("cpu", overrides=("enhance.exposure=2",))
 
 
 @pytest.mark.parametrize(

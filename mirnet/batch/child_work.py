@@ -42,7 +42,7 @@ class WorkInChild:
     format: str | None = None
 
     def __call__(self) -> Callable[[Message], Message]:
-        engine = open_engine(self.enhance, self.params.strength)
+        engine = open_engine(self.enhance, self.params)
         engine.fix_shapes(self.run_config)
         return partial(_handle, ImageWork(self.params, engine, self.format))
 

@@ -14,6 +14,9 @@ from mirnet.params import EnhanceParams
 DECODER_RULES = 2
 """Increased when files are accepted that were refused before, so that they are tried again."""
 _OF_ENHANCED = {"strength", "precision"}
+_LATER = {"exposure", "denoise"}
+"""Params of enhanced images that came later: in a digest only if they are not the default, so that
+outputs of before count as done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,13 @@ class Digests:
     @classmethod
     def of(cls, params: EnhanceParams) -> Self:
         """A change of one of these params causes the affected images to be redone."""
+        later = {name for name in _LATER if getattr(params, name) != _default(name)}
         return cls(
             # form and value from before the safety checks, so that those outputs count as done
-            output=_digest(params, _OF_ENHANCED, pass_luminance=None),
-            before_guard=_digest(params, _OF_ENHANCED, pass_luminance=params.pass_luminance),
+            output=_digest(params, _OF_ENHANCED | later, pass_luminance=None),
+            before_guard=_digest(
+                params, _OF_ENHANCED | later, pass_luminance=params.pass_luminance
+            ),
             passed=_digest(params, _OF_ENHANCED | DECIDING),
             quarantine=_digest(params, {"max_pixels", "max_bytes"}, rules=DECODER_RULES),
         )
@@ -53,3 +59,7 @@ class Digests:
 def _digest(params: EnhanceParams, names: Set[str], **more: float | None) -> str:
     chosen = params.model_dump(include=set(names)) | more
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _default(name: str) -> object:
+    return EnhanceParams.model_fields[name].default

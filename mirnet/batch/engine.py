@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from mirnet.batch.run_config import BatchRunConfig
 from mirnet.errors import DeviceBroken, first_line
-from mirnet.images import Image
+from mirnet.images import Image, Made
+from mirnet.params import Taste
 
 EnhanceImage = Callable[[Image], Image]
 
@@ -34,20 +35,25 @@ class Engine(Protocol):
     def give_back(self) -> None:
         """Free memory kept for further images, for another process."""
 
-    def __call__(self, images: Sequence[Image]) -> list[Image]:
+    def __call__(self, images: Sequence[Image]) -> list[Made]:
         """The enhanced images, in the same order."""
 
 
-def open_engine(enhance: Any, strength: float) -> Engine:
+def open_engine(enhance: Any, taste: Taste) -> Engine:
     """The engine of a :class:`LazyEnhance`, an ``Enhancer``, an object with
     ``enhance_image(image, strength)`` or a function ``Image -> Image``.
+
+    Args:
+        taste: what a person chose; a function does not know of ``strength`` up to 1.
     """
     while isinstance(enhance, LazyEnhance):
         enhance = enhance.load()
     if hasattr(enhance, "enhance_images"):
-        return _Network(enhance, strength)
+        return _Network(enhance, taste)
     method = getattr(enhance, "enhance_image", None)
-    return _Function(enhance if method is None else lambda image: method(image, strength))
+    strength = taste.strength if taste.plain else 1.0
+    function = enhance if method is None else lambda image: method(image, strength)
+    return _Function(function, taste)
 
 
 class _Function:
@@ -55,8 +61,8 @@ class _Function:
 
     max_pixels: int | None = None
 
-    def __init__(self, function: EnhanceImage) -> None:
-        self._function = function
+    def __init__(self, function: EnhanceImage, taste: Taste) -> None:
+        self._function, self._taste = function, taste
 
     def fix_shapes(self, run_config: BatchRunConfig) -> None:
         """Nothing to choose."""
@@ -67,15 +73,23 @@ class _Function:
     def give_back(self) -> None:
         """Nothing is kept."""
 
-    def __call__(self, images: Sequence[Image]) -> list[Image]:
-        return [self._function(image) for image in images]
+    def __call__(self, images: Sequence[Image]) -> list[Made]:
+        return [self._made(image) for image in images]
+
+    def _made(self, image: Image) -> Made:
+        output = self._function(image)
+        if self._taste.plain:
+            return Made(output, output.pixels)
+        from mirnet.inference.taste import made  # imports torch
+
+        return made(image, output.pixels, self._taste)
 
 
 class _Network:
     """An ``Enhancer``."""
 
-    def __init__(self, enhancer: Any, strength: float) -> None:
-        self._enhancer, self._strength = enhancer, strength
+    def __init__(self, enhancer: Any, taste: Taste) -> None:
+        self._enhancer, self._taste = enhancer, taste
         self.max_pixels: int | None = enhancer.max_pixels
 
     def fix_shapes(self, run_config: BatchRunConfig) -> None:
@@ -87,7 +101,7 @@ class _Network:
     def give_back(self) -> None:
         self._enhancer.give_back()
 
-    def __call__(self, images: Sequence[Image]) -> list[Image]:
+    def __call__(self, images: Sequence[Image]) -> list[Made]:
         """At once.
 
         Raises:
@@ -96,9 +110,15 @@ class _Network:
         import torch  # the other engines do not need it
 
         try:
-            done: list[Image] = self._enhancer.enhance_images(images, self._strength)
+            return self._made(images)
         except torch.AcceleratorError as error:
             raise DeviceBroken(
                 f"the device is unusable: {first_line(error)}; start the run again"
             ) from error
-        return done
+
+    def _made(self, images: Sequence[Image]) -> list[Made]:
+        if self._taste.plain:
+            done = self._enhancer.enhance_images(images, self._taste.strength)
+            return [Made(image, image.pixels) for image in done]
+        made: list[Made] = self._enhancer.make_images(images, self._taste)
+        return made

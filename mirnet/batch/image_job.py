@@ -16,7 +16,7 @@ from mirnet.batch.plan import WorkItem
 from mirnet.batch.provenance import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.rejected import RejectedOutputs
 from mirnet.errors import ServiceError
-from mirnet.images import Image, read_size
+from mirnet.images import Image, Pixels, read_size
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
 from mirnet.storage.store import (
@@ -68,12 +68,13 @@ class Fetched:
 @dataclass(frozen=True, slots=True)
 class Enhanced:
     """Ready to be encoded and written. ``image``: the output, or the input if it is passed
-    through.
+    through. ``own``: what is judged, if it is not the image.
     """
 
     got: Downloaded
     decoded: Decoded
     image: Image
+    own: Pixels | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ class ImageJob:
     @functools.cached_property
     def source_digest(self) -> str:
         return source_digest(self.source)
+
+    @functools.cached_property
+    def _choices(self) -> dict[str, float | str]:
+        chosen = self.params
+        return {
+            "strength": chosen.strength,
+            "exposure": str(chosen.exposure),
+            "denoise": chosen.denoise,
+        }
 
     def download(self, item: WorkItem) -> Downloaded | Row:
         """Get the bytes, and the size by the header; a row if the image is finished by that."""
@@ -152,19 +162,19 @@ class ImageJob:
     def apply(self, batch: Sequence[Fetched]) -> list[Enhanced | Row]:
         """Run the model on images of one size; after a failure, one by one."""
         begun = time.perf_counter()
-        images = self.work.enhance([fetched.decoded.image for fetched in batch])
+        done = self.work.enhance([fetched.decoded.image for fetched in batch])
         each = (time.perf_counter() - begun) / len(batch)
         return [
-            self._ended(fetched.got, image, begun)
-            if isinstance(image, Problem)
-            else Enhanced(_later(fetched.got, each), fetched.decoded, image)
-            for fetched, image in zip(batch, images, strict=True)
+            self._ended(fetched.got, made, begun)
+            if isinstance(made, Problem)
+            else Enhanced(_later(fetched.got, each), fetched.decoded, made.image, made.own)
+            for fetched, made in zip(batch, done, strict=True)
         ]
 
     def commit(self, enhanced: Enhanced) -> Row:
         """Encode and write atomically, never over foreign objects."""
         begun = time.perf_counter()
-        output = self.work.encode(enhanced.decoded, enhanced.image)
+        output = self.work.encode(enhanced.decoded, enhanced.image, enhanced.own)
         return self.finish(_later(enhanced.got, time.perf_counter() - begun), output)
 
     def finish(self, got: Downloaded, output: Encoded | Problem) -> Row:
@@ -193,6 +203,7 @@ class ImageJob:
             reason=passed,
             input_version=got.version,
             settings_digest=self.digests.passed if passed else self.digests.output,
+            **({} if passed else self._choices),
             output_key=item.output_key,
             output_size=len(data),
             output_digest=hashlib.sha256(data).hexdigest(),

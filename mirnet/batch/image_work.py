@@ -18,7 +18,7 @@ from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
 from mirnet.batch.manifest import Status
 from mirnet.batch.rejected import small_jpeg
 from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
-from mirnet.images import Image, decode, encode
+from mirnet.images import Image, Made, Pixels, decode, encode
 from mirnet.images.formats import format_named
 from mirnet.images.harm import judge
 from mirnet.images.metadata import left_behind
@@ -107,8 +107,8 @@ class ImageWork:
             return decoded
         if decoded.passed is not None:
             return self.encode(decoded, decoded.image)
-        (image,) = self.enhance([decoded.image])
-        return image if isinstance(image, Problem) else self.encode(decoded, image)
+        (made,) = self.enhance([decoded.image])
+        return made if isinstance(made, Problem) else self.encode(decoded, made.image, made.own)
 
     def decode(self, data: bytes, *, name: str) -> Decoded | Problem:
         """Decode and measure the bytes of a file."""
@@ -123,7 +123,7 @@ class ImageWork:
             return Problem("failed", f"decoding: {first_words(error)}")
         return Decoded(image, before, dark, BRIGHT if is_bright(dark, self.params) else None)
 
-    def enhance(self, images: Sequence[Image]) -> list[Image | Problem]:
+    def enhance(self, images: Sequence[Image]) -> list[Made | Problem]:
         """Run the model on images of one size; after a failure, one by one.
 
         Raises:
@@ -138,17 +138,20 @@ class ImageWork:
                 return [each for image in images for each in self.enhance([image])]
             return [Problem("failed", f"model: {first_words(error)}")]
 
-    def encode(self, decoded: Decoded, image: Image) -> Encoded | Problem:
+    def encode(
+        self, decoded: Decoded, image: Image, own: Pixels | None = None
+    ) -> Encoded | Problem:
         """Judge an output and encode it, or the input if the safety checks reject the output.
 
         Args:
             image: the output, or the input if it is passed through.
+            own: what the network made of it, which is judged; none: the output.
 
         Raises:
             ServiceError: as :meth:`whole`.
         """
         try:
-            return self._encode(decoded, image)
+            return self._encode(decoded, image, image.pixels if own is None else own)
         except UsageError as error:  # the input is valid; its output cannot be encoded
             return Problem("failed", f"output: {first_words(error)}")
         except ServiceError:
@@ -156,10 +159,10 @@ class ImageWork:
         except Exception as error:  # noqa: BLE001 - any failure must not affect other images
             return Problem("failed", f"writing: {first_words(error)}")
 
-    def _encode(self, decoded: Decoded, image: Image) -> Encoded:
+    def _encode(self, decoded: Decoded, image: Image, own: Pixels) -> Encoded:
         rejected, passed = None, decoded.passed
         if passed is None:
-            harm = judge(decoded.image.pixels, image.pixels, harm_limits(self.params))
+            harm = judge(decoded.image.pixels, own, harm_limits(self.params))
             if harm is not None:
                 rejected, image, passed = small_jpeg(image), decoded.image, harm.reason
         data, lost = None, ""

@@ -50,7 +50,8 @@ def deaths_in(reason: str | None) -> int | None:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One input and its result. Luminances are mean luma, 0 to 1 (Rec. 709, as coded);
-    ``shadows`` is that of the darkest tenth of the input.
+    ``shadows`` is that of the darkest tenth of the input. ``strength``, ``exposure`` and
+    ``denoise`` are the person's choices of an enhanced image.
     """
 
     input_key: str
@@ -83,6 +84,9 @@ class Row:
     output_version: str | None = None
     output_digest: str | None = None
     model_note: str | None = None
+    strength: float | None = None
+    exposure: str | None = None
+    denoise: float | None = None
 
     @property
     def model_label(self) -> str:

@@ -69,7 +69,7 @@ class RayJob:
     def open(self, enhance: Any) -> OpenedJob:
         """The job with clients of this process. The driver watches the lease."""
         target = open_store(self.target_uri, self.settings)
-        engine = open_engine(enhance, self.params.strength)
+        engine = open_engine(enhance, self.params)
         run = Ledger.of_target(target).run(self.run_id)
         run_config = agree_on_max_pixels(run, self.run_config, engine.max_pixels)
         engine.fix_shapes(run_config)

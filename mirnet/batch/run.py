@@ -187,7 +187,7 @@ def _enhanced(
             advance()
             yield row
         return
-    engine = open_engine(enhance, batch.params.strength)
+    engine = open_engine(enhance, batch.params)
     job = ImageJob(
         source=batch.source.store,
         target=batch.target,

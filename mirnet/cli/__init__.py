@@ -205,7 +205,27 @@ def enhance(
     ] = None,
     strength: Annotated[
         str | None,
-        typer.Option("--strength", metavar="0..1", help="0 gives the input [enhance.strength]"),
+        typer.Option(
+            "--strength",
+            metavar="0..1.5",
+            help="0 gives the input, 1 the output, more goes beyond it [enhance.strength]",
+        ),
+    ] = None,
+    exposure: Annotated[
+        str | None,
+        typer.Option(
+            "--exposure",
+            metavar="BRIGHTNESS",
+            help="auto, a mean luma such as 0.45, or stops such as +0.5 [enhance.exposure]",
+        ),
+    ] = None,
+    denoise: Annotated[
+        str | None,
+        typer.Option(
+            "--denoise",
+            metavar="0..1",
+            help="1 as smooth as the network, 0 as grainy as the input [enhance.denoise]",
+        ),
     ] = None,
     precision: Annotated[
         str | None,
@@ -230,8 +250,16 @@ def enhance(
 
     refuse_credentials(source, target, model)
     run = stages.load_run_config(params, set_)
-    chosen = with_enhance_options(run.params, strength=strength, precision=precision)
-    run = replace(run, params=chosen)
+    run = replace(
+        run,
+        params=with_enhance_options(
+            run.params,
+            strength=strength,
+            exposure=exposure,
+            denoise=denoise,
+            precision=precision,
+        ),
+    )
     model = model or stages.usual_model(source, target, run)
     if dry_run:
         with stages.plan_enhancement(source, target, run, model=model, limit=limit) as plan:

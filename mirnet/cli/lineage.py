@@ -40,6 +40,9 @@ def lineage(
         "gate": _gate(row, settings),
         "batch run": row.run_id,
         "settings digest": row.settings_digest,
+        "strength": row.strength,
+        "exposure": row.exposure,
+        "denoise": row.denoise,
     }
     facts = {name: value for name, value in facts.items() if value is not None}
     if as_json:

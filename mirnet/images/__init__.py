@@ -18,12 +18,17 @@ if TYPE_CHECKING:
         read_size as read_size,
     )
     from mirnet.images.encoding import encode as encode, to_png as to_png
-    from mirnet.images.image import MAX_PIXELS as MAX_PIXELS, Image as Image, Pixels as Pixels
+    from mirnet.images.image import (
+        MAX_PIXELS as MAX_PIXELS,
+        Image as Image,
+        Made as Made,
+        Pixels as Pixels,
+    )
 else:
     _HOMES = {
         **dict.fromkeys(("decode", "read_rgb", "read_size"), "decoding"),
         **dict.fromkeys(("encode", "to_png"), "encoding"),
-        **dict.fromkeys(("MAX_PIXELS", "Image", "Pixels"), "image"),
+        **dict.fromkeys(("MAX_PIXELS", "Image", "Made", "Pixels"), "image"),
     }
 
     def __getattr__(name: str) -> object:

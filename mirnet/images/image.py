@@ -88,6 +88,18 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An enhanced image.
+
+    ``own``: (H, W, 3), what the network made of it, without a person's choices beyond a mixture
+    with the input; the safety checks judge this.
+    """
+
+    image: Image
+    own: Pixels
+
+
 class Unreadable(Exception):
     """Why a file is not read; ``reason`` as of :class:`~mirnet.errors.ImageError`, which names the
     file.

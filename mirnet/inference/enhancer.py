@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from mirnet.errors import UsageError, WeightsError
-from mirnet.hardware import resolve_dtype
-from mirnet.images import Image, Pixels
+from mirnet.images import Image, Made, Pixels
 from mirnet.images.stats import REC601, to_luma
-from mirnet.inference.crop_statistics import estimated_statistics
-from mirnet.inference.memory import (
-    GIB,
-    default_limit,
-    give_back_freed_memory,
-    keep_freed_memory,
-    max_pixels,
-)
-from mirnet.inference.network import FastNetwork
-from mirnet.inference.pixels import as_image, as_pixels
-from mirnet.inference.tile_statistics import Stage, TilePooling, counted_once
-from mirnet.inference.tiles import Part, Span, tile_shape, tiles
-from mirnet.models import Network, load_model
-from mirnet.models.layers.pooling import GlobalPooling
-from mirnet.models.margin import mirrored, rounded_up
-from mirnet.params import Precision
-from mirnet.signals import advance
-
-logger = logging.getLogger(__name__)
+from mirnet.inference.passes import Passes
+from mirnet.inference.pixels import as_pixels
+from mirnet.inference.taste import finished, made
+from mirnet.models import load_model
+from mirnet.params import Precision, Taste, taste_of
+from mirnet.params.taste import AUTO
 
 P = TypeVar("P", bound=np.uint8 | np.uint16)
 
-# the smallest and largest useful tiles
-MIN_TILE_PIXELS = 320**2
-MAX_TILE_PIXELS = 2048**2
-# images that go through the network at once; on CPU, more than a fifth faster up to this size
-CPU_BATCH = 4
-CPU_BATCH_PIXELS = 128 * 128
-MAX_BATCH = 16
-MAX_BATCH_PIXELS = 2**20
-# passes of at least this size take a hundred times as long as returning the memory
-GIVE_BACK_PIXELS = 2**18
+# of an output that a person's choices are applied to
+_FINE = np.dtype(np.uint16)
 
 
-class Enhancer:
+class Enhancer(Passes):
     """Enhances images of any size with one network, in bounded memory.
 
     The network gets a margin of mirrored pixels around the image (:mod:`mirnet.models.margin`).
@@ -73,80 +49,6 @@ class Enhancer:
     Raises:
         UsageError: the memory limit is too small for the network, or the network is not supported.
     """
-
-    def __init__(
-        self,
-        model: Network,
-        *,
-        precision: Precision = "auto",
-        device: str | None = None,
-        memory_limit_gib: float | None = None,
-        compile: bool = True,
-        cache_dir: Path | None = None,
-    ) -> None:
-        self.architecture = model.architecture
-        self.architecture.check_plain()
-        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = resolve_dtype(self.architecture.precision(precision), where)
-        self.network = FastNetwork(
-            model, device=where, dtype=dtype, compile=compile, cache_dir=cache_dir
-        )
-        limit = memory_limit_gib * GIB if memory_limit_gib else default_limit(where)
-        self.max_pixels = max_pixels(model.config, dtype=dtype, limit=limit)
-        self.halo = self.architecture.halo
-        self.margin = self.architecture.margin
-        self._fixed: frozenset[tuple[int, int]] = frozenset()
-        if self.max_pixels < MIN_TILE_PIXELS:
-            need = limit / GIB * MIN_TILE_PIXELS / self.max_pixels
-            raise UsageError(f"memory limit of {limit / GIB:.2f} GiB: needs {need:.2f} at least")
-        if where.type == "cpu":
-            keep_freed_memory()
-
-    def tile_shape(self, height: int, width: int) -> tuple[int, int] | None:
-        """(height, width) of the tiles of an image; None: it is processed in one pass."""
-        if self._pixels(height, width) <= self.max_pixels:
-            return None
-        return tile_shape(height, width, **self._tiling)
-
-    def _pixels(self, height: int, width: int) -> int:
-        """Pixels of the network's input for an image that is processed in one pass."""
-        return (height + 2 * self.margin) * (width + 2 * self.margin)
-
-    @property
-    def _tiling(self) -> dict[str, int]:
-        return {
-            "max_pixels": min(self.max_pixels, MAX_TILE_PIXELS),
-            "halo": self.halo,
-            "margin": self.margin,
-            "grid": self.architecture.size_multiple,
-        }
-
-    def fix_shapes(
-        self, sizes: Collection[tuple[int, int]], *, max_pixels: int | None = None
-    ) -> None:
-        """Make outputs independent of earlier images.
-
-        Compiled and eager code round differently, so the compiled sizes must not depend on the
-        order of images: these sizes are compiled from the first image on, and no others. Small
-        images of these sizes are processed in batches, which are always full.
-
-        Args:
-            sizes: (height, width).
-            max_pixels: images that are larger, with their margin, are tiled; none: by the memory
-                limit.
-        """
-        self.max_pixels = max_pixels or self.max_pixels
-        self._fixed = frozenset(sizes)
-        self.network.fix_shapes({self._tensor_shape(height, width) for height, width in sizes})
-
-    def batch_size(self, height: int, width: int) -> int:
-        """Batch size for images of a size: docs/inference.md."""
-        if (height, width) not in self._fixed:
-            return 1
-        pixels = self._pixels(height, width)
-        if self.network.device.type == "cuda":
-            return max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // pixels, self.max_pixels // pixels))
-        return CPU_BATCH if height * width <= CPU_BATCH_PIXELS else 1
 
     @classmethod
     def load(
@@ -180,18 +82,29 @@ class Enhancer:
             cache_dir=cache_dir,
         )
 
-    def __call__(self, pixels: npt.NDArray[P], strength: float = 1.0) -> npt.NDArray[P]:
+    def __call__(
+        self,
+        pixels: npt.NDArray[P],
+        strength: float = 1.0,
+        *,
+        exposure: float | str = AUTO,
+        denoise: float = 1.0,
+    ) -> npt.NDArray[P]:
         """Enhance an array.
 
         Args:
             pixels: (H, W, 3) RGB, uint8 or uint16, of any size from 1x1; sRGB, as decoded.
-            strength: 0 gives the input, 1 the network's output, between them a mixture.
+            strength: 0 gives the input, 1 the network's output, between them a mixture; up to 1.5
+                goes beyond the output.
+            exposure: ``auto``, as the network makes it; a mean luma between 0 and 1; or stops with
+                a sign, such as ``"+0.5"``.
+            denoise: 1 is as smooth as the network's output, 0 as grainy as the input.
 
         Returns:
             A new array of the same shape and type.
 
         Raises:
-            UsageError: another shape or type, a strength outside 0 to 1, or an image beyond the
+            UsageError: another shape or type, a choice out of bounds, or an image beyond the
                 memory limit of a network that is not tiled.
             WeightsError: the network's output is not finite.
         """
@@ -199,167 +112,81 @@ class Enhancer:
             raise UsageError(
                 f"expected (height, width, 3) of uint8 or uint16, got {pixels.shape} {pixels.dtype}"
             )
-        if not 0 <= strength <= 1:
-            raise UsageError(f"strength {strength}: from 0 to 1")
+        taste = taste_of(strength, exposure, denoise)
         if strength == 0 or pixels.size == 0:
             return pixels.copy()
-        if self._pixels(*pixels.shape[:2]) <= self.max_pixels:
-            return self._enhance(pixels, self._whole(pixels), strength, None)
-        self._check_tiled(*pixels.shape[:2])
-        return self._tiled(pixels, strength)
+        if taste.plain:
+            return self._output(pixels, strength, pixels.dtype)
+        own = self._output(pixels, 1.0, _FINE)
+        return finished(pixels, own, taste)  # type: ignore[return-value]
 
-    def _check_tiled(self, height: int, width: int) -> None:
-        if self.architecture.tiled:
-            return
-        raise UsageError(
-            f"an image of {width}x{height} exceeds the memory limit, and {self.architecture.title} "
-            "needs all of it at once: a higher limit, or a smaller image"
-        )
-
-    def enhance_image(self, image: Image, strength: float = 1.0) -> Image:
+    def enhance_image(
+        self,
+        image: Image,
+        strength: float = 1.0,
+        *,
+        exposure: float | str = AUTO,
+        denoise: float = 1.0,
+    ) -> Image:
         """Enhance an image as :func:`mirnet.images.decode` gives it.
 
-        Transparency, profile and metadata stay, and a grey image stays grey.
+        Transparency, profile and metadata stay, and a grey image stays grey. The choices are those
+        of :meth:`__call__`.
 
         Raises:
-            UsageError: a strength outside 0 to 1.
+            UsageError: a choice out of bounds.
             WeightsError: the network's output is not finite.
         """
-        return _finish(image, self(image.pixels, strength))
+        taste = taste_of(strength, exposure, denoise)
+        if taste.plain or strength == 0:
+            return _finish(image, self(image.pixels, strength))
+        own = _finish(image, self._output(image.pixels, 1.0, _FINE))
+        return replace(image, pixels=finished(image.pixels, own.pixels, taste))
 
-    def enhance_images(self, images: Sequence[Image], strength: float = 1.0) -> list[Image]:
+    def enhance_images(
+        self,
+        images: Sequence[Image],
+        strength: float = 1.0,
+        *,
+        exposure: float | str = AUTO,
+        denoise: float = 1.0,
+    ) -> list[Image]:
         """As :meth:`enhance_image`, for up to :meth:`batch_size` images of one size at once.
 
         An incomplete batch is padded: rounding depends on the batch size, but not on the position
         in the batch or on the other images.
         """
+        taste = taste_of(strength, exposure, denoise)
+        return [each.image for each in self.make_images(images, taste)]
+
+    def make_images(self, images: Sequence[Image], taste: Taste) -> list[Made]:
+        """As :meth:`enhance_images`, and with each what the safety checks of a batch judge."""
+        if taste.plain or taste.strength == 0:
+            outputs = self._outputs(images, taste.strength)
+            done = [_finish(image, own) for image, own in zip(images, outputs, strict=True)]
+            return [Made(image, image.pixels) for image in done]
+        outputs = self._outputs(images, 1.0, _FINE)
+        return [
+            made(image, _finish(image, own).pixels, taste)
+            for image, own in zip(images, outputs, strict=True)
+        ]
+
+    def _outputs(
+        self, images: Sequence[Image], strength: float, dtype: np.dtype[Any] | None = None
+    ) -> list[Pixels]:
+        """The network's outputs for images of one size, by default of the type of each."""
         height, width = images[0].pixels.shape[:2]
         size = self.batch_size(height, width)
+        kinds = [dtype or image.pixels.dtype for image in images]
         if size == 1 or strength == 0:
-            return [self.enhance_image(image, strength) for image in images]
+            pairs = zip(images, kinds, strict=True)
+            return [self._output(image.pixels, strength, kind) for image, kind in pairs]
         assert len(images) <= size and all(i.pixels.shape[:2] == (height, width) for i in images)
         filled = [images[min(n, len(images) - 1)].pixels for n in range(size)]
         whole = self._whole(filled[0])
         lows = torch.cat([self._read(pixels, whole) for pixels in filled])
         mixed = lows.lerp(self._run(lows, None), strength)
-        return [
-            _finish(image, as_pixels(mixed[n], whole, image.pixels.dtype))
-            for n, image in enumerate(images)
-        ]
-
-    def give_back(self) -> None:
-        """Return the memory that is kept for further images to the system or the device."""
-        if self.network.device.type == "cuda":
-            torch.cuda.empty_cache()
-        else:
-            give_back_freed_memory()
-
-    def _tiled(self, pixels: npt.NDArray[P], strength: float) -> npt.NDArray[P]:
-        height, width = pixels.shape[:2]
-        values = self._statistics(pixels) if self.architecture.pools_globally else None
-        out = np.empty_like(pixels)
-        for tile in tiles(height, width, **self._tiling):
-            rows, columns = tile
-            given = [*(values or ()), *self._frame(pixels, tile)] or None
-            out[rows.keep, columns.keep] = self._enhance(pixels, tile, strength, given)
-        return out
-
-    def _frame(self, pixels: npt.NDArray[P], tile: Part) -> list[Tensor]:
-        """The place of a tile in the input of the whole image, where the network asks for it."""
-        if not self.architecture.aligned_corners:
-            return []
-        starts = [span.start + self.margin for span in tile]
-        sides = [self._length(side + 2 * self.margin) for side in pixels.shape[:2]]
-        place = torch.tensor([*starts, *sides], dtype=torch.float64)
-        return [place.to(self.network.device)]
-
-    def _statistics(self, pixels: npt.NDArray[P]) -> list[Tensor]:
-        """Global statistics of an image that exceeds the memory limit.
-
-        Collected exactly over the tiles, or estimated, as the network's entry says.
-        """
-        counts = self.network.config.averages_per_pass
-        if not counts:
-            values = estimated_statistics(
-                pixels, self._statistics_of, entry=self.architecture, max_pixels=self.max_pixels
-            )
-            return [value.to(self.network.dtype) for value in values]
-        known: list[Tensor] = []
-        for count in counts:
-            stage = Stage(known, count)
-            for tile in tiles(*pixels.shape[:2], **self._tiling):
-                self._collect(pixels, tile, stage)
-            known = [*known, *stage.values()]
-        return known
-
-    def _collect(self, pixels: npt.NDArray[P], tile: Part, stage: Stage) -> None:
-        advance()
-        low = self._read(pixels, tile)
-        window = counted_once(tile, low.shape[2:], image=pixels.shape, margin=self.margin)
-        (frame,) = self._frame(pixels, tile) or (None,)
-        self.network.collect(low, TilePooling(stage, window, frame))
-        self._give_back(low)
-
-    def _statistics_of(self, batch: Tensor, source: GlobalPooling) -> list[Tensor]:
-        advance()
-        values = self.network.statistics(batch, source)
-        self._give_back(batch)
-        return values
-
-    def _enhance(
-        self, pixels: npt.NDArray[P], part: Part, strength: float, values: list[Tensor] | None
-    ) -> npt.NDArray[P]:
-        """The enhanced pixels that a part of (H, W, 3) writes."""
-        low = self._read(pixels, part)
-        enhanced = self._run(low, values)
-        self._give_back(low)
-        return as_pixels(low.lerp(enhanced, strength)[0], part, pixels.dtype)
-
-    def _run(self, low: Tensor, values: list[Tensor] | None) -> Tensor:
-        """Run the network: (N, 3, H', W') float32 in [0, 1], on the CPU."""
-        advance()
-        enhanced = self.network(low, values).cpu()
-        if not torch.isfinite(enhanced).all():
-            raise WeightsError("the network's output is not finite: its weights overflow")
-        return enhanced.clamp(0, 1)
-
-    def _give_back(self, low: Tensor) -> None:
-        """Return freed memory after a large pass: gaps between different sizes would add up."""
-        if self.network.device.type == "cpu" and low[:, 0].numel() >= GIVE_BACK_PIXELS:
-            give_back_freed_memory()
-
-    def _whole(self, pixels: npt.NDArray[P]) -> Part:
-        """The part that covers the whole image, with its margin."""
-        rows, columns = (
-            Span(-self.margin, size + self.margin, 0, size) for size in pixels.shape[:2]
-        )
-        return rows, columns
-
-    def _read(self, pixels: npt.NDArray[P], part: Part) -> Tensor:
-        """The input of a part of (H, W, 3): (1, 3, H', W') float32 in [0, 1]."""
-        for axis, span in enumerate(part):
-            length = self._length(span.stop - span.start)
-            places = mirrored(pixels.shape[axis], start=span.start, stop=span.start + length)
-            pixels = pixels.take(places.numpy(), axis=axis)
-        return as_image(pixels)
-
-    def _length(self, side: int) -> int:
-        """The smallest valid side of the network's input that is at least ``side``."""
-        entry = self.architecture
-        return max(rounded_up(side, multiple=entry.size_multiple), entry.min_size)
-
-    def _tensor_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Shape of the network's input for images of a size: (N, 3, H', W', statistics given)."""
-        tile = self.tile_shape(height, width)
-        batch = 1 if tile else self.batch_size(height, width)
-        margins = 2 * self.margin
-        sides = tile or (height + margins, width + margins)
-        return (
-            batch,
-            3,
-            *(self._length(side) for side in sides),
-            int(tile is not None and self.architecture.takes_statistics),
-        )
+        return [as_pixels(mixed[n], whole, kind) for n, kind in enumerate(kinds)]
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:

@@ -23,3 +23,7 @@ from mirnet.params.sections import (
     ValidateParams as ValidateParams,
     phase_loss as phase_loss,
 )
+from mirnet.params.taste import (
+    Taste as Taste,
+    taste_of as taste_of,
+)

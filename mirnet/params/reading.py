@@ -20,6 +20,19 @@ from mirnet.params.sections import EnhanceParams, ModelParams, Params
 logger = logging.getLogger(__name__)
 
 
+class _Loader(yaml.SafeLoader):
+    """A number with a plus sign stays text: the sign has a meaning in ``enhance.exposure``.
+
+    Everywhere else pydantic reads the number in the text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - of the base class
+        first: resolvers
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        if first != "+"
+    }
+
+
 def preset_names() -> list[str]:
     """Names that ``--params`` takes besides a file."""
     folder = resources.files("mirnet.presets")
@@ -117,7 +130,7 @@ def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
             f"--params {source}: no such file, and no such preset ({', '.join(preset_names())})"
         )
     try:
-        values = yaml.safe_load(text) or {}
+        values = yaml.load(text, _Loader) or {}
     except yaml.YAMLError as error:
         raise UsageError(f"{origin}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
@@ -132,7 +145,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
     if not (equals and dot and section and key):
         raise UsageError(f"--set {override}: write it as section.key=value, e.g. train.lr=0.001")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {override}: the value is not YAML") from error
     if isinstance(value, str):
@@ -181,7 +194,9 @@ def _fit_patch(holder: dict[str, Any], name: str) -> None:
 
 
 def _number_or_text(text: str) -> float | str:
-    """YAML 1.1 reads 1e-3 as text; the number is meant."""
+    """YAML 1.1 reads 1e-3 as text; the number is meant, unless its sign has a meaning."""
+    if text.startswith("+"):
+        return text
     try:
         return float(text)
     except ValueError:

@@ -12,6 +12,7 @@ from mirnet.images.formats import SUFFIXES
 from mirnet.models.registry import NetworkConfig, Phase, by_name, configure
 from mirnet.objectives.registry import by_name as objective_named
 from mirnet.params.recipe import Precision, Section, TrainParams, patch_sizes_near
+from mirnet.params.taste import Taste
 
 
 class ValidateParams(Section):
@@ -139,10 +140,9 @@ class PromoteParams(Section):
     )
 
 
-class EnhanceParams(Section):
+class EnhanceParams(Taste):
     """How a batch of images is enhanced."""
 
-    strength: float = Field(1.0, ge=0, le=1, description="0 gives the input, 1 the enhanced image")
     precision: Precision = Field("auto", description="arithmetic")
     max_pixels: int = Field(200_000_000, ge=1, description="larger images are quarantined")
     max_bad_share: float = Field(

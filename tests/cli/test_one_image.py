@@ -154,12 +154,15 @@ def test_strength_and_precision_are_options(
     monkeypatch.setenv("MIRNET_REPORTS_DIR", str(here.parent / "reports"))
     words = ("enhance", "photo.jpg", "bright.png", "--model", str(folder), "--params", "demo")
     options = ("--set", "enhance.strength=0.5", "--strength", "0", "--precision", "float32")
-    assert run(monkeypatch, *words, *options, "--json") == 0
+    others = ("--exposure", "-1", "--denoise", "0.5")
+    assert run(monkeypatch, *words, *options, *others, "--json") == 0
     assert json.loads(capsys.readouterr().out)["enhanced"] == 1
     expected = decode((here / "photo.jpg").read_bytes(), name="photo").pixels
     assert np.array_equal(decode((here / "bright.png").read_bytes(), name="x").pixels, expected)
     for bad, said in (
         (("--strength", "2"), "--strength 2: Input should be less than or equal to 1"),
+        (("--exposure", "1"), "--exposure 1: write auto, a mean brightness between 0 and 1"),
+        (("--denoise", "-1"), "--denoise -1: Input should be greater than or equal to 0"),
         (("--strength", "much"), "--strength much: Input should be a valid number"),
         (("--precision", "fp8"), "--precision fp8: Input should be 'auto', 'float32' or 'bf16'"),
         (("--set", "enhance.strength=2"), "--set enhance.strength=2: enhance.strength: Input"),
