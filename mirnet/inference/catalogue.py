@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def facts_of(architecture: Architecture, name: str, *, measure: bool = False) ->
     )
 
 
+@functools.cache
 def size_of(config: NetworkConfig) -> tuple[int, float]:
     """Parameters and GMAC as :class:`NetworkFacts` has them, of any sizes."""
     with torch.device("meta"):
