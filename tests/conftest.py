@@ -105,6 +105,26 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A store with versions 1 to 3 of the model 'mirnet'. Copy its database before changes."""
+    from mirnet.tracking import registry, track
+    from mirnet.tracking.trust import gate_decision
+    from tests.small_models import make_model
+
+    root = tmp_path_factory.mktemp("three-versions")
+    settings = Settings(workspace=root / "workspace")
+    settings.workspace.mkdir()
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
+    for seed in (1, 2, 3):
+        folder = make_model(root / f"model-{seed}", seed=seed)
+        with track(settings, purpose="train", name=f"seed {seed}", key=str(seed)) as run:
+            pass
+        version = registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
+        registry.sign_decision(version, gate_decision("keep"), settings)
+    return settings
+
+
+@pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server for the whole session."""
     with S3Server(tmp_path_factory.mktemp("s3"), buckets=("test",)) as server:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from mirnet import stages
 from mirnet.batch.ledger import Ledger
@@ -17,7 +17,6 @@ from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.errors import WeightsError
 from mirnet.images import decode
-from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult, ModelRef
 from mirnet.stages.enhancing import load_anywhere
@@ -25,6 +24,7 @@ from mirnet.stages.models import open_model
 from mirnet.storage.places import open_store
 from mirnet.tracking import aliases, registry, track
 from tests.batch.samples import MODEL, UNGUARDED, double, fill, picture
+from tests.small_models import make_model
 
 PICTURES = {f"{number}.png": picture(number) for number in range(3)}
 UNGUARDED_SET = [f"enhance.{name}=null" for name in UNGUARDED]
@@ -82,23 +82,33 @@ def test_manifests_from_before_the_digest_still_count(
     assert enhance(places, settings, replace(MODEL, weights_digest="a" * 64)).skipped == 3
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stages.RunConfig:
-    """A registry of its own with two versions of a small network, the first one champion."""
-    settings = Settings(
-        workspace=tmp_path / "workspace", reports_dir=tmp_path / "reports", compile=False
-    )
+@pytest.fixture(scope="module")
+def registered(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> stages.RunConfig:
+    """A registry with two versions of a small network, the first one champion."""
+    root = tmp_path_factory.mktemp("registered")
+    settings = Settings(workspace=root / "workspace", reports_dir=root / "reports", compile=False)
     settings.workspace.mkdir()
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
     params = load_params("demo", overrides=("enhance.contact_images=0", *UNGUARDED_SET))
     for seed in (1, 2):
-        torch.manual_seed(seed)
-        folder = save_model(build("mirnet-xs", n_feat=8), tmp_path / f"{seed}")
+        folder = make_model(root / f"{seed}", seed=seed)
         with track(settings, purpose="train", name=f"{seed}", key=f"{seed}") as tracked:
             pass
         registry.register(folder, name="mirnet", run_id=tracked.run_id, settings=settings)
     first = registry.get_version("models:/mirnet/1", settings)
     aliases.promote(first, why="test", settings=settings)
     return stages.RunConfig(params, settings)
+
+
+@pytest.fixture
+def run(registered: stages.RunConfig, tmp_path: Path) -> stages.RunConfig:
+    """The same registry in a database of the test's own; its artifacts are shared."""
+    settings = registered.settings.model_copy(
+        update={"workspace": tmp_path / "workspace", "reports_dir": tmp_path / "reports"}
+    )
+    settings.workspace.mkdir()
+    shutil.copy(registered.settings.workspace / "mlflow.db", settings.workspace / "mlflow.db")
+    return stages.RunConfig(registered.params, settings)
 
 
 def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
@@ -136,7 +146,7 @@ def test_a_champion_promoted_in_the_middle_waits_for_the_next_run(
 
 
 def test_a_machine_without_the_folder_gets_the_version_and_never_other_weights(
-    run: stages.RunConfig, tmp_path: Path
+    run: stages.RunConfig, registered: stages.RunConfig, tmp_path: Path
 ) -> None:
     """What an actor on another host does."""
     opened = open_model("models:/mirnet/1", run)
@@ -145,4 +155,4 @@ def test_a_machine_without_the_folder_gets_the_version_and_never_other_weights(
     elsewhere = replace(opened, folder=tmp_path / "only-on-the-driver")
     assert (load_anywhere(elsewhere, run).enhance_image(image).pixels == expected).all()
     with pytest.raises(WeightsError, match="changed since the run began"):
-        load_anywhere(replace(opened, folder=tmp_path / "2"), run)
+        load_anywhere(replace(opened, folder=registered.settings.workspace.parent / "2"), run)

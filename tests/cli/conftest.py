@@ -1,5 +1,5 @@
 """The registries of the tracking tests, for the commands that show them."""
 
-from tests.tracking.conftest import store, three_versions, version, versions
+from tests.tracking.conftest import store, version, versions
 
-__all__ = ["store", "three_versions", "version", "versions"]
+__all__ = ["store", "version", "versions"]

@@ -20,7 +20,7 @@ from mirnet.tracking.recorded import RecordedTraining
 from mirnet.tracking.runs import attach
 from mirnet.tracking.versions import get_version, list_versions
 from tests.cli.commands import run as command
-from tests.tracking.small_models import make_model
+from tests.small_models import make_model
 
 # versions 2 and 3 have weights that none of their seeds gives here
 SEEDS = {1: 1, 2: 4, 3: 4}

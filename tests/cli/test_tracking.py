@@ -13,7 +13,7 @@ from mirnet.models import Network, load_model
 from mirnet.params import Params, TrainParams
 from mirnet.results import EpochMetrics
 from mirnet.tracking import EpochLogger, aliases, connect, registry, track
-from tests.tracking.small_models import make_model
+from tests.small_models import make_model
 
 
 def invoke(app: object, *arguments: str) -> str:

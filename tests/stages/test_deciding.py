@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from mirnet import stages
 from mirnet.config import Settings
-from mirnet.models import build, save_model
 from mirnet.params import load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.stages import evaluating
@@ -28,6 +26,7 @@ from tests import made_results
 from tests.cli.commands import run
 from tests.evaluation.images import dark_pairs
 from tests.mlflow_server import mlflow_server
+from tests.small_models import make_model
 
 Pixels = NDArray[np.uint8]
 # what a model makes of the image that it should give
@@ -51,8 +50,7 @@ class Site:
     def train(self, name: str, quirk: Quirk, *, seed: int) -> TrainResult:
         """A model of these random weights whose folder has this name."""
         self.quirks[name] = quirk
-        torch.manual_seed(seed)
-        folder = save_model(build("mirnet-xs", n_feat=8), self.root / name)
+        folder = make_model(self.root / name, seed=seed)
         with track(self.settings, purpose="train", name=name) as tracked:
             tracked.log_params(self.run.params)
         model_id = logged_models.log_model(folder, run_id=tracked.run_id, settings=self.settings)
@@ -77,7 +75,15 @@ def lol(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def site(lol: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(
+    lol: Path,
+    empty_store: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Site:
+    settings.workspace.mkdir()
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
     here = Site(lol, tmp_path / "models", settings)
     answers = {low.tobytes(): high for _, low, high in dark_pairs(12, side=64)}
 
@@ -239,8 +245,7 @@ def test_a_model_from_elsewhere_needs_no_training_but_its_evaluation(
 ) -> None:
     for name, quirk in (("published", good), ("other", mediocre)):
         site.quirks[name] = quirk
-        torch.manual_seed(len(name))
-        save_model(build("mirnet-xs", n_feat=8), site.root / name)
+        make_model(site.root / name, seed=len(name))
     folder = site.root / "published"
     evaluation = stages.evaluate(site.data, site.run, model=str(folder))
     monkeypatch.setenv("MIRNET_WORKSPACE", str(site.settings.workspace))

@@ -9,9 +9,6 @@ import torch  # noqa: F401  sets up its loggers
 
 from mirnet.config import Settings
 from mirnet.results import DataVersion
-from mirnet.tracking import registry, track
-from mirnet.tracking.trust import gate_decision
-from tests.tracking.small_models import make_model
 
 # pytest listens to every level, and torch then writes thousands of records for an export
 logging.getLogger("torch.__trace").propagate = False
@@ -35,22 +32,6 @@ def version() -> DataVersion:
         status="clean",
         git_commit="abc123",
     )
-
-
-@pytest.fixture(scope="session")
-def three_versions(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A store with versions 1 to 3 of the model 'mirnet'. Copy its database before changes."""
-    root = tmp_path_factory.mktemp("three-versions")
-    settings = Settings(workspace=root / "workspace")
-    settings.workspace.mkdir()
-    shutil.copy(empty_store, settings.workspace / "mlflow.db")
-    for seed in (1, 2, 3):
-        folder = make_model(root / f"model-{seed}", seed=seed)
-        with track(settings, purpose="train", name=f"seed {seed}", key=str(seed)) as run:
-            pass
-        version = registry.register(folder, name="mirnet", run_id=run.run_id, settings=settings)
-        registry.sign_decision(version, gate_decision("keep"), settings)
-    return settings
 
 
 @pytest.fixture

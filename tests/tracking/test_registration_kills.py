@@ -17,8 +17,8 @@ from mirnet.params import load_params
 from mirnet.results import Approval, EvaluationResult
 from mirnet.tracking import aliases, audit, connect, registry, track
 from tests import made_results
+from tests.small_models import make_model
 from tests.tracking.registering_child import Candidate, promote_and_die, skip_the_proof
-from tests.tracking.small_models import make_model
 
 # in the order in which a promotion makes them; the alias of a lock is a model of its own
 WRITES = [

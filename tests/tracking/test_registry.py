@@ -13,11 +13,11 @@ import yaml
 
 from mirnet.config import Settings
 from mirnet.errors import UntrustedModel, UsageError, WeightsError
-from mirnet.models import load_model
+from mirnet.models import build, load_model, save_model
 from mirnet.results import DataVersion
 from mirnet.tracking import connect, logged_models, packaging, registry, track
 from mirnet.tracking.trust import gate_decision
-from tests.tracking.small_models import make_model
+from tests.small_models import make_model
 
 # what an analyst's notebook does: MLflow and torch, nothing of ours, no pickle
 STRANGER = """
@@ -181,7 +181,7 @@ def test_a_missing_proof_is_found(versions: Settings, tmp_path: Path) -> None:
 def test_a_model_is_logged_under_the_name_of_its_network(
     store: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_model(tmp_path / "v2", seed=0, name="mirnet-v2", n_feat=16)
+    folder = save_model(build("mirnet-v2", n_feat=16, num_rrg=1), tmp_path / "v2")
     with track(store, purpose="train", name="run") as run:
         pass
 
@@ -197,7 +197,7 @@ def test_a_model_is_logged_under_the_name_of_its_network(
 
 def test_what_was_logged_under_another_name_is_found(store: Settings, tmp_path: Path) -> None:
     """Up to 0.1 every model was logged as "mirnet"."""
-    folder = make_model(tmp_path / "v2", seed=0, name="mirnet-v2", n_feat=16)
+    folder = save_model(build("mirnet-v2", n_feat=16, num_rrg=1), tmp_path / "v2")
     digest = logged_models.weights_digest(folder)
     with track(store, purpose="train", name="run") as run:
         pass

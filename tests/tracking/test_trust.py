@@ -20,8 +20,8 @@ from mirnet.tracking import aliases, audit, connect, history, registry, track
 from mirnet.tracking.logged_models import DIGEST_TAG
 from mirnet.tracking.trust import gate_decision
 from mirnet.tracking.versions import GATE_TAG, REASONS_TAG, SIGNATURE_TAG
+from tests.small_models import make_model
 from tests.tracking.registering_child import skip_the_proof
-from tests.tracking.small_models import make_model
 
 CHAMPION = "models:/mirnet@champion"
 
