@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from mirnet.data.degradation import DegradationRanges, draw as draw_camera
 from mirnet.errors import DataError
 from mirnet.params import TrainParams
+from mirnet.training.data.on_device import DevicePairs
 from mirnet.training.data.pairs import check_patch_fits, pack_pairs
 from mirnet.training.data.sampling import Draw, Light, Sampler, cut, load_batch, share
 
@@ -155,3 +156,20 @@ def test_relit_patches_are_made_from_the_reference():
     assert 0.1 * highs[2].mean() < lows[2].mean() < 0.6 * highs[2].mean()
     assert torch.equal(lows[2], lows[3])
     assert not torch.equal(lows[3], lows[4])
+
+
+def test_patches_cut_on_a_device_are_those_of_the_host():
+    rng = np.random.default_rng(0)
+    sizes = [(40, 50), (33, 64), (70, 32)]
+    shots = [tuple(rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)) for size in sizes]
+    pairs = pack_pairs(["a", "b", "c"], shots)
+    recipe = {"mixup_alpha": 1.2, "relight": {"share": 0.3, "darkest": 0.1}}
+    sampler = _sampler(num_pairs=3, batch_size=48, **recipe)
+    draws = sampler.draws(0)
+    wanted = load_batch(pairs, draws, patch_size=32)
+    found = DevicePairs(pairs, torch.device("cpu")).load_batch(draws, patch_size=32)
+
+    assert {draw.symmetry for draw in draws} == set(range(8))
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.equal(one, other)
+        assert one.is_contiguous(memory_format=torch.channels_last)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from mirnet.errors import TrainingError
+from mirnet.training.data.on_device import DevicePairs, fits
+from mirnet.training.data.pairs import pack_pairs
+from mirnet.training.data.sampling import Sampler, load_batch
 
 pytestmark = [
     pytest.mark.gpu,
@@ -36,3 +40,16 @@ def test_too_little_memory_says_what_to_lower(train, small_params, in_process):
             )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_pairs_that_fit_are_cut_on_the_device(small_params):
+    rng = np.random.default_rng(0)
+    shots = [tuple(rng.integers(0, 256, (2, 90, 120, 3), dtype=np.uint8)) for _ in range(4)]
+    pairs = pack_pairs(["a", "b", "c", "d"], shots)
+    params = small_params("train.batch_size=16", "train.patch_size=64", "train.mixup_alpha=1.2")
+    draws = Sampler(params.train, num_pairs=4, total_steps=10).draws(0)
+    device = torch.device("cuda")
+    assert fits(pairs, device)
+    found = DevicePairs(pairs, device).load_batch(draws, patch_size=64)
+    for one, other in zip(found, load_batch(pairs, draws, patch_size=64), strict=True):
+        torch.testing.assert_close(one.cpu(), other, rtol=0, atol=1e-7)  # MixUp may be fused

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from torch import Tensor
 
 from mirnet.training.context import Context
+from mirnet.training.data.on_device import DevicePairs, fits
 from mirnet.training.data.pairs import PackedPairs
 from mirnet.training.data.sampling import Sampler, load_batch, share
 
@@ -19,6 +20,8 @@ class Batches:
         self._context = context
         self._pairs = pairs
         self._sampler = sampler
+        device = context.device
+        self._on_device = DevicePairs(pairs, device) if fits(pairs, device) else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._next: tuple[int, Future[tuple[Tensor, Tensor]]] | None = None
         self.waited_s = 0.0
@@ -49,4 +52,6 @@ class Batches:
         plan = self._sampler.plan(step)
         part = share(plan.batch_size, rank=self._context.rank, world_size=self._context.world_size)
         draws = self._sampler.draws(step)[part]
+        if self._on_device is not None:
+            return self._on_device.load_batch(draws, patch_size=plan.patch_size)
         return load_batch(self._pairs, draws, patch_size=plan.patch_size)

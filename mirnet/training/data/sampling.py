@@ -185,12 +185,15 @@ def _cut_all(pairs: PackedPairs, draws: Sequence[Draw], patch_size: int) -> NDAr
 
 def cut(image: NDArray[np.uint8], draw: Draw, patch_size: int) -> NDArray[np.uint8]:
     """One square crop, HWC, in one of the eight symmetries of the square."""
-    height, width = image.shape[:2]
-    top = int(draw.top * (height - patch_size + 1))
-    left = int(draw.left * (width - patch_size + 1))
+    top, left = corner(draw, *image.shape[:2], patch_size)
     crop = image[top : top + patch_size, left : left + patch_size]
     if draw.symmetry & 4:
         crop = crop.transpose(1, 0, 2)
     vertical = slice(None, None, -1) if draw.symmetry & 1 else slice(None)
     horizontal = slice(None, None, -1) if draw.symmetry & 2 else slice(None)
     return crop[vertical, horizontal]
+
+
+def corner(draw: Draw, height: int, width: int, patch_size: int) -> tuple[int, int]:
+    """Row and column of the crop's first pixel in an image of that size."""
+    return int(draw.top * (height - patch_size + 1)), int(draw.left * (width - patch_size + 1))
