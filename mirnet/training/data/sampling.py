@@ -185,7 +185,8 @@ def _cut_all(pairs: PackedPairs, draws: Sequence[Draw], patch_size: int) -> NDAr
 
 def cut(image: NDArray[np.uint8], draw: Draw, patch_size: int) -> NDArray[np.uint8]:
     """One square crop, HWC, in one of the eight symmetries of the square."""
-    top, left = corner(draw, *image.shape[:2], patch_size)
+    height, width = image.shape[:2]
+    top, left = corner(draw, height, width, patch_size)
     crop = image[top : top + patch_size, left : left + patch_size]
     if draw.symmetry & 4:
         crop = crop.transpose(1, 0, 2)
