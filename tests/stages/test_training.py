@@ -30,6 +30,14 @@ from mirnet.results import (
 from mirnet.stages import RunConfig
 from mirnet.tracking import EpochLogger, track
 from mirnet.training.launch import initial_weights
+from tests.small_models import SMALLEST
+from tests.training.conftest import recipe
+
+
+@pytest.fixture
+def small_params() -> Callable[..., Params]:
+    """With the smallest network: the stage packages what it trained."""
+    return lambda *overrides: recipe(*SMALLEST, *overrides)
 
 
 @pytest.fixture
@@ -85,7 +93,7 @@ def test_warm_start_by_params_alone(stage, small_params, in_process, tmp_path):
 
 
 def test_warm_start_from_the_model_in_the_package(stage, small_params):
-    weights = initial_weights(FOLDER, small_params("model.n_feat=16"))
+    weights = initial_weights(FOLDER, small_params("model.n_feat=16", "model.num_streams=3"))
     assert all(value.isfinite().all() for value in weights.values())
     with pytest.raises(WeightsError, match=r"n_feat 16.*n_feat 8") as refused:
         stage(small_params("train.init_from=base"), "other")

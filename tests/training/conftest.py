@@ -61,27 +61,27 @@ def val_ids() -> tuple[str, ...]:
     return tuple(f"our485/{n}.png" for n in range(6, 9))
 
 
+def recipe(*overrides: str) -> Params:
+    """A small network and a recipe of seconds, with overrides."""
+    base = (
+        "model.n_feat=8",
+        "train.num_epochs=2",
+        "train.steps_per_epoch=3",
+        "train.batch_size=4",
+        "train.patch_size=16",
+        "train.precision=float32",
+        "train.warmup_steps=2",
+        "train.compile=false",
+        "train.progressive=[]",
+        "train.ema_decay=null",
+        "train.validate_every=1",
+    )
+    return load_params("cpu", overrides=(*base, *overrides))
+
+
 @pytest.fixture
 def small_params() -> Callable[..., Params]:
-    """The smallest network and a recipe of seconds, with overrides."""
-
-    def make(*overrides: str) -> Params:
-        base = (
-            "model.n_feat=8",
-            "train.num_epochs=2",
-            "train.steps_per_epoch=3",
-            "train.batch_size=4",
-            "train.patch_size=16",
-            "train.precision=float32",
-            "train.warmup_steps=2",
-            "train.compile=false",
-            "train.progressive=[]",
-            "train.ema_decay=null",
-            "train.validate_every=1",
-        )
-        return load_params("cpu", overrides=(*base, *overrides))
-
-    return make
+    return recipe
 
 
 @pytest.fixture
