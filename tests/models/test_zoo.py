@@ -322,6 +322,8 @@ def test_bf16_of_trained_weights(model: Network) -> None:
 
 @pytest.mark.slow
 def test_exported(model: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = export.export_program(model)
+    monkeypatch.setattr(export, "export_program", lambda _: program)  # traced once for all forms
     assert export.export_pt2(model, tmp_path / "net.pt2") < 1e-4
     if "int8" not in model.architecture.exports:
         assert export.export_onnx(model, tmp_path / "net.onnx") < 1e-4
