@@ -333,13 +333,19 @@ def synthesize(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Range, e.g. exposure=[0.02,0.4]"),
     ] = None,
+    wide: Annotated[
+        bool,
+        typer.Option(
+            "--wide", help="Any light: six stops, casts, tone curves, JPEG, well-lit pairs"
+        ),
+    ] = False,
     num_processes: Annotated[int, typer.Option("--processes", min=1, help="Processes")] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Synthesise dark pairs from photographs with a camera model; parameters are in pairs.csv."""
     from mirnet.data.samples import make_from_photographs
 
-    ranges = _ranges(set_ or [])
+    ranges = _ranges(set_ or [], wide=wide)
     with progress("synthesizing"):
         pairs = make_from_photographs(
             source,
@@ -375,13 +381,13 @@ def _tell_made(destination: Path, pairs: int, *, as_json: bool) -> None:
     say(f"{destination}: {pairs} pairs")
 
 
-def _ranges(settings: list[str]) -> DegradationRanges:
+def _ranges(settings: list[str], *, wide: bool) -> DegradationRanges:
     import yaml
     from pydantic import ValidationError
 
-    from mirnet.data.degradation import DegradationRanges
+    from mirnet.data.degradation import WIDE, DegradationRanges
 
-    values: dict[str, object] = {}
+    values: dict[str, object] = WIDE.model_dump() if wide else {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:

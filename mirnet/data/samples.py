@@ -77,6 +77,7 @@ def make_sample_data(
     num_eval: int = 12,
     size: int = 288,
     photographs: Sequence[Photograph] = PHOTOGRAPHS,
+    ranges: DegradationRanges | None = None,
 ) -> list[Pair]:
     """Write a small data set in the LoL layout to ``dst``, atomically.
 
@@ -87,6 +88,7 @@ def make_sample_data(
         num_eval: Pairs in ``eval15``, of photographs that ``our485`` does not have.
         size: Side in pixels of all images.
         photographs: what the pairs are made from.
+        ranges: of the degradation; none: as published.
 
     Raises:
         ExtraMissing: a package of the ``demo`` extra is missing.
@@ -98,7 +100,7 @@ def make_sample_data(
         for shot in _shots(photographs, split, count, size)
     ]
     notes = sources_table(photographs)
-    return _make(shots, dst, seed=seed, notes=notes, ranges=DegradationRanges())
+    return _make(shots, dst, seed=seed, notes=notes, ranges=ranges or DegradationRanges())
 
 
 def make_from_photographs(

@@ -40,7 +40,8 @@ def synthesize(
 ) -> None:
     """Write low and high of every shot below ``dst``, and the table of their parameters.
 
-    The table has pair, source, crop and all parameters of the degradation.
+    The table has pair, source, crop and the parameters of the degradation; those that are as by
+    default in all pairs (no cast, one tone curve, no well-lit pair) have no column.
 
     Raises:
         ImageError: a photograph cannot be read; names it.
@@ -53,8 +54,14 @@ def synthesize(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
             rows = list(pool.map(make, shots, chunksize=4))
+    plain = [
+        name
+        for name, info in Degradation.model_fields.items()
+        if not info.is_required() and all(row[name] == _written(info.default) for row in rows)
+    ]
     with (dst / PAIRS_TABLE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        names = [name for name in rows[0] if name not in plain]
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -87,7 +94,8 @@ def _crop(photo: Pixels, size: int | None, rng: np.random.Generator) -> tuple[Pi
 
 
 def _rounded(how: Degradation) -> dict[str, object]:
-    return {
-        key: f"{value:.6g}" if isinstance(value, float) else value
-        for key, value in how.model_dump().items()
-    }
+    return {key: _written(value) for key, value in how.model_dump().items()}
+
+
+def _written(value: object) -> object:
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -10,11 +10,27 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from mirnet.cli.data import app
-from mirnet.data.degradation import Degradation, DegradationRanges, darken, develop, draw, unprocess
+from mirnet.data.degradation import (
+    WIDE,
+    Degradation,
+    DegradationRanges,
+    darken,
+    develop,
+    draw,
+    in_light_of,
+    through_jpeg,
+    unprocess,
+)
 from mirnet.data.layout import find_pairs
-from mirnet.data.samples import PHOTOGRAPHS, make_from_photographs, photograph_path
+from mirnet.data.samples import (
+    PHOTOGRAPHS,
+    make_from_photographs,
+    make_sample_data,
+    photograph_path,
+)
 from mirnet.data.versioning import take_snapshot
 from mirnet.errors import DataError, UsageError
+from mirnet.images import read_rgb
 
 GAINS = np.array([2.0, 1.0, 1.7], np.float32)
 
@@ -95,6 +111,103 @@ def test_drawn_parameters_stay_in_their_ranges() -> None:
 def test_bounds_are_checked() -> None:
     with pytest.raises(ValidationError, match="exposure"):
         DegradationRanges(exposure=(0.4, 0.02))
+    with pytest.raises(ValidationError, match="mired_shift"):
+        DegradationRanges(mired_shift=(100, -60))
+    with pytest.raises(ValidationError, match="tone"):
+        DegradationRanges(tone=(0, 2))
+
+
+def test_wide_parameters_stay_in_their_ranges() -> None:
+    drawn = [draw(WIDE, np.random.default_rng(seed)) for seed in range(400)]
+    stops = np.log2([d.exposure for d in drawn])
+    assert -6 <= stops.min() < -5
+    assert -1 < stops.max() <= 0
+    casts = np.array([d.mired_shift for d in drawn])
+    assert -60 <= casts.min() < -40
+    assert 100 < casts.max() <= 120
+    assert 0 <= min(d.tone for d in drawn) < 0.1 < 0.9 < max(d.tone for d in drawn) <= 1
+    assert np.mean([d.well_lit for d in drawn]) == pytest.approx(0.15, abs=0.05)
+    assert {d.jpeg_quality for d in drawn} - {None} <= set(range(50, 96))
+
+
+def test_a_well_lit_pair_is_the_same_image_twice() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    low = darken(pixels, how(well_lit=True, shot_noise=0.01), np.random.default_rng(0))
+    assert (low == pixels).all()
+
+
+def test_light_of_a_lamp_is_what_a_black_body_radiates() -> None:
+    # Planck's law at the three wavelengths, 6504 K and 2856 K (CIE D65 and illuminant A)
+    wavelengths = np.array([600e-9, 540e-9, 450e-9])
+    day, lamp = (1 / np.expm1(1.4388e-2 / wavelengths / kelvin) for kelvin in (6504, 2856))
+    expected = (lamp / day) / (lamp / day)[1]
+    shift = 1e6 / 2856 - 1e6 / 6504
+    found = in_light_of(np.ones((1, 1, 3), np.float32), shift)[0, 0]
+    assert found == pytest.approx(expected, rel=0.03)
+    assert found[0] > 1.5 > 0.5 > found[2]
+
+
+def test_a_cast_acts_on_the_light_before_the_noise() -> None:
+    pixels = np.full((200, 200, 3), 128, np.uint8)
+    unit = how(exposure=0.4, shot_noise=1e-3, mired_shift=80.0)
+    clean = in_light_of(unprocess(pixels, gamma=2.2, gains=GAINS) * np.float32(0.4), 80.0)
+    raw = unprocess(darken(pixels, unit, np.random.default_rng(0)), gamma=2.2, gains=GAINS)
+    assert raw.mean(axis=(0, 1)) == pytest.approx(clean[0, 0], rel=0.02)
+    assert raw.var(axis=(0, 1)) == pytest.approx(1e-3 * clean[0, 0], rel=0.1)
+
+
+def test_a_flat_tone_curve_lifts_shadows_and_keeps_black_middle_and_white() -> None:
+    pixels = np.repeat(np.array([0, 40, 128, 215, 255], np.uint8), 3).reshape(1, 5, 3)
+    flat = darken(pixels, how(exposure=1.0, tone=0.0), np.random.default_rng(0))[0, :, 1]
+    assert flat[0] == 0
+    assert flat[1] > 55
+    assert flat[2] == pytest.approx(128, abs=1)
+    assert flat[3] < 200
+    assert flat[4] == 255
+
+
+def test_jpeg_costs_more_at_lower_quality(photos: Path) -> None:
+    pixels = read_rgb(photos / "trip 1/motorcycle.png")
+    errors = [
+        np.abs(through_jpeg(pixels, quality).astype(int) - pixels).mean() for quality in (50, 95)
+    ]
+    assert errors[0] > 1.5 * errors[1] > 0
+
+
+def test_wide_pairs_have_columns_of_their_own(photos: Path, tmp_path: Path) -> None:
+    tables = []
+    half_well_lit = WIDE.model_copy(update={"well_lit_share": 0.5})
+    for name, ranges in (("published", None), ("wide", half_well_lit)):
+        make_from_photographs(photos, tmp_path / name, per_photo=4, size=48, ranges=ranges)
+        with (tmp_path / name / "pairs.csv").open(newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    published, wide = tables
+    assert set(wide[0]) - set(published[0]) == {"mired_shift", "tone", "well_lit"}
+    same = {
+        row["pair"]
+        for row in wide
+        if (read_rgb(low_of(tmp_path, row)) == read_rgb(low_of(tmp_path, row, "high"))).all()
+    }
+    assert same == {row["pair"] for row in wide if row["well_lit"] == "True"}
+    assert 0 < len(same) < len(wide)
+
+
+def low_of(root: Path, row: dict[str, str], side: str = "low") -> Path:
+    split, name = row["pair"].split("/")
+    return root / "wide" / split / side / name
+
+
+def test_the_sample_pairs_keep_their_parameters_and_crops(tmp_path: Path) -> None:
+    make_sample_data(tmp_path / "data", num_train=2, num_eval=2, size=64)
+    lines = (tmp_path / "data/pairs.csv").read_text().splitlines()
+    assert lines[0] == (
+        "pair,source,crop,exposure,gamma,shot_noise,read_noise,red_gain,blue_gain,red_error,"
+        "blue_error,jpeg_quality"
+    )
+    assert lines[1] == (
+        "our485/astronaut-01.png,astronaut,246+194+90x90,0.165063,2.58424,0.00102439,7.47327e-07,"
+        "2.27903,1.85963,1.12529,0.925078,"
+    )
 
 
 def test_same_bytes_in_any_number_of_processes(photos: Path, tmp_path: Path) -> None:
@@ -127,6 +240,10 @@ def test_command(photos: Path, tmp_path: Path) -> None:
     assert "5 pairs" in made.output
     assert len(find_pairs(tmp_path / "made")) == 5
     assert "0.05" in (tmp_path / "made/pairs.csv").read_text()
+    wide = ["synthesize", str(photos), str(tmp_path / "wide"), "--size", "64", "--wide"]
+    made = run.invoke(app, [*wide, "--set", "well_lit_share=1"])
+    assert made.exit_code == 0, made.output
+    assert "mired_shift" in (tmp_path / "wide/pairs.csv").read_text()
     wrong = run.invoke(app, [*arguments, "--set", "exposure=[2,1]"])
     assert isinstance(wrong.exception, UsageError)
     nothing = run.invoke(
