@@ -14,7 +14,6 @@ from mirnet.cli.terminal import Commands, JsonOption, new_file, new_folder, note
 from mirnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from mirnet.data.degradation import DegradationRanges
     from mirnet.data.matching import ImportPlan
     from mirnet.results import DataVersion
 
@@ -343,9 +342,10 @@ def synthesize(
     as_json: JsonOption = False,
 ) -> None:
     """Synthesise dark pairs from photographs with a camera model; parameters are in pairs.csv."""
+    from mirnet.data.degradation import ranges_from
     from mirnet.data.samples import make_from_photographs
 
-    ranges = _ranges(set_ or [], wide=wide)
+    ranges = ranges_from(set_ or [], wide=wide)
     with progress("synthesizing"):
         pairs = make_from_photographs(
             source,
@@ -379,26 +379,6 @@ def _tell_made(destination: Path, pairs: int, *, as_json: bool) -> None:
         say_json({"data": destination, "pairs": pairs})
         return
     say(f"{destination}: {pairs} pairs")
-
-
-def _ranges(settings: list[str], *, wide: bool) -> DegradationRanges:
-    import yaml
-    from pydantic import ValidationError
-
-    from mirnet.data.degradation import WIDE, DegradationRanges
-
-    values: dict[str, object] = WIDE.model_dump() if wide else {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set {setting}: write it as key=value, e.g. exposure=[0.02,0.4]")
-        values[key] = yaml.safe_load(text)
-    try:
-        return DegradationRanges.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(f"--set {key}: {problem['msg']}") from error
 
 
 def _words(version: DataVersion) -> str:

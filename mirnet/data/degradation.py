@@ -10,13 +10,16 @@ draws no random number, so that a seed keeps its bytes.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from mirnet.errors import UsageError
 from mirnet.params import Section
 
 Pixels = npt.NDArray[np.uint8]
@@ -82,6 +85,26 @@ WIDE = DegradationRanges(
 """For a model that meets images of any camera: from no darkening at all to six stops, light between
 shade and lamps (CIE illuminant A is 196 mired warmer than D65; cameras correct most of that), flat
 and steep tone curves, JPEG in half of the lows, and pairs that need nothing."""
+
+
+def ranges_from(settings: Sequence[str], *, wide: bool = False) -> DegradationRanges:
+    """Ranges as published, or :data:`WIDE`, with ``key=value`` settings in YAML.
+
+    Raises:
+        UsageError: a setting has no value, an unknown key or a wrong value; names it.
+    """
+    values: dict[str, object] = WIDE.model_dump() if wide else {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: write it as key=value, e.g. exposure=[0.02,0.4]")
+        values[key] = yaml.safe_load(text)
+    try:
+        return DegradationRanges.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise UsageError(f"--set {key}: {problem['msg']}") from error
 
 
 class Degradation(Section):
