@@ -215,9 +215,19 @@ def open_git(prefix: str, row: Photograph, scratch: Path) -> Contents:
 
 
 def _photograph(row: Mapping[str, str]) -> Photograph:
-    words = [row[name] for name in ("name", "kind", "source", "version", "path", "sha256")]
-    size = int(row["width"]), int(row["height"])
-    return Photograph(*words, row["author"], row["licence"], *size, row["stated_in"])
+    return Photograph(
+        name=row["name"],
+        kind=row["kind"],
+        source=row["source"],
+        version=row["version"],
+        path=row["path"],
+        sha256=row["sha256"],
+        author=row["author"],
+        licence=row["licence"],
+        width=int(row["width"]),
+        height=int(row["height"]),
+        stated_in=row["stated_in"],
+    )
 
 
 def _fetch(folder: Path, rows: Sequence[Photograph], open_source: Open) -> dict[str, str]:
