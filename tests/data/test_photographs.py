@@ -138,7 +138,12 @@ def test_a_second_run_fetches_only_what_is_missing_or_damaged(
 
     def noted(one: Photograph, scratch: Path):
         contents = ways["git"](one, scratch)
-        return lambda photo: (asked.append(photo.name), contents(photo))[1]
+
+        def read(photo: Photograph) -> bytes:
+            asked.append(photo.name)
+            return contents(photo)
+
+        return read
 
     found = assemble(tmp_path / "photos", at_least=3, photos=photos, sources={"git": noted})
     assert asked == ["lake.jpg"]
