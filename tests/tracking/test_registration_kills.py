@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -75,22 +77,28 @@ def scores_of(folder: Path) -> str:
     return str(folder / "scores.parquet")
 
 
-@pytest.fixture
-def candidate(store: Settings, tmp_path: Path) -> Candidate:
+@pytest.fixture(scope="module")
+def planted(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     """Version 1 is champion; better weights are trained and evaluated."""
-    old = make_model(tmp_path / "old", seed=1)
-    with track(store, purpose="train", name="old") as first:
-        pass
-    version = registry.register(old, name="mirnet", run_id=first.run_id, settings=store)
-    aliases.promote(version, why="the first", settings=store)
+    root = tmp_path_factory.mktemp("planted")
+    store = Settings(workspace=root / "workspace", reports_dir=root / "reports")
+    store.workspace.mkdir()
+    shutil.copy(empty_store, store.workspace / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        skip_the_proof(patch)
+        old = make_model(root / "old", seed=1)
+        with track(store, purpose="train", name="old") as first:
+            pass
+        version = registry.register(old, name="mirnet", run_id=first.run_id, settings=store)
+        aliases.promote(version, why="the first", settings=store)
     with track(store, purpose="train", name="new") as second:
         pass
     with track(store, purpose="evaluate", name="scored") as scored:
         pass
-    page = tmp_path / "index.html"
+    page = root / "index.html"
     page.write_text(PAGE.format(scored.run_id))
     score = made_results.score(PAIRS)
-    model_dir = str(make_model(tmp_path / "new", seed=2))
+    model_dir = str(make_model(root / "new", seed=2))
     trained = made_results.trained(second.run_id, model_dir)
     evaluation = EvaluationResult(
         run_id=scored.run_id,
@@ -99,11 +107,24 @@ def candidate(store: Settings, tmp_path: Path) -> Candidate:
         split="eval15",
         methods={"mirnet": score, "champion": score},
         champion_version="1",
-        scores_path=scores_of(tmp_path),
+        scores_path=scores_of(root),
         report_path=str(page),
         seconds=1.0,
     )
     return Candidate(stages.RunConfig(load_params("demo"), store), trained, evaluation)
+
+
+@pytest.fixture
+def candidate(planted: Candidate, settings: Settings, tmp_path: Path) -> Candidate:
+    """The same in a database and with a page of the test's own."""
+    settings.workspace.mkdir()
+    shutil.copy(planted.run.settings.workspace / "mlflow.db", settings.workspace / "mlflow.db")
+    page = shutil.copy(str(planted.evaluation.report_path), tmp_path / "index.html")
+    return replace(
+        planted,
+        run=stages.RunConfig(planted.run.params, settings),
+        evaluation=planted.evaluation.model_copy(update={"report_path": str(page)}),
+    )
 
 
 def in_a_process(candidate: Candidate, die_at: int | None, trace: Path) -> int | None:
