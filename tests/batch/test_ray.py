@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 from ray.cluster_utils import Cluster
 
 from mirnet import stages
@@ -27,7 +26,6 @@ from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError, WorkersLost
 from mirnet.images import Image
-from mirnet.models import build, save_model
 from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
@@ -35,6 +33,7 @@ from mirnet.storage.store import ObjectInfo
 from tests.batch import killers, samples as batch_samples
 from tests.batch.killers import DEADLY_SIDE, Killer
 from tests.batch.samples import MODEL, UNGUARDED, darken, double, enhance_batch, fill, picture
+from tests.small_models import make_model
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}
 BAD = {"cut.png": picture(1)[:500], "text.jpg": b"no picture"}
@@ -183,8 +182,7 @@ def test_two_nodes_one_of_which_dies(s3: str, by_value: None) -> None:
 @pytest.mark.slow
 def test_a_real_network_gives_the_same_bytes_on_ray(s3: str, tmp_path: Path) -> None:
     """Also of an image of another size, and beside images that are none."""
-    torch.manual_seed(0)
-    save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
+    make_model(tmp_path / "model", seed=0)
     fill(f"{s3}/in", PICTURES | BAD | {"large.png": picture(77, side=300)})
 
     overrides = ("enhance.contact_images=0", *(f"enhance.{name}=null" for name in UNGUARDED))

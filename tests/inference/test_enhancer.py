@@ -18,6 +18,7 @@ from mirnet.models import Network, build, save_model
 from mirnet.models.layers.pooling import FULL_IMAGE, GivenPooling, GlobalPooling
 from mirnet.models.margin import Margined
 from mirnet.params import Precision
+from tests.small_models import smallest
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -285,6 +286,8 @@ def test_a_failing_compilation_falls_back(
 @pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True], ids=["own statistics", "given statistics"])
 def test_compiled_is_the_same_function(model: Network, tmp_path: Path, given: bool) -> None:
+    """With given ones of one stream: all that differs is where its blocks take them from."""
+    model = smallest().eval() if given else model
     cpu = torch.device("cpu")
     fast = network.FastNetwork(model, device=cpu, dtype=torch.float32, cache_dir=tmp_path)
     low = torch.rand(1, 3, 92, 76) / 4  # at its coarsest 23x19: no multiple of a vector
@@ -326,14 +329,15 @@ def test_in_a_full_batch_neither_place_nor_mates_matter(precision: Precision) ->
 
 @pytest.mark.slow
 def test_a_library_that_a_kill_cut_short_is_compiled_again(tmp_path: Path) -> None:
+    """Of the network with the fewest of them: each takes seconds."""
     child = """
 import sys, torch
 from pathlib import Path
 from mirnet.inference.network import FastNetwork
-from mirnet.models import Network, build
+from mirnet.models import build
 torch.manual_seed(0)
 torch.set_num_threads(1)
-model = build("mirnet-xs", n_feat=8).eval()
+model = build("sci").eval()
 cpu = torch.device("cpu")
 fast = FastNetwork(model, device=cpu, dtype=torch.float32, cache_dir=Path(sys.argv[1]))
 for _ in range(3):
