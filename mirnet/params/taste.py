@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from mirnet.errors import UsageError
@@ -48,8 +48,6 @@ def _refused() -> PydanticCustomError:
 
 class Taste(Section):
     """A person's choices; the defaults are the network's own output."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     strength: float = Field(
         1.0,
