@@ -120,5 +120,6 @@ class _Network:
         if self._taste.plain:
             done = self._enhancer.enhance_images(images, self._taste.strength)
             return [Made(image, image.pixels) for image in done]
-        made: list[Made] = self._enhancer.make_images(images, self._taste)
-        return made
+        from mirnet.inference.enhancer import make_images  # imports torch
+
+        return make_images(self._enhancer, images, self._taste)

@@ -157,19 +157,7 @@ class Enhancer(Passes):
         in the batch or on the other images.
         """
         taste = taste_of(strength, exposure, denoise)
-        return [each.image for each in self.make_images(images, taste)]
-
-    def make_images(self, images: Sequence[Image], taste: Taste) -> list[Made]:
-        """As :meth:`enhance_images`, and with each what the safety checks of a batch judge."""
-        if taste.plain or taste.strength == 0:
-            outputs = self._outputs(images, taste.strength)
-            done = [_finish(image, own) for image, own in zip(images, outputs, strict=True)]
-            return [Made(image, image.pixels) for image in done]
-        outputs = self._outputs(images, 1.0, _FINE)
-        return [
-            made(image, _finish(image, own).pixels, taste)
-            for image, own in zip(images, outputs, strict=True)
-        ]
+        return [each.image for each in make_images(self, images, taste)]
 
     def _outputs(
         self, images: Sequence[Image], strength: float, dtype: np.dtype[Any] | None = None
@@ -187,6 +175,16 @@ class Enhancer(Passes):
         lows = torch.cat([self._read(pixels, whole) for pixels in filled])
         mixed = lows.lerp(self._run(lows, None), strength)
         return [as_pixels(mixed[n], whole, kind) for n, kind in enumerate(kinds)]
+
+
+def make_images(enhancer: Enhancer, images: Sequence[Image], taste: Taste) -> list[Made]:
+    """As :meth:`Enhancer.enhance_images`, and with each what the safety checks of a batch judge."""
+    dtype = None if taste.plain or taste.strength == 0 else _FINE
+    outputs = enhancer._outputs(images, taste.strength if dtype is None else 1.0, dtype)
+    done = [_finish(image, own) for image, own in zip(images, outputs, strict=True)]
+    if dtype is None:
+        return [Made(image, image.pixels) for image in done]
+    return [made(image, own.pixels, taste) for image, own in zip(images, done, strict=True)]
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:

@@ -5,19 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.ledger import Ledger
 from mirnet.batch.manifest import Row
 from mirnet.batch.provenance import from_metadata
+from mirnet.batch.run import run_batch
 from mirnet.config import Settings
 from mirnet.images import decode
 from mirnet.images.stats import measure
+from mirnet.inference import Enhancer
+from mirnet.models import build
 from mirnet.params import EnhanceParams
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
-from tests.batch.samples import darken, enhance_batch, fill, picture
+from tests.batch.samples import MODEL, UNGUARDED, darken, enhance_batch, fill, picture
 
 DARK = {f"{n}.png": picture(n) for n in range(3)}
 
@@ -100,3 +105,19 @@ def test_a_target_is_met_by_each_image(there: tuple[str, str], settings: Setting
     enhance(there, settings, exposure=0.4)
     made = rows(there, settings)
     assert [made[key].luminance_after for key in DARK] == pytest.approx([0.4] * 3, abs=0.01)
+
+
+def test_a_batch_and_the_api_make_the_same(there: tuple[str, str], settings: Settings) -> None:
+    torch.manual_seed(0)
+    enhancer = Enhancer(build("zerodce").eval(), precision="float32", compile=False)
+    params = EnhanceParams(
+        contact_images=0, strength=1.2, exposure="+0.5", denoise=0.5, **UNGUARDED
+    )
+    result = run_batch(*there, enhance=enhancer, model=MODEL, params=params, settings=settings)
+    assert result.enhanced == 4
+    for key, data in DARK.items():
+        made = decode(open_store(there[1], settings).get(key).data, name=key).pixels
+        image = decode(data, name=key)
+        expected = enhancer.enhance_image(image, 1.2, exposure="+0.5", denoise=0.5).pixels
+        assert np.array_equal(made, expected)
+        assert not np.array_equal(made, enhancer.enhance_image(image).pixels)

@@ -13,6 +13,7 @@ from mirnet.images import Image, Pixels
 from mirnet.images.harm import compare
 from mirnet.images.stats import measure, noise_sigma, to_luma, to_unit
 from mirnet.inference import Enhancer
+from mirnet.inference.enhancer import make_images
 from mirnet.inference.light import bands, coded, exposed, linear, unit
 from mirnet.inference.taste import finished
 from mirnet.models import build
@@ -255,7 +256,7 @@ def test_alone_and_in_a_batch_and_what_is_judged(enhancer: Enhancer) -> None:
         Image(np.random.default_rng(n).integers(0, 90, (24, 32, 3), np.uint8)) for n in range(3)
     ]
     taste = taste_of(1.4, 0.6, 0.5)
-    made = enhancer.make_images(images[:1], taste)
+    made = make_images(enhancer, images[:1], taste)
     alone = enhancer.enhance_image(images[0], 1.4, exposure=0.6, denoise=0.5).pixels
     assert np.array_equal(made[0].image.pixels, alone)
     assert np.array_equal(enhancer(images[0].pixels, 1.4, exposure=0.6, denoise=0.5), alone)
@@ -264,7 +265,7 @@ def test_alone_and_in_a_batch_and_what_is_judged(enhancer: Enhancer) -> None:
     batching.fix_shapes([(24, 32)])
     assert batching.batch_size(24, 32) == 4
     together = batching.enhance_images(images, 1.4, exposure=0.6, denoise=0.5)
-    again = batching.make_images(images[::-1], taste)
+    again = make_images(batching, images[::-1], taste)
     for first, second in zip(together, again[::-1], strict=True):
         assert np.array_equal(first.pixels, second.image.pixels)
 
