@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -22,11 +21,11 @@ from flows.retrain import decide
 from mirnet import stages
 from mirnet.config import Settings
 from mirnet.errors import UsageError
-from mirnet.models import build, save_model
 from mirnet.params import load_params
 from mirnet.results import EvaluationResult, PromotionResult, TrainResult
 from mirnet.tracking import aliases, registry, track
 from tests import made_results
+from tests.small_models import make_model
 
 PAIRS = 8
 
@@ -50,10 +49,11 @@ class Judged:
         return stages.RunConfig(params, self.run.settings)
 
 
-def plant(root: Path) -> Judged:
+def plant(root: Path, empty_store: Path) -> Judged:
     settings = Settings(workspace=root / "workspace", reports_dir=root / "reports")
-    torch.manual_seed(0)
-    model_dir = save_model(build("mirnet-xs", n_feat=8), root / "model")
+    settings.workspace.mkdir()
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
+    model_dir = make_model(root / "model", seed=0)
     with track(settings, purpose="train", name="trained") as run:
         pass
     registry.register(model_dir, name="mirnet", run_id=run.run_id, settings=settings)
@@ -78,8 +78,8 @@ def plant(root: Path) -> Judged:
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    return plant(tmp_path_factory.mktemp("planted"))
+def planted(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return plant(tmp_path_factory.mktemp("planted"), empty_store)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from mirnet.cli import app
 from mirnet.data.versioning import add
 from mirnet.params import Params, load_params
 from mirnet.results import EpochMetrics
+from tests.small_models import SMALLEST
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -68,7 +69,7 @@ def tiny() -> Params:
     return load_params(
         "demo",
         overrides=(
-            "model.n_feat=8",
+            *SMALLEST,
             "train.num_epochs=1",
             "train.steps_per_epoch=2",
             "train.batch_size=2",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 from mlflow import MlflowClient
 from prefect.artifacts import Artifact
 from prefect.testing.utilities import prefect_test_harness
@@ -27,11 +27,11 @@ from mirnet.errors import TooManyBad
 from mirnet.images import Image
 from mirnet.images.stats import measure
 from mirnet.inference import Enhancer
-from mirnet.models import build, save_model
 from mirnet.results import EnhanceResult
 from mirnet.stages.models import PROFILE
 from mirnet.storage.places import open_store
 from mirnet.tracking import aliases, registry, track
+from tests.small_models import make_model
 
 # the champion has learned nothing: each of its outputs is written
 _LIMITS = (
@@ -68,7 +68,7 @@ def twelve_pictures(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def registered(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A registry whose champion was trained on images much darker than tonight's."""
     root = tmp_path_factory.mktemp("night")
     with pytest.MonkeyPatch.context() as patch:
@@ -77,8 +77,8 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         patch.setenv("MIRNET_COMPILE", "false")
         settings = load_settings()
     settings.workspace.mkdir()
-    torch.manual_seed(0)
-    folder = save_model(build("mirnet-xs", n_feat=8), root / "model")
+    shutil.copy(empty_store, settings.workspace / "mlflow.db")
+    folder = make_model(root / "model", seed=0)
     random = np.random.default_rng(0)
     lows = [random.integers(0, 20 + n, (32, 32, 3), dtype=np.uint8) for n in range(30)]
     profile = build_profile((measure(low), 32, 32) for low in lows)
@@ -186,7 +186,7 @@ def test_a_run_keeps_its_model_over_retries(settings: Settings, tmp_path: Path) 
     run = stages.load_run_config("demo")
     assert stages.pin(None, run) == "models:/mirnet/1"
     assert stages.pin("models:/mirnet@champion", run) == "models:/mirnet/1"
-    folder = save_model(build("mirnet-xs", n_feat=8), tmp_path / "model")
+    folder = make_model(tmp_path / "model", seed=0)
     assert stages.pin(str(folder), run) == str(folder)
 
 
