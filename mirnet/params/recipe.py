@@ -55,6 +55,16 @@ class Relight(Section):
     )
 
 
+class Replay(Section):
+    """Pairs of an earlier data set among those of a new one, such as those of another camera.
+
+    Training on the new ones alone forgets what the initial weights had learned.
+    """
+
+    data: str = Field(min_length=1, description="folder in the LoL layout; its training pairs")
+    share: float = Field(0.5, gt=0, lt=1, description="share of the samples")
+
+
 class TrainParams(Section):
     """The recipe. Batch size is global: the number of workers never changes the recipe."""
 
@@ -77,6 +87,9 @@ class TrainParams(Section):
     mixup_start: float = Field(0.0, ge=0, lt=1, description="share of the run before MixUp")
     relight: Relight | None = Field(
         None, description="samples made from the reference at other exposures; none: none"
+    )
+    replay: Replay | None = Field(
+        None, description="pairs of an earlier data set among the samples; none: none"
     )
     accumulate: int = Field(1, ge=1, le=256, description="parts of a batch (gradient accumulation)")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")

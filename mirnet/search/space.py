@@ -33,6 +33,7 @@ OWN = frozenset(
     {
         *("seed", "num_epochs", "steps_per_epoch", "validate_every", "early_stop", "compile"),
         *("samples_every", "checkpoint_every", "init_from", "distill_from", "perceptual_weights"),
+        "replay",
     }
 )
 """Params of ``train`` that the search sets itself."""
@@ -167,7 +168,7 @@ def check_space(space: SearchSpace, base: Params) -> None:
         UsageError: the first value that the params or the network refuse.
     """
     recipe = base.train
-    for key in ("init_from", "distill_from", "perceptual_weights"):
+    for key in ("init_from", "distill_from", "perceptual_weights", "replay"):
         if getattr(recipe, key) is not None:
             raise UsageError(f"train.{key}: a search trains from scratch, and without it")
     for name, sizes in space.networks.items():

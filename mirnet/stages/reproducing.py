@@ -34,6 +34,7 @@ _INPUTS = {
     "mirnet.init_from": "initial weights",
     "mirnet.teacher": "teacher",
     "mirnet.perceptual_weights": "weights of the perceptual term",
+    "mirnet.replay": "replayed data",
 }
 # on other ones results differ by rounding
 _PLACES = {
@@ -45,7 +46,7 @@ _PLACES = {
 }
 _NEW_TAGS = (
     *("mirnet.git_changes", "mirnet.hardware", "mirnet.workers"),
-    "mirnet.perceptual_weights",
+    *("mirnet.perceptual_weights", "mirnet.replay"),
 )
 """Runs of earlier versions of Mirnet do not have them."""
 

@@ -6,10 +6,13 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirnet.cost import of_training
+from mirnet.errors import UsageError
+from mirnet.params import Params
 from mirnet.results import DataVersion, EpochMetrics, OpenedModel, TrainResult, ValidationResult
 from mirnet.stages.data import passed_validation
 from mirnet.stages.models import PROFILE, log_trained, open_model
@@ -55,6 +58,7 @@ def train(
         open_model(source, run) if source else None
         for source in (run.params.train.init_from, run.params.train.distill_from)
     )
+    replayed = replayed_pairs(run.params)
     origins = {"mirnet.init_from": origin(start), "mirnet.teacher": origin(teacher)}
     given = run_tags(run, version) | training_tags(run) | origins | dict(tags or {})
     log.info("training run %s; the same name resumes it", name)
@@ -80,6 +84,8 @@ def train(
             mlflow_run_id=run_id,
             init_from=start.folder if start else None,
             distill_from=teacher.folder if teacher else None,
+            replay_ids=replayed.ids,
+            replay_digest=replayed.digest,
         )
         listener = Listener(
             on_epoch=EpochLogger(uri, run_id, pending / f"{run_id}.jsonl"),
@@ -88,7 +94,7 @@ def train(
             on_event=EpochLogger(uri, run_id, pending / f"{run_id}-extra.jsonl").extra,
         )
         result = train_model(request, listener)
-        write_profile(data, splits["train"], model_dir)
+        write_profile(data, splits["train"], model_dir, replayed)
         cost = of_training(run.settings, result.history)
         result = result.model_copy(update={"cost": cost})
         best = {"val/best_psnr": result.best_val_psnr}
@@ -118,12 +124,49 @@ def origin(model: OpenedModel | None) -> str | None:
     return " ".join(part for part in parts if part)
 
 
-def write_profile(data: Path, ids: tuple[str, ...], model_dir: Path) -> None:
+@dataclass(frozen=True)
+class Replayed:
+    """The training pairs of the folder of ``train.replay``."""
+
+    folder: Path
+    ids: tuple[str, ...]
+    digest: str
+
+
+def replayed_pairs(params: Params) -> Replayed:
+    """Those of the params; without ``train.replay`` none.
+
+    Raises:
+        UsageError: the folder does not exist, or has no training pairs.
+        DataError: it cannot be read as pairs.
+    """
+    from mirnet.data.layout import TRAIN_SPLIT, find_pairs
+    from mirnet.data.versioning import data_version
+
+    replay = params.train.replay
+    if replay is None:
+        return Replayed(Path(), (), "")
+    folder = Path(replay.data)
+    if not folder.is_dir():
+        raise UsageError(f"train.replay.data: {folder} is not a folder")
+    pairs = [pair for pair in find_pairs(folder) if pair.split == TRAIN_SPLIT]
+    if not pairs:
+        raise UsageError(f"train.replay.data: {folder} has no pairs in {TRAIN_SPLIT}")
+    ids = tuple(f"{pair.split}/{pair.name}" for pair in pairs)
+    return Replayed(folder, ids, data_version(folder).digest)
+
+
+def write_profile(
+    data: Path, ids: tuple[str, ...], model_dir: Path, replayed: Replayed | None = None
+) -> None:
     """Write the profile of the training inputs beside the weights, for the detection of drift."""
     from mirnet.batch.drift import build_profile
     from mirnet.data.loading import load_pairs
     from mirnet.images.stats import measure
 
-    lows = (low for pair_id in ids for low, _ in load_pairs(data, [pair_id]))
+    sources = [(data, pair_id) for pair_id in ids]
+    if replayed is not None:
+        sources += [(replayed.folder, pair_id) for pair_id in replayed.ids]
+    lows = (low for folder, pair_id in sources for low, _ in load_pairs(folder, [pair_id]))
     profile = build_profile((measure(low), low.shape[1], low.shape[0]) for low in lows)
     (model_dir / PROFILE).write_text(json.dumps(profile, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from torch import Tensor
 from mirnet.models import Network
 from mirnet.objectives.perceptual.features import VGG
 from mirnet.params import Params
-from mirnet.training.data.pairs import PackedPairs
+from mirnet.training.data.pairs import REPLAYED, PackedPairs
 from mirnet.training.phases import Span, spans_of
 
 
@@ -22,6 +22,7 @@ class Job:
     """A run's params and data.
 
     Attributes:
+        train: of the data, then the replayed ones.
         initial: weights to start from in place of random ones.
         teacher: a larger network for distillation.
         features: the network of the perceptual term.
@@ -35,11 +36,21 @@ class Job:
     teacher: Network | None = None
     features: VGG | None = None
 
+    @cached_property
+    def num_replayed(self) -> int:
+        """Training pairs of an earlier data set, the last ones."""
+        return sum(name.startswith(REPLAYED) for name in self.train.names)
+
+    @property
+    def num_pairs(self) -> int:
+        """Training pairs without replayed ones."""
+        return len(self.train) - self.num_replayed
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps per epoch."""
         recipe = self.params.train
-        return recipe.steps_per_epoch or math.ceil(len(self.train) / recipe.batch_size)
+        return recipe.steps_per_epoch or math.ceil(self.num_pairs / recipe.batch_size)
 
     @property
     def checkpoint_every(self) -> int:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -26,12 +27,14 @@ from mirnet.training import IN_PROCESS, Listener, TrainRequest
 from mirnet.training.checkpoints import BEST, TrainingProgress, copy_weights, read_progress
 from mirnet.training.context import InProcess
 from mirnet.training.data.packs import pack_key, pack_on_disk
-from mirnet.training.data.pairs import PackedPairs, check_patch_fits, pack_pairs
+from mirnet.training.data.pairs import REPLAYED, PackedPairs, Pixels, check_patch_fits, pack_pairs
 from mirnet.training.job import Job, JobOutcome
 from mirnet.training.loop import fit
 from mirnet.training.store import CheckpointStore
 
 logger = logging.getLogger(__name__)
+
+Pair = tuple[Pixels, Pixels]
 
 
 def launch(request: TrainRequest, listener: Listener) -> TrainResult:
@@ -68,7 +71,8 @@ def load_job(request: TrainRequest) -> Job:
     """
     check_request(request)
     params = request.params
-    train, val = (_load(request, ids) for ids in (request.train_ids, request.val_ids))
+    train = _load(request, request.train_ids, request.replay_ids)
+    val = _load(request, request.val_ids)
     sizes = [params.train.patch_size, *(s.patch_size for s in params.train.progressive)]
     check_patch_fits(train, max(sizes))
     teacher, features = request.distill_from, params.train.perceptual_weights
@@ -207,12 +211,28 @@ def export_best(folder: Path | None, model_dir: Path) -> TrainingProgress:
     return read_progress(folder)
 
 
-def _load(request: TrainRequest, ids: Sequence[str]) -> PackedPairs:
-    """Pairs in memory, or mapped from a pack if too large; the size is estimated by the first."""
+def _load(request: TrainRequest, ids: Sequence[str], replayed: Sequence[str] = ()) -> PackedPairs:
+    """Pairs in memory, or mapped from a pack if too large; the size is estimated by the first.
+
+    Replayed ones come last.
+    """
     root, settings = request.root, request.settings
-    low, high = load_pairs(root, ids[:1])[0]
-    if (low.nbytes + high.nbytes) * len(ids) <= settings.pack_above_gib * 2**30:
-        return pack_pairs(ids, load_pairs(root, ids))
-    folder = settings.cache("packs") / pack_key(request.digest, ids)
-    logger.info("%d pairs are decoded into %s, once", len(ids), folder)
-    return pack_on_disk(ids, lambda part: load_pairs(root, part), folder)
+    replay = request.params.train.replay
+    sources = {pair_id: (root, pair_id) for pair_id in ids}
+    if replay is not None:
+        sources |= {f"{REPLAYED}{i}": (Path(replay.data), i) for i in replayed}
+    names = list(sources)
+
+    def load(part: Sequence[str]) -> list[Pair]:
+        pairs: list[Pair] = []
+        for folder, group in groupby((sources[name] for name in part), lambda source: source[0]):
+            pairs += load_pairs(folder, [pair_id for _, pair_id in group])
+        return pairs
+
+    low, high = load(names[:1])[0]
+    if (low.nbytes + high.nbytes) * len(names) <= settings.pack_above_gib * 2**30:
+        return pack_pairs(names, load(names))
+    digest = f"{request.digest} {request.replay_digest}" if replayed else request.digest
+    folder = settings.cache("packs") / pack_key(digest, names)
+    logger.info("%d pairs are decoded into %s, once", len(names), folder)
+    return pack_on_disk(names, load, folder)

@@ -71,7 +71,12 @@ def fit(context: Context, job: Job) -> None:
     # by-products of some parts of the network may be read alone, and a phase may train a part
     wrapped = context.wrap(training_pass, partial=training_pass.partial)
     step_of = StepOf(context, recipe.accumulate, wrapped, state.scaler)
-    sampler = Sampler(recipe, num_pairs=len(job.train), total_steps=job.total_steps)
+    sampler = Sampler(
+        recipe,
+        num_pairs=job.num_pairs,
+        total_steps=job.total_steps,
+        num_replayed=job.num_replayed,
+    )
     monitor = NodeMonitor(context.node) if context.local_rank == 0 else None
     undo = Undo(state) if recipe.on_nonfinite == "rollback" else None
 

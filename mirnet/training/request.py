@@ -32,6 +32,8 @@ class TrainRequest:
         init_from: weights to start from, of the same architecture: a model folder or a published
             checkpoint. Ignored when the run already has a checkpoint.
         distill_from: a teacher model for distillation, usually larger.
+        replay_ids: pairs of the folder of ``train.replay``, if there is one.
+        replay_digest: version of those data.
     """
 
     root: Path
@@ -45,6 +47,8 @@ class TrainRequest:
     mlflow_run_id: str | None = None
     init_from: Path | None = None
     distill_from: Path | None = None
+    replay_ids: Sequence[str] = ()
+    replay_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from PIL import Image
 from mirnet import stages
 from mirnet.base_model import FOLDER
 from mirnet.config import Settings
+from mirnet.data.versioning import data_version
 from mirnet.errors import UsageError, WeightsError
 from mirnet.models import build, save_model
 from mirnet.params import Params
@@ -28,6 +29,7 @@ from mirnet.results import (
     ValidationResult,
 )
 from mirnet.stages import RunConfig
+from mirnet.stages.models import PROFILE
 from mirnet.tracking import EpochLogger, track
 from mirnet.training.launch import initial_weights
 from tests.small_models import SMALLEST
@@ -107,6 +109,21 @@ def test_a_teacher_by_params_alone(stage, small_params, in_process, tmp_path):
     taught = stage(small_params(f"train.distill_from={tmp_path / 'teacher'}"), "taught")
     assert taught.history[-1].train_loss > plain.history[-1].train_loss
     assert _run_of(in_process, taught).data.tags["mirnet.teacher"].startswith("teacher ")
+
+
+def test_pairs_of_before_are_replayed(stage, small_params, in_process, pairs_dir, tmp_path):
+    before = Path(shutil.copytree(pairs_dir, tmp_path / "before"))
+    # nothing to enhance: a small loss
+    shutil.copytree(before / "our485" / "high", before / "our485" / "low", dirs_exist_ok=True)
+    plain = stage(small_params(), "plain")
+    mixed = stage(small_params(f"train.replay={{data: {before}, share: 0.5}}"), "mixed")
+    assert mixed.history[0].train_loss < 0.9 * plain.history[0].train_loss
+    tags = _run_of(in_process, mixed).data.tags
+    assert tags["mirnet.replay"] == data_version(before).digest
+    profiles = [(Path(result.model_dir) / PROFILE).read_text() for result in (plain, mixed)]
+    assert profiles[0] != profiles[1]  # inputs like those of before are no drift
+    with pytest.raises(UsageError, match=r"train\.replay\.data: nowhere is not a folder"):
+        stage(small_params("train.replay={data: nowhere}"), "refused")
 
 
 def test_what_is_no_start_is_refused_before_the_run(stage, small_params, in_process, tmp_path):

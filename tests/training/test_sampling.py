@@ -16,8 +16,9 @@ from mirnet.training.data.pairs import check_patch_fits, pack_pairs
 from mirnet.training.data.sampling import Draw, Light, Sampler, cut, load_batch, share
 
 
-def _sampler(num_pairs=7, total_steps=100, **recipe):
-    return Sampler(TrainParams(**recipe), num_pairs=num_pairs, total_steps=total_steps)
+def _sampler(num_pairs=7, total_steps=100, num_replayed=0, **recipe):
+    sizes = {"num_pairs": num_pairs, "num_replayed": num_replayed}
+    return Sampler(TrainParams(**recipe), total_steps=total_steps, **sizes)
 
 
 def _pairs(sizes):
@@ -173,3 +174,16 @@ def test_patches_cut_on_a_device_are_those_of_the_host():
     for one, other in zip(found, wanted, strict=True):
         assert torch.equal(one, other)
         assert one.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_replayed_pairs_take_the_places_of_some():
+    replay = {"data": "before", "share": 0.4}
+    sampler = _sampler(num_pairs=50, batch_size=500, num_replayed=20, replay=replay)
+    found = [draw.pair for draw in sampler.draws(2)]
+    without = [draw.pair for draw in _sampler(num_pairs=50, batch_size=500).draws(2)]
+    replayed = [pair for pair in found if pair >= 50]
+
+    assert set(replayed) == set(range(50, 70))
+    assert 0.33 < len(replayed) / len(found) < 0.47
+    assert all(new in (old, *range(50, 70)) for new, old in zip(found, without, strict=True))
+    assert found == [draw.pair for draw in sampler.draws(2)]

@@ -14,6 +14,9 @@ from mirnet.errors import DataError
 
 Pixels = NDArray[np.uint8]
 
+REPLAYED = "replay/"
+"""Begins the names of pairs of an earlier data set."""
+
 
 @dataclass(frozen=True)
 class PackedPairs:

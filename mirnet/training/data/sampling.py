@@ -17,7 +17,7 @@ from mirnet.data.degradation import Degradation, DegradationRanges, darken, draw
 from mirnet.params import TrainParams
 from mirnet.training.data.pairs import PackedPairs
 
-_ORDER, _CROPS, _PARTNERS, _LIGHT = 0, 1, 2, 3
+_ORDER, _CROPS, _PARTNERS, _LIGHT, _REPLAY = 0, 1, 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,18 @@ class _Stage:
 
 
 class Sampler:
-    """The samples of every step of a run."""
+    """The samples of every step of a run.
 
-    def __init__(self, recipe: TrainParams, *, num_pairs: int, total_steps: int) -> None:
+    Args:
+        num_replayed: pairs of an earlier data set, which come behind the ``num_pairs``.
+    """
+
+    def __init__(
+        self, recipe: TrainParams, *, num_pairs: int, total_steps: int, num_replayed: int = 0
+    ) -> None:
         self._recipe = recipe
         self._num_pairs = num_pairs
+        self._num_replayed = num_replayed
         self._mixup_from = recipe.mixup_start * total_steps
         self._stages = [_Stage(0, 0, recipe.batch_size, recipe.patch_size)]
         for stage in recipe.progressive:
@@ -96,9 +103,13 @@ class Sampler:
         )
 
     def draws(self, step: int) -> list[Draw]:
-        """The samples of a global batch. Every pair is used once before any is used again."""
+        """The samples of a global batch. Every pair is used once before any is used again.
+
+        With replay, replayed pairs take the places of some.
+        """
         plan, seed = self.plan(step), self._recipe.seed
         pairs = _pair_order(seed, plan.first_sample, plan.batch_size, self._num_pairs)
+        pairs = self._replayed(pairs, step)
         draws = _crops(np.random.default_rng((seed, _CROPS, step)), pairs, self._recipe)
         draws = self._lit(draws, step)
         if plan.mixup_alpha is None:
@@ -110,6 +121,14 @@ class Sampler:
             replace(draw, partner=partner, weight=float(weight))
             for draw, partner, weight in zip(draws, partners, weights, strict=True)
         ]
+
+    def _replayed(self, pairs: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+        replay = self._recipe.replay
+        if replay is None or not self._num_replayed:
+            return pairs
+        rng = np.random.default_rng((self._recipe.seed, _REPLAY, step))
+        earlier = self._num_pairs + rng.integers(0, self._num_replayed, len(pairs))
+        return np.where(rng.random(len(pairs)) < replay.share, earlier, pairs)
 
     def _lit(self, draws: Sequence[Draw], step: int) -> list[Draw]:
         """Some of the samples at another exposure."""
