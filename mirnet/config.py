@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, without_kind
 from mirnet.redaction import has_secret, hide
 
 LONGEST_LEASE_S = 3600.0
@@ -259,7 +259,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problem = error.errors()[0]
         name = "MIRNET_" + ".".join(str(part) for part in problem["loc"]).upper()
-        raise UsageError(f"{name}: {problem['msg'].removeprefix('Value error, ')}") from error
+        raise UsageError(f"{name}: {without_kind(problem['msg'])}") from error
 
 
 # No engine sends usage reports, and none prompts on a terminal.

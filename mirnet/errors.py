@@ -124,10 +124,15 @@ def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
+def without_kind(message: str) -> str:
+    """A message of pydantic about a value that a function refused, as the function wrote it."""
+    return message.removeprefix("Value error, ")
+
+
 def problem_of(error: Exception) -> str:
     """The first problem of a record in one line, without its values, which may be of any size."""
     if not isinstance(error, ValidationError):
         return first_line(error)[:200]
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part)[:40] for part in first["loc"])
-    return f"{where or 'content'}: {first['msg']}"[:200]
+    return f"{where or 'content'}: {without_kind(first['msg'])}"[:200]

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from pydantic import Field, ValidationError, model_validator
 
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, without_kind
 from mirnet.params import Section
 
 Pixels = npt.NDArray[np.uint8]
@@ -104,7 +104,7 @@ def ranges_from(settings: Sequence[str], *, wide: bool = False) -> DegradationRa
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(f"--set {key}: {problem['msg']}") from error
+        raise UsageError(f"--set {key}: {without_kind(problem['msg'])}") from error
 
 
 class Degradation(Section):

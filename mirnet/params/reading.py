@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, without_kind
 from mirnet.models.registry import by_name, list_architectures
 from mirnet.params.recipe import TrainParams, patch_sizes_near
 from mirnet.params.sections import EnhanceParams, ModelParams, Params
@@ -31,6 +31,14 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         if first != "+"
     }
+
+
+def _parsed(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def preset_names() -> list[str]:
@@ -84,7 +92,7 @@ def with_enhance_options(params: Params, **options: str | None) -> Params:
     except ValidationError as error:
         problem = error.errors()[0]
         name = problem["loc"][0]
-        raise UsageError(f"--{name} {problem['input']}: {problem['msg']}") from error
+        raise UsageError(f"--{name} {problem['input']}: {without_kind(problem['msg'])}") from error
     return params.model_copy(update={"enhance": section})
 
 
@@ -130,7 +138,7 @@ def _read_params(source: str | Path | None) -> tuple[dict[str, Any], str]:
             f"--params {source}: no such file, and no such preset ({', '.join(preset_names())})"
         )
     try:
-        values = yaml.load(text, _Loader) or {}
+        values = _parsed(text) or {}
     except yaml.YAMLError as error:
         raise UsageError(f"{origin}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
@@ -145,7 +153,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
     if not (equals and dot and section and key):
         raise UsageError(f"--set {override}: write it as section.key=value, e.g. train.lr=0.001")
     try:
-        value = yaml.load(text, _Loader)
+        value = _parsed(text)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {override}: the value is not YAML") from error
     if isinstance(value, str):
@@ -210,4 +218,4 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown parameter {where}"
     if problem["type"] == "value_error" and isinstance(problem["ctx"]["error"], UsageError):
         return str(problem["ctx"]["error"])  # names the parameter itself
-    return f"{where}: {problem['msg']} (got {problem['input']!r})"
+    return f"{where}: {without_kind(problem['msg'])} (got {problem['input']!r})"

@@ -6,9 +6,8 @@ import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
 
-from mirnet.errors import UsageError
+from mirnet.errors import UsageError, without_kind
 from mirnet.params.recipe import Section
 
 AUTO = "auto"
@@ -42,8 +41,8 @@ def _canonical(value: object) -> float | str:
     return target
 
 
-def _refused() -> PydanticCustomError:
-    return PydanticCustomError("exposure", _HOW)
+def _refused() -> ValueError:
+    return ValueError(_HOW)
 
 
 class Taste(Section):
@@ -95,4 +94,6 @@ def taste_of(strength: float, exposure: float | str, denoise: float) -> Taste:
         return Taste(strength=strength, exposure=exposure, denoise=denoise)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise UsageError(f"{problem['loc'][0]} {problem['input']}: {problem['msg']}") from error
+        raise UsageError(
+            f"{problem['loc'][0]} {problem['input']}: {without_kind(problem['msg'])}"
+        ) from error

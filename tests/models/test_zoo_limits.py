@@ -115,7 +115,7 @@ class PlainLengths(TorchFunctionMode):
 
 def plain_lengths(network: torch.nn.Module) -> int:
     with PlainLengths() as found, torch.no_grad():
-        network(torch.rand(BATCH, 3, 24, 24))
+        network(torch.rand(BATCH, 3, 32, 32))
     return found.count
 
 
