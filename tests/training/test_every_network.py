@@ -35,7 +35,7 @@ from tests.training.test_objectives import train_alone_until
 
 SIZES = SMALL | {
     "mirnet-xs": {"n_feat": 8},
-    "mirnet-v2": {"n_feat": 8, "num_rrg": 1, "num_msrb": 1},
+    "mirnet-v2": {"n_feat": 16, "num_rrg": 1, "num_msrb": 1},
 }
 QUICK = {"sci", "mobileie", "retinexnet-s"}  # those with phases
 NAMES = [
@@ -60,7 +60,7 @@ def params(name: str, *overrides: str) -> Params:
 
 def pairs(count: int) -> PackedPairs:
     rng = np.random.default_rng(count)
-    images = [rng.integers(0, 256, (24, 28, 3), dtype=np.uint8) for _ in range(count)]
+    images = [rng.integers(0, 256, (40, 44, 3), dtype=np.uint8) for _ in range(count)]
     return pack_pairs([f"{n}" for n in range(count)], [(image // 4, image) for image in images])
 
 
