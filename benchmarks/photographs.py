@@ -23,6 +23,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from mirnet.atomic import write_atomically
 from mirnet.data.layout import IMAGE_SUFFIXES
@@ -215,19 +216,8 @@ def open_git(prefix: str, row: Photograph, scratch: Path) -> Contents:
 
 
 def _photograph(row: Mapping[str, str]) -> Photograph:
-    return Photograph(
-        name=row["name"],
-        kind=row["kind"],
-        source=row["source"],
-        version=row["version"],
-        path=row["path"],
-        sha256=row["sha256"],
-        author=row["author"],
-        licence=row["licence"],
-        width=int(row["width"]),
-        height=int(row["height"]),
-        stated_in=row["stated_in"],
-    )
+    sizes = {name: int(row[name]) for name in ("width", "height")}
+    return Photograph(**(dict[str, Any](row) | sizes))
 
 
 def _fetch(folder: Path, rows: Sequence[Photograph], open_source: Open) -> dict[str, str]:

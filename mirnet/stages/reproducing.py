@@ -17,7 +17,7 @@ from mirnet.results import DataVersion, Result, TrainResult
 from mirnet.stages.data import split_roles
 from mirnet.stages.models import CANDIDATE, load_enhancer, open_model
 from mirnet.stages.run import RunConfig, run_tags, training_tags
-from mirnet.stages.training import origin, train
+from mirnet.stages.training import origin, replayed_pairs, train
 
 if TYPE_CHECKING:
     from mirnet.tracking.recorded import RecordedScore, RecordedTraining
@@ -211,6 +211,7 @@ def _deviations(attempt: _Attempt) -> Iterator[Deviation]:
                 ("mirnet.teacher", recipe.distill_from),
             )
         }
+        | {"mirnet.replay": replayed_pairs(run.params).digest or None}
     )
     for tag, name in (_INPUTS | _PLACES).items():
         then, now = recorded.get(tag), here.get(tag)

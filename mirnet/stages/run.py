@@ -73,14 +73,12 @@ def training_tags(run: RunConfig) -> dict[str, str | None]:
 
     The processor is that of this machine; none if a cluster trains.
     """
-    from mirnet.data.versioning import data_version
     from mirnet.hardware import describe_processor
     from mirnet.signing.files import digest_of
     from mirnet.tracking.code import git_changes
     from mirnet.training import IN_PROCESS
 
     settings, weights = run.settings, run.params.train.perceptual_weights
-    replay = run.params.train.replay
     address = settings.ray_address or ""
     remote = address.startswith(("http://", "https://"))
     return {
@@ -89,10 +87,5 @@ def training_tags(run: RunConfig) -> dict[str, str | None]:
         "mirnet.workers": "1" if address == IN_PROCESS else settings.num_workers,
         "mirnet.perceptual_weights": (
             digest_of(Path(weights)) if weights and Path(weights).is_file() else None
-        ),
-        "mirnet.replay": (
-            data_version(Path(replay.data)).digest
-            if replay and Path(replay.data).is_dir()
-            else None
         ),
     }

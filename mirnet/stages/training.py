@@ -59,7 +59,11 @@ def train(
         for source in (run.params.train.init_from, run.params.train.distill_from)
     )
     replayed = replayed_pairs(run.params)
-    origins = {"mirnet.init_from": origin(start), "mirnet.teacher": origin(teacher)}
+    origins = {
+        "mirnet.init_from": origin(start),
+        "mirnet.teacher": origin(teacher),
+        "mirnet.replay": replayed.digest or None,
+    }
     given = run_tags(run, version) | training_tags(run) | origins | dict(tags or {})
     log.info("training run %s; the same name resumes it", name)
     with track(run.settings, purpose="train", name=name, key=name, tags=given) as tracked:

@@ -127,6 +127,8 @@ def check_request(request: TrainRequest) -> None:
     if not train_ids or not val_ids:
         role = "training" if not train_ids else "validation"
         raise UsageError(f"no {role} pairs: look at validate.val_fraction and the data folder")
+    if recipe.replay is not None and not request.replay_ids:
+        raise UsageError("train.replay: the request names no pairs of that folder (replay_ids)")
     both = sorted(set(train_ids) & set(val_ids))
     if both:
         raise UsageError(f"{both[0]} is a training pair and a validation pair")

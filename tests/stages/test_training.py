@@ -31,6 +31,7 @@ from mirnet.results import (
 from mirnet.stages import RunConfig
 from mirnet.stages.models import PROFILE
 from mirnet.tracking import EpochLogger, track
+from mirnet.training import Listener, TrainRequest, train_model
 from mirnet.training.launch import initial_weights
 from tests.small_models import SMALLEST
 from tests.training.conftest import recipe
@@ -124,6 +125,18 @@ def test_pairs_of_before_are_replayed(stage, small_params, in_process, pairs_dir
     assert profiles[0] != profiles[1]  # inputs like those of before are no drift
     with pytest.raises(UsageError, match=r"train\.replay\.data: nowhere is not a folder"):
         stage(small_params("train.replay={data: nowhere}"), "refused")
+    request = {"root": pairs_dir, "digest": "d", "run_name": "r", "model_dir": tmp_path / "none"}
+    with pytest.raises(UsageError, match=r"train\.replay: .*replay_ids"):
+        train_model(
+            TrainRequest(
+                params=small_params(f"train.replay={{data: {before}}}"),
+                settings=in_process,
+                train_ids=("our485/1.png",),
+                val_ids=("our485/2.png",),
+                **request,
+            ),
+            Listener(),
+        )
 
 
 def test_what_is_no_start_is_refused_before_the_run(stage, small_params, in_process, tmp_path):
