@@ -4,6 +4,7 @@ input. In both cases the input is passed through.
 
 from __future__ import annotations
 
+from mirnet.images.brightness import share_of_output
 from mirnet.images.harm import HarmLimits, Kind
 from mirnet.params import EnhanceParams
 
@@ -31,8 +32,7 @@ def harm_limits(params: EnhanceParams) -> HarmLimits:
 
 def is_bright(shadows: float, params: EnhanceParams) -> bool:
     """Whether an image with these :func:`mirnet.images.stats.shadows` is passed through."""
-    limit = params.pass_luminance
-    return limit is not None and shadows >= limit
+    return share_of_output(shadows, params.pass_luminance) == 0
 
 
 def harm_kind(reason: str | None) -> str | None:

@@ -8,7 +8,7 @@ the job: its model may have to be fetched.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,7 @@ from mirnet.batch.manifest import Status
 from mirnet.batch.rejected import small_jpeg
 from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
 from mirnet.images import Image, Made, Pixels, decode, encode
+from mirnet.images.brightness import mixed, share_of_output
 from mirnet.images.formats import format_named
 from mirnet.images.harm import judge
 from mirnet.images.metadata import left_behind
@@ -162,25 +163,28 @@ class ImageWork:
     def _encode(self, decoded: Decoded, image: Image, own: Pixels) -> Encoded:
         rejected, passed = None, decoded.passed
         if passed is None:
-            harm = judge(decoded.image.pixels, own, harm_limits(self.params))
+            share = share_of_output(decoded.shadows, self.params.pass_luminance)
+            before = decoded.image.pixels
+            image = replace(image, pixels=mixed(before, image.pixels, share))
+            own = mixed(before, own, share)
+            harm = judge(before, own, harm_limits(self.params))
             if harm is not None:
                 rejected, image, passed = small_jpeg(image), decoded.image, harm.reason
         data, lost = None, ""
         if not passed or self.format not in (None, image.format):
             data = encode(image, format=self.format)
             lost = "; ".join(left_behind(image, self.format))[:_MAX_WORDS]
-        before = decoded.before
-        after = before if passed else measure(image.pixels)
+        after = decoded.before if passed else measure(image.pixels)
         height, width = image.pixels.shape[:2]
         columns = Columns(
-            luminance_before=round(before.luminance, 5),
+            luminance_before=round(decoded.before.luminance, 5),
             luminance_after=round(after.luminance, 5),
             width=width,
             height=height,
-            dark_share=round(before.dark_share, 5),
-            bright_share=round(before.bright_share, 5),
-            noise=round(before.noise, 6),
-            saturation=round(before.saturation, 5),
+            dark_share=round(decoded.before.dark_share, 5),
+            bright_share=round(decoded.before.bright_share, 5),
+            noise=round(decoded.before.noise, 6),
+            saturation=round(decoded.before.saturation, 5),
             shadows=round(decoded.shadows, 5),
             dropped=lost or None,
         )

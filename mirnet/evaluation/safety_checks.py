@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mirnet.evaluation.baselines import Enhance
 from mirnet.evaluation.metrics import psnr
+from mirnet.images.brightness import mixed, share_of_output
 from mirnet.images.harm import HarmLimits, judge
 from mirnet.images.stats import shadows
 
@@ -27,13 +28,15 @@ def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | Non
 
     Args:
         limits: above which an output counts as harmful.
-        pass_luminance: value of ``shadows`` from which an image stays; none: no image does.
+        pass_luminance: value of ``shadows`` from which an image stays, and below which its output
+            is mixed with it; none: no image does.
     """
 
     def kept_or_enhanced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if pass_luminance is not None and shadows(pixels) >= pass_luminance:
+        share = share_of_output(shadows(pixels), pass_luminance)
+        if share == 0:
             return pixels
-        output = enhance(pixels)
+        output = mixed(pixels, enhance(pixels), share)
         return pixels if judge(pixels, output, limits) else output
 
     return kept_or_enhanced

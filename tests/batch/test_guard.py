@@ -29,7 +29,7 @@ def spoil_the_wide(image: Image) -> Image:
 
 
 def wide(seed: int, *, format: str = "PNG") -> bytes:
-    pixels = np.random.default_rng(seed).integers(20, 60, (32, 48, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(10, 30, (32, 48, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, format=format)
     return buffer.getvalue()

@@ -31,6 +31,18 @@ def test_pointwise_terms_by_hand():
     torch.testing.assert_close(losses.charbonnier(output, target, eps=0.1), expected)
 
 
+def test_the_aligned_term_is_blind_to_brightness_but_not_beyond_a_factor_of_three():
+    target = _batch(1)
+    for factor in (0.5, 1.0, 2.9):
+        found = losses.aligned(target * factor, target, eps=1e-3)
+        torch.testing.assert_close(found, torch.full_like(found, 1e-3))
+    assert (losses.aligned(target * 0.1, target, eps=1e-3) > 0.1).all()
+    output = _batch(0)
+    factor = target.mean((1, 2, 3), keepdim=True) / output.mean((1, 2, 3), keepdim=True)
+    expected = losses.charbonnier(output * factor, target, eps=1e-3)
+    torch.testing.assert_close(losses.aligned(output, target, eps=1e-3), expected)
+
+
 def test_the_edge_term_is_the_laplacian_of_scipy_and_blind_to_brightness():
     output, target = _batch(0), _batch(1)
     difference = (output - target).numpy()

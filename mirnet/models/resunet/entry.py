@@ -16,7 +16,7 @@ class ResUNetSizes(Sizes):
     """Sizes of the residual U-Net; each level has twice the channels of the one above."""
 
     width: int = Field(ge=2, le=256, multiple_of=2, description="channels of the first level")
-    num_levels: int = Field(4, ge=2, le=4, description="levels, each at half the size")
+    num_levels: int = Field(3, ge=2, le=4, description="levels, each at half the size")
     num_blocks: int = Field(1, ge=1, le=8, description="residual blocks per level and direction")
     shuffle: Literal[1, 2, 4] = Field(
         2, description="space to depth: the factor by which the first level is smaller"
@@ -36,8 +36,8 @@ register(
         paper="none: of this project, from published parts",
         licence=None,
         variants={
-            "resunet": ResUNetSizes(width=48, num_blocks=2),
-            "resunet-s": ResUNetSizes(width=24),
+            "resunet": ResUNetSizes(width=40, num_blocks=2),
+            "resunet-s": ResUNetSizes(width=28),
         },
         build=_build,
         peak_values=lambda sizes: 4.0 * sizes.width,
@@ -47,6 +47,6 @@ register(
         min_size=32,
         pools_globally=True,
         averages_per_pass=lambda _: (1, 1),
-        objective={"charbonnier": 1.0},
+        objective={"charbonnier": 1.0, "psnr": 1.0, "ssim": 0.5},
     )
 )

@@ -58,7 +58,9 @@ class ResUNet(Network):
     """(N, 3, H, W) in [0, 1] -> (N, 3, H, W), unclamped.
 
     The image is first scaled to a learned mean, so that the network works on equal brightness
-    whatever the exposure. H and W are multiples of ``2 ** (num_levels - 1) * shuffle``.
+    whatever the exposure. The brighter the image was, the less of the result it gets: an image that
+    needs nothing stays as it is, with a smooth learned step from one to the other. H and W are
+    multiples of ``2 ** (num_levels - 1) * shuffle``.
     """
 
     num_statistics = 2
@@ -78,6 +80,8 @@ class ResUNet(Network):
         self.decoder = nn.ModuleList(blocks(w, num_blocks) for w in widths[:-1])
         self.tail = small(nn.Conv2d(width, 3 * shuffle**2, 3, padding=1))
         self.mean = nn.Parameter(torch.tensor(0.45))
+        self.bright = nn.Parameter(torch.tensor(0.3))
+        self.steepness = nn.Parameter(torch.tensor(14.0))
 
     def forward(self, image: Tensor, statistics: GlobalPooling = FULL_IMAGE) -> Tensor:
         brightness = statistics.mean(image).mean(dim=1, keepdim=True)
@@ -93,7 +97,9 @@ class ResUNet(Network):
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = block(up(x) + skips.pop())
         residual = F.pixel_shuffle(self.tail(x).float(), self.shuffle)
-        return scaled.clamp(max=_BRIGHTEST) + residual
+        enhanced = scaled.clamp(max=_BRIGHTEST) + residual
+        share = torch.sigmoid(self.steepness.float() * (self.bright.float() - brightness))
+        return image + share * (enhanced - image)
 
 
 def blocks(channels: int, count: int) -> nn.Module:

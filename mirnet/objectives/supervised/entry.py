@@ -14,6 +14,12 @@ register(
         terms=TERMS,
     ),
     Objective(
+        name="aligned",
+        description="charbonnier after scaling the output to the mean of the reference",
+        paper="Liao et al., GT-Mean Loss, arXiv:2507.20148, 2025",
+        terms=TERMS,
+    ),
+    Objective(
         name="l1",
         description="mean absolute difference",
         paper="none",

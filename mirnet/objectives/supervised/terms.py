@@ -14,12 +14,24 @@ from mirnet.objectives.total import Term
 _OVER_SAMPLE = (1, 2, 3)
 _OVER_MAP = (2, 3)
 _WINDOW, _SIGMA = 11, 1.5
+_DARKEST = 0.02
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 def charbonnier(output: Tensor, target: Tensor, *, eps: float) -> Tensor:
     """Mean of ``sqrt(d^2 + eps^2)`` (Zamir et al., ECCV 2020, equation 9) -> (N,)."""
     return torch.sqrt((output - target).square() + eps * eps).mean(_OVER_SAMPLE)
+
+
+def aligned(output: Tensor, target: Tensor, *, eps: float) -> Tensor:
+    """Charbonnier after scaling each output to the mean of its target -> (N,).
+
+    What is left to learn where the brightness of the target is a matter of luck (Liao et al.,
+    GT-Mean Loss, arXiv:2507.20148). The factor has a gradient and is kept within 1/3 and 3.
+    """
+    level = output.mean(_OVER_SAMPLE, keepdim=True).clamp_min(_DARKEST)
+    factor = (target.mean(_OVER_SAMPLE, keepdim=True) / level).clamp(1 / 3, 3)
+    return charbonnier(output * factor, target, eps=eps)
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
@@ -36,12 +48,14 @@ def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
     """``1 - SSIM`` of images in [0, 1] with an 11x11 Gaussian (Wang et al., 2004) -> (N,).
 
     As the metric: the mean over the region where the window fits, of sides of 11 pixels or more.
+    The target gets no gradient.
     """
-    # means under a separable window are two matrix products, three times as fast on processors as
-    # the convolution of torchmetrics, which costs as much as a small network
-    maps = torch.stack([output, target, output.square(), target.square(), output * target])
-    rows, columns = (_window_means(size).to(maps) for size in maps.shape[-2:])
-    mean_x, mean_y, square_x, square_y, product = rows.T @ (maps @ columns)
+    # channels last would be brought into this order once for each product
+    output, target = output.contiguous(), target.contiguous()
+    with torch.no_grad():
+        mean_y, square_y = _window_means(torch.stack([target, target.square()]))
+    maps = torch.stack([output, output.square(), output * target])
+    mean_x, square_x, product = _window_means(maps)
     both, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
     luminance = (2 * both + _C1) / (squares + _C1)
     # rounding can make variances of even regions negative
@@ -51,8 +65,19 @@ def ssim_loss(output: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
+def _window_means(maps: Tensor) -> Tensor:
+    """(..., H, W) -> (..., H - 10, W - 10): weighted means where the window fits.
+
+    Two matrix products, three times as fast on processors as the convolution of torchmetrics, which
+    costs as much as a small network.
+    """
+    rows, columns = (_taps(size).to(maps) for size in maps.shape[-2:])
+    means: Tensor = rows.T @ (maps @ columns)
+    return means
+
+
 @functools.lru_cache(maxsize=8)
-def _window_means(size: int) -> Tensor:
+def _taps(size: int) -> Tensor:
     """(size, size - 10) float64: each column the taps of a Gaussian window at its place."""
     places = torch.arange(_WINDOW, dtype=torch.float64) - _WINDOW // 2
     taps = torch.exp(-places.square() / (2 * _SIGMA**2))
@@ -137,6 +162,7 @@ def pyramid_edge(output: Tensor, target: Tensor) -> Tensor:
 
 TERMS: dict[str, Term] = {
     "charbonnier": lambda sample: charbonnier(sample.output, sample.high, eps=sample.eps),
+    "aligned": lambda sample: aligned(sample.output, sample.high, eps=sample.eps),
     "l1": lambda sample: l1(sample.output, sample.high),
     "l2": lambda sample: l2(sample.output, sample.high),
     "ssim": lambda sample: ssim_loss(sample.output, sample.high),
