@@ -142,7 +142,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("data", type=Path)
     parser.add_argument("--core-minutes", type=float, default=10, help="of each network")
     parser.add_argument("--networks", nargs="+", help="model.name; none: the cheapest per family")
-    parser.add_argument("--preset", default="cpu", help="its recipe is that of all networks")
+    parser.add_argument("--preset", default="cpu-mirnet", help="its recipe is that of all networks")
     parser.add_argument("--set", nargs="+", default=[], dest="overrides", help="section.key=value")
     parser.add_argument("--into", type=Path, default=Path("reports/leaderboard"))
     parser.add_argument("--no-mlflow", action="store_false", dest="mlflow")

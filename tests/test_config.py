@@ -60,11 +60,11 @@ def test_a_plus_sign_makes_an_exposure_stops_and_is_no_matter_elsewhere(tmp_path
             "preset cpu: model.name: no network 'mirnet-v3', did you mean mirnet-v2",
         ),
         ("model.name=3", "--set model.name=3: model.name"),
-        ("model.n_feat=4", "preset cpu: model.n_feat: Input should be greater than or equal to 8 "),
-        ("model.depth=4", "preset cpu: unknown parameter model.depth; sizes of mirnet: n_feat,"),
+        ("model.width=0", "preset cpu: model.width: Input should be greater than or equal to 2 "),
+        ("model.depth=4", "preset cpu: unknown parameter model.depth; sizes of resunet: width,"),
         (
-            "train.patch_size=18",
-            "train.patch_size: mirnet-xs takes multiples of 4, such as 16 or 20 (got 18)",
+            "train.patch_size=40",
+            "train.patch_size: resunet-s takes multiples of 16, such as 32 or 48 (got 40)",
         ),
         ("validate.val_fraction=1.5", "validate.val_fraction"),
         ("train.lr=[1", "not YAML"),
@@ -78,10 +78,10 @@ def test_a_wrong_override_is_named(override: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("source", "overrides", "used"),
     [
-        ("cpu", ("model.name=zerodcepp",), (156, [])),
+        ("cpu", ("model.name=zerodcepp",), (156, [252])),
         ("demo", ("model.name=llnet-s",), (129, [])),
         ("paper-v2", ("model.name=zerodcepp",), (132, [144, 192, 228])),
-        ("cpu", ("model.name=sci",), (160, [])),
+        ("cpu", ("model.name=sci",), (160, [256])),
         (
             {"model": {"name": "mirnet-xs"}, "train": {"patch_size": 160}},
             ("model.name=unet-s",),

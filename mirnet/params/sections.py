@@ -121,7 +121,7 @@ class PromoteParams(Section):
         0.6, ge=0, le=1, description="mean brightness over the reference's; none: off"
     )
     min_well_lit_psnr_db: float | None = Field(
-        8.0, ge=0, description="PSNR of well-lit images after a batch; none: off"
+        20.0, ge=0, description="PSNR of well-lit images after a batch; none: off"
     )
     max_harm_share: float | None = Field(
         None, ge=0, le=1, description="share of dark images rejected by enhance; none: off"

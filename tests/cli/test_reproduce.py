@@ -47,7 +47,7 @@ def reproduce(
         overrides = [f"train.seed={SEEDS[number]}"]
         if number == 2:
             overrides += ["train.loss={l1: 1, perceptual: 0.1}", "train.perceptual_weights=vgg.pth"]
-        params = load_params("cpu", overrides=tuple(overrides))
+        params = load_params("cpu-mirnet", overrides=tuple(overrides))
         run = RunConfig(params, versions)
         run_id = get_version(f"models:/mirnet/{number}", versions).run_id
         assert run_id is not None
@@ -138,7 +138,7 @@ def test_other_weights_of_the_perceptual_term_are_named_and_refused(reproduce: R
 
 
 def test_params_that_do_not_come_back_as_recorded_are_named() -> None:
-    params = load_params("cpu", overrides=("train.num_epochs=40",))
+    params = load_params("cpu-mirnet", overrides=("train.num_epochs=40",))
     logged = {key: str(value) for key, value in params.flat().items()} | {"train.num_epochs": "4"}
     del logged["train.lr"]
     training = RecordedTraining("id", "name", params, logged, tags={}, metrics={})

@@ -19,7 +19,7 @@ def plan(**changes: Any) -> Plan:
     given: dict[str, Any] = {
         "name": "search-1",
         "digest": "d1",
-        "base": values(load_params("cpu")),
+        "base": values(load_params("cpu-mirnet")),
         "space": SPACE,
         "seed": 0,
         "threads": 1,
@@ -37,7 +37,7 @@ def trial(number: int, *psnr: float, **changes: Any) -> Trial:
         "number": number,
         "seed": 0,
         "label": f"drawn {number}",
-        "values": values(load_params("cpu")),
+        "values": values(load_params("cpu-mirnet")),
         "state": "done" if len(points) == EPOCHS else "stopped",
         "parameters": 1000,
         "gmac": 1.0 + number,

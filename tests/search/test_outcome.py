@@ -59,11 +59,13 @@ def test_the_front_has_what_no_other_beats() -> None:
 
 
 def test_the_preset_is_taken_by_params(tmp_path: Path) -> None:
-    drawn = load_params("cpu", overrides=("model.name=iat", "model.width=8", "train.lr=0.00123"))
+    drawn = load_params(
+        "cpu-mirnet", overrides=("model.name=iat", "model.width=8", "train.lr=0.00123")
+    )
     path = write_preset(BETTER.model_copy(update={"values": values(drawn)}), plan(), tmp_path / "w")
     loaded = load_params(path)
     assert loaded.preset == "search-1"
-    assert loaded.model_copy(update={"preset": "cpu"}) == drawn
+    assert loaded.model_copy(update={"preset": "cpu-mirnet"}) == drawn
 
 
 def test_the_page_is_one_file_that_shows_front_second_seed_and_images(tmp_path: Path) -> None:

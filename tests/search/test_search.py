@@ -35,7 +35,7 @@ def test_a_search_goes_on_after_an_interruption_and_keeps_what_has_ended(
     monkeypatch.setenv("RAY_worker_niceness", "0")
     data, into = tmp_path / "data", tmp_path / "search"
     make_sample_data(data, num_train=8, num_eval=2, size=160)
-    run = RunConfig(load_params("cpu", overrides=RECIPE), settings)
+    run = RunConfig(load_params("cpu-mirnet", overrides=RECIPE), settings)
 
     def search(on_trial=None, minutes: float = MINUTES, seed: int = 0) -> SearchResult:
         return stages.search(
@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     version = DataVersion(path="data", digest="d1", num_files=2, size=9, status="untracked")
 
     def search(place: Settings, trial_minutes: float | None = None) -> None:
-        run = RunConfig(load_params("cpu"), place)
+        run = RunConfig(load_params("cpu-mirnet"), place)
         stages.search(
             tmp_path,
             run,

@@ -18,7 +18,7 @@ from mirnet.search.space import (
     read_space,
 )
 
-BASE = load_params("cpu")
+BASE = load_params("cpu-mirnet")
 SPACE = """
 networks:
   mirnet-xs: {n_feat: [8, 16], num_rrg: [1, 2]}
@@ -64,9 +64,9 @@ def test_a_network_keeps_its_own_objective_unless_one_is_drawn_or_set() -> None:
     assert configured(BASE, "iat", {}, {}).train.loss == {"l1": 1.0}
     assert configured(BASE, "iat", {}, {"loss": None}).train.loss == {"l1": 1.0}
     assert configured(BASE, "iat", {}, {"loss": {"ssim": 1.0}}).train.loss == {"ssim": 1.0}
-    own = load_params("cpu", overrides=("train.loss={ssim: 0.5}",))
+    own = load_params("cpu-mirnet", overrides=("train.loss={ssim: 0.5}",))
     assert configured(own, "iat", {}, {}).train.loss == {"ssim": 0.5}
-    phased = load_params("cpu", overrides=("model.name=retinexnet",))
+    phased = load_params("cpu-mirnet", overrides=("model.name=retinexnet",))
     assert phased.train.phases and configured(phased, "iat", {}, {}).train.phases is None
     assert configured(BASE, "retinexnet", {}, {}).train.phases == phased.train.phases
     assert configured(phased, "retinexnet", {}, {"loss": {"l1": 1.0}}).train.phases is None
@@ -77,10 +77,10 @@ def test_patches_are_of_the_nearest_size_that_the_network_takes() -> None:
 
 
 def test_phases_of_another_network_are_not_kept_but_their_absence_is() -> None:
-    base = load_params("cpu", overrides=("model.name=retinexnet-s",))
+    base = load_params("cpu-mirnet", overrides=("model.name=retinexnet-s",))
     assert configured(base, "sci", {}, {}).train.phases == {"self-calibrated": 1.0}
     assert configured(base, "mirnet-xs", {}, {}).train.phases is None
-    joint = load_params("cpu", overrides=("model.name=retinexnet-s", "train.phases=null"))
+    joint = load_params("cpu-mirnet", overrides=("model.name=retinexnet-s", "train.phases=null"))
     assert configured(joint, "retinexnet-s", {}, {}).train.phases is None
 
 
@@ -125,6 +125,6 @@ def test_a_wrong_value_is_named_before_anything_starts(
 
 
 def test_a_search_trains_from_scratch() -> None:
-    base = load_params("cpu", overrides=("train.init_from=base",))
+    base = load_params("cpu-mirnet", overrides=("train.init_from=base",))
     with pytest.raises(UsageError, match=r"train\.init_from"):
         check_space(default_space(["mirnet-xs"]), base)

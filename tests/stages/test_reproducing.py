@@ -56,7 +56,7 @@ def trained(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         git = ("git", "-c", "user.name=a", "-c", "user.email=a@b")
         for words in (["init", "-q"], ["add", "code.py"], ["commit", "-qm", "code"]):
             subprocess.run([*git, *words], check=True)
-        run = RunConfig(load_params("cpu", overrides=RECIPE), settings)
+        run = RunConfig(load_params("cpu-mirnet", overrides=RECIPE), settings)
         version = data_version(Path("data"))
         # the images are smaller than the data gate allows
         passed = ValidationResult(version=version, num_pairs={"our485": 6}, passed=True)

@@ -19,7 +19,7 @@ if __name__ == "__main__":
         root=Path(given["root"]),
         train_ids=given["train_ids"],
         val_ids=given["val_ids"],
-        params=load_params("cpu", overrides=tuple(given["overrides"])),
+        params=load_params("cpu-mirnet", overrides=tuple(given["overrides"])),
         settings=Settings.model_validate(given["settings"]),
         digest="d1",
         run_name=given["run_name"],

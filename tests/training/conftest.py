@@ -76,7 +76,7 @@ def recipe(*overrides: str) -> Params:
         "train.ema_decay=null",
         "train.validate_every=1",
     )
-    return load_params("cpu", overrides=(*base, *overrides))
+    return load_params("cpu-mirnet", overrides=(*base, *overrides))
 
 
 @pytest.fixture

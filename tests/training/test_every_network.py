@@ -55,7 +55,7 @@ def params(name: str, *overrides: str) -> Params:
         *("train.precision=float32", "train.checkpoint_every=2", "train.ema_decay=0.5"),
         *("train.lr=1e-3", "train.grad_clip=null"),
     )
-    return load_params("cpu", overrides=(*recipe, *overrides))
+    return load_params("cpu-mirnet", overrides=(*recipe, *overrides))
 
 
 def pairs(count: int) -> PackedPairs:

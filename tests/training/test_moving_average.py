@@ -14,7 +14,7 @@ from mirnet.training.job import Job
 
 def test_the_scored_network_has_averaged_running_statistics() -> None:
     pairs = pack_pairs(["one"], [(np.zeros((16, 16, 3), np.uint8),) * 2])
-    params = load_params("cpu", overrides=("model.name=sci", "train.ema_decay=0.75"))
+    params = load_params("cpu-mirnet", overrides=("model.name=sci", "train.ema_decay=0.75"))
     state = TrainState.start(Job(params, pairs, pairs, "d1"), torch.device("cpu"))
     seen: list[dict[str, Tensor]] = []
     for number in range(3):

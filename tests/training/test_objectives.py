@@ -51,7 +51,7 @@ def params(loss: dict[str, float], *overrides: str) -> Params:
         *("train.progressive=[]", "train.checkpoint_every=2", "train.lr=1e-3"),
         "train.perceptual_weights=vgg.safetensors",  # the job has the network itself
     )
-    return load_params("cpu", overrides=(*recipe, *overrides))
+    return load_params("cpu-mirnet", overrides=(*recipe, *overrides))
 
 
 def pairs(count: int) -> PackedPairs:
@@ -210,14 +210,14 @@ def test_a_term_without_a_reference_does_not_read_it(name: str) -> None:
 
 def test_terms_that_are_unknown_or_do_not_fit_the_network_are_refused() -> None:
     with pytest.raises(UsageError, match=r"train\.loss.*'charbonier', did you mean charbonnier\?"):
-        load_params("cpu", overrides=("train.loss={charbonier: 1}",))
+        load_params("cpu-mirnet", overrides=("train.loss={charbonier: 1}",))
     with pytest.raises(UsageError, match="curve-smoothness reads curves, which MIRNet does not"):
-        load_params("cpu", overrides=("train.loss={curve-smoothness: 1}",))
+        load_params("cpu-mirnet", overrides=("train.loss={curve-smoothness: 1}",))
     with pytest.raises(
         UsageError, match=r"perceptual needs train\.perceptual_weights=FILE of a VGG"
     ):
-        load_params("cpu", overrides=("train.loss={perceptual: 1}",))
+        load_params("cpu-mirnet", overrides=("train.loss={perceptual: 1}",))
     with pytest.raises(UsageError, match=r"train\.loss"):
-        load_params("cpu", overrides=("train.loss={l1: -1}",))
+        load_params("cpu-mirnet", overrides=("train.loss={l1: -1}",))
     with pytest.raises(ValueError, match="an objective named l1 already"):
         registry.register(registry.by_name("l1"))

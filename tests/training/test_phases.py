@@ -31,7 +31,7 @@ def params(*overrides: str) -> Params:
         *("train.num_epochs=4", "train.steps_per_epoch=2", "train.batch_size=2", "train.lr=1e-3"),
         *("train.patch_size=16", "train.precision=float32", "train.validate_every=1"),
     )
-    return load_params("cpu", overrides=(*recipe, *overrides))
+    return load_params("cpu-mirnet", overrides=(*recipe, *overrides))
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_fp16_learns_as_float32_does(train, small_params, in_process):
 
 
 def test_a_precision_that_rounds_too_much_for_the_network_is_refused(train, in_process):
-    params = load_params("cpu", overrides=("model.name=llflow-s", "train.precision=bf16"))
+    params = load_params("cpu-mirnet", overrides=("model.name=llflow-s", "train.precision=bf16"))
     with pytest.raises(UsageError, match="LLFlow is not accurate in bf16: precision=float32"):
         train(params, in_process)
 

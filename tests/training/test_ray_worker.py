@@ -117,8 +117,12 @@ def test_workers_share_the_cores_that_their_node_offers(monkeypatch, offered, wo
 
 
 def test_fewer_gpus_than_workers_make_as_many_workers_as_divide_the_batch():
-    recipe = load_params("cpu", overrides=("train.batch_size=8", "train.progressive=[]")).train
+    recipe = load_params(
+        "cpu-mirnet", overrides=("train.batch_size=8", "train.progressive=[]")
+    ).train
     assert [workers_for(gpus, recipe) for gpus in (1, 2, 3, 7)] == [1, 2, 2, 4]
     smaller = [{"start": 0.5, "patch_size": 32, "batch_size": 6}]
-    stages = load_params("cpu", overrides=("train.batch_size=8", f"train.progressive={smaller}"))
+    stages = load_params(
+        "cpu-mirnet", overrides=("train.batch_size=8", f"train.progressive={smaller}")
+    )
     assert workers_for(7, stages.train) == 2

@@ -92,7 +92,7 @@ def test_the_loop_gives_the_same_run_on_two_workers_and_after_a_restart(
             *("train.patch_size=16", "train.precision=float32", "train.compile=false"),
             *("train.progressive=[]", "train.ema_decay=0.5", "train.checkpoint_every=2"),
         )
-        return Job(load_params("cpu", overrides=(*recipe, *overrides)), train, val, "d1")
+        return Job(load_params("cpu-mirnet", overrides=(*recipe, *overrides)), train, val, "d1")
 
     folders = [tmp_path / name for name in ("one", "two", "stopped")]
     stores = [CheckpointStore(fs.LocalFileSystem(), str(folder)) for folder in folders]
@@ -177,7 +177,7 @@ _LATER_ONE = "train.progressive=[{start: 0.5, patch_size: 32, batch_size: 1}]"
 def test_a_batch_that_has_no_statistics_is_refused_by_name(
     overrides: tuple[str, ...], refused: str | None, in_process: Settings, tmp_path: Path
 ) -> None:
-    params = load_params("cpu", overrides=("train.progressive=[]", *overrides))
+    params = load_params("cpu-mirnet", overrides=("train.progressive=[]", *overrides))
     request = TrainRequest(
         root=tmp_path,
         train_ids=("a",),

@@ -1,1 +1,1 @@
-"""Residual U-Net on a normalised image at half resolution, for training in minutes."""
+"""Residual U-Net on an image of normalised brightness, for training in minutes."""

@@ -18,8 +18,8 @@ class ResUNetSizes(Sizes):
     width: int = Field(ge=2, le=256, multiple_of=2, description="channels of the first level")
     num_levels: int = Field(3, ge=2, le=4, description="levels, each at half the size")
     num_blocks: int = Field(1, ge=1, le=8, description="residual blocks per level and direction")
-    shuffle: Literal[1, 2, 4] = Field(
-        2, description="space to depth: the factor by which the first level is smaller"
+    shuffle: Literal[1, 2] = Field(
+        1, description="space to depth: the factor by which the first level is smaller"
     )
 
 
@@ -37,16 +37,16 @@ register(
         licence=None,
         variants={
             "resunet": ResUNetSizes(width=40, num_blocks=2),
-            "resunet-s": ResUNetSizes(width=28),
+            "resunet-s": ResUNetSizes(width=16),
         },
         build=_build,
         peak_values=lambda sizes: 4.0 * sizes.width,
         halo=128,
         margin=32,
-        size_multiple=32,
-        min_size=32,
+        size_multiple=16,
+        min_size=16,
         pools_globally=True,
         averages_per_pass=lambda _: (1, 1),
-        objective={"charbonnier": 1.0, "psnr": 1.0, "ssim": 0.5},
+        objective={"charbonnier": 0.5, "aligned": 0.5, "psnr": 1.0, "ssim": 1.0},
     )
 )

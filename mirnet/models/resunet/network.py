@@ -1,7 +1,7 @@
-"""Residual U-Net at a fraction of the resolution, made for short training on few cores.
+"""Residual U-Net made for short training on few cores.
 
-Nearly all of its time goes into dense 3x3 convolutions on few pixels, which processors compute at a
-higher rate than many cheap ones on many. Its parts are those of published networks: the U
+Nearly all of its time goes into dense 3x3 convolutions, which processors compute at a higher rate
+than many cheap operations. Its parts are those of published networks: the U
 (Ronneberger et al., MICCAI 2015), space to depth at the start and back at the end (Shi et al., CVPR
 2016), residual blocks without normalisation (Lim et al., EDSR, CVPRW 2017), and features scaled and
 shifted by what the whole image is like (Perez et al., FiLM, AAAI 2018).
@@ -88,7 +88,9 @@ class ResUNet(Network):
         scaled = image * (self.mean.float() / (brightness + _LEAST_MEAN))
         # the root beside it tells how dark the image was
         both = torch.cat([scaled, torch.sqrt(image.clamp_min(0) + 1e-3)], dim=1)
-        x = self.head(F.pixel_unshuffle(both, self.shuffle).to(self.head.weight.dtype))
+        if self.shuffle > 1:
+            both = F.pixel_unshuffle(both, self.shuffle)
+        x = self.head(both.to(self.head.weight.dtype))
         skips = []
         for block, down in zip(self.encoder, self.down, strict=False):
             skips.append(block(x))
@@ -96,7 +98,9 @@ class ResUNet(Network):
         x = self.modulation(self.encoder[-1](x), statistics)
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             x = block(up(x) + skips.pop())
-        residual = F.pixel_shuffle(self.tail(x).float(), self.shuffle)
+        residual = self.tail(x).float()
+        if self.shuffle > 1:
+            residual = F.pixel_shuffle(residual, self.shuffle)
         enhanced = scaled.clamp(max=_BRIGHTEST) + residual
         share = torch.sigmoid(self.steepness.float() * (self.bright.float() - brightness))
         return image + share * (enhanced - image)
