@@ -280,7 +280,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--preset", default="cpu-mirnet")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each step")
     parser.add_argument("--steps", type=int, default=50, help="steps per epoch of the loops")
     parser.add_argument("--minutes", type=float, default=5, help="of each loop")

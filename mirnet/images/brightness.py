@@ -10,7 +10,7 @@ import numpy as np
 
 from mirnet.images.image import Pixels
 
-_FADES_FROM = 0.5
+_FADES_FROM = 2 / 3
 """Of the limit: darker images get all of the output."""
 _BAND_ROWS = 256
 

@@ -53,12 +53,12 @@ def test_the_change_fades_towards_bright_images() -> None:
 
     written = guarded(white, {}, pass_luminance=0.4)
     levels = [written(np.full((16, 16, 3), level, np.uint8)).mean() for level in range(120)]
-    assert levels[:51] == [255] * 51, "all of the output up to half of the limit"
+    assert levels[:69] == [255] * 69, "all of the output up to two thirds of the limit"
     assert levels[102:] == list(range(102, 120)), "0.4 of 255: the input"
-    steps = np.diff(levels[50:104])
-    assert (steps <= 1).all() and (steps >= -5).all(), "no jump at either end"
+    steps = np.diff(levels[67:104])
+    assert (steps <= 1).all() and (steps >= -7).all(), "no jump at either end"
     wide = guarded(white, {}, pass_luminance=0.4)
-    assert wide(np.full((600, 8, 3), 77, np.uint8)).std() == 0, "bands do not show"
+    assert wide(np.full((600, 8, 3), 87, np.uint8)).std() == 0, "bands do not show"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
