@@ -204,12 +204,14 @@ def unprocess(pixels: Pixels, *, gamma: float, gains: Linear) -> Linear:
 def develop(raw: Linear, *, gamma: float, gains: Linear, tone: float = 1.0) -> Pixels:
     """Linear camera RGB -> uint8 RGB as displayed.
 
-    ``tone`` 1 is the smoothstep 3x^2 - 2x^3 that :func:`unprocess` inverts, 0 leaves it out.
+    ``tone`` 1 is the smoothstep 3x^2 - 2x^3 that :func:`unprocess` inverts, 0 leaves it out; above
+    1 shadows become black.
     """
     linear = np.clip(raw * gains, 1e-8, 1)
     toned = linear ** np.float32(1 / gamma)
     displayed = tone * (3 * toned**2 - 2 * toned**3) + (1 - tone) * toned
-    return np.asarray(np.rint(displayed * 255), np.uint8)
+    # a tone above 1 leaves 0 to 1, and a cast to uint8 would make black white
+    return np.asarray(np.rint(np.clip(displayed, 0, 1) * 255), np.uint8)
 
 
 def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:

@@ -166,6 +166,15 @@ def test_a_flat_tone_curve_lifts_shadows_and_keeps_black_middle_and_white() -> N
     assert flat[4] == 255
 
 
+def test_a_steep_tone_curve_makes_shadows_black_and_never_white() -> None:
+    raw = np.linspace(0, 1, 2000, dtype=np.float32).reshape(1, -1, 1).repeat(3, axis=2)
+    one = np.ones(3, np.float32)
+    steep = develop(raw, gamma=2.2, gains=one, tone=1.5).astype(int)[0, :, 0]
+    assert steep[raw[0, :, 0] < 0.008].max() == 0
+    assert steep[-1] == 255
+    assert np.diff(steep).min() >= 0
+
+
 def test_jpeg_costs_more_at_lower_quality(photos: Path) -> None:
     pixels = read_rgb(photos / "trip 1/motorcycle.png")
     errors = [
