@@ -116,6 +116,7 @@ RUN_COLUMNS = {
     "strength": "`enhance.strength` of an enhanced image",
     "exposure": "its `enhance.exposure`: `auto`, a mean luma, or stops such as `+0.5 stops`",
     "denoise": "its `enhance.denoise`",
+    "evened": "stops by which `enhance.even` changed it; 0: no image before it is of its scene",
 }
 PAIR_COLUMNS = {
     "pair": "split/name",

@@ -6,20 +6,21 @@ what is none of ours is an error here and not where it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from mirnet.batch.engine import open_engine
 from mirnet.batch.image_work import Columns, Count, Encoded, ImageWork, Problem
 from mirnet.batch.messages import Message
 from mirnet.batch.run_config import BatchRunConfig
 from mirnet.errors import problem_of
-from mirnet.images import read_size
+from mirnet.images import Seen, read_size
 from mirnet.images.formats import TABLE
+from mirnet.images.image import THUMBNAIL_SIDE
 from mirnet.params import EnhanceParams
 
 _CONTENT_TYPES = frozenset(entry.content_type for entry in TABLE)
@@ -43,6 +44,8 @@ class WorkInChild:
 
     def __call__(self) -> Callable[[Message], Message]:
         engine = open_engine(self.enhance, self.params)
+        if self.params.evens:
+            import mirnet.inference.scene  # noqa: F401 - torch, in the time of the start
         engine.fix_shapes(self.run_config)
         return partial(_handle, ImageWork(self.params, engine, self.format))
 
@@ -52,9 +55,14 @@ def ask_for_size(key: str, data: bytes) -> Message:
     return Message({"do": "size", "name": key}, (data,))
 
 
-def ask_for_output(key: str, data: bytes) -> Message:
+def ask_for_view(key: str, data: bytes) -> Message:
+    """Answered by :func:`view_in`."""
+    return Message({"do": "view", "name": key}, (data,))
+
+
+def ask_for_output(key: str, data: bytes, before: Sequence[Seen]) -> Message:
     """Answered by :func:`output_in`."""
-    return Message({"do": "work", "name": key}, (data,))
+    return Message({"do": "work", "name": key, "before": [*map(asdict, before)]}, (data,))
 
 
 def most_answer_bytes(params: EnhanceParams) -> int:
@@ -66,7 +74,12 @@ def _handle(work: ImageWork, message: Message) -> Message:
     name, data = message.facts["name"], message.parts[0]
     if message.facts["do"] == "size":
         return Message({"num_pixels": _num_pixels(data, name)})
-    output = work.whole(data, name=name)
+    if message.facts["do"] == "view":
+        view = work.view(data, name=name)
+        kind = "problem" if isinstance(view, Problem) else "seen"
+        return Message({kind: view and asdict(view)})
+    before = [Seen(**each) for each in message.facts["before"]]
+    output = work.whole(data, name=name, before=before)
     if isinstance(output, Problem):
         return Message({"problem": asdict(output)})
     parts = {"data": output.data, "rejected": output.rejected}
@@ -105,6 +118,18 @@ class _WithProblem(_Strict):
     problem: _Problem
 
 
+_SEEN = THUMBNAIL_SIDE**2
+
+
+class _Seen(_Strict):
+    thumbnail: Annotated[list[FiniteFloat], Field(min_length=_SEEN, max_length=_SEEN)]
+    brightness: Annotated[float, Field(ge=0, le=1)]
+
+
+class _WithSeen(_Strict):
+    seen: _Seen | None
+
+
 class _WithOutput(_Strict):
     content_type: str
     passed: Annotated[str, Field(min_length=1, max_length=1000)] | None
@@ -129,6 +154,19 @@ def num_pixels_in(answer: Message) -> int:
         ValueError: it is not an answer to :func:`ask_for_size`.
     """
     return _parsed(_Size, answer.facts).num_pixels
+
+
+def view_in(answer: Message) -> Seen | Problem | None:
+    """As :meth:`ImageWork.view`.
+
+    Raises:
+        ValueError: it is not an answer to :func:`ask_for_view`.
+    """
+    if "problem" in answer.facts:
+        found = _parsed(_WithProblem, answer.facts).problem
+        return Problem(found.status, found.reason)
+    seen = _parsed(_WithSeen, answer.facts).seen
+    return None if seen is None else Seen(tuple(seen.thumbnail), seen.brightness)
 
 
 def output_in(answer: Message) -> Encoded | Problem:

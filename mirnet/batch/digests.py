@@ -14,7 +14,7 @@ from mirnet.params import EnhanceParams
 DECODER_RULES = 2
 """Increased when files are accepted that were refused before, so that they are tried again."""
 _OF_ENHANCED = {"strength", "precision"}
-_LATER = {"exposure", "denoise"}
+_LATER = {"exposure", "denoise", "even"}
 """Params of enhanced images that came later: in a digest only if they are not the default, so that
 outputs of before count as done."""
 

@@ -36,7 +36,9 @@ class Engine(Protocol):
         """Free memory kept for further images, for another process."""
 
     def __call__(self, images: Sequence[Image]) -> list[Made]:
-        """The enhanced images, in the same order."""
+        """The enhanced images, in the same order; without any choice where the taste evens, since
+        these depend on other images.
+        """
 
 
 def open_engine(enhance: Any, taste: Taste) -> Engine:
@@ -78,7 +80,7 @@ class _Function:
 
     def _made(self, image: Image) -> Made:
         output = self._function(image)
-        if self._taste.plain:
+        if self._taste.plain or self._taste.evens:
             return Made(output, output.pixels)
         from mirnet.inference.taste import made  # imports torch
 
@@ -120,6 +122,8 @@ class _Network:
         if self._taste.plain:
             done = self._enhancer.enhance_images(images, self._taste.strength)
             return [Made(image, image.pixels) for image in done]
-        from mirnet.inference.enhancer import make_images  # imports torch
+        from mirnet.inference.enhancer import fine_images, make_images  # imports torch
 
+        if self._taste.evens:
+            return [Made(image, image.pixels) for image in fine_images(self._enhancer, images)]
         return make_images(self._enhancer, images, self._taste)

@@ -6,17 +6,19 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mirnet.batch.digests import Digests
 from mirnet.batch.image_work import Decoded, Encoded, ImageWork, Problem, first_words
+from mirnet.batch.ledger import InputVersion
 from mirnet.batch.manifest import OUTAGE, Row, Status
 from mirnet.batch.plan import WorkItem
 from mirnet.batch.provenance import Origin, from_metadata, source_digest, to_metadata
 from mirnet.batch.rejected import RejectedOutputs
+from mirnet.batch.seen import Look, SeenImages
 from mirnet.errors import ServiceError
-from mirnet.images import Image, Pixels, read_size
+from mirnet.images import Image, Made, Pixels, Seen, read_size
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
 from mirnet.storage.store import (
@@ -68,13 +70,14 @@ class Fetched:
 @dataclass(frozen=True, slots=True)
 class Enhanced:
     """Ready to be encoded and written. ``image``: the output, or the input if it is passed
-    through. ``own``: what is judged, if it is not the image.
+    through. ``own``: what is judged, if it is not the image. ``evened``: of its :class:`Made`.
     """
 
     got: Downloaded
     decoded: Decoded
     image: Image
     own: Pixels | None = None
+    evened: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class ImageJob:
     """State shared by all images of a run.
 
     ``guard`` raises if the run may no longer write. ``rejected``: stores rejected outputs.
+    ``seen``: what images need that come after others.
     """
 
     source: Store
@@ -94,6 +98,7 @@ class ImageJob:
     work: ImageWork
     guard: Callable[[], None]
     rejected: RejectedOutputs | None = None
+    seen: SeenImages = field(default_factory=SeenImages)
 
     @functools.cached_property
     def source_digest(self) -> str:
@@ -152,6 +157,8 @@ class ImageJob:
         found = self.work.decode(got.data, name=got.item.info.key)
         if isinstance(found, Problem):
             return self._ended(got, found, begun)
+        if found.passed is not None and self.params.evens:
+            self._keep(got, self.work.seen(found, found.image.pixels))
         got = replace(got, seconds=time.perf_counter() - begun)
         return Fetched(got, found) if found.passed is None else Enhanced(got, found, found.image)
 
@@ -163,18 +170,63 @@ class ImageJob:
         """Run the model on images of one size; after a failure, one by one."""
         begun = time.perf_counter()
         done = self.work.enhance([fetched.decoded.image for fetched in batch])
+        if self.params.evens:
+            done = self._even(batch, done)
         each = (time.perf_counter() - begun) / len(batch)
         return [
             self._ended(fetched.got, made, begun)
             if isinstance(made, Problem)
-            else Enhanced(_later(fetched.got, each), fetched.decoded, made.image, made.own)
+            else Enhanced(
+                *(_later(fetched.got, each), fetched.decoded, made.image, made.own, made.evened)
+            )
             for fetched, made in zip(batch, done, strict=True)
         ]
+
+    def _even(
+        self, batch: Sequence[Fetched], done: Sequence[Made | Problem]
+    ) -> list[Made | Problem]:
+        """After all of the batch are seen: one of them may come before another."""
+        seen = [
+            made if isinstance(made, Problem) else self.work.seen(each.decoded, made.image.pixels)
+            for each, made in zip(batch, done, strict=True)
+        ]
+        for fetched, own in zip(batch, seen, strict=True):
+            self._keep(fetched.got, own)
+        return [
+            own if isinstance(own, Problem) else self._evened(fetched, made, own)
+            for fetched, made, own in zip(batch, done, seen, strict=True)
+        ]
+
+    def _keep(self, got: Downloaded, seen: Seen | Problem) -> None:
+        version = got.item.info.key, got.version
+        self.seen.keep(version, None if isinstance(seen, Problem) else seen)
+
+    def _evened(self, fetched: Fetched, made: Made | Problem, own: Seen) -> Made | Problem:
+        if isinstance(made, Problem):
+            return made
+        before = self.seen_before(fetched.got.item)
+        if isinstance(before, Problem):
+            return before
+        return self.work.even(fetched.decoded, made.image.pixels, own, before)
+
+    def seen_before(self, item: WorkItem, look: Look | None = None) -> list[Seen] | Problem:
+        """What was seen of the images before an image; a problem where that is known later.
+
+        Args:
+            look: at one that is not known; none: in this process.
+
+        Raises:
+            StorageError: failures that stop a run.
+        """
+        return self.seen.of(item.before, self.source, look or self._look)
+
+    def _look(self, each: InputVersion, data: bytes) -> Seen | Problem | None:
+        return self.work.view(data, name=each[0])
 
     def commit(self, enhanced: Enhanced) -> Row:
         """Encode and write atomically, never over foreign objects."""
         begun = time.perf_counter()
-        output = self.work.encode(enhanced.decoded, enhanced.image, enhanced.own)
+        output = self.work.encode(enhanced.decoded, enhanced.image, enhanced.own, enhanced.evened)
         return self.finish(_later(enhanced.got, time.perf_counter() - begun), output)
 
     def finish(self, got: Downloaded, output: Encoded | Problem) -> Row:

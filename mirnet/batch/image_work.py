@@ -18,7 +18,7 @@ from mirnet.batch.guard import BRIGHT, harm_limits, is_bright
 from mirnet.batch.manifest import Status
 from mirnet.batch.rejected import small_jpeg
 from mirnet.errors import NO_MEMORY, ImageError, ServiceError, UsageError
-from mirnet.images import Image, Made, Pixels, decode, encode
+from mirnet.images import Image, Made, Pixels, Seen, decode, encode
 from mirnet.images.brightness import mixed, share_of_output
 from mirnet.images.formats import format_named
 from mirnet.images.harm import judge
@@ -69,6 +69,7 @@ class Columns(BaseModel):
     saturation: float
     shadows: float
     dropped: Annotated[str, Field(max_length=1000)] | None
+    evened: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,11 @@ class ImageWork:
     engine: Engine
     format: str | None = None
 
-    def whole(self, data: bytes, *, name: str) -> Encoded | Problem:
+    def whole(self, data: bytes, *, name: str, before: Sequence[Seen] = ()) -> Encoded | Problem:
         """All steps for one image.
+
+        Args:
+            before: of its sequence, as :meth:`view` gives them.
 
         Raises:
             ServiceError: not caused by the image; :class:`~mirnet.errors.DeviceBroken` may be.
@@ -109,7 +113,56 @@ class ImageWork:
         if decoded.passed is not None:
             return self.encode(decoded, decoded.image)
         (made,) = self.enhance([decoded.image])
-        return made if isinstance(made, Problem) else self.encode(decoded, made.image, made.own)
+        if isinstance(made, Problem):
+            return made
+        if self.params.evens:
+            own = self.seen(decoded, made.image.pixels)
+            if isinstance(own, Problem):
+                return own
+            made = self.even(decoded, made.image.pixels, own, before)
+            if isinstance(made, Problem):
+                return made
+        return self.encode(decoded, made.image, made.own, made.evened)
+
+    def view(self, data: bytes, *, name: str) -> Seen | Problem | None:
+        """What later images of its sequence need of an image; none if it is bad, or the network
+        fails on it; a problem if another machine may have enough memory.
+
+        Raises:
+            ServiceError: as :meth:`whole`.
+        """
+        decoded = self.decode(data, name=name)
+        if isinstance(decoded, Problem):
+            return decoded if decoded.reason.startswith(NO_MEMORY) else None
+        output: Image | None = decoded.image
+        if decoded.passed is None:
+            (made,) = self.enhance([decoded.image])
+            output = None if isinstance(made, Problem) else made.image
+        found = None if output is None else self.seen(decoded, output.pixels)
+        return None if isinstance(found, Problem) else found
+
+    def seen(self, decoded: Decoded, output: Pixels) -> Seen | Problem:
+        """As :meth:`view`, given the network's output, or the input if it is passed through."""
+        from mirnet.inference.scene import seen  # imports torch
+
+        share = share_of_output(decoded.shadows, self.params.pass_luminance)
+        try:
+            return seen(decoded.image.pixels, output, share)
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
+            return Problem("failed", f"model: {first_words(error)}")
+
+    def even(
+        self, decoded: Decoded, output: Pixels, own: Seen, before: Sequence[Seen]
+    ) -> Made | Problem:
+        """The result for an image, given the network's output and what was seen before it."""
+        from mirnet.inference.scene import even_stops
+        from mirnet.inference.taste import made
+
+        try:
+            stops = even_stops(output, own, before)
+            return made(decoded.image, output, self.params, even=stops)
+        except Exception as error:  # noqa: BLE001 - any failure must not affect other images
+            return Problem("failed", f"model: {first_words(error)}")
 
     def decode(self, data: bytes, *, name: str) -> Decoded | Problem:
         """Decode and measure the bytes of a file."""
@@ -140,19 +193,24 @@ class ImageWork:
             return [Problem("failed", f"model: {first_words(error)}")]
 
     def encode(
-        self, decoded: Decoded, image: Image, own: Pixels | None = None
+        self,
+        decoded: Decoded,
+        image: Image,
+        own: Pixels | None = None,
+        evened: float | None = None,
     ) -> Encoded | Problem:
         """Judge an output and encode it, or the input if the safety checks reject the output.
 
         Args:
             image: the output, or the input if it is passed through.
             own: what the network made of it, which is judged; none: the output.
+            evened: of :class:`~mirnet.images.Made`.
 
         Raises:
             ServiceError: as :meth:`whole`.
         """
         try:
-            return self._encode(decoded, image, image.pixels if own is None else own)
+            return self._encode(decoded, image, image.pixels if own is None else own, evened)
         except UsageError as error:  # the input is valid; its output cannot be encoded
             return Problem("failed", f"output: {first_words(error)}")
         except ServiceError:
@@ -160,7 +218,7 @@ class ImageWork:
         except Exception as error:  # noqa: BLE001 - any failure must not affect other images
             return Problem("failed", f"writing: {first_words(error)}")
 
-    def _encode(self, decoded: Decoded, image: Image, own: Pixels) -> Encoded:
+    def _encode(self, decoded: Decoded, image: Image, own: Pixels, evened: float | None) -> Encoded:
         rejected, passed = None, decoded.passed
         if passed is None:
             share = share_of_output(decoded.shadows, self.params.pass_luminance)
@@ -187,6 +245,7 @@ class ImageWork:
             saturation=round(decoded.before.saturation, 5),
             shadows=round(decoded.shadows, 5),
             dropped=lost or None,
+            evened=None if passed or evened is None else round(evened, 4),
         )
         content_type = format_named(self.format or image.format).content_type
         return Encoded(data, content_type, passed, columns, rejected)

@@ -65,18 +65,22 @@ class Inflight:
         while block := list(itertools.islice(rest, self._block)):
             # with those before them that have not ended
             self._pending.update((item.info.key, item) for item in block)
-            self._write()
+            # and those that are read with them
+            read = (
+                each for item in self._pending.values() for each in (_input(item), *item.before)
+            )
+            self._write(dict.fromkeys(read))
             yield from block
 
     @contextmanager
     def _alone(self, item: WorkItem) -> Iterator[None]:
         self._pending = {item.info.key: item}
-        self._write()
+        self._write([_input(item)])
         yield
         self._clear()
 
-    def _write(self) -> None:
-        self._run.write_inflight(map(_input, self._pending.values()), attempt=self._attempt)
+    def _write(self, inputs: Iterable[InputVersion]) -> None:
+        self._run.write_inflight(inputs, attempt=self._attempt)
 
     def _clear(self) -> None:
         _clear(self._run, self._attempt)

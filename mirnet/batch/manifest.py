@@ -51,7 +51,7 @@ def deaths_in(reason: str | None) -> int | None:
 class Row:
     """One input and its result. Luminances are mean luma, 0 to 1 (Rec. 709, as coded);
     ``shadows`` is that of the darkest tenth of the input. ``strength``, ``exposure`` and
-    ``denoise`` are the person's choices of an enhanced image.
+    ``denoise`` are the person's choices of an enhanced image, ``evened`` the stops of ``even``.
     """
 
     input_key: str
@@ -87,6 +87,7 @@ class Row:
     strength: float | None = None
     exposure: str | None = None
     denoise: float | None = None
+    evened: float | None = None
 
     @property
     def model_label(self) -> str:

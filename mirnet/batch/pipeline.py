@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from mirnet.batch.image_job import Downloaded, Enhanced, Fetched, ImageJob
 from mirnet.batch.manifest import Row
 from mirnet.batch.plan import WorkItem
-from mirnet.signals import advance, stop_if_asked
-
-T = TypeVar("T")
+from mirnet.batch.waiting import ended, waited
 
 # files that are downloaded and not yet decoded; a larger one is processed alone
 MAX_FILE_BYTES = 64 * 2**20
 # decoded pixels, from before the model to the end of the upload: at most 24 bytes each (16 bit,
 # transparency, before and after, and encoding) besides the file; larger images go alone
 MAX_PIXELS = 24_000_000
-# interval of checks for a stop
-_LOOK_S = 0.5
 
 
 def process(items: Iterable[WorkItem], job: ImageJob, *, num_threads: int) -> Generator[Row]:
@@ -130,20 +125,6 @@ class _Pipeline:
 
     def _ended_commits(self) -> Iterator[Row]:
         """Wait for at least one; return all that have finished."""
-        for each in _ended(self._commits):
+        for each in ended(self._commits):
             del self._commits[each]
             yield each.result()
-
-
-def waited(future: Future[T]) -> T:
-    """The result of a future; a stop ends the wait."""
-    _ended([future])
-    return future.result()
-
-
-def _ended(futures: Collection[Future[T]]) -> set[Future[T]]:
-    """Finished futures, at least one; checks for a stop while waiting."""
-    while not (done := wait(futures, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done):
-        stop_if_asked()
-    advance()
-    return done

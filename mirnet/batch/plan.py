@@ -12,8 +12,9 @@ from enum import IntEnum
 from typing import Self
 
 from mirnet.batch.digests import Digests
-from mirnet.batch.ledger import is_ledger_key
+from mirnet.batch.ledger import InputVersion, is_ledger_key
 from mirnet.batch.manifest import KILLS, Row, deaths_in
+from mirnet.batch.neighbours import Neighbours
 from mirnet.batch.passed_over import Reason, has_suffix, why_passed_over
 from mirnet.params import EnhanceParams
 from mirnet.results import ModelRef
@@ -44,7 +45,8 @@ class WorkItem:
 
     ``suspect``: a process may have died of it; it is processed alone. ``changed``: the object at
     the output key has other bytes than its row says. ``deaths``: of processes that worked on it
-    alone, at most one per run. ``died``: one of them in this run.
+    alone, at most one per run. ``died``: one of them in this run. ``before``: the inputs right
+    before it on which its brightness depends.
     """
 
     info: ObjectInfo
@@ -54,6 +56,7 @@ class WorkItem:
     changed: bool = False
     deaths: int = 0
     died: bool = False
+    before: tuple[InputVersion, ...] = ()
 
 
 class Turn(IntEnum):
@@ -170,6 +173,7 @@ class BatchPlan:
     def __init__(self) -> None:
         self._has_digest: HasDigest | None = None
         self._deaths: dict[tuple[str, str], list[Death]] = {}
+        self._neighbours: Neighbours | None = None
         # an empty name: a file in the temporary folder that has no name there, so that nothing
         # of it is left after a kill
         self._db = sqlite3.connect("")
@@ -241,12 +245,32 @@ class BatchPlan:
         """
         later = 0
         (self.counts.ever,) = self._db.execute("SELECT COUNT(*) FROM done").fetchone()
+        if planner.params.evens:
+            most = planner.params.max_bytes, planner.params.kill_attempts
+            self._neighbours = Neighbours(self._db, max_bytes=most[0], max_deaths=most[1])
         for info in self._wanted(listing, planner):
+            if self._neighbours is not None:
+                self._neighbours.add(info)
             if limit is not None and self.num_todo - later >= limit:
-                break
+                if self._neighbours is None:
+                    break
+                continue  # one that comes later may be before one of these
             later += self._decide(info, planner) is not Turn.FRESH
+        if self._neighbours is not None:
+            self._neighbours.isolate(self._suspects(planner), turn=Turn.SUSPECT)
         if limit is not None and self.num_todo > limit:
             self._drop_last(self.num_todo - limit)
+
+    def _suspects(self, planner: Planner) -> set[str]:
+        """Keys of which a process may have died, also of inputs that are done."""
+        rows = self._db.execute("SELECT key FROM todo WHERE turn >= ?", (Turn.SUSPECT,))
+        found = {str(row["key"]) for row in rows}
+        for key, version in self._deaths:
+            done = self._db.execute(_LOOK_UP, (key,)).fetchone()
+            turn, _, _ = self._turn(ObjectInfo(key, 0, version, 0.0), done, planner)
+            if turn >= Turn.SUSPECT:
+                found.add(key)
+        return found
 
     def _drop_last(self, number: int) -> None:
         self._db.execute(
@@ -358,8 +382,10 @@ class BatchPlan:
                 )
                 suspect = row["turn"] >= Turn.SUSPECT
                 changed = bool(row["changed"])
+                before = self._neighbours.before(info.key) if self._neighbours else ()
                 yield WorkItem(
-                    info, row["output"], row["existing"], suspect, changed, row["deaths"]
+                    *(info, row["output"], row["existing"], suspect, changed, row["deaths"]),
+                    before=before,
                 )
 
 

@@ -219,4 +219,5 @@ def _dump_item(item: WorkItem) -> str:
 
 def _load_item(text: str) -> WorkItem:
     values = json.loads(text)
-    return WorkItem(**values | {"info": ObjectInfo(**values["info"])})
+    before = tuple((key, version) for key, version in values["before"])
+    return WorkItem(**values | {"info": ObjectInfo(**values["info"]), "before": before})

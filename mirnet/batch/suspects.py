@@ -8,30 +8,36 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mirnet.batch.child_work import (
     WorkInChild,
     ask_for_output,
     ask_for_size,
+    ask_for_view,
     most_answer_bytes,
     num_pixels_in,
     output_in,
+    view_in,
 )
 from mirnet.batch.image_job import Downloaded, ImageJob
 from mirnet.batch.image_work import Encoded, Problem
 from mirnet.batch.inflight import Alone
 from mirnet.batch.isolation import Child, ChildDied, ChildNotStarted, Limits
+from mirnet.batch.ledger import InputVersion
 from mirnet.batch.manifest import DIED, KILLS, Row, death_reason
 from mirnet.batch.messages import Message
-from mirnet.batch.pipeline import waited
 from mirnet.batch.plan import WorkItem
+from mirnet.batch.waiting import waited
 from mirnet.config import Settings
 from mirnet.errors import NO_MEMORY
+from mirnet.images import Seen
 from mirnet.images.formats import DECODE_FILE
 from mirnet.signals import advance
+from mirnet.storage.store import ObjectInfo
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +52,16 @@ _MODEL_BYTES = 4 * 2**30
 _PIXEL_BYTES = 200
 
 
-def _needed(num_pixels: int, got: Downloaded) -> int:
-    return _MODEL_BYTES + num_pixels * _PIXEL_BYTES + len(got.data) * DECODE_FILE
+def _needed(num_pixels: int, num_bytes: int) -> int:
+    return _MODEL_BYTES + num_pixels * _PIXEL_BYTES + num_bytes * DECODE_FILE
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    """Of a child. ``counts``: against the image; not if it may be of a shortage of memory."""
+
+    how: str
+    counts: bool
 
 
 class Suspects:
@@ -95,31 +109,69 @@ class Suspects:
             # processes died of it that did not work in a child, or died with theirs
             output: Encoded | Problem = self._ended(item.deaths, "the process that worked on it")
         else:
-            with alone(item):
-                output = self._whole(fetched)
+            output = self._isolated(fetched, alone)
         return waited(pool.submit(self._job.finish, fetched, output))
 
-    def _whole(self, got: Downloaded) -> Encoded | Problem:
+    def _isolated(self, got: Downloaded, alone: Alone) -> Encoded | Problem:
+        """One death is of one image: each that comes before is announced by itself."""
+
+        def look(each: InputVersion, data: bytes) -> Seen | Problem | None:
+            with alone(WorkItem(ObjectInfo(each[0], len(data), each[1], 0.0), "")):
+                return self._view(each[0], data)
+
+        before = self._job.seen_before(got.item, look)
+        if isinstance(before, Problem):
+            return before
+        with alone(got.item):
+            return self._whole(got, before)
+
+    def _whole(self, got: Downloaded, before: Sequence[Seen]) -> Encoded | Problem:
         child = self._started()
         if child is not None:
             try:
-                return self._in_child(child, got)
+                return self._in_child(child, got, before)
             except ChildNotStarted as error:
                 self._do_alone(str(error))
-        return self._job.work.whole(got.data, name=got.item.info.key)
+        return self._job.work.whole(got.data, name=got.item.info.key, before=before)
 
-    def _in_child(self, child: Child, got: Downloaded) -> Encoded | Problem:
-        key, deaths, num_pixels = got.item.info.key, got.item.deaths, 0
+    def _view(self, key: str, data: bytes) -> Seen | Problem | None:
+        """Of an image that comes before a suspect; none if the child dies of it."""
+        child = self._started()
+        if child is not None:
+            try:
+                found = self._asked(child, key, data, ask_for_view(key, data), view_in)
+            except ChildNotStarted as error:
+                self._do_alone(str(error))
+            else:
+                if not isinstance(found, _Death):
+                    return found
+                why = f"{NO_MEMORY}: {key}, which comes before it: {found.how}"
+                return None if found.counts else Problem("failed", why)
+        return self._job.work.view(data, name=key)
+
+    def _in_child(self, child: Child, got: Downloaded, before: Sequence[Seen]) -> Encoded | Problem:
+        key, deaths = got.item.info.key, got.item.deaths
+        message = ask_for_output(key, got.data, before)
+        found = self._asked(child, key, got.data, message, output_in)
+        if not isinstance(found, _Death):
+            return found
+        if found.counts:
+            return self._ended(deaths + 1, found.how)
+        return Problem("failed", death_reason(deaths, self._attempts, NO_MEMORY, found.how))
+
+    def _asked(
+        self, child: Child, key: str, data: bytes, message: Message, parse: Callable[[Message], T]
+    ) -> T | _Death:
+        num_pixels = 0
         try:
-            told = _parsed(child, ask_for_size(key, got.data), num_pixels_in)
+            told = _parsed(child, ask_for_size(key, data), num_pixels_in)
             num_pixels = min(told, self._job.params.max_pixels)
-            return _parsed(child, ask_for_output(key, got.data), output_in)
+            return _parsed(child, message, parse)
         except ChildDied as died:
             advance()
             logger.warning("%s: the child died: %s", key, died)
-            if died.took is not None and died.took <= _needed(num_pixels, got):
-                return Problem("failed", death_reason(deaths, self._attempts, NO_MEMORY, str(died)))
-            return self._ended(deaths + 1, str(died))
+            shortage = died.took is not None and died.took <= _needed(num_pixels, len(data))
+            return _Death(str(died), counts=not shortage)
 
     def _ended(self, deaths: int, how: str) -> Problem:
         if deaths >= self._attempts:

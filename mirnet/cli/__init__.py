@@ -227,6 +227,10 @@ def enhance(
             help="1 as smooth as the network, 0 as grainy as the input [enhance.denoise]",
         ),
     ] = None,
+    even: Annotated[
+        bool,
+        typer.Option("--even", help="One brightness for images of one scene [enhance.even]"),
+    ] = False,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -257,6 +261,7 @@ def enhance(
             strength=strength,
             exposure=exposure,
             denoise=denoise,
+            even="true" if even else None,
             precision=precision,
         ),
     )

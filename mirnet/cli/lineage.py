@@ -43,6 +43,7 @@ def lineage(
         "strength": row.strength,
         "exposure": row.exposure,
         "denoise": row.denoise,
+        "evened": None if row.evened is None else f"{row.evened:+g} stops",
     }
     facts = {name: value for name, value in facts.items() if value is not None}
     if as_json:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
         Image as Image,
         Made as Made,
         Pixels as Pixels,
+        Seen as Seen,
     )
 else:
     _HOMES = {
         **dict.fromkeys(("decode", "read_rgb", "read_size"), "decoding"),
         **dict.fromkeys(("encode", "to_png"), "encoding"),
-        **dict.fromkeys(("MAX_PIXELS", "Image", "Made", "Pixels"), "image"),
+        **dict.fromkeys(("MAX_PIXELS", "Image", "Made", "Pixels", "Seen"), "image"),
     }
 
     def __getattr__(name: str) -> object:

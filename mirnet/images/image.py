@@ -93,11 +93,28 @@ class Made:
     """An enhanced image.
 
     ``own``: (H, W, 3), what the network made of it, without a person's choices beyond a mixture
-    with the input; the safety checks judge this.
+    with the input; the safety checks judge this. ``evened``: stops that brought it to the
+    brightness of the images before it; none: that was not asked for.
     """
 
     image: Image
     own: Pixels
+    evened: float | None = None
+
+
+THUMBNAIL_SIDE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What later images of a sequence need of one.
+
+    ``thumbnail``: log luma of the input, 16x16 values without their mean, of norm 1 (flat: 0).
+    ``brightness``: mean luma (Rec. 709, as coded, 0 to 1) of what becomes of it by itself.
+    """
+
+    thumbnail: tuple[float, ...]
+    brightness: float
 
 
 class Unreadable(Exception):

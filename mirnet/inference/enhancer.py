@@ -180,11 +180,18 @@ class Enhancer(Passes):
 def make_images(enhancer: Enhancer, images: Sequence[Image], taste: Taste) -> list[Made]:
     """As :meth:`Enhancer.enhance_images`, and with each what the safety checks of a batch judge."""
     dtype = None if taste.plain or taste.strength == 0 else _FINE
-    outputs = enhancer._outputs(images, taste.strength if dtype is None else 1.0, dtype)
-    done = [_finish(image, own) for image, own in zip(images, outputs, strict=True)]
     if dtype is None:
+        outputs = enhancer._outputs(images, taste.strength)
+        done = [_finish(image, own) for image, own in zip(images, outputs, strict=True)]
         return [Made(image, image.pixels) for image in done]
-    return [made(image, own.pixels, taste) for image, own in zip(images, done, strict=True)]
+    fine = fine_images(enhancer, images)
+    return [made(image, own.pixels, taste) for image, own in zip(images, fine, strict=True)]
+
+
+def fine_images(enhancer: Enhancer, images: Sequence[Image]) -> list[Image]:
+    """As :meth:`Enhancer.enhance_images` without any choice, in 16 bits."""
+    outputs = enhancer._outputs(images, 1.0, _FINE)
+    return [_finish(image, own) for image, own in zip(images, outputs, strict=True)]
 
 
 def _finish(image: Image, pixels: Pixels) -> Image:

@@ -72,14 +72,24 @@ def gain_for(output: Pixels, mean: float, *, max_stops: float) -> float:
     Measured on a grid of at most 256x256 pixels. The nearest one of up to ``max_stops``, where
     black or saturated parts leave it out of reach.
     """
-    step, across = (-(-size // _SIDE) for size in output.shape[:2])
-    grid = linear(unit(output[::step, ::across]))
+    light = linear(grid(output))
     low, high = -max_stops, max_stops
     for _ in range(_STEPS):
         stops = (low + high) / 2
-        found = float(to_luma(coded(exposed(grid, 2**stops))).mean(dtype=np.float64))
+        found = float(to_luma(coded(exposed(light, 2**stops))).mean(dtype=np.float64))
         low, high = (stops, high) if found < mean else (low, stops)
     return float(2 ** ((low + high) / 2))
+
+
+def mean_luma(pixels: Pixels) -> float:
+    """Of (H, W, 3), 0 to 1, on the grid of :func:`gain_for`."""
+    return min(float(to_luma(grid(pixels)).mean(dtype=np.float64)), 1.0)
+
+
+def grid(pixels: Pixels) -> Light:
+    """At most 256x256 pixels of (H, W, 3), evenly spread; 0 to 1, as coded."""
+    step, across = (-(-size // _SIDE) for size in pixels.shape[:2])
+    return unit(pixels[::step, ::across])
 
 
 def gain_beyond(low: Light, high: Light, more: float) -> Light:

@@ -28,23 +28,26 @@ from mirnet.params.taste import MAX_STOPS, Taste, taste_of
 from mirnet.signals import advance
 
 
-def made(image: Image, output: Pixels, taste: Taste) -> Made:
+def made(image: Image, output: Pixels, taste: Taste, *, even: float | None = None) -> Made:
     """The result for an image, given the network's output.
 
     Args:
         output: (H, W, 3), of more bits if possible; grey if the image is.
+        even: stops that bring it to the brightness of the images before it; none: not asked for.
     """
     mixture = taste_of(min(taste.strength, 1), "auto", 1)
     own = finished(image.pixels, output, mixture)
-    return Made(replace(image, pixels=finished(image.pixels, output, taste)), own)
+    pixels = finished(image.pixels, output, taste, even=even or 0.0)
+    return Made(replace(image, pixels=pixels), own, even)
 
 
-def finished(before: Pixels, output: Pixels, taste: Taste) -> Pixels:
+def finished(before: Pixels, output: Pixels, taste: Taste, *, even: float = 0.0) -> Pixels:
     """An output with a person's choices.
 
     Args:
         before: the input, (H, W, 3), uint8 or uint16.
         output: the network's output for it, of the same height and width.
+        even: stops before those of the taste; a target is met without them.
 
     Returns:
         A new array of the shape and type of the input.
@@ -53,7 +56,7 @@ def finished(before: Pixels, output: Pixels, taste: Taste) -> Pixels:
         return before.copy()
     if taste.denoise < 1:
         output = with_grain(before, output, 1 - taste.denoise)
-    gain = 2**taste.stops
+    gain = 2 ** (taste.stops + even)
     if taste.target is not None:
         gain = gain_for(output, taste.target, max_stops=MAX_STOPS)
     out = np.empty_like(before)

@@ -66,10 +66,22 @@ class Taste(Section):
         description="1 is as smooth as the network's output, 0 as grainy as the input",
     )
 
+    even: bool = Field(
+        False,
+        description="in a batch, images of one scene that follow each other in a folder come out "
+        "alike in brightness",
+    )
+
     @property
     def plain(self) -> bool:
         """Whether this is a mixture of the input and the network's output and nothing else."""
-        return self.strength <= 1 and self.exposure == AUTO and self.denoise == 1
+        mixture = self.strength <= 1 and self.exposure == AUTO and self.denoise == 1
+        return mixture and not self.even
+
+    @property
+    def evens(self) -> bool:
+        """Whether an output depends on the images before it: with a target all are even already."""
+        return self.even and self.target is None
 
     @property
     def target(self) -> float | None:

@@ -32,6 +32,7 @@ def work(
     deadly_side: int,
     enhance: Callable[[Image], Image] | None,
     kill_attempts: int,
+    choices: dict[str, Any],
 ) -> None:
     def slowly(image: Image) -> Image:
         if image.pixels.shape[0] == deadly_side:
@@ -46,7 +47,7 @@ def work(
                 target,
                 enhance=enhance or slowly,
                 model=MODEL,
-                params=EnhanceParams(contact_images=0, kill_attempts=kill_attempts),
+                params=EnhanceParams(contact_images=0, kill_attempts=kill_attempts, **choices),
                 settings=Settings(**settings),
             )
         except MirnetError as error:
@@ -68,16 +69,17 @@ def start(
     deadly_side: int = 0,
     enhance: Callable[[Image], Image] | None = None,
     kill_attempts: int = 2,
+    **choices: Any,
 ) -> ForkServerProcess:
     """``deadly_side``: an image of that height kills the process, which has no child for suspects.
 
-    ``enhance``: pickles; in place of the two arguments.
+    ``enhance``: pickles; in place of the two arguments. ``choices``: params of ``enhance``.
     """
     process = CONTEXT.Process(
         target=work,
         args=(
             *(source, target, settings, variables),
-            *(seconds_per_image, answers, deadly_side, enhance, kill_attempts),
+            *(seconds_per_image, answers, deadly_side, enhance, kill_attempts, choices),
         ),
     )
     process.start()

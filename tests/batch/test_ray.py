@@ -18,11 +18,14 @@ from ray.cluster_utils import Cluster
 
 from mirnet import stages
 from mirnet.batch import ray_engine
+from mirnet.batch.digests import Digests
 from mirnet.batch.inflight import Alone
 from mirnet.batch.ledger import Ledger, RunFolder
 from mirnet.batch.manifest import KILLS, Row
 from mirnet.batch.plan import WorkItem
-from mirnet.batch.run import run_batch
+from mirnet.batch.ray_engine import EnhanceActor, RayJob
+from mirnet.batch.run import preview, run_batch
+from mirnet.batch.run_config import BatchRunConfig
 from mirnet.config import Settings
 from mirnet.errors import ServiceError, StorageError, WorkersLost
 from mirnet.images import Image
@@ -30,9 +33,10 @@ from mirnet.params import EnhanceParams, load_params
 from mirnet.results import EnhanceResult
 from mirnet.storage.places import open_store
 from mirnet.storage.store import ObjectInfo
-from tests.batch import killers, samples as batch_samples
+from tests.batch import killers, samples as batch_samples, sequences
 from tests.batch.killers import DEADLY_SIDE, Killer
 from tests.batch.samples import MODEL, UNGUARDED, darken, double, enhance_batch, fill, picture
+from tests.batch.sequences import lift, sequence
 from tests.small_models import make_model
 
 PICTURES = {f"{number}.png": picture(number, side=24) for number in range(40)}
@@ -42,10 +46,10 @@ BAD = {"cut.png": picture(1)[:500], "text.jpg": b"no picture"}
 @pytest.fixture
 def by_value() -> Iterator[None]:
     """Workers do not have the folder of the tests on their path."""
-    for module in (batch_samples, killers):
+    for module in (batch_samples, killers, sequences):
         ray.cloudpickle.register_pickle_by_value(module)
     yield
-    for module in (batch_samples, killers):
+    for module in (batch_samples, killers, sequences):
         ray.cloudpickle.unregister_pickle_by_value(module)
 
 
@@ -117,6 +121,42 @@ def test_sources_and_links_are_told_apart_as_on_one_machine(by_value: None, tmp_
     assert enhance(source, target, "local").enhanced == 1
     result = enhance(other, target, "ray", follow_links=True)
     assert (result.enhanced, result.failed, result.skipped) == (2, 1, 0)
+
+
+@pytest.mark.slow
+def test_a_sequence_is_as_even_as_on_one_machine(by_value: None, tmp_path: Path) -> None:
+    """Its images are in several batches, of which each sees those before it by itself."""
+    source, alone, target = (str(tmp_path / name) for name in ("in", "alone", "ray"))
+    images = sequence() | sequence("later")
+    fill(source, images)
+    enhance(source, alone, "local", lift, even=True)
+    enhance(source, target, "ray", lift, even=True)
+    rows = manifest(alone)
+    assert rows == manifest(target)
+    assert sum((row["evened"] or 0) != 0 for row in rows.values()) > 15
+    for key in images:
+        if rows[key]["status"] == "enhanced":
+            assert Path(target, key).read_bytes() == Path(alone, key).read_bytes()
+
+
+def test_workers_that_share_a_sequence_make_it_as_one_process_does(tmp_path: Path) -> None:
+    """Each has seen its own batches only, the last ones first."""
+    source, alone, target = (str(tmp_path / name) for name in ("in", "alone", "workers"))
+    fill(source, sequence() | sequence("later"))
+    enhance(source, alone, "local", lift, even=True)
+    params, settings = EnhanceParams(contact_images=0, even=True), Settings()
+    with preview(source, target, model=MODEL, params=params, settings=settings) as plan:
+        items = [json.dumps(asdict(item)) for item in plan]
+    config = BatchRunConfig(MODEL.label, Digests.of(params).output)
+    job = RayJob(source, target, MODEL, params, "00000001-workers", settings, config)
+    workers = [EnhanceActor(job, lift) for _ in range(2)]
+    for number, start in enumerate(reversed(range(0, len(items), 7))):
+        rows = workers[number % 2]({"item": items[start : start + 7]})["row"]
+        assert {json.loads(row)["status"] for row in rows} <= {"enhanced", "quarantined"}
+    made = [key for key in keys_of(source) if not key.endswith("-c.png")]
+    assert len(made) == 26
+    for key in made:
+        assert Path(target, key).read_bytes() == Path(alone, key).read_bytes()
 
 
 @pytest.mark.slow

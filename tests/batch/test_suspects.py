@@ -123,6 +123,7 @@ def test_a_limit_below_what_the_child_takes_is_no_death(
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("luminance_before", "luminance_after", "dark_share", "bright_share"), 0.5),
     **{"noise": 0, "saturation": 0.1, "shadows": 0.2, "width": 24, "height": 24, "dropped": None},
+    "evened": 0.25,
 }
 OUTPUT: dict[str, Any] = {
     **{"content_type": "image/png", "passed": None, "columns": COLUMNS, "parts": ["data"]},
