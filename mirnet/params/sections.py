@@ -162,7 +162,8 @@ class EnhanceParams(Taste):
         gt=0,
         le=1,
         description="mean luma of the darkest tenth of an image from which it is passed through "
-        "unchanged; from two thirds of it on the output is mixed with the input; none: all are enhanced",
+        "unchanged; from two thirds of it on the output is mixed with the input; none: all are "
+        "enhanced",
     )
     max_darkening: float | None = Field(
         0.0, le=1, description="share of its brightness that an image may lose; none: off"

@@ -177,7 +177,7 @@ def test_bright_pictures_pass_through(places: tuple[str, str], settings: Setting
     source, target = places
     bright = picture(5, level=256)
     fill(source, {"dark.png": picture(1), "bright.png": bright})
-    result = enhance(source, target, settings, pass_luminance=0.4)
+    result = enhance(source, target, settings, pass_luminance=0.3)
     assert (result.enhanced, result.passed_through) == (1, 1)
     assert open_store(target, settings).get("bright.png").data == bright
 
