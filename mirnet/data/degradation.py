@@ -79,12 +79,12 @@ WIDE = DegradationRanges(
     jpeg_share=0.5,
     jpeg_quality=(50, 95),
     mired_shift=(-60.0, 120.0),
-    tone=(0.0, 1.0),
+    tone=(0.6, 1.0),
     well_lit_share=0.15,
 )
 """For a model that meets images of any camera: from no darkening at all to six stops, light between
-shade and lamps (CIE illuminant A is 196 mired warmer than D65; cameras correct most of that), flat
-and steep tone curves, JPEG in half of the lows, and pairs that need nothing."""
+shade and lamps (CIE illuminant A is 196 mired warmer than D65; cameras correct most of that), tone
+curves of cameras, which crush the shadows, JPEG in half of the lows, and pairs that need nothing."""
 
 
 def ranges_from(settings: Sequence[str], *, wide: bool = False) -> DegradationRanges:

@@ -125,7 +125,7 @@ def test_wide_parameters_stay_in_their_ranges() -> None:
     casts = np.array([d.mired_shift for d in drawn])
     assert -60 <= casts.min() < -40
     assert 100 < casts.max() <= 120
-    assert 0 <= min(d.tone for d in drawn) < 0.1 < 0.9 < max(d.tone for d in drawn) <= 1
+    assert 0.6 <= min(d.tone for d in drawn) < 0.65 < 0.95 < max(d.tone for d in drawn) <= 1
     assert np.mean([d.well_lit for d in drawn]) == pytest.approx(0.15, abs=0.05)
     assert {d.jpeg_quality for d in drawn} - {None} <= set(range(50, 96))
 
