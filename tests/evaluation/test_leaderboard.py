@@ -36,7 +36,7 @@ def into(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _prepare(data: Path, into: Path, *, core_minutes: float = CORE_MINUTES) -> Protocol:
     return leaderboard.prepare(
-        data, into, core_minutes=core_minutes, preset="cpu", overrides=RECIPE
+        data, into, core_minutes=core_minutes, preset="cpu-mirnet", overrides=RECIPE
     )
 
 
