@@ -8,7 +8,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 DATA ?= data
 PARAMS ?= cpu
-PHOTOGRAPHS ?= .mirnet/photographs
 STACK_HOME ?= .mirnet/stack
 TARGET ?= cpu
 IMAGE ?= mirnet:$(TARGET)
@@ -30,9 +29,8 @@ $(STAMP): $(wildcard locks/*.lock) locks/install.sh pyproject.toml
 demo: setup ## the main job on sample photographs: data, training, gate, enhancement of a bucket
 	$(BIN)/python -m flows.demo
 
-base-model: setup ## fetch photographs (PHOTOGRAPHS=folder) and train the model in the package again
-	$(BIN)/python -m benchmarks.photographs $(PHOTOGRAPHS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.base_model $(PHOTOGRAPHS) $(if $(REAL),--real $(REAL)) $(if $(NIGHT),--night $(NIGHT))
+base-model: setup ## train the model in the package again: minutes, on the sample photographs
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.base_model $(if $(REAL),--real $(REAL))
 
 retrain: setup ## the retrain flow on a LoL folder: make retrain DATA=path [PARAMS=cpu]
 	$(BIN)/python -m flows.retrain --data $(DATA) --params $(PARAMS)
