@@ -84,7 +84,7 @@ WIDE = DegradationRanges(
 )
 """For a model that meets images of any camera: from no darkening at all to six stops, light between
 shade and lamps (CIE illuminant A is 196 mired warmer than D65; cameras correct most of that), tone
-curves of cameras, which crush the shadows, JPEG in half of the lows, and pairs that need nothing."""
+curves of cameras, which crush shadows, JPEG in half of the lows, and pairs that need nothing."""
 
 
 def ranges_from(settings: Sequence[str], *, wide: bool = False) -> DegradationRanges:
