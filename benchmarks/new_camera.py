@@ -1,6 +1,6 @@
 """How fast a model learns another camera from a few pairs, and what it forgets of the old one.
 
-    python -m benchmarks.new_camera PHOTOGRAPHS [--start base] [--old OLD_DATA] [--pairs 3 10 30]
+    python -m benchmarks.new_camera PHOTOGRAPHS --start MODEL [--old OLD_DATA] [--pairs 3 10 30]
 
 Makes a camera of its own (:data:`CAMERA`), adapts the start to 3, 10 and 30 of its pairs with
 `mirnet train`, each without and with `train.replay` of the old data, and scores all of them on test
@@ -8,8 +8,8 @@ pairs of the new camera and on eval15 of the old data. Test pairs are of the pho
 eval15, which nothing was trained on; pairs for the adaptation are of other photographs.
 
 PHOTOGRAPHS: the folder that ``python -m benchmarks.photographs`` assembles. OLD_DATA: the pairs
-that the start was trained on, made from the same photographs; none: those of the base model, which
-are made first. --choose scores on pairs that are kept for choosing the recipe, not on test pairs.
+that the start was trained on, made from the same photographs; none: wide ones, which are made first. --choose scores on pairs that
+are kept for choosing the recipe, not on test pairs.
 A finished run is kept: the same command goes on after an interruption. At the end table.md and
 curve.png show all runs of the folder.
 """
@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.base_model import PER_PHOTO, SEED, SIDE
 from benchmarks.leaderboard_rows import save
 from benchmarks.new_camera_results import (
     RUN,
@@ -41,7 +40,6 @@ from benchmarks.new_camera_results import (
     read_run,
     table,
 )
-from mirnet.base_model import BASE
 from mirnet.config import apply_engine_defaults
 from mirnet.data.degradation import WIDE, DegradationRanges
 from mirnet.data.layout import EVAL_SPLIT, PAIRS_TABLE, TRAIN_SPLIT, find_pairs
@@ -69,6 +67,8 @@ CAMERA = DegradationRanges(
 """One sensor in one light: gains, cast and tone curve are fixed, outside of :data:`WIDE`. Its noise
 is fixed and in the upper part of WIDE; with more than there no image is left."""
 CAMERA_SEED = 7
+SEED, PER_PHOTO, SIDE = 1, 12, 384
+"""Of the old pairs, where none are given."""
 NUM_CHOOSING = 12
 """Photographs for choosing the recipe."""
 PER_JUDGED = 3
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     camera = make_pairs(shots, into / f"camera-{split}"), tuple(shot.pair_id for shot in shots)
     judged = Judged(camera, (old, old_pairs(old, choose=options.choose)))
     address = options.start
-    if address != BASE and not address.startswith("models:/"):
+    if not address.startswith("models:/"):
         address = str(Path(address).resolve())
     start = open_model(address, load_run_config("cpu"))
     digest = start.ref.weights_digest or ""
@@ -287,7 +287,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("photographs", type=Path)
-    parser.add_argument("--start", default=BASE, help="model folder, models:/NAME@ALIAS or base")
+    parser.add_argument(
+        "--start",
+        required=True,
+        help="model folder or models:/NAME@ALIAS, of the preset cpu's network",
+    )
     parser.add_argument("--old", type=Path, help="pairs that the start was trained on")
     parser.add_argument("--pairs", nargs="+", type=int, default=[3, 10, 30])
     parser.add_argument("--share", type=float, default=SHARE, help="of replayed samples")

@@ -36,7 +36,7 @@ def guarded(enhance: Enhance, limits: HarmLimits, *, pass_luminance: float | Non
         share = share_of_output(shadows(pixels), pass_luminance)
         if share == 0:
             return pixels
-        output = mixed(pixels, enhance(pixels), share)
+        output = mixed(pixels, enhance(pixels), share).astype(np.uint8, copy=False)
         return pixels if judge(pixels, output, limits) else output
 
     return kept_or_enhanced
