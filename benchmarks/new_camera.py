@@ -8,9 +8,9 @@ pairs of the new camera and on eval15 of the old data. Test pairs are of the pho
 eval15, which nothing was trained on; pairs for the adaptation are of other photographs.
 
 PHOTOGRAPHS: the folder that ``python -m benchmarks.photographs`` assembles. OLD_DATA: the pairs
-that the start was trained on, made from the same photographs; none: wide ones, which are made first. --choose scores on pairs that
-are kept for choosing the recipe, not on test pairs.
-A finished run is kept: the same command goes on after an interruption. At the end table.md and
+that the start was trained on, made from the same photographs; none: wide ones, made first. --choose
+scores on pairs that are kept for choosing the recipe, not on test pairs. A finished run is kept:
+the same command goes on after an interruption. At the end table.md and
 curve.png show all runs of the folder.
 """
 
