@@ -103,7 +103,8 @@ class ResUNet(Network):
             residual = F.pixel_shuffle(residual, self.shuffle)
         enhanced = scaled.clamp(max=_BRIGHTEST) + residual
         share = torch.sigmoid(self.steepness.float() * (self.bright.float() - brightness))
-        return image + share * (enhanced - image)
+        output: Tensor = image + share * (enhanced - image)
+        return output
 
 
 def blocks(channels: int, count: int) -> nn.Module:
