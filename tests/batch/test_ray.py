@@ -131,8 +131,10 @@ def test_a_sequence_is_as_even_as_on_one_machine(by_value: None, tmp_path: Path)
     fill(source, images)
     enhance(source, alone, "local", lift, even=True)
     enhance(source, target, "ray", lift, even=True)
-    rows = manifest(alone)
-    assert rows == manifest(target)
+    rows, shared = manifest(alone), manifest(target)
+    for row in (*rows.values(), *shared.values()):
+        row["output_version"] = ""  # of a file: with the time of writing
+    assert rows == shared
     assert sum((row["evened"] or 0) != 0 for row in rows.values()) > 15
     for key in images:
         if rows[key]["status"] == "enhanced":
