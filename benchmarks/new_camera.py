@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -40,6 +38,7 @@ from benchmarks.new_camera_results import (
     read_run,
     table,
 )
+from benchmarks.training_quality import train
 from mirnet.config import apply_engine_defaults
 from mirnet.data.degradation import WIDE, DegradationRanges
 from mirnet.data.layout import EVAL_SPLIT, PAIRS_TABLE, TRAIN_SPLIT, find_pairs
@@ -47,7 +46,7 @@ from mirnet.data.loading import load_pairs
 from mirnet.data.samples import make_from_photographs
 from mirnet.data.synthesis import Shot, synthesize
 from mirnet.errors import DataError, MirnetError, UsageError
-from mirnet.evaluation.metrics import gt_mean, psnr, ssim
+from mirnet.evaluation import scoring
 from mirnet.inference import Enhancer
 from mirnet.results import TrainResult
 from mirnet.stages.models import open_model
@@ -168,36 +167,13 @@ def overrides_of(
     return *chosen, f'train.replay={{data: "{old.resolve()}", share: {share}}}'
 
 
-def train(data: Path, overrides: Sequence[str], folder: Path) -> float:
-    """`mirnet train` in the folder; its wall time in minutes.
-
-    Raises:
-        SystemExit: it failed; its output is in ``log.txt``.
-    """
-    command = [sys.executable, "-m", "mirnet.cli", "train", "--data", str(data.resolve())]
-    command += ["--params", "cpu", "--out", "model"]
-    for override in overrides:
-        command += ["--set", override]
-    # Ray takes longer to start than a part of so short a training
-    environment = {"MIRNET_RAY_ADDRESS": IN_PROCESS, **os.environ}
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    with (folder / "log.txt").open("a", encoding="utf-8") as log:
-        done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{folder.name}: mirnet train failed, see {folder / 'log.txt'}")
-    return (time.perf_counter() - started) / 60
-
-
 def scores_of(enhance: Enhancer, root: Path, ids: Sequence[str]) -> Scores:
     """PSNR as it is and aligned to the reference's mean brightness, and SSIM, of each pair."""
     values = []
     for pair_id in ids:
         ((low, high),) = load_pairs(root, [pair_id])
-        output = enhance(low)
-        aligned = psnr(gt_mean(output, high), high)
-        values.append((psnr(output, high), aligned, ssim(output, high)))
+        found = scoring.score(enhance(low), high)
+        values.append((found.psnr, found.gt_mean_psnr, found.ssim))
     plain, matched, similar = zip(*values, strict=True)
     return Scores(psnr=plain, aligned=matched, ssim=similar)
 
@@ -213,7 +189,10 @@ def measure(data: Path, wanted: Run, folder: Path) -> Run:
         check_same(run, wanted)
         return run
     print(f"{folder.name}: training", flush=True)
-    minutes = train(data, wanted.overrides, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Ray takes longer to start than a part of so short a training
+    environment = {"MIRNET_RAY_ADDRESS": IN_PROCESS, **os.environ}
+    minutes = train(data, "cpu", wanted.overrides, folder, environment)
     result = TrainResult.load(folder / "reports" / "train.json")
     trained = {
         "steps": result.history[-1].step,

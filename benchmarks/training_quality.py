@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -83,22 +83,28 @@ def params_of(preset: str, seed: int, overrides: Sequence[str]) -> Params:
     return load_params(preset, overrides=(*overrides, f"train.seed={seed}"))
 
 
-def train(data: Path, preset: str, seed: int, overrides: Sequence[str], folder: Path) -> float:
-    """Run the command in the folder; its wall time in minutes.
+def train(
+    data: Path,
+    preset: str,
+    overrides: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] = os.environ,
+) -> float:
+    """Run `mirnet train` in the folder; its wall time in minutes.
 
     Raises:
         SystemExit: it failed; its output is in ``log.txt``.
     """
     command = [sys.executable, "-m", "mirnet.cli", "train", "--data", str(data.resolve())]
-    for override in (*overrides, f"train.seed={seed}"):
+    for override in overrides:
         command += ["--set", override]
     command += ["--params", preset, "--out", "model"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    environment = {**environment, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     started = time.perf_counter()
     with (folder / "log.txt").open("a", encoding="utf-8") as log:
         done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, env=environment)
     if done.returncode:
-        raise SystemExit(f"{preset}, seed {seed}: mirnet train failed, see {folder / 'log.txt'}")
+        raise SystemExit(f"{folder.name}: mirnet train failed, see {folder / 'log.txt'}")
     return (time.perf_counter() - started) / 60
 
 
@@ -125,7 +131,7 @@ def well_lit(data: Path, ids: Sequence[str], enhance: Enhancer) -> dict[str, flo
 def measure(data: Path, preset: str, seed: int, overrides: Sequence[str], folder: Path) -> Run:
     """Train and score; the files of the run are in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    minutes = train(data, preset, seed, overrides, folder)
+    minutes = train(data, preset, (*overrides, f"train.seed={seed}"), folder)
     result = TrainResult.load(folder / "reports" / "train.json")
     params = params_of(preset, seed, overrides)
     roles = split_pairs(build_manifest(data), params.validation)
