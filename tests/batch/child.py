@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from typing import Any
 
 from mirnet.batch.run import run_batch
@@ -16,6 +17,7 @@ from mirnet.config import Settings, environment
 from mirnet.errors import MirnetError
 from mirnet.images import Image
 from mirnet.params import EnhanceParams
+from mirnet.signals import termination_as_exception
 from tests.batch.samples import MODEL, double
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -29,6 +31,7 @@ def work(
     variables: dict[str, str],
     seconds_per_image: float,
     answers: Queue[str] | None,
+    ready: Event | None,
     deadly_side: int,
     enhance: Callable[[Image], Image] | None,
     kill_attempts: int,
@@ -40,7 +43,9 @@ def work(
         time.sleep(seconds_per_image)
         return double(image)
 
-    with environment(**variables):
+    with environment(**variables), termination_as_exception():
+        if ready is not None:
+            ready.set()
         try:
             result = run_batch(
                 source,
@@ -66,6 +71,7 @@ def start(
     variables: dict[str, str],
     seconds_per_image: float = 0.0,
     answers: Queue[str] | None = None,
+    ready: Event | None = None,
     deadly_side: int = 0,
     enhance: Callable[[Image], Image] | None = None,
     kill_attempts: int = 2,
@@ -73,13 +79,14 @@ def start(
 ) -> ForkServerProcess:
     """``deadly_side``: an image of that height kills the process, which has no child for suspects.
 
+    ``ready``: set as soon as SIGTERM is handled.
     ``enhance``: pickles; in place of the two arguments. ``choices``: params of ``enhance``.
     """
     process = CONTEXT.Process(
         target=work,
         args=(
             *(source, target, settings, variables),
-            *(seconds_per_image, answers, deadly_side, enhance, kill_attempts, choices),
+            *(seconds_per_image, answers, ready, deadly_side, enhance, kill_attempts, choices),
         ),
     )
     process.start()

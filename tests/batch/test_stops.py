@@ -22,7 +22,7 @@ from mirnet.images import Image
 from mirnet.params import EnhanceParams
 from mirnet.signals import advance, termination_as_exception
 from mirnet.storage.places import open_store
-from tests.batch.child import start
+from tests.batch.child import CONTEXT, start
 from tests.batch.samples import MODEL, double, enhance_batch as enhance, fill, picture
 from tests.batch.test_kills import PICTURES, assert_sound, when_free
 
@@ -47,16 +47,20 @@ def test_sigterm_at_random_moments(
         if stopped == num_stops:
             break
         fill(source, {f"late/{number}.png": picture(100 + number, side=24)})
+        ready = CONTEXT.Event()
         child = start(
             source,
             target,
             settings={"lease_s": 300.0, "flush_s": 0.1},
             variables=variables,
             seconds_per_image=0.1,
+            ready=ready,
         )
+        assert ready.wait(timeout=60)  # however slow the start, each signal meets the job
         child.join(timeout=chance.uniform(0.02, 1.5))
         child.terminate()
         child.join(timeout=60)
+        # by the signal itself: it came after the last safe point
         assert child.exitcode in (0, 143, -signal.SIGTERM)
         stopped += child.exitcode == 143
         # nobody has to wait for 300 s, on another machine neither
